@@ -1,0 +1,1 @@
+//! Probes, self-check and reporting from one vantage point

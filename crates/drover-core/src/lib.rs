@@ -1,0 +1,1 @@
+//! Opinions, verdicts, weights, guards, planner and plan checker: pure decisions

@@ -1,0 +1,1 @@
+//! Embedded authoritative DNS server and record-set providers

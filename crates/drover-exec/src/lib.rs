@@ -1,0 +1,1 @@
+//! Execution state machine, journal records and the driver

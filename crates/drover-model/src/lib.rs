@@ -1,0 +1,1 @@
+//! Ids, units, configuration and wire types of drover: pure data

@@ -1,0 +1,1 @@
+//! Embedded transactional store with verification at start
