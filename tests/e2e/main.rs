@@ -1,1 +1,8 @@
 //! End-to-end tests: one binary, a module a story.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "all of this is test code, also the helpers that clippy does not recognise as such"
+)]
+
+mod tidy;
