@@ -1,0 +1,82 @@
+//! From the bytes of a query to the bytes of its answer, purely: no clock, no socket, no randomness of its
+//! own.
+//!
+//! Both transports call [`answer`]. All that varies comes in through [`Context`]: the transport's size limit,
+//! the client's address and the cookie secret, and one random number that decides which weighted member is
+//! answered.
+//!
+//! This is the general path, which composes each answer with a codec. A path that patches prebuilt answers
+//! can be put before it at the marked place in [`answer`]; it must return what this one would.
+
+mod compose;
+mod query;
+mod respond;
+
+use std::net::IpAddr;
+
+use crate::zone::Snapshot;
+
+/// The size of answers over UDP that is offered, and the most that is sent: fits the smallest common path
+/// without fragments (DNS flag day 2020).
+pub const UDP_ANSWER_BYTES_MAX: u16 = 1232;
+
+/// The most over UDP for a client that does not say more, RFC 1035.
+pub const UDP_ANSWER_BYTES_PLAIN: u16 = 512;
+
+/// How many CNAMEs inside the zone are followed for one answer.
+pub const CNAME_HOPS_MAX: usize = 8;
+
+/// How a query came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// One datagram each way.
+    Udp,
+    /// A stream; answers up to 64 KiB.
+    Tcp,
+}
+
+/// What the transport knows about a query.
+#[derive(Debug, Clone, Copy)]
+pub struct Context {
+    /// How it came.
+    pub transport: Transport,
+    /// From where.
+    pub client: IpAddr,
+    /// A uniform random number: decides the weighted member.
+    pub draw: u64,
+    /// What makes DNS cookies (RFC 9018); none are answered without.
+    pub cookie: Option<CookieContext>,
+}
+
+/// What makes a server cookie.
+#[derive(Debug, Clone, Copy)]
+pub struct CookieContext {
+    /// The server's secret.
+    pub secret: [u8; 16],
+    /// The time stamped into the cookie, in seconds since 1970.
+    pub now_unix_seconds: u32,
+}
+
+/// An answer, and what the counters want to know about it.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// The message, without the length that TCP puts before it.
+    pub bytes: Vec<u8>,
+    /// The full result code, with the part that EDNS carries.
+    pub rcode: u16,
+    /// The answer did not fit and says so.
+    pub is_truncated: bool,
+}
+
+/// Answers a query; `None` if the message deserves no answer (too short, or an answer itself).
+#[must_use]
+pub fn answer(snapshot: &Snapshot, message: &[u8], context: &Context) -> Option<Response> {
+    // A fast path for the plain weighted question would be tried here.
+    match query::parse(message)? {
+        query::Parsed::Malformed(reject) => compose::reject(&reject),
+        query::Parsed::Query(query) => {
+            let outcome = respond::respond(snapshot, &query, context.draw);
+            compose::compose(&query, &outcome, context)
+        }
+    }
+}

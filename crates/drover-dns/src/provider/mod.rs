@@ -1,0 +1,273 @@
+//! The trait behind which every provider of record sets stands, and the provider of embedded instances.
+//!
+//! A writer observes, compares, applies with the state that it compared against, and verifies by asking over
+//! DNS. No provider decides where traffic goes; each refuses what would overwrite something that the writer
+//! has not seen.
+
+mod control_client;
+mod diff;
+mod embedded;
+mod verify;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use drover_model::Epoch;
+use serde::{Deserialize, Serialize};
+
+pub use diff::{Blocked, BlockedReason, Diff, diff};
+pub use embedded::{EmbeddedInstances, EmbeddedOptions, Instance, NoInstances};
+
+use crate::publish::{Batch, Conflict, FenceReason};
+use crate::zone::{RecordKey, RecordSet};
+
+/// Where record sets are published.
+#[async_trait]
+pub trait RecordSets: Send + Sync {
+    /// The provider's name, for messages.
+    fn name(&self) -> &str;
+
+    /// What the provider can express; a plan says so where it can't do what was asked.
+    fn capabilities(&self) -> Capabilities;
+
+    /// What is live for each of the keys, in their order.
+    ///
+    /// # Errors
+    /// `Unreachable` or `TimedOut` if nothing could be observed at all: that is not the same as nothing being
+    /// there.
+    async fn observe(&self, keys: &[RecordKey]) -> Result<Vec<Observed>, ProviderError>;
+
+    /// What must change so that `desired` is live. Pure; record sets that are not desired are left alone.
+    fn diff(&self, desired: &[RecordSet], observed: &[Observed]) -> Diff {
+        diff(desired, observed)
+    }
+
+    /// Makes the batch live, all of it or nothing, wherever it can be reached. Repeating it is harmless.
+    ///
+    /// # Errors
+    /// See [`ProviderError`]. After `TimedOut` the batch may be live: observe before deciding anew.
+    async fn apply(&self, batch: &Batch) -> Result<Applied, ProviderError>;
+
+    /// Asks over DNS whether `expected` is what is answered for `key`; `None`: that nothing is.
+    ///
+    /// # Errors
+    /// `Unreachable` or `TimedOut` if nobody could be asked: no data is never a pass (I10).
+    async fn verify(
+        &self,
+        key: &RecordKey,
+        expected: Option<&RecordSet>,
+    ) -> Result<Verification, ProviderError>;
+}
+
+/// What a provider can express.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// Answers follow the weights. If not, a member is either answered or not, in equal shares.
+    pub has_weights: bool,
+    /// The largest weight of a member.
+    pub weight_max: u16,
+    /// A batch happens at once for everyone who asks one server.
+    pub is_batch_atomic: bool,
+    /// What is live can be told by its generation, not only by its values.
+    pub shows_generation: bool,
+}
+
+/// What is live for one key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observed {
+    /// Which record set.
+    pub key: RecordKey,
+    /// The newest of what is live at the servers that could be asked; none: no such set at any of them.
+    pub current: Option<RecordSet>,
+    /// The servers that do not show it: behind, or not reached.
+    pub lagging: Vec<Lagging>,
+}
+
+/// A server that does not show what the newest shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lagging {
+    /// The server's name.
+    pub instance: String,
+    /// How it lags.
+    pub state: LaggingState,
+}
+
+/// How a server lags.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum LaggingState {
+    /// It shows another version; none: no such set.
+    Behind {
+        /// The version.
+        generation: Option<u64>,
+    },
+    /// It could not be asked; what it answers is not known.
+    NotReached {
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// A server that could not be reached, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingInstance {
+    /// The server's name.
+    pub instance: String,
+    /// Why it could not be reached.
+    pub reason: String,
+}
+
+/// Where a batch is live.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coverage {
+    /// The servers that show it now.
+    pub instances: Vec<String>,
+    /// The servers that could not be told: the publication is partial, and they may answer the old state.
+    pub missing: Vec<MissingInstance>,
+}
+
+/// What a batch led to. At least one server shows it; `missing` tells which others may not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "applied", rename_all = "snake_case")]
+pub enum Applied {
+    /// At least one server changed.
+    Changed(Coverage),
+    /// All servers that were reached showed it already.
+    Unchanged(Coverage),
+}
+
+impl Applied {
+    /// Where it is live.
+    #[must_use]
+    pub const fn coverage(&self) -> &Coverage {
+        match self {
+            Self::Changed(coverage) | Self::Unchanged(coverage) => coverage,
+        }
+    }
+}
+
+/// What the servers answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verification", rename_all = "snake_case")]
+pub enum Verification {
+    /// Every server answers as expected.
+    Verified {
+        /// The servers.
+        instances: Vec<String>,
+    },
+    /// Every server that could be asked answers as expected.
+    Partial {
+        /// Those that could be asked.
+        verified: Vec<String>,
+        /// Those that could not.
+        missing: Vec<MissingInstance>,
+    },
+    /// At least one server answers something else.
+    Mismatch {
+        /// What was found, and where.
+        mismatches: Vec<InstanceMismatch>,
+        /// The servers that answer as expected.
+        verified: Vec<String>,
+        /// The servers that could not be asked.
+        missing: Vec<MissingInstance>,
+    },
+}
+
+/// A server that answers something else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceMismatch {
+    /// The server's name.
+    pub instance: String,
+    /// What it answers.
+    pub found: Mismatch,
+}
+
+/// An answer that was not expected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "mismatch", rename_all = "snake_case")]
+pub enum Mismatch {
+    /// Another version is live; none: no such set.
+    #[error("generation {} is live where {expected} was expected",
+        found.map_or("none".to_owned(), |found| found.to_string()))]
+    Generation {
+        /// The expected version.
+        expected: u64,
+        /// What is live.
+        found: Option<u64>,
+    },
+    /// A value that has no weight, or is not in the set.
+    #[error("{value} is answered and must not be")]
+    Value {
+        /// The value.
+        value: String,
+    },
+    /// Not exactly one value in an answer.
+    #[error("{found} values are answered where 1 was expected")]
+    Count {
+        /// How many.
+        found: usize,
+    },
+    /// Another time to live.
+    #[error("the time to live is {found_seconds} s where {expected_seconds} s were expected")]
+    Ttl {
+        /// The expected one.
+        expected_seconds: u32,
+        /// The one that is answered.
+        found_seconds: u32,
+    },
+    /// No proper answer.
+    #[error("the answer is {rcode}, authoritative: {is_authoritative}")]
+    Rcode {
+        /// The result code's name.
+        rcode: String,
+        /// Whether the server says that it is in charge.
+        is_authoritative: bool,
+    },
+}
+
+/// Why a provider did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProviderError {
+    /// Something else is live than was expected. Observe, and decide anew.
+    #[error("cannot apply the batch: {instance} does not show what was expected of {} record sets",
+        conflicts.len())]
+    Conflict {
+        /// Who shows it.
+        instance: String,
+        /// What is live.
+        conflicts: Vec<Conflict>,
+    },
+    /// A later leader commands (I3), or the incarnation was not adopted. Stop.
+    #[error("cannot apply the batch: {instance} refuses the epoch, {reason} (highest seen {highest})")]
+    Fenced {
+        /// Who refuses.
+        instance: String,
+        /// The highest epoch that it has seen.
+        highest: Epoch,
+        /// Why.
+        reason: FenceReason,
+    },
+    /// Nobody could be reached; nothing has changed.
+    #[error("cannot reach any of {} servers, first {}", .missing.len(),
+        .missing.first().map_or_else(String::new, |one| format!("{}: {}", one.instance, one.reason)))]
+    Unreachable {
+        /// All of them.
+        missing: Vec<MissingInstance>,
+    },
+    /// The request will never be accepted as it is.
+    #[error("{instance} refuses the request ({code}): {detail}")]
+    Refused {
+        /// Who refuses.
+        instance: String,
+        /// The stable code of the refusal.
+        code: String,
+        /// Why.
+        detail: String,
+    },
+    /// No answer in time from anyone; the outcome is not known.
+    #[error("no answer from any server within {} ms: the outcome is not known", after.as_millis())]
+    TimedOut {
+        /// How long was waited.
+        after: Duration,
+    },
+}

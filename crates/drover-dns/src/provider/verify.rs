@@ -1,0 +1,178 @@
+//! Asks instances over DNS what they answer: the proof that a change is live.
+//!
+//! The generation is asked before and after the draws: only if it is the expected one both times were the
+//! draws made from the expected set. A mismatch outweighs silence, silence outweighs success.
+
+use std::collections::BTreeSet;
+
+use futures::future::join_all;
+
+use super::embedded::{EmbeddedOptions, Instance};
+use super::{InstanceMismatch, Mismatch, MissingInstance, ProviderError, Verification};
+use crate::resolver::{Answer, QueryType, Rcode, ResolveError, Resolver};
+use crate::zone::{DnsName, GENERATION_LABEL, RecordKey, RecordSet, ValidRecordSet};
+
+/// What one instance's answers show.
+enum Finding {
+    Verified,
+    Mismatch(Mismatch),
+    Missing(String),
+}
+
+impl From<Mismatch> for Finding {
+    fn from(mismatch: Mismatch) -> Self {
+        Self::Mismatch(mismatch)
+    }
+}
+
+impl From<ResolveError> for Finding {
+    fn from(error: ResolveError) -> Self {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+        Self::Missing(format!("{error}{}", cause.unwrap_or_default()))
+    }
+}
+
+/// What must be answered.
+struct Expected {
+    generation: u64,
+    ttl_seconds: u32,
+    /// The values with weight.
+    values: BTreeSet<String>,
+    generation_name: DnsName,
+}
+
+pub(super) async fn verify(
+    instances: &[Instance],
+    options: &EmbeddedOptions,
+    key: &RecordKey,
+    expected: Option<&RecordSet>,
+) -> Result<Verification, ProviderError> {
+    let expected = expected.map(|set| Expected::new(key, set)).transpose()?;
+    let findings = instances.iter().map(|instance| inspect(instance, options, key, expected.as_ref()));
+    let (mut verified, mut mismatches, mut missing) = (vec![], vec![], vec![]);
+    for (instance, finding) in instances.iter().zip(join_all(findings).await) {
+        let instance = instance.name.clone();
+        match finding {
+            Finding::Verified => verified.push(instance),
+            Finding::Mismatch(found) => mismatches.push(InstanceMismatch { instance, found }),
+            Finding::Missing(reason) => missing.push(MissingInstance { instance, reason }),
+        }
+    }
+    if !mismatches.is_empty() {
+        return Ok(Verification::Mismatch { mismatches, verified, missing });
+    }
+    if verified.is_empty() {
+        return Err(ProviderError::Unreachable { missing });
+    }
+    if missing.is_empty() {
+        return Ok(Verification::Verified { instances: verified });
+    }
+    Ok(Verification::Partial { verified, missing })
+}
+
+impl Expected {
+    fn new(key: &RecordKey, set: &RecordSet) -> Result<Self, ProviderError> {
+        let refuse = |detail: String| ProviderError::Refused {
+            instance: "the provider".into(),
+            code: "invalid".into(),
+            detail,
+        };
+        let valid = ValidRecordSet::new(set.clone()).map_err(|error| refuse(error.to_string()))?;
+        if valid.key() != key {
+            return Err(refuse(format!("{key} can't be verified against {}", valid.key())));
+        }
+        let generation_name = DnsName::parse(&format!("{GENERATION_LABEL}.{}", key.name));
+        let with_weight = valid.document().members.iter().filter(|member| member.weight > 0);
+        Ok(Self {
+            generation: set.generation,
+            ttl_seconds: set.ttl_seconds,
+            values: with_weight.map(|member| member.value.clone()).collect(),
+            generation_name: generation_name.map_err(|error| refuse(error.to_string()))?,
+        })
+    }
+}
+
+async fn inspect(
+    instance: &Instance,
+    options: &EmbeddedOptions,
+    key: &RecordKey,
+    expected: Option<&Expected>,
+) -> Finding {
+    let mut resolver = match Resolver::connect(instance.query).await {
+        Ok(resolver) => resolver,
+        Err(error) => return Finding::Missing(error.to_string()),
+    };
+    let inspected = match expected {
+        Some(expected) => inspect_live(&mut resolver, options, key, expected).await,
+        None => inspect_absent(&mut resolver, options, key).await,
+    };
+    inspected.map_or_else(|finding| finding, |()| Finding::Verified)
+}
+
+async fn inspect_live(
+    resolver: &mut Resolver,
+    options: &EmbeddedOptions,
+    key: &RecordKey,
+    expected: &Expected,
+) -> Result<(), Finding> {
+    check_generation(resolver, options, key, expected).await?;
+    for _ in 0..options.draws {
+        let answer = resolver.resolve(&key.name, QueryType::from(key.rtype), options.query_timeout).await?;
+        check_answer(&answer, expected)?;
+    }
+    check_generation(resolver, options, key, expected).await
+}
+
+async fn check_generation(
+    resolver: &mut Resolver,
+    options: &EmbeddedOptions,
+    key: &RecordKey,
+    expected: &Expected,
+) -> Result<(), Finding> {
+    let answer = resolver.resolve(&expected.generation_name, QueryType::Txt, options.query_timeout).await?;
+    let prefix = format!("{}=", key.rtype);
+    let found = answer.values.iter().find_map(|text| text.strip_prefix(&prefix)?.parse().ok());
+    if found == Some(expected.generation) {
+        return Ok(());
+    }
+    if !matches!(answer.rcode, Rcode::NOERROR | Rcode::NXDOMAIN) {
+        return Err(bad_rcode(&answer).into());
+    }
+    Err(Mismatch::Generation { expected: expected.generation, found }.into())
+}
+
+fn check_answer(answer: &Answer, expected: &Expected) -> Result<(), Mismatch> {
+    if answer.rcode != Rcode::NOERROR || !answer.is_authoritative {
+        return Err(bad_rcode(answer));
+    }
+    let [value] = answer.values.as_slice() else {
+        return Err(Mismatch::Count { found: answer.values.len() });
+    };
+    if !expected.values.contains(value) {
+        return Err(Mismatch::Value { value: value.clone() });
+    }
+    if answer.ttl_seconds != expected.ttl_seconds {
+        let (expected_seconds, found_seconds) = (expected.ttl_seconds, answer.ttl_seconds);
+        return Err(Mismatch::Ttl { expected_seconds, found_seconds });
+    }
+    Ok(())
+}
+
+async fn inspect_absent(
+    resolver: &mut Resolver,
+    options: &EmbeddedOptions,
+    key: &RecordKey,
+) -> Result<(), Finding> {
+    let answer = resolver.resolve(&key.name, QueryType::from(key.rtype), options.query_timeout).await?;
+    if !matches!(answer.rcode, Rcode::NOERROR | Rcode::NXDOMAIN) || !answer.is_authoritative {
+        return Err(bad_rcode(&answer).into());
+    }
+    match answer.values.into_iter().next() {
+        Some(value) => Err(Mismatch::Value { value }.into()),
+        None => Ok(()),
+    }
+}
+
+fn bad_rcode(answer: &Answer) -> Mismatch {
+    Mismatch::Rcode { rcode: answer.rcode.to_string(), is_authoritative: answer.is_authoritative }
+}

@@ -1,0 +1,23 @@
+//! How what is served changes: batches of compare-and-swap changes under an epoch, durable before they are
+//! visible.
+
+mod batch;
+mod decide;
+mod publisher;
+mod state_file;
+
+pub use batch::{AppliedBatch, AppliedChange, Batch, Change, Conflict, FenceReason, PublishError, Published};
+pub use publisher::{Fence, OpenError, Publisher};
+pub use state_file::{STATE_FILE_NAME, StateFileError};
+
+/// The most changes in one batch: Route 53's bound.
+pub const CHANGES_PER_BATCH_MAX: usize = 1000;
+
+/// How many applied batches an instance remembers.
+pub const APPLIED_BATCHES_KEPT_MAX: usize = 256;
+
+/// How many single changes the remembered batches may hold together; the oldest batches go first.
+pub const APPLIED_CHANGES_KEPT_MAX: usize = 4096;
+
+/// The longest idempotency key, in bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;

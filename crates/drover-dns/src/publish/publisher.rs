@@ -1,0 +1,309 @@
+//! Owns the state of one instance: checks a batch, writes it down, then makes it visible with one swap.
+//!
+//! The hard case is a write that fails half-way. Before the rename nothing has changed. After it the file is
+//! the new state but may not survive a power failure: the new snapshot becomes visible all the same, so that
+//! never less is served than is on disk, the writer is told to repeat, and no write is acknowledged before
+//! the directory was synced.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arc_swap::{ArcSwap, Guard};
+use drover_model::Epoch;
+use serde::{Deserialize, Serialize};
+
+use super::batch::{AppliedBatch, Batch, FenceReason, PublishError, Published};
+use super::decide::{check_fence, decide};
+use super::state_file::{self, StateBody, StateFileError, WriteError};
+use super::{APPLIED_BATCHES_KEPT_MAX, APPLIED_CHANGES_KEPT_MAX};
+use crate::zone::{DnsName, InvalidRecordSet, InvalidSnapshot, Snapshot, ValidRecordSet, ZoneConfig};
+
+/// Held by the one process that may write the state.
+const LOCK_FILE_NAME: &str = "lock";
+
+/// The state of one instance.
+#[derive(Debug)]
+pub struct Publisher {
+    directory: PathBuf,
+    snapshot: ArcSwap<Snapshot>,
+    ledger: ArcSwap<Ledger>,
+    /// One writer at a time; readers never wait for the disk.
+    writer: Mutex<Writer>,
+    /// Locked for as long as it is open.
+    _lock: File,
+}
+
+/// What is durable beside the snapshot.
+#[derive(Debug, Clone, Default)]
+struct Ledger {
+    highest_epoch: Option<Epoch>,
+    applied: Vec<AppliedBatch>,
+}
+
+#[derive(Debug, Default)]
+struct Writer {
+    /// A rename happened whose directory is not known to be on disk.
+    needs_sync: bool,
+}
+
+/// Who may write to an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fence {
+    /// The highest epoch seen; none before the first write.
+    pub highest_epoch: Option<Epoch>,
+    /// The snapshot's generation.
+    pub generation: u64,
+}
+
+/// Why an instance can't start from its directory.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory or its lock can't be had.
+    #[error("cannot use the state directory {}", directory.display())]
+    Directory {
+        /// Which one.
+        directory: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process writes there.
+    #[error("cannot use the state directory {}: another process holds it", directory.display())]
+    InUse {
+        /// Which one.
+        directory: PathBuf,
+    },
+    /// The state can't be read or written.
+    #[error("cannot start from the state directory")]
+    State(#[source] StateFileError),
+    /// The state is of another zone.
+    #[error("cannot serve zone {configured} from {}: it holds zone {found}", directory.display())]
+    OtherZone {
+        /// The directory.
+        directory: PathBuf,
+        /// The configured zone.
+        configured: DnsName,
+        /// The zone that is there.
+        found: DnsName,
+    },
+    /// A record set that was written is not accepted any more.
+    #[error("cannot serve a record set of the state directory")]
+    RecordSet(#[source] InvalidRecordSet),
+    /// The record sets do not fit the zone.
+    #[error("cannot serve the state directory's record sets")]
+    Snapshot(#[source] InvalidSnapshot),
+}
+
+impl Publisher {
+    /// Takes the directory (created if need be) and reads what was served last. The configured zone replaces
+    /// the stored one, under a new generation if it differs.
+    ///
+    /// # Errors
+    /// Whenever it is not certain what was served last: another process, a corrupt file, another zone.
+    pub fn open(directory: &Path, zone: ZoneConfig) -> Result<Self, OpenError> {
+        let lock = take_lock(directory)?;
+        let stored = state_file::read(directory).map_err(OpenError::State)?;
+        let (snapshot, ledger, is_new) = restore(directory, zone, stored)?;
+        if is_new {
+            let body = body(&snapshot, &ledger);
+            state_file::write(directory, &body).map_err(|error| match error {
+                WriteError::NotWritten(error) | WriteError::NotDurable(error) => OpenError::State(error),
+            })?;
+        }
+        Ok(Self {
+            directory: directory.to_owned(),
+            snapshot: ArcSwap::from_pointee(snapshot),
+            ledger: ArcSwap::from_pointee(ledger),
+            writer: Mutex::default(),
+            _lock: lock,
+        })
+    }
+
+    /// What is served now, for a short while: the cheapest access.
+    pub fn load(&self) -> Guard<Arc<Snapshot>> {
+        self.snapshot.load()
+    }
+
+    /// What is served now, to keep.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Who may write.
+    #[must_use]
+    pub fn fence(&self) -> Fence {
+        Fence { highest_epoch: self.ledger.load().highest_epoch, generation: self.load().generation() }
+    }
+
+    /// The last applied batches, oldest first; bounded.
+    #[must_use]
+    pub fn applied(&self) -> Vec<AppliedBatch> {
+        self.ledger.load().applied.clone()
+    }
+
+    /// Publishes a batch, all of it or nothing. Blocks for the disk.
+    ///
+    /// # Errors
+    /// See [`PublishError`]; nothing of the batch is visible except after `NotDurable`.
+    pub fn publish(&self, batch: &Batch) -> Result<Published, PublishError> {
+        let mut writer = self.writer();
+        self.settle(&mut writer)?;
+        let ledger = self.ledger.load_full();
+        // I3: an older leader is told so before anything else, also when its wish is granted already.
+        check_fence(ledger.highest_epoch, batch.epoch)?;
+        let current = self.snapshot();
+        let decision = decide(&current, batch)?;
+        let generation = current.generation();
+        if decision.applied.is_empty() {
+            if ledger.highest_epoch != Some(batch.epoch) {
+                let next = Ledger { highest_epoch: Some(batch.epoch), ..Ledger::clone(&ledger) };
+                self.commit(&mut writer, next, current)?;
+            }
+            return Ok(Published::Unchanged { generation });
+        }
+        let generation = generation + 1;
+        let next = Snapshot::new(current.zone().clone(), generation, decision.record_sets.into_values())
+            .map_err(PublishError::InvalidSnapshot)?;
+        let mut next_ledger = Ledger { highest_epoch: Some(batch.epoch), ..Ledger::clone(&ledger) };
+        next_ledger.remember(AppliedBatch {
+            generation,
+            applied_unix_milliseconds: unix_milliseconds(),
+            epoch: batch.epoch,
+            idempotency_key: batch.idempotency_key.clone(),
+            changes: decision.applied,
+        });
+        self.commit(&mut writer, next_ledger, Arc::new(next))?;
+        Ok(Published::Changed { generation })
+    }
+
+    /// Lets another store incarnation command: a deliberate act after a store was lost or restored. `from`
+    /// must be the highest epoch seen, so that two adoptions can't cross.
+    ///
+    /// # Errors
+    /// `Fenced` if `from` is not the highest epoch seen; the errors of writing.
+    pub fn adopt(&self, from: Option<Epoch>, to: Epoch) -> Result<(), PublishError> {
+        let mut writer = self.writer();
+        self.settle(&mut writer)?;
+        let ledger = self.ledger.load_full();
+        if let Some(highest) = ledger.highest_epoch
+            && highest != to
+            && from != Some(highest)
+        {
+            return Err(PublishError::Fenced { given: to, highest, reason: FenceReason::OtherIncarnation });
+        }
+        if let Some(highest) = ledger.highest_epoch
+            && highest.incarnation == to.incarnation
+        {
+            check_fence(Some(highest), to)?;
+        }
+        let next = Ledger { highest_epoch: Some(to), ..Ledger::clone(&ledger) };
+        self.commit(&mut writer, next, self.snapshot())
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        // State and ledger are replaced as wholes, so a panic elsewhere can't have left them torn.
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Finishes an earlier write that could not be made durable.
+    fn settle(&self, writer: &mut Writer) -> Result<(), PublishError> {
+        if writer.needs_sync {
+            state_file::sync_directory(&self.directory).map_err(PublishError::NotDurable)?;
+            writer.needs_sync = false;
+        }
+        Ok(())
+    }
+
+    /// Durable first, then visible.
+    fn commit(&self, writer: &mut Writer, next: Ledger, snapshot: Arc<Snapshot>) -> Result<(), PublishError> {
+        let written = state_file::write(&self.directory, &body(&snapshot, &next));
+        if let Err(WriteError::NotWritten(error)) = written {
+            return Err(PublishError::NotWritten(error));
+        }
+        self.ledger.store(Arc::new(next));
+        self.snapshot.store(snapshot);
+        if let Err(WriteError::NotDurable(error)) = written {
+            writer.needs_sync = true;
+            return Err(PublishError::NotDurable(error));
+        }
+        Ok(())
+    }
+}
+
+impl Ledger {
+    fn remember(&mut self, batch: AppliedBatch) {
+        self.applied.push(batch);
+        let mut changes: usize = self.applied.iter().map(|batch| batch.changes.len()).sum();
+        let mut dropped = 0;
+        // The newest is kept in any case.
+        while self.applied.len() - dropped > 1
+            && (self.applied.len() - dropped > APPLIED_BATCHES_KEPT_MAX || changes > APPLIED_CHANGES_KEPT_MAX)
+        {
+            changes -= self.applied[dropped].changes.len();
+            dropped += 1;
+        }
+        self.applied.drain(..dropped);
+    }
+}
+
+fn take_lock(directory: &Path) -> Result<File, OpenError> {
+    let failed = |source| OpenError::Directory { directory: directory.to_owned(), source };
+    fs::create_dir_all(directory).map_err(failed)?;
+    let options =
+        File::options().create(true).truncate(false).write(true).open(directory.join(LOCK_FILE_NAME));
+    let lock = options.map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(fs::TryLockError::WouldBlock) => Err(OpenError::InUse { directory: directory.to_owned() }),
+        Err(fs::TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+/// The snapshot to serve, its ledger, and whether it must be written down first.
+fn restore(
+    directory: &Path,
+    zone: ZoneConfig,
+    stored: Option<StateBody>,
+) -> Result<(Snapshot, Ledger, bool), OpenError> {
+    let Some(stored) = stored else {
+        let snapshot = Snapshot::new(zone, 1, []).map_err(OpenError::Snapshot)?;
+        return Ok((snapshot, Ledger::default(), true));
+    };
+    if stored.zone.origin != zone.origin {
+        return Err(OpenError::OtherZone {
+            directory: directory.to_owned(),
+            configured: zone.origin,
+            found: stored.zone.origin,
+        });
+    }
+    let is_new = stored.zone != zone;
+    let generation = if is_new { stored.generation + 1 } else { stored.generation };
+    let mut record_sets = Vec::with_capacity(stored.record_sets.len());
+    for document in stored.record_sets {
+        record_sets.push(Arc::new(ValidRecordSet::new(document).map_err(OpenError::RecordSet)?));
+    }
+    let snapshot = Snapshot::new(zone, generation, record_sets).map_err(OpenError::Snapshot)?;
+    let ledger = Ledger { highest_epoch: stored.highest_epoch, applied: stored.applied };
+    Ok((snapshot, ledger, is_new))
+}
+
+fn body(snapshot: &Snapshot, ledger: &Ledger) -> StateBody {
+    StateBody {
+        zone: snapshot.zone().clone(),
+        generation: snapshot.generation(),
+        highest_epoch: ledger.highest_epoch,
+        record_sets: snapshot.record_sets().values().map(|set| set.document().clone()).collect(),
+        applied: ledger.applied.clone(),
+    }
+}
+
+/// 0 for a clock before 1970: the log is for reading, nothing is decided by it.
+fn unix_milliseconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

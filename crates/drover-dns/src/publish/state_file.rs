@@ -1,0 +1,167 @@
+//! The state on disk: one file, replaced as a whole.
+//!
+//! Two lines of JSON: a header with format, length and CRC-32C of the second line's bytes, then the body.
+//! Written to a neighbour, synced, renamed over the old one, the directory synced: after a crash there is the
+//! old file or the new one. A file that does not match its header is refused by name; serving half of a state
+//! would move traffic.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use drover_model::Epoch;
+use serde::{Deserialize, Serialize};
+
+use super::AppliedBatch;
+use crate::zone::{RecordSet, ZoneConfig};
+
+/// The file's name in the state directory.
+pub const STATE_FILE_NAME: &str = "snapshot.json";
+
+/// The version of the format that is written, and the newest that is read.
+const FORMAT: u32 = 1;
+
+/// The most that is read: 10,000 record sets of some 6 KiB. More is no file of ours.
+const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// All that an instance must know again after a restart.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StateBody {
+    pub(super) zone: ZoneConfig,
+    pub(super) generation: u64,
+    pub(super) highest_epoch: Option<Epoch>,
+    pub(super) record_sets: Vec<RecordSet>,
+    pub(super) applied: Vec<AppliedBatch>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    format: u32,
+    body_bytes: usize,
+    body_crc32c: String,
+}
+
+/// Why the state can't be read or written. Each names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum StateFileError {
+    /// The operating system refused.
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        /// What was attempted.
+        doing: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is not what was written.
+    #[error("cannot trust {}: {reason}; restore it, or remove it to start empty", path.display())]
+    Corrupt {
+        /// Which file.
+        path: PathBuf,
+        /// What does not match.
+        reason: String,
+    },
+    /// The file was written by a later version.
+    #[error("cannot read {}: format {found}, this program knows up to {FORMAT}", path.display())]
+    NewerFormat {
+        /// Which file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+}
+
+/// The state as far as it was written; `None`: there is none yet.
+pub(super) fn read(directory: &Path) -> Result<Option<StateBody>, StateFileError> {
+    let path = directory.join(STATE_FILE_NAME);
+    let io = |source| StateFileError::Io { doing: "read", path: path.clone(), source };
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io(error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(io)?;
+    parse(&path, &bytes).map(Some)
+}
+
+fn parse(path: &Path, bytes: &[u8]) -> Result<StateBody, StateFileError> {
+    let corrupt = |reason: String| StateFileError::Corrupt { path: path.to_owned(), reason };
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(corrupt(format!("it is longer than {FILE_BYTES_MAX} bytes")));
+    }
+    let end = bytes
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .ok_or_else(|| corrupt("it has no header line".into()))?;
+    let (header, body) = (&bytes[..end], &bytes[end + 1..]);
+    let header: Header =
+        serde_json::from_slice(header).map_err(|error| corrupt(format!("its header: {error}")))?;
+    if header.format > FORMAT {
+        return Err(StateFileError::NewerFormat { path: path.to_owned(), found: header.format });
+    }
+    if header.format < FORMAT {
+        return Err(corrupt(format!("there never was a format {}", header.format)));
+    }
+    if header.body_bytes != body.len() {
+        return Err(corrupt(format!("it has {} bytes where {} were written", body.len(), header.body_bytes)));
+    }
+    let checksum = checksum(body);
+    if header.body_crc32c != checksum {
+        return Err(corrupt(format!("its checksum is {checksum} where {} was written", header.body_crc32c)));
+    }
+    serde_json::from_slice(body).map_err(|error| corrupt(format!("its body: {error}")))
+}
+
+/// How far a failed write came.
+#[derive(Debug)]
+pub(super) enum WriteError {
+    /// The old state is still there.
+    NotWritten(StateFileError),
+    /// The new state is there, but may be gone after a power failure.
+    NotDurable(StateFileError),
+}
+
+pub(super) fn write(directory: &Path, body: &StateBody) -> Result<(), WriteError> {
+    let partial = directory.join(format!("{STATE_FILE_NAME}.partial"));
+    let bytes = encode(&partial, body).map_err(WriteError::NotWritten)?;
+    let written =
+        write_synced(&partial, &bytes).and_then(|()| fs::rename(&partial, directory.join(STATE_FILE_NAME)));
+    written.map_err(|source| {
+        WriteError::NotWritten(StateFileError::Io { doing: "write", path: partial, source })
+    })?;
+    sync_directory(directory).map_err(WriteError::NotDurable)
+}
+
+pub(super) fn sync_directory(directory: &Path) -> Result<(), StateFileError> {
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(|source| StateFileError::Io { doing: "sync", path: directory.to_owned(), source })
+}
+
+fn encode(path: &Path, body: &StateBody) -> Result<Vec<u8>, StateFileError> {
+    let failed = |error: serde_json::Error| StateFileError::Io {
+        doing: "encode the state for",
+        path: path.to_owned(),
+        source: error.into(),
+    };
+    let body = serde_json::to_vec(body).map_err(failed)?;
+    let header = Header { format: FORMAT, body_bytes: body.len(), body_crc32c: checksum(&body) };
+    let mut bytes = serde_json::to_vec(&header).map_err(failed)?;
+    bytes.push(b'\n');
+    bytes.extend_from_slice(&body);
+    Ok(bytes)
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn checksum(bytes: &[u8]) -> String {
+    format!("{:08x}", crc32c::crc32c(bytes))
+}

@@ -1,0 +1,168 @@
+//! The control listener's routes: what is live, how it changes, how the instance is.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use drover_model::Epoch;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::problem::{Problem, ProblemCode};
+use super::{Limits, Shared};
+use crate::publish::{AppliedBatch, Batch, Fence, PublishError};
+use crate::zone::{DnsName, RecordKey, RecordSet, RecordType};
+
+/// Everything that is live, of one snapshot.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RecordSetsReply {
+    pub(crate) generation: u64,
+    pub(crate) record_sets: Vec<RecordSet>,
+}
+
+/// One record set that is live.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RecordSetReply {
+    pub(crate) generation: u64,
+    pub(crate) record_set: RecordSet,
+}
+
+/// The batches that the instance remembers, oldest first.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct AppliedReply {
+    pub(crate) applied: Vec<AppliedBatch>,
+}
+
+/// Another store incarnation takes command.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Adoption {
+    pub(crate) from: Option<Epoch>,
+    pub(crate) to: Epoch,
+}
+
+pub(super) fn router(shared: Arc<Shared>) -> Router {
+    let limits = shared.limits;
+    Router::new()
+        .route("/v1/recordsets", get(list).put(publish))
+        .route("/v1/recordsets/{name}/{rtype}", get(one))
+        .route("/v1/changes", get(changes))
+        .route("/v1/fence", get(fence).post(adopt))
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/metrics", get(metrics))
+        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, ProblemCode::NotFound, "no such path") })
+        .layer(DefaultBodyLimit::max(limits.control_body_bytes_max))
+        .layer(middleware::from_fn_with_state(limits, in_time))
+        .layer(middleware::from_fn(only_local_names))
+        .with_state(shared)
+}
+
+/// A page in a browser on this machine must not reach us under a name of its own (DNS rebinding).
+async fn only_local_names(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let authority = host.and_then(|host| host.parse::<axum::http::uri::Authority>().ok());
+    let is_local = authority.is_some_and(|authority| {
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    });
+    if is_local {
+        return next.run(request).await;
+    }
+    let detail = "the Host header must name a loopback address or localhost";
+    Problem::new(StatusCode::FORBIDDEN, ProblemCode::Forbidden, detail).into_response()
+}
+
+/// A write that runs out of time may still happen: the caller looks before it repeats.
+async fn in_time(State(limits): State<Limits>, request: Request, next: Next) -> Response {
+    let allowed = limits.control_request_timeout;
+    match tokio::time::timeout(allowed, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let detail = format!("the request took longer than {} ms", allowed.as_millis());
+            Problem::new(StatusCode::GATEWAY_TIMEOUT, ProblemCode::TimedOut, detail).into_response()
+        }
+    }
+}
+
+async fn list(State(shared): State<Arc<Shared>>) -> Json<RecordSetsReply> {
+    let snapshot = shared.publisher.snapshot();
+    let record_sets = snapshot.record_sets().values().map(|set| set.document().clone()).collect();
+    Json(RecordSetsReply { generation: snapshot.generation(), record_sets })
+}
+
+async fn one(
+    State(shared): State<Arc<Shared>>,
+    Path((name, rtype)): Path<(String, String)>,
+) -> Result<Json<RecordSetReply>, Problem> {
+    let absent = || Problem::new(StatusCode::NOT_FOUND, ProblemCode::NotFound, "no such record set");
+    let name = DnsName::parse(&name).map_err(|_| absent())?;
+    let rtype = RecordType::parse(&rtype).ok_or_else(absent)?;
+    let snapshot = shared.publisher.snapshot();
+    let set = snapshot.get(&RecordKey::new(name, rtype)).ok_or_else(absent)?;
+    Ok(Json(RecordSetReply { generation: snapshot.generation(), record_set: set.document().clone() }))
+}
+
+async fn publish(
+    State(shared): State<Arc<Shared>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let batch: Batch = parse(&shared, body)?;
+    let worker = Arc::clone(&shared);
+    let published = in_background(move || worker.publisher.publish(&batch)).await;
+    shared.counters.published(&published);
+    published.map(|published| Json(published).into_response()).map_err(Problem::of)
+}
+
+async fn adopt(
+    State(shared): State<Arc<Shared>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Fence>, Problem> {
+    let adoption: Adoption = parse(&shared, body)?;
+    let worker = Arc::clone(&shared);
+    in_background(move || worker.publisher.adopt(adoption.from, adoption.to)).await.map_err(Problem::of)?;
+    Ok(Json(shared.publisher.fence()))
+}
+
+async fn fence(State(shared): State<Arc<Shared>>) -> Json<Fence> {
+    Json(shared.publisher.fence())
+}
+
+async fn changes(State(shared): State<Arc<Shared>>) -> Json<AppliedReply> {
+    Json(AppliedReply { applied: shared.publisher.applied() })
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    let text = shared.counters.prometheus(&shared.publisher.load());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+/// Writing waits for the disk: off the threads that answer queries.
+async fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PublishError> + Send + 'static,
+) -> Result<T, PublishError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+}
+
+fn parse<T: DeserializeOwned>(shared: &Shared, body: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
+    let body = body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            let detail = format!("the body is larger than {} bytes", shared.limits.control_body_bytes_max);
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, ProblemCode::TooLarge, detail)
+        }
+        status => Problem::new(status, ProblemCode::Malformed, rejection.body_text()),
+    })?;
+    serde_json::from_slice(&body).map_err(|error| {
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            ProblemCode::Malformed,
+            format!("cannot read the body: {error}"),
+        )
+    })
+}

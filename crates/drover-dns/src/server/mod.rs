@@ -1,0 +1,237 @@
+//! One instance as a process runs it: DNS sockets, control listener, and their end.
+
+mod control;
+mod counters;
+mod http;
+mod problem;
+mod sockets;
+mod tcp;
+mod udp;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+pub(crate) use control::{Adoption, AppliedReply, RecordSetsReply};
+pub use counters::{Counters, RcodeCount};
+pub(crate) use problem::{Problem, ProblemCode};
+
+use crate::answer::{Context, CookieContext, Transport, answer};
+use crate::publish::{OpenError, Publisher};
+use crate::zone::ZoneConfig;
+
+/// How long open connections get to finish when the instance ends.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+
+/// What an instance is to do.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// Where to answer DNS, UDP and TCP; port 0 takes a free one, the same for both.
+    pub listen: Vec<SocketAddr>,
+    /// Where to take changes: a loopback address; port 0 takes a free one.
+    pub control: SocketAddr,
+    /// Where the state is kept.
+    pub state_dir: PathBuf,
+    /// The zone that is served.
+    pub zone: ZoneConfig,
+    /// The bounds of what clients may take.
+    pub limits: Limits,
+}
+
+/// The bounds of what clients may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Open DNS connections over TCP, per listening address; more are closed at once.
+    pub tcp_connections_max: usize,
+    /// How long a new connection may take to send its first query.
+    pub tcp_first_query_timeout: Duration,
+    /// How long a connection may stay without a query, and an answer may wait to be taken.
+    pub tcp_idle_timeout: Duration,
+    /// Open control connections; more wait.
+    pub control_connections_max: usize,
+    /// How long one control request may take.
+    pub control_request_timeout: Duration,
+    /// The largest body of a control request.
+    pub control_body_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            tcp_connections_max: 256,
+            tcp_first_query_timeout: Duration::from_secs(5),
+            tcp_idle_timeout: Duration::from_secs(10),
+            control_connections_max: 64,
+            control_request_timeout: Duration::from_secs(10),
+            control_body_bytes_max: 4 * 1024 * 1024,
+        }
+    }
+}
+
+/// Why an instance can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Until there is authentication, only this machine may change what is served.
+    #[error("cannot take changes on {control}: only a loopback address is allowed")]
+    ControlNotLoopback {
+        /// The configured address.
+        control: SocketAddr,
+    },
+    /// No address to answer on.
+    #[error("cannot answer DNS: no address to listen on")]
+    NoListener,
+    /// The state can't be had.
+    #[error("cannot start the DNS instance")]
+    State(#[source] OpenError),
+    /// A socket can't be had.
+    #[error("cannot listen on {address} for {purpose}")]
+    Listen {
+        /// Which address.
+        address: SocketAddr,
+        /// DNS or control.
+        purpose: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The machine gives no randomness.
+    #[error("cannot read random bytes for the cookie secret")]
+    Randomness(#[source] io::Error),
+}
+
+/// A running instance.
+#[derive(Debug)]
+pub struct Running {
+    /// Where DNS is answered, in the order of the configuration, with the real ports.
+    pub dns: Vec<SocketAddr>,
+    /// Where changes are taken.
+    pub control: SocketAddr,
+    /// The counters.
+    pub counters: Arc<Counters>,
+    publisher: Arc<Publisher>,
+    ended: JoinHandle<()>,
+}
+
+impl Running {
+    /// What the instance serves and remembers.
+    #[must_use]
+    pub fn publisher(&self) -> &Publisher {
+        &self.publisher
+    }
+
+    /// Waits until the instance has ended, after its token was cancelled.
+    pub async fn finished(self) {
+        if let Err(error) = self.ended.await {
+            warn!(%error, "the DNS instance ended badly");
+        }
+    }
+}
+
+/// What the transports share.
+#[derive(Debug)]
+struct Shared {
+    publisher: Arc<Publisher>,
+    counters: Arc<Counters>,
+    cookie_secret: [u8; 16],
+    limits: Limits,
+}
+
+/// Starts an instance: reads its state, binds its sockets, answers until `shutdown` is cancelled.
+///
+/// # Errors
+/// Everything that forbids to serve; nothing runs then.
+pub async fn run(config: ServerConfig, shutdown: CancellationToken) -> Result<Running, StartError> {
+    if !config.control.ip().is_loopback() {
+        return Err(StartError::ControlNotLoopback { control: config.control });
+    }
+    if config.listen.is_empty() {
+        return Err(StartError::NoListener);
+    }
+    let ServerConfig { listen, control, state_dir, zone, limits } = config;
+    let opened = tokio::task::spawn_blocking(move || Publisher::open(&state_dir, zone)).await;
+    let publisher = opened
+        .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+        .map_err(StartError::State)?;
+    let mut cookie_secret = [0; 16];
+    getrandom::fill(&mut cookie_secret).map_err(|error| StartError::Randomness(error.into()))?;
+    let counters = Arc::new(Counters::default());
+    let shared = Arc::new(Shared { publisher: Arc::new(publisher), counters, cookie_secret, limits });
+
+    let tracker = TaskTracker::new();
+    let mut bound = Vec::with_capacity(listen.len());
+    for address in listen {
+        let pair = sockets::bind_pair(address).map_err(|source| listen_error(address, "DNS", source))?;
+        bound.push(pair);
+    }
+    let control_listener =
+        TcpListener::bind(control).await.map_err(|source| listen_error(control, "control", source))?;
+    let control = control_listener.local_addr().map_err(|source| listen_error(control, "control", source))?;
+    let mut dns = Vec::with_capacity(bound.len());
+    for pair in bound {
+        dns.push(pair.address);
+        udp::spawn(pair.udp, &shared, &shutdown, &tracker);
+        tracker.spawn(tcp::serve(pair.tcp, Arc::clone(&shared), shutdown.clone(), tracker.clone()));
+    }
+    tracker.spawn(http::serve(control_listener, Arc::clone(&shared), shutdown.clone(), tracker.clone()));
+    info!(?dns, %control, generation = shared.publisher.load().generation(), "DNS instance serves");
+    let ended = tokio::spawn(end(shutdown, tracker));
+    let (publisher, counters) = (Arc::clone(&shared.publisher), Arc::clone(&shared.counters));
+    Ok(Running { dns, control, counters, publisher, ended })
+}
+
+async fn end(shutdown: CancellationToken, tracker: TaskTracker) {
+    shutdown.cancelled().await;
+    tracker.close();
+    if tokio::time::timeout(SHUTDOWN_GRACE, tracker.wait()).await.is_err() {
+        warn!(
+            grace_seconds = SHUTDOWN_GRACE.as_secs(),
+            "connections were cut at the end of the grace period"
+        );
+    }
+}
+
+const fn listen_error(address: SocketAddr, purpose: &'static str, source: io::Error) -> StartError {
+    StartError::Listen { address, purpose, source }
+}
+
+/// The path of every message, whatever it came by.
+fn answer_one(
+    shared: &Shared,
+    message: &[u8],
+    transport: Transport,
+    client: IpAddr,
+    draw: u64,
+) -> Option<Vec<u8>> {
+    let cookie = Some(CookieContext { secret: shared.cookie_secret, now_unix_seconds: unix_seconds() });
+    let context = Context { transport, client, draw, cookie };
+    let response = answer(&shared.publisher.load(), message, &context);
+    match response {
+        Some(response) => {
+            shared.counters.answered(&response);
+            Some(response.bytes)
+        }
+        None => {
+            counters::increment(&shared.counters.unanswered);
+            None
+        }
+    }
+}
+
+/// Cookie time stamps compare modulo 2³² (RFC 9018).
+fn unix_seconds() -> u32 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (since.as_secs() & u64::from(u32::MAX)) as u32
+}
+
+/// Seeded by the operating system: with one seed for all, every server would answer the same sequence.
+fn seeded_random() -> fastrand::Rng {
+    getrandom::u64().map_or_else(|_| fastrand::Rng::new(), fastrand::Rng::with_seed)
+}

@@ -1,0 +1,127 @@
+//! Record sets as they are written down and sent. Nothing here is checked yet: see
+//! [`ValidRecordSet`](super::ValidRecordSet).
+
+use std::fmt;
+
+use drover_model::Epoch;
+use serde::{Deserialize, Serialize};
+
+use super::DnsName;
+
+/// The types of record that carry weighted members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum RecordType {
+    /// An IPv4 address.
+    A,
+    /// An IPv6 address.
+    Aaaa,
+    /// Another name; never at the zone's apex, always alone at its name.
+    Cname,
+}
+
+impl RecordType {
+    /// All of them, in the order in which they are shown.
+    pub const ALL: [Self; 3] = [Self::A, Self::Aaaa, Self::Cname];
+
+    /// The type's name in a zone file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::A => "A",
+            Self::Aaaa => "AAAA",
+            Self::Cname => "CNAME",
+        }
+    }
+
+    /// Reads a type's name, in any case.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|rtype| rtype.as_str().eq_ignore_ascii_case(text))
+    }
+}
+
+impl fmt::Display for RecordType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What one record set is known by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordKey {
+    /// The owner name.
+    pub name: DnsName,
+    /// The type.
+    pub rtype: RecordType,
+}
+
+impl RecordKey {
+    /// A key of its two parts.
+    #[must_use]
+    pub const fn new(name: DnsName, rtype: RecordType) -> Self {
+        Self { name, rtype }
+    }
+}
+
+impl fmt::Display for RecordKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.rtype)
+    }
+}
+
+/// One value of a record set and its share of the answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Member {
+    /// What the member stands for: the region's name. One member per region.
+    pub set_id: String,
+    /// The address or the name, as text of the set's type.
+    pub value: String,
+    /// The share: this weight of the sum of all. 0 is never answered; at most 255.
+    pub weight: u16,
+}
+
+/// A weighted record set, as written down and sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordSet {
+    /// The owner name.
+    pub name: String,
+    /// The type of every member.
+    pub rtype: RecordType,
+    /// How long a resolver may keep an answer, in seconds.
+    pub ttl_seconds: u32,
+    /// The values with their weights; one of them is drawn for each answer.
+    pub members: Vec<Member>,
+    /// The set's version, raised by each change to it; chosen by the writer, checked by the receiver.
+    pub generation: u64,
+    /// Under whose command the set was written. The receiver stamps the batch's epoch here.
+    pub epoch: Epoch,
+    /// Who the set belongs to. Another owner's change is refused unless it says that it takes over.
+    #[serde(default)]
+    pub owner: String,
+    /// Why it is as it is, for humans.
+    #[serde(default)]
+    pub note: String,
+}
+
+impl RecordSet {
+    /// Do both ask for the same answers at the same version? The epoch and the note are left out: a successor
+    /// that repeats its predecessor's write changes nothing.
+    #[must_use]
+    pub fn same_target(&self, other: &Self) -> bool {
+        self.generation == other.generation && self.same_answers(other)
+    }
+
+    /// Do both lead to the same answers, whatever their versions?
+    #[must_use]
+    pub fn same_answers(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.rtype == other.rtype
+            && self.ttl_seconds == other.ttl_seconds
+            && self.members == other.members
+            && self.owner == other.owner
+    }
+}

@@ -1,0 +1,226 @@
+//! What the sockets answer from: one immutable value, swapped as a whole.
+//!
+//! Building one checks the zone as a whole (a CNAME stands alone, names lie inside the zone) and makes the
+//! index: folded wire name → node. Names that only lie on the way to others are nodes without records ("empty
+//! non-terminals"): they exist, so they must never answer NXDOMAIN.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::{
+    DnsName, GENERATION_LABEL, InvalidZone, RECORD_SETS_MAX, RecordKey, RecordType, ValidRecordSet,
+    ZoneConfig,
+};
+
+/// A zone at one generation.
+#[derive(Debug)]
+pub struct Snapshot {
+    zone: ZoneConfig,
+    generation: u64,
+    record_sets: BTreeMap<RecordKey, Arc<ValidRecordSet>>,
+    nodes: HashMap<Vec<u8>, Node>,
+}
+
+/// What there is at one name.
+#[derive(Debug, Default)]
+pub(crate) struct Node {
+    pub(crate) is_apex: bool,
+    /// At most one of each type, in the order of [`RecordType::ALL`]; a CNAME alone.
+    pub(crate) record_sets: Vec<Arc<ValidRecordSet>>,
+    /// The addresses of a name server inside the zone.
+    pub(crate) glue: Vec<IpAddr>,
+}
+
+/// What a name means to the zone.
+#[derive(Debug)]
+pub(crate) enum Lookup<'a> {
+    /// It exists.
+    Node(&'a Node),
+    /// It is the generation label below a name that exists.
+    Generation(&'a Node),
+    /// It is inside the zone and does not exist.
+    NoSuchName,
+    /// It is none of ours.
+    OutOfZone,
+}
+
+/// Why record sets can't be served together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSnapshot {
+    /// The zone itself.
+    #[error("cannot build a snapshot")]
+    Zone(#[source] InvalidZone),
+    /// A name outside the zone.
+    #[error("cannot publish {key}: it lies outside of the zone {origin}")]
+    OutOfZone {
+        /// Which set.
+        key: RecordKey,
+        /// The zone.
+        origin: DnsName,
+    },
+    /// A CNAME at the apex, where the start of authority stands already.
+    #[error("cannot publish {key}: a CNAME can't stand at the zone's apex")]
+    CnameAtApex {
+        /// Which set.
+        key: RecordKey,
+    },
+    /// A CNAME beside other records.
+    #[error("cannot publish {key}: a CNAME must stand alone, and {other} is there")]
+    CnameBesideOthers {
+        /// The CNAME.
+        key: RecordKey,
+        /// What stands beside it.
+        other: RecordType,
+    },
+    /// A record set at a name server's name.
+    #[error("cannot publish {key}: the name belongs to a name server of the zone")]
+    NameServer {
+        /// Which set.
+        key: RecordKey,
+    },
+    /// The same name and type twice.
+    #[error("cannot publish {key}: it is given twice")]
+    Duplicate {
+        /// Which set.
+        key: RecordKey,
+    },
+    /// Too many.
+    #[error("cannot publish {found} record sets, at most {RECORD_SETS_MAX}")]
+    TooMany {
+        /// How many.
+        found: usize,
+    },
+}
+
+impl Snapshot {
+    /// Checks the whole and builds the index.
+    ///
+    /// # Errors
+    /// The first thing found that forbids to serve it.
+    pub fn new(
+        zone: ZoneConfig,
+        generation: u64,
+        record_sets: impl IntoIterator<Item = Arc<ValidRecordSet>>,
+    ) -> Result<Self, InvalidSnapshot> {
+        zone.check().map_err(InvalidSnapshot::Zone)?;
+        let mut snapshot = Self { zone, generation, record_sets: BTreeMap::new(), nodes: HashMap::new() };
+        snapshot.add_apex();
+        for set in record_sets {
+            snapshot.add(set)?;
+        }
+        Ok(snapshot)
+    }
+
+    fn add_apex(&mut self) {
+        self.nodes.entry(index_key(&self.zone.origin)).or_default().is_apex = true;
+        for server in self.zone.name_servers.clone() {
+            if self.zone.is_inside(&server.name) {
+                self.node_with_path(&server.name).glue = server.addresses;
+            }
+        }
+    }
+
+    fn add(&mut self, set: Arc<ValidRecordSet>) -> Result<(), InvalidSnapshot> {
+        let key = set.key().clone();
+        if !self.zone.is_inside(&key.name) {
+            return Err(InvalidSnapshot::OutOfZone { key, origin: self.zone.origin.clone() });
+        }
+        let node = self.node_with_path(&key.name);
+        if !node.glue.is_empty() {
+            return Err(InvalidSnapshot::NameServer { key });
+        }
+        if key.rtype == RecordType::Cname && node.is_apex {
+            return Err(InvalidSnapshot::CnameAtApex { key });
+        }
+        if let Some(other) = node.record_sets.iter().map(|set| set.key().rtype).next() {
+            if key.rtype == RecordType::Cname && other != RecordType::Cname {
+                return Err(InvalidSnapshot::CnameBesideOthers { key, other });
+            }
+            if other == RecordType::Cname && key.rtype != other {
+                let cname = RecordKey::new(key.name, other);
+                return Err(InvalidSnapshot::CnameBesideOthers { key: cname, other: key.rtype });
+            }
+        }
+        node.record_sets.push(Arc::clone(&set));
+        node.record_sets.sort_by_key(|set| set.key().rtype);
+        if self.record_sets.insert(key.clone(), set).is_some() {
+            return Err(InvalidSnapshot::Duplicate { key });
+        }
+        if self.record_sets.len() > RECORD_SETS_MAX {
+            return Err(InvalidSnapshot::TooMany { found: self.record_sets.len() });
+        }
+        Ok(())
+    }
+
+    /// The node of a name inside the zone; names between it and the apex come into being on the way.
+    fn node_with_path(&mut self, name: &DnsName) -> &mut Node {
+        let mut above = name.parent();
+        while let Some(parent) = above.filter(|parent| self.zone.is_inside(parent)) {
+            self.nodes.entry(index_key(&parent)).or_default();
+            above = parent.parent();
+        }
+        self.nodes.entry(index_key(name)).or_default()
+    }
+
+    /// The zone.
+    #[must_use]
+    pub const fn zone(&self) -> &ZoneConfig {
+        &self.zone
+    }
+
+    /// The generation: raised by every change, and the start of authority's serial (its lower 32 bits).
+    #[must_use]
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// All record sets, by name and type.
+    #[must_use]
+    pub const fn record_sets(&self) -> &BTreeMap<RecordKey, Arc<ValidRecordSet>> {
+        &self.record_sets
+    }
+
+    /// One record set.
+    #[must_use]
+    pub fn get(&self, key: &RecordKey) -> Option<&Arc<ValidRecordSet>> {
+        self.record_sets.get(key)
+    }
+
+    /// Finds a name, given as it stands on the wire but folded to lower case.
+    pub(crate) fn lookup(&self, folded: &[u8]) -> Lookup<'_> {
+        if let Some(node) = self.nodes.get(folded) {
+            return Lookup::Node(node);
+        }
+        if !self.is_inside_wire(folded) {
+            return Lookup::OutOfZone;
+        }
+        match strip_generation_label(folded).and_then(|parent| self.nodes.get(parent)) {
+            Some(node) if node.is_apex || !node.record_sets.is_empty() => Lookup::Generation(node),
+            _ => Lookup::NoSuchName,
+        }
+    }
+
+    /// Walks the labels, so that a suffix in the middle of a label is not taken for the zone.
+    fn is_inside_wire(&self, folded: &[u8]) -> bool {
+        let origin = self.zone.origin.wire().as_slice();
+        let mut rest = folded;
+        while rest.len() > origin.len() {
+            let label = usize::from(rest[0]) + 1;
+            rest = rest.get(label..).unwrap_or_default();
+        }
+        rest == origin
+    }
+}
+
+fn index_key(name: &DnsName) -> Vec<u8> {
+    name.wire().as_slice().to_vec()
+}
+
+fn strip_generation_label(folded: &[u8]) -> Option<&[u8]> {
+    let (length, rest) = folded.split_first()?;
+    if usize::from(*length) != GENERATION_LABEL.len() {
+        return None;
+    }
+    rest.strip_prefix(GENERATION_LABEL.as_bytes())
+}

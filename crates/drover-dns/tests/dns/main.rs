@@ -1,0 +1,11 @@
+//! The DNS instance as others see it: over real sockets, read by a second, independent DNS library.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on says so by panicking")]
+
+mod common;
+mod control;
+mod matrix;
+mod persistence;
+mod properties;
+mod provider;
+mod tcp;
+mod weights;
