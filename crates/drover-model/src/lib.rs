@@ -1,1 +1,22 @@
-//! Ids, units, configuration and wire types of drover: pure data
+//! The words that every part of drover shares: identifiers, units, configuration, and the versioned types
+//! that are sent or stored. Pure data: nothing here reads a clock, a file or a socket, and nothing decides.
+//!
+//! Types that are stored (`journal`, `plan`, `decision`, `traffic`) or sent (`probe`, `api`) are promises: an
+//! old journal must replay for ever, so fields are added with a default and never change their meaning.
+
+pub mod api;
+pub mod config;
+pub mod decision;
+pub mod ids;
+pub mod journal;
+pub mod plan;
+pub mod probe;
+pub mod reason;
+pub mod runbook;
+pub mod time;
+pub mod traffic;
+pub mod units;
+
+pub use ids::{AgentId, DecisionId, EndpointKey, PlanId, RegionId, RunId, ServiceId};
+pub use time::{Span, Timestamp};
+pub use units::{Epoch, Generation, Percent, RequestsPerSecond, Weight};

@@ -1,0 +1,474 @@
+//! What the coordinator's HTTP API says and is told (`/v1`). The same types are printed by `-o json|yaml`, so every
+//! change here is a change for scripts: fields are added, never renamed.
+
+use crate::config::diagnostic::Diagnostic;
+use crate::decision::{ActionDecision, StoredDecision, VantageState, Verdict, VerdictInputs, VerdictState};
+use crate::ids::{AgentId, DecisionId, EndpointKey, PlanId, RegionId, RunId, ServiceId};
+use crate::journal::{Entry, Measurement, RunState, Trigger};
+use crate::plan::{Intent, Plan, Planned};
+use crate::reason::Reason;
+use crate::runbook::{OnFailure, Purpose};
+use crate::time::{Span, Timestamp};
+use crate::traffic::{Actor, Block, Freeze, Hold, Load, ShareReason};
+use crate::units::{Epoch, Generation, Percent, RequestsPerSecond, Weight};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Version of the output schema that this build writes.
+pub const API_SCHEMA: u16 = 1;
+
+/// How bad a line of `status` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Will matter.
+    Warning,
+    /// Matters now.
+    Critical,
+}
+
+/// Something that is not normal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Attention {
+    /// How bad.
+    pub severity: Severity,
+    /// What it is about: a region, service, endpoint, vantage, run.
+    pub subject: String,
+    /// One sentence.
+    pub sentence: String,
+    /// Stable code.
+    pub code: String,
+    /// The command that goes on from here.
+    pub next: Option<String>,
+    /// Since when.
+    pub since: Option<Timestamp>,
+}
+
+/// The coordinator that answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CoordinatorView {
+    /// Version of the program.
+    pub version: String,
+    /// Who commands.
+    pub epoch: Epoch,
+    /// Running since.
+    pub started_at: Timestamp,
+    /// Configuration in force.
+    pub config_version: String,
+    /// Why a newer configuration was refused, while the old one stays.
+    pub config_refused: Vec<Diagnostic>,
+    /// Bytes in the store.
+    pub store_bytes: u64,
+    /// Is the store past its alarm size?
+    pub store_alarm: bool,
+    /// Pages not delivered yet.
+    pub pages_undelivered: u64,
+    /// Age of the oldest of them.
+    pub pages_oldest: Option<Span>,
+}
+
+/// Whether a region could be failed over automatically, said beforehand (I6).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct QuorumView {
+    /// Outside vantages configured.
+    pub configured: u32,
+    /// How many must agree.
+    pub need: u32,
+    /// How many can speak now.
+    pub able: u32,
+    /// Those that cannot.
+    pub abstaining: Vec<AgentId>,
+    /// Enough can speak.
+    pub possible: bool,
+}
+
+/// One endpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EndpointView {
+    /// The region.
+    pub region: RegionId,
+    /// Address and port.
+    pub address: String,
+    /// What it is held to be.
+    pub verdict: VerdictState,
+    /// Since when.
+    pub since: Option<Timestamp>,
+    /// Published weight.
+    pub weight: Weight,
+    /// Configured weight.
+    pub configured_weight: Weight,
+    /// Share of the configured weight.
+    pub share: Percent,
+    /// Why not all of it.
+    pub share_reason: ShareReason,
+    /// What it may carry, headroom taken off.
+    pub usable: RequestsPerSecond,
+    /// Load by weight, when the service's load is known.
+    pub load: Option<RequestsPerSecond>,
+}
+
+/// One service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ServiceView {
+    /// Its name.
+    pub name: ServiceId,
+    /// DNS name.
+    pub dns_name: String,
+    /// Published generation.
+    pub generation: Generation,
+    /// Its load.
+    pub load: Load,
+    /// Acts by itself?
+    pub automatic: bool,
+    /// The run that works on it.
+    pub run: Option<RunId>,
+    /// Where it runs.
+    pub endpoints: Vec<EndpointView>,
+}
+
+/// One region.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RegionView {
+    /// Its name.
+    pub name: RegionId,
+    /// Where.
+    pub city: String,
+    /// Serves nothing.
+    pub witness: bool,
+    /// The worst verdict of its endpoints.
+    pub worst: VerdictState,
+    /// Could it be failed over automatically?
+    pub quorum: QuorumView,
+    /// What was decided last, in one sentence.
+    pub decision: Option<String>,
+}
+
+/// One vantage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct VantageView {
+    /// The agent.
+    pub agent: AgentId,
+    /// Its region.
+    pub region: RegionId,
+    /// May it speak?
+    pub state: VantageState,
+    /// Last report.
+    pub heard_at: Option<Timestamp>,
+    /// Its clock minus the coordinator's, in milliseconds.
+    pub skew_millis: Option<i64>,
+    /// Configuration that it works by.
+    pub config_version: Option<String>,
+    /// Observations that it dropped.
+    pub dropped: u64,
+    /// Observations refused because they were replayed.
+    pub replayed: u64,
+    /// Observations that came too late and went to history.
+    pub late: u64,
+}
+
+/// One DNS server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DnsView {
+    /// Its name.
+    pub instance: String,
+    /// Where it answers.
+    pub query: String,
+    /// Did it answer when last asked?
+    pub reachable: bool,
+    /// Record sets that differ from the target, in words.
+    pub behind: Vec<String>,
+    /// When it was last asked.
+    pub checked_at: Option<Timestamp>,
+}
+
+/// A run in one line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RunSummary {
+    /// Which.
+    pub id: RunId,
+    /// What for.
+    pub purpose: Purpose,
+    /// The region.
+    pub region: RegionId,
+    /// The services.
+    pub services: Vec<ServiceId>,
+    /// Where it stands.
+    pub state: RunState,
+    /// The plan.
+    pub plan: PlanId,
+    /// Who began it.
+    pub by: Actor,
+    /// When.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// One line: the current step, or how it ended.
+    pub summary: String,
+}
+
+/// Everything at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StatusView {
+    /// [`API_SCHEMA`].
+    pub schema: u16,
+    /// When this was true.
+    pub at: Timestamp,
+    /// Who answered.
+    pub coordinator: CoordinatorView,
+    /// What is not normal, worst first. Empty means that all is well.
+    pub attention: Vec<Attention>,
+    /// Regions by name.
+    pub regions: Vec<RegionView>,
+    /// Services by priority.
+    pub services: Vec<ServiceView>,
+    /// Vantages by name.
+    pub vantages: Vec<VantageView>,
+    /// DNS servers.
+    pub dns: Vec<DnsView>,
+    /// Automatic action off.
+    pub freeze: Option<Freeze>,
+    /// Operators' drains.
+    pub holds: Vec<Hold>,
+    /// Block periods.
+    pub blocks: Vec<Block>,
+    /// Runs that are not over, and the last few that are.
+    pub runs: Vec<RunSummary>,
+}
+
+/// One step of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StepView {
+    /// Number and word.
+    pub id: String,
+    /// `pending`, `running`, `done`, `failed`, `skipped`, `undone`.
+    pub state: String,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// Attempts allowed.
+    pub attempts_max: u32,
+    /// First attempt begun.
+    pub started_at: Option<Timestamp>,
+    /// Ended.
+    pub ended_at: Option<Timestamp>,
+    /// Time that this kind of step took in earlier runs (median), when there were any.
+    pub usual: Option<Span>,
+    /// What came of it, or what it is waiting for.
+    pub summary: String,
+    /// What follows when it fails.
+    pub on_failure: OnFailure,
+    /// Numbers that were looked at.
+    pub measurements: Vec<Measurement>,
+}
+
+/// One line of a run's timeline.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TimelineEntry {
+    /// When.
+    pub at: Timestamp,
+    /// Since the run's clock began.
+    pub after: Span,
+    /// What, in words.
+    pub sentence: String,
+    /// The record.
+    pub entry: Entry,
+}
+
+/// A run in full.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RunView {
+    /// [`API_SCHEMA`].
+    pub schema: u16,
+    /// The line.
+    pub summary: RunSummary,
+    /// What made it begin.
+    pub trigger: Trigger,
+    /// What it does.
+    pub plan: Plan,
+    /// Step by step.
+    pub steps: Vec<StepView>,
+    /// What happened.
+    pub timeline: Vec<TimelineEntry>,
+    /// Objective.
+    pub rto: Span,
+    /// Achieved so far, from the first failure seen (or the command) to now or to the end.
+    pub elapsed: Span,
+    /// What will be decided next, in words.
+    pub next_decision: String,
+    /// Steps skipped or failed that the policy let pass.
+    pub exceptions: Vec<String>,
+    /// The question that waits, when one does, and when it expires.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Why X is as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ExplainView {
+    /// [`API_SCHEMA`].
+    pub schema: u16,
+    /// What was asked about.
+    pub subject: String,
+    /// One plain sentence.
+    pub sentence: String,
+    /// Live verdicts with their inputs.
+    pub endpoints: Vec<EndpointExplanation>,
+    /// What was decided about each region concerned.
+    pub decisions: Vec<ActionDecision>,
+    /// Stored decisions about it, newest first.
+    pub history: Vec<DecisionSummary>,
+}
+
+/// One endpoint's verdict and what it was made from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EndpointExplanation {
+    /// Which.
+    pub endpoint: EndpointKey,
+    /// From what.
+    pub inputs: VerdictInputs,
+    /// To what.
+    pub verdict: Verdict,
+    /// Since when.
+    pub since: Option<Timestamp>,
+}
+
+/// A stored decision in one line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DecisionSummary {
+    /// Which.
+    pub id: DecisionId,
+    /// When.
+    pub at: Timestamp,
+    /// About what.
+    pub subject: String,
+    /// In one sentence.
+    pub sentence: String,
+    /// The reason's code.
+    pub code: String,
+}
+
+/// A stored decision, run again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ReplayView {
+    /// [`API_SCHEMA`].
+    pub schema: u16,
+    /// What was stored.
+    pub decision: StoredDecision,
+    /// The same came out again.
+    pub same: bool,
+    /// What was stored, in words.
+    pub stored: String,
+    /// What comes out now, in words.
+    pub now: String,
+}
+
+/// A plan, made and kept for `apply`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PlanView {
+    /// [`API_SCHEMA`].
+    pub schema: u16,
+    /// What was wanted.
+    pub intent: Intent,
+    /// What came of it.
+    pub planned: Planned,
+    /// When it was made.
+    pub made_at: Timestamp,
+}
+
+/// Who sends a command and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CommandRequest {
+    /// Who.
+    pub by: Actor,
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
+    /// For `approve`: the plan that was shown.
+    #[serde(default)]
+    pub plan: Option<PlanId>,
+    /// For `abort`: undo what was done.
+    #[serde(default)]
+    pub roll_back: bool,
+}
+
+/// Asks for a plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PlanRequest {
+    /// Who.
+    pub by: Actor,
+    /// What is wanted.
+    pub intent: Intent,
+}
+
+/// Asks that automatic action stop.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FreezeRequest {
+    /// Who.
+    pub by: Actor,
+    /// Why.
+    pub reason: String,
+    /// For how long; absent only with `--no-expiry`.
+    pub expires_after: Option<Span>,
+}
+
+/// Ends block periods.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RearmRequest {
+    /// Who.
+    pub by: Actor,
+    /// Why.
+    pub reason: String,
+    /// Of this service only.
+    pub service: Option<ServiceId>,
+}
+
+/// Says what was done.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Done {
+    /// In one sentence.
+    pub sentence: String,
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Pass as `cursor` for the next page; absent on the last.
+    pub next_cursor: Option<String>,
+}
+
+/// The configuration in force.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ConfigView {
+    /// Its digest.
+    pub version: String,
+    /// In the written form.
+    pub yaml: String,
+    /// Since when.
+    pub loaded_at: Timestamp,
+    /// Why a newer one was refused.
+    pub refused: Vec<Diagnostic>,
+}
+
+/// An error answer (RFC 9457, `application/problem+json`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Problem {
+    /// A URI for the kind; `about:blank` when the status says it all.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind in words.
+    pub title: String,
+    /// HTTP status.
+    pub status: u16,
+    /// What went wrong this time.
+    pub detail: String,
+    /// Stable code, as in [`Reason::code`] where there is a reason.
+    pub code: String,
+    /// Every reason, with numbers.
+    #[serde(default)]
+    pub reasons: Vec<Reason>,
+    /// The command that goes on from here.
+    #[serde(default)]
+    pub next: Option<String>,
+}

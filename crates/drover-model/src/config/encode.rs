@@ -1,0 +1,272 @@
+//! From a [`Config`] back to the written form: what `config show` prints, and what can be loaded again.
+
+use super::{
+    AppCheck, Config, Endpoint, FailoverPolicy, HealthCheck, HttpCheck, MetricsSource, Region, RegionRole,
+    Service, Settings,
+};
+use saphyr::{Mapping, Scalar, Yaml, YamlEmitter};
+use std::borrow::Cow;
+use std::fmt::Display;
+
+/// A value in the written form. Items of a list have names where the file gives them one, so that a difference can be
+/// told by name and not by position.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Written {
+    Text(String),
+    Integer(u64),
+    Number(f64),
+    Boolean(bool),
+    List(Vec<Written>),
+    Items(Vec<(String, Written)>),
+    Map(Vec<(&'static str, Written)>),
+}
+
+/// The whole configuration as YAML documents: regions, services, settings. Loading them gives an equal configuration.
+#[must_use]
+pub fn to_yaml(config: &Config) -> String {
+    let mut text = String::new();
+    let regions = config.regions.values().map(region);
+    let services = config.services.values().map(service);
+    for document in regions.chain(services).chain([settings(&config.settings)]) {
+        // The emitter fails only when the string does, which it does not.
+        let _ = YamlEmitter::new(&mut text).dump(&yaml(&document));
+        text.push('\n');
+    }
+    text
+}
+
+fn yaml(written: &Written) -> Yaml<'_> {
+    let word = |text| Yaml::Value(Scalar::String(Cow::Borrowed(text)));
+    match written {
+        Written::Text(text) => word(text.as_str()),
+        Written::Integer(n) => Yaml::Value(Scalar::Integer(i64::try_from(*n).unwrap_or(i64::MAX))),
+        Written::Number(n) => Yaml::Value(Scalar::FloatingPoint((*n).into())),
+        Written::Boolean(b) => Yaml::Value(Scalar::Boolean(*b)),
+        Written::List(items) => Yaml::Sequence(items.iter().map(yaml).collect()),
+        Written::Items(items) => Yaml::Sequence(items.iter().map(|(_, w)| yaml(w)).collect()),
+        Written::Map(entries) => {
+            Yaml::Mapping(entries.iter().map(|(k, w)| (word(*k), yaml(w))).collect::<Mapping<'_>>())
+        }
+    }
+}
+
+fn text(value: impl Display) -> Written {
+    Written::Text(value.to_string())
+}
+
+fn list<T: Display>(values: impl IntoIterator<Item = T>) -> Written {
+    Written::List(values.into_iter().map(text).collect())
+}
+
+/// Adds the optional fields that are there.
+fn with(mut entries: Vec<(&'static str, Written)>, more: Vec<(&'static str, Option<Written>)>) -> Written {
+    entries.extend(more.into_iter().filter_map(|(k, v)| Some((k, v?))));
+    Written::Map(entries)
+}
+
+pub(super) fn region(region: &Region) -> Written {
+    let agents = region.agents.iter().map(|a| {
+        let source = a.source_address.map(text);
+        (a.name.to_string(), with(vec![("name", text(&a.name))], vec![("source_address", source)]))
+    });
+    let location = &region.location;
+    Written::Map(vec![
+        ("kind", text("Region")),
+        ("name", text(&region.name)),
+        ("role", text(if region.role == RegionRole::Witness { "witness" } else { "serving" })),
+        (
+            "location",
+            Written::Map(vec![
+                ("city", text(&location.city)),
+                ("latitude", Written::Number(location.latitude)),
+                ("longitude", Written::Number(location.longitude)),
+                ("jurisdiction", text(&location.jurisdiction)),
+            ]),
+        ),
+        ("agents", Written::Items(agents.collect())),
+    ])
+}
+
+pub(super) fn service(service: &Service) -> Written {
+    let endpoints = service.endpoints.values().map(|e| (e.region.to_string(), endpoint(e)));
+    let app_checks = service.app_checks.iter().map(|c| (c.name.clone(), app_check(c)));
+    let v = &service.validation;
+    let mut entries = vec![
+        ("kind", text("Service")),
+        ("name", text(&service.name)),
+        ("priority", Written::Integer(service.priority.into())),
+        (
+            "dns",
+            Written::Map(vec![
+                ("name", text(&service.dns_name)),
+                ("type", text(service.record_type)),
+                ("ttl", text(service.ttl)),
+            ]),
+        ),
+        ("endpoints", Written::Items(endpoints.collect())),
+        ("health_check", health_check(service)),
+        ("failover", failover(&service.failover)),
+    ];
+    entries.extend(service.metrics.as_ref().map(|m| ("metrics", metrics(m))));
+    entries.extend(service.peak_load.map(|l| ("peak_load", text(l))));
+    entries.extend([
+        ("app_checks", Written::Items(app_checks.collect())),
+        (
+            "validation",
+            Written::Map(vec![
+                ("window", text(v.window)),
+                ("min_samples", Written::Integer(v.min_samples)),
+                ("max_error_rate", text(v.max_error_rate)),
+                ("max_latency_p95", text(v.max_latency_p95)),
+                ("min_availability", text(v.min_availability)),
+            ]),
+        ),
+        ("objectives", Written::Map(vec![("rto", text(service.rto)), ("rpo", text(service.rpo))])),
+    ]);
+    Written::Map(entries)
+}
+
+fn endpoint(e: &Endpoint) -> Written {
+    let mut entries = vec![
+        ("region", text(&e.region)),
+        ("address", text(&e.address)),
+        ("port", Written::Integer(e.port.into())),
+    ];
+    entries.extend(e.weight.map(|w| ("weight", Written::Integer(w.into()))));
+    entries.extend([("priority", Written::Integer(e.priority.into())), ("capacity", text(e.capacity))]);
+    Written::Map(entries)
+}
+
+fn health_check(service: &Service) -> Written {
+    let kind = match &service.check {
+        HealthCheck::Http(c) if c.tls => "https",
+        HealthCheck::Http(_) => "http",
+        HealthCheck::Tcp(_) => "tcp",
+    };
+    let entries =
+        vec![("kind", text(kind)), ("interval", text(service.interval)), ("timeout", text(service.timeout))];
+    match &service.check {
+        HealthCheck::Tcp(c) => with(entries, vec![("max_latency", c.max_latency.map(text))]),
+        HealthCheck::Http(c) => http_check(c, entries),
+    }
+}
+
+fn http_check(c: &HttpCheck, mut entries: Vec<(&'static str, Written)>) -> Written {
+    let file = |p: &std::path::PathBuf| text(p.display());
+    let secret = c
+        .secret_header
+        .as_ref()
+        .map(|(name, path)| Written::Map(vec![("name", text(name)), ("file", file(path))]));
+    let status = c.expect_status.iter().map(|s| Written::Integer((*s).into())).collect();
+    entries.extend(c.max_latency.map(|l| ("max_latency", text(l))));
+    entries.extend([("path", text(&c.path)), ("expect_status", Written::List(status))]);
+    let mut more = vec![
+        ("expect_body", c.expect_body.as_ref().map(text)),
+        ("host", c.host.as_ref().map(text)),
+        ("secret_header", secret),
+    ];
+    if c.tls {
+        let tls = &c.tls_options;
+        more.extend([
+            ("sni", tls.sni.as_ref().map(text)),
+            ("ca_file", tls.ca_file.as_ref().map(file)),
+            ("client_certificate_file", tls.client_certificate_file.as_ref().map(file)),
+            ("client_key_file", tls.client_key_file.as_ref().map(file)),
+            ("expiry_warning", Some(text(tls.expiry_warning))),
+        ]);
+    }
+    with(entries, more)
+}
+
+fn failover(p: &FailoverPolicy) -> Written {
+    let mut entries = vec![
+        ("automatic", Written::Boolean(p.automatic)),
+        ("failure_threshold", Written::Integer(p.failure_threshold.into())),
+        ("failure_window", text(p.failure_window)),
+        ("gray_failure_share", text(p.gray_failure_share)),
+        ("gray_min_samples", Written::Integer(p.gray_min_samples.into())),
+        ("recovery_threshold", Written::Integer(p.recovery_threshold.into())),
+    ];
+    entries.extend(p.quorum.map(|q| ("quorum", Written::Integer(q.into()))));
+    entries.extend([
+        ("max_unavailable_regions", Written::Integer(p.max_unavailable_regions.into())),
+        ("block_period", text(p.block_period)),
+        ("ramp", list(&p.ramp)),
+        ("soak", text(p.soak)),
+        ("headroom", text(p.headroom)),
+        ("jurisdictions", list(&p.jurisdictions)),
+        ("approval_expires", text(p.approval_expires)),
+    ]);
+    Written::Map(entries)
+}
+
+fn metrics(m: &MetricsSource) -> Written {
+    Written::Map(vec![
+        ("path", text(&m.path)),
+        ("requests_metric", text(&m.requests_metric)),
+        ("status_label", text(&m.status_label)),
+        ("latency_metric", text(&m.latency_metric)),
+        ("interval", text(m.interval)),
+    ])
+}
+
+fn app_check(c: &AppCheck) -> Written {
+    let mut entries = vec![("name", text(&c.name)), ("method", text(&c.method)), ("path", text(&c.path))];
+    entries.extend(c.body.as_ref().map(|b| ("body", text(b))));
+    entries.push(("expect_status", Written::Integer(c.expect_status.into())));
+    entries.extend(c.expect_body.as_ref().map(|b| ("expect_body", text(b))));
+    entries.push(("timeout", text(c.timeout)));
+    Written::Map(entries)
+}
+
+pub(super) fn settings(s: &Settings) -> Written {
+    let dns = s.dns.as_ref().map(|d| {
+        let servers = d.nameservers.iter().map(|(name, address)| {
+            (name.clone(), Written::Map(vec![("name", text(name)), ("address", text(address))]))
+        });
+        let instances = d.instances.iter().map(|i| {
+            let fields =
+                vec![("name", text(&i.name)), ("control", text(i.control)), ("query", text(i.query))];
+            (i.name.clone(), Written::Map(fields))
+        });
+        Written::Map(vec![
+            ("zone", text(&d.zone)),
+            ("nameservers", Written::Items(servers.collect())),
+            ("instances", Written::Items(instances.collect())),
+        ])
+    });
+    let v = &s.vantage;
+    let webhook =
+        s.paging.webhook.as_ref().map(|w| {
+            Written::Map(vec![("url", text(&w.url)), ("secret_file", text(w.secret_file.display()))])
+        });
+    let mut entries = vec![("kind", text("Settings")), ("listen", text(s.listen))];
+    entries.extend(dns.map(|d| ("dns", d)));
+    entries.extend([
+        (
+            "vantage",
+            Written::Map(vec![
+                ("references", list(&v.references)),
+                ("reference_interval", text(v.reference_interval)),
+                ("report_interval", text(v.report_interval)),
+                ("silent_after", text(v.silent_after)),
+                ("max_clock_skew", text(v.max_clock_skew)),
+                ("common_cause_share", text(v.common_cause_share)),
+                ("common_cause_window", text(v.common_cause_window)),
+            ]),
+        ),
+        (
+            "paging",
+            with(Vec::new(), vec![("on_page", s.paging.on_page.as_ref().map(list)), ("webhook", webhook)]),
+        ),
+        (
+            "retention",
+            Written::Map(vec![
+                ("observations", text(s.retention.observations)),
+                ("transitions", text(s.retention.transitions)),
+                ("store_alarm_bytes", Written::Integer(s.retention.store_alarm_bytes)),
+            ]),
+        ),
+    ]);
+    Written::Map(entries)
+}

@@ -1,0 +1,150 @@
+//! `kind: Settings`.
+
+use super::{Default, FILE, Kind, POSITIVE, RECURRING, Rule, SHARE, Shape, default, optional, required};
+use crate::config::defaults;
+
+pub(crate) static SETTINGS: Shape = Shape {
+    name: "Settings",
+    doc: "What holds for the whole installation; at most one in a directory.",
+    fields: &[
+        required("kind", Kind::Choice(&["Settings"]), "Says what this document is."),
+        default(
+            "listen",
+            Kind::Socket { loopback: true },
+            Default::Socket(defaults::LISTEN),
+            "Where the coordinator's API listens: a loopback address, since it has no authentication.",
+        ),
+        optional("dns", Kind::Object(&DNS), "The zone, and drover's own servers for it."),
+        default("vantage", Kind::Object(&VANTAGE), Default::Object, "What is expected of a vantage point."),
+        default("paging", Kind::Object(&PAGING), Default::Object, "Who is told."),
+        default("retention", Kind::Object(&RETENTION), Default::Object, "How long things are kept."),
+    ],
+};
+
+pub(crate) static DNS: Shape = Shape {
+    name: "dns settings",
+    doc: "The zone and the servers that answer for it.",
+    fields: &[
+        required("zone", Kind::Text(Rule::HostName), "Zone apex, without the final dot."),
+        required(
+            "nameservers",
+            Kind::List { item: &Kind::Object(&NAMESERVER), min: 1, max: 13 },
+            "The zone's name servers.",
+        ),
+        required(
+            "instances",
+            Kind::List { item: &Kind::Object(&INSTANCE), min: 1, max: 32 },
+            "The running servers.",
+        ),
+    ],
+};
+
+pub(crate) static NAMESERVER: Shape = Shape {
+    name: "nameserver",
+    doc: "A name server of the zone.",
+    fields: &[
+        required("name", Kind::Text(Rule::HostName), "Its host name."),
+        required("address", Kind::Ip, "Its address, published as glue."),
+    ],
+};
+
+pub(crate) static INSTANCE: Shape = Shape {
+    name: "dns instance",
+    doc: "A running DNS server of drover's own.",
+    fields: &[
+        required("name", Kind::Text(Rule::Name), "Its name in reports."),
+        required("control", Kind::Socket { loopback: true }, "Where changes are sent: a loopback address."),
+        required("query", Kind::Socket { loopback: false }, "Where it answers queries."),
+    ],
+};
+
+pub(crate) static VANTAGE: Shape = Shape {
+    name: "vantage",
+    doc: "What is expected of a vantage point.",
+    fields: &[
+        default(
+            "references",
+            Kind::List { item: &Kind::Socket { loopback: false }, min: 0, max: 16 },
+            Default::Nothing,
+            "Independent TCP addresses by which an agent checks that it sees anything at all.",
+        ),
+        default(
+            "reference_interval",
+            RECURRING,
+            Default::Span(defaults::REFERENCE_INTERVAL),
+            "How often the references are tried.",
+        ),
+        default(
+            "report_interval",
+            RECURRING,
+            Default::Span(defaults::REPORT_INTERVAL),
+            "How often an agent reports.",
+        ),
+        default(
+            "silent_after",
+            POSITIVE,
+            Default::Span(defaults::SILENT_AFTER),
+            "No report for this long: silent. At least twice `report_interval`.",
+        ),
+        default(
+            "max_clock_skew",
+            POSITIVE,
+            Default::Span(defaults::MAX_CLOCK_SKEW),
+            "Clocks further apart than this: observations go to history only.",
+        ),
+        default(
+            "common_cause_share",
+            SHARE,
+            Default::Percent(defaults::COMMON_CAUSE_SHARE),
+            "Share of serving regions failing at once above which the observer is suspected.",
+        ),
+        default(
+            "common_cause_window",
+            POSITIVE,
+            Default::Span(defaults::COMMON_CAUSE_WINDOW),
+            "What counts as at once.",
+        ),
+    ],
+};
+
+pub(crate) static PAGING: Shape = Shape {
+    name: "paging",
+    doc: "Who is told.",
+    fields: &[
+        optional(
+            "on_page",
+            Kind::List { item: &Kind::Text(Rule::Any), min: 1, max: 64 },
+            "A program and its arguments; it gets the page as JSON on its standard input.",
+        ),
+        optional("webhook", Kind::Object(&WEBHOOK), "Where signed pages are posted."),
+    ],
+};
+
+pub(crate) static WEBHOOK: Shape = Shape {
+    name: "webhook",
+    doc: "Where signed pages are posted.",
+    fields: &[
+        required("url", Kind::Text(Rule::Url), "Its address."),
+        required("secret_file", FILE, "File with the key for the HMAC-SHA-256 signature."),
+    ],
+};
+
+pub(crate) static RETENTION: Shape = Shape {
+    name: "retention",
+    doc: "How long things are kept; runs and the audit are kept for ever.",
+    fields: &[
+        default("observations", POSITIVE, Default::Span(defaults::KEEP_OBSERVATIONS), "Raw probe results."),
+        default(
+            "transitions",
+            POSITIVE,
+            Default::Span(defaults::KEEP_TRANSITIONS),
+            "Changes of opinion and verdict.",
+        ),
+        default(
+            "store_alarm_bytes",
+            Kind::Integer { min: 1 << 20, max: 1 << 50 },
+            Default::Integer(defaults::STORE_ALARM_BYTES),
+            "Size of the store, in bytes, above which an alarm is raised.",
+        ),
+    ],
+};

@@ -1,0 +1,233 @@
+//! Identifiers: one type each, so that a wrong one does not compile.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// Longest name that a user may give to a region, service or agent, in bytes: one DNS label (RFC 1035, 2.3.4),
+/// because names end up in DNS set identifiers and store keys.
+pub const NAME_BYTES_MAX: usize = 63;
+
+/// A name was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Nothing was given.
+    #[error("a name must not be empty")]
+    Empty,
+    /// Longer than [`NAME_BYTES_MAX`].
+    #[error("`{0}` is longer than {NAME_BYTES_MAX} bytes")]
+    TooLong(String),
+    /// A character outside `a-z`, `0-9`, `-`, or a hyphen at either end.
+    #[error("`{0}` may hold only a-z, 0-9 and inner hyphens")]
+    BadCharacter(String),
+}
+
+/// Checks that `name` is a lower-case DNS label.
+///
+/// # Errors
+/// [`NameError`] says which rule was broken.
+pub fn check_name(name: &str) -> Result<(), NameError> {
+    if name.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if name.len() > NAME_BYTES_MAX {
+        return Err(NameError::TooLong(name.to_owned()));
+    }
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if !name.chars().all(inner) || name.starts_with('-') || name.ends_with('-') {
+        return Err(NameError::BadCharacter(name.to_owned()));
+    }
+    Ok(())
+}
+
+macro_rules! name_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Makes the identifier from a checked name.
+            ///
+            /// # Errors
+            /// [`NameError`] when the name is not a lower-case DNS label.
+            pub fn new(name: impl Into<String>) -> Result<Self, NameError> {
+                let name = name.into();
+                check_name(&name)?;
+                Ok(Self(name))
+            }
+
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NameError;
+            fn from_str(s: &str) -> Result<Self, NameError> {
+                Self::new(s)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+            fn try_from(s: String) -> Result<Self, NameError> {
+                Self::new(s)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0
+            }
+        }
+    };
+}
+
+name_id! {
+    /// A failure domain, such as `eu-west`.
+    RegionId
+}
+name_id! {
+    /// What users call: a DNS name served from several regions.
+    ServiceId
+}
+name_id! {
+    /// An agent, which is also a vantage point.
+    AgentId
+}
+name_id! {
+    /// A run of a plan, such as `run-7`: counted, so that it can be read out over the telephone.
+    RunId
+}
+name_id! {
+    /// A stored decision, such as `decision-42`.
+    DecisionId
+}
+
+impl RunId {
+    /// The run with this number.
+    #[must_use]
+    pub fn numbered(number: u64) -> Self {
+        Self(format!("run-{number}"))
+    }
+}
+
+impl DecisionId {
+    /// The decision with this number.
+    #[must_use]
+    pub fn numbered(number: u64) -> Self {
+        Self(format!("decision-{number}"))
+    }
+}
+
+/// A service in one region.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct EndpointKey {
+    /// The service.
+    pub service: ServiceId,
+    /// The region that serves it.
+    pub region: RegionId,
+}
+
+impl EndpointKey {
+    /// The endpoint of `service` in `region`.
+    #[must_use]
+    pub fn new(service: &ServiceId, region: &RegionId) -> Self {
+        Self { service: service.clone(), region: region.clone() }
+    }
+}
+
+impl fmt::Display for EndpointKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}@{}", self.service, self.region))
+    }
+}
+
+impl FromStr for EndpointKey {
+    type Err = NameError;
+    fn from_str(s: &str) -> Result<Self, NameError> {
+        let (service, region) = s.split_once('@').ok_or_else(|| NameError::BadCharacter(s.to_owned()))?;
+        Ok(Self { service: service.parse()?, region: region.parse()? })
+    }
+}
+
+impl TryFrom<String> for EndpointKey {
+    type Error = NameError;
+    fn try_from(s: String) -> Result<Self, NameError> {
+        s.parse()
+    }
+}
+
+impl From<EndpointKey> for String {
+    fn from(key: EndpointKey) -> String {
+        key.to_string()
+    }
+}
+
+/// A plan's name: the SHA-256 of what it executes and of the generations that it read (I9).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct PlanId(String);
+
+/// Hexadecimal digits of a plan id that are shown and accepted: 48 bits, since a person compares two of them.
+pub const PLAN_ID_DIGITS: usize = 12;
+
+impl PlanId {
+    /// Names a plan by the digest of its canonical bytes.
+    #[must_use]
+    pub fn of(canonical: &[u8]) -> Self {
+        use sha2::{Digest, Sha256};
+        Self(format!("plan-{}", &hex::encode(Sha256::digest(canonical))[..PLAN_ID_DIGITS]))
+    }
+
+    /// A plan id as somebody typed it; whether such a plan exists is for the store to say.
+    #[must_use]
+    pub fn from_text(text: &str) -> Self {
+        Self(text.trim().to_owned())
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PlanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_a_dns_label() {
+        assert!(RegionId::new("eu-west").is_ok());
+        for bad in ["", "-eu", "eu-", "EU", "eu west", "eu/west", &"a".repeat(64)] {
+            assert!(RegionId::new(bad).is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_key_survives_its_text() {
+        let key: EndpointKey = "checkout@eu-west".parse().unwrap();
+        assert_eq!(key.to_string().parse::<EndpointKey>().unwrap(), key);
+        assert!("checkout".parse::<EndpointKey>().is_err());
+    }
+}

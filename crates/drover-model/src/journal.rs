@@ -1,0 +1,326 @@
+//! The durable record of a run: what was intended before it was done, and what came of it before anything else (I1).
+
+use crate::decision::FailureClass;
+use crate::ids::{PlanId, RunId};
+use crate::plan::Plan;
+use crate::time::{Span, Timestamp};
+use crate::traffic::Actor;
+use crate::units::Epoch;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Version of the journal record format that this build writes.
+pub const JOURNAL_SCHEMA: u16 = 1;
+
+/// Records in one run's journal, at most: 64 steps × 20 attempts × 2, and as much again for people's commands.
+pub const JOURNAL_RECORDS_MAX: u64 = 8_192;
+
+/// Where a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// Nothing is done until a person says so.
+    AwaitingApproval,
+    /// Steps are being taken.
+    Running,
+    /// Held, by a person or by a step that said so.
+    Paused,
+    /// The steps that changed something are done; proof is being gathered.
+    Validating,
+    /// What was done is being undone.
+    RollingBack,
+    /// Done and proven.
+    Succeeded,
+    /// Done, with steps skipped or failed that the policy let pass. Never plain `succeeded` (I10).
+    SucceededWithExceptions,
+    /// Undone.
+    RolledBack,
+    /// Stopped by a person or by policy; what was done stays.
+    Aborted,
+    /// Only a person can go on.
+    NeedsOperator,
+    /// A person said no.
+    Rejected,
+    /// Nobody answered in time, which is not consent.
+    ExpiredUnapproved,
+}
+
+impl RunState {
+    /// Is it over?
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(
+            self,
+            RunState::Succeeded
+                | RunState::SucceededWithExceptions
+                | RunState::RolledBack
+                | RunState::Aborted
+                | RunState::Rejected
+                | RunState::ExpiredUnapproved
+        )
+    }
+}
+
+impl fmt::Display for RunState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            RunState::AwaitingApproval => "awaiting approval",
+            RunState::Running => "running",
+            RunState::Paused => "paused",
+            RunState::Validating => "validating",
+            RunState::RollingBack => "rolling back",
+            RunState::Succeeded => "succeeded",
+            RunState::SucceededWithExceptions => "succeeded with exceptions",
+            RunState::RolledBack => "rolled back",
+            RunState::Aborted => "aborted",
+            RunState::NeedsOperator => "needs operator",
+            RunState::Rejected => "rejected",
+            RunState::ExpiredUnapproved => "expired unapproved",
+        })
+    }
+}
+
+/// What made the run begin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "trigger", rename_all = "snake_case")]
+pub enum Trigger {
+    /// A person's command.
+    Command,
+    /// A decision of drover's own.
+    Decision {
+        /// Stored under this name.
+        decision: crate::ids::DecisionId,
+        /// What kind of failure.
+        class: FailureClass,
+        /// When the first failed probe of the first vantage was seen: the start of the RTO clock.
+        first_failure_at: Timestamp,
+    },
+}
+
+/// One number that validation looked at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Measurement {
+    /// What, such as `error_rate checkout`.
+    pub name: String,
+    /// The value, in words with its unit; absent when there was none.
+    pub value: Option<String>,
+    /// The bound, in words.
+    pub bound: String,
+    /// Samples behind it.
+    pub samples: u64,
+    /// Pass, fail, inconclusive or error.
+    pub outcome: CheckOutcome,
+}
+
+/// Four different things (I10): no data is never a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckOutcome {
+    /// Measured and good.
+    Pass,
+    /// Too little to say.
+    Inconclusive,
+    /// Could not be measured.
+    Error,
+    /// Measured and bad.
+    Fail,
+}
+
+impl fmt::Display for CheckOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            CheckOutcome::Pass => "pass",
+            CheckOutcome::Inconclusive => "inconclusive",
+            CheckOutcome::Error => "error",
+            CheckOutcome::Fail => "fail",
+        })
+    }
+}
+
+/// How a step's attempt ended well.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StepOutcome {
+    /// Whether anything was changed, or all was there already.
+    pub changed: bool,
+    /// One line for people.
+    pub summary: String,
+    /// Numbers that were looked at.
+    pub measurements: Vec<Measurement>,
+}
+
+/// How a step's attempt ended badly.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StepFailure {
+    /// What kind: only `Retryable` is tried again.
+    pub kind: FailureNature,
+    /// What was attempted and why it failed.
+    pub message: String,
+    /// Numbers that were looked at.
+    pub measurements: Vec<Measurement>,
+}
+
+/// What a failed attempt allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureNature {
+    /// Trying again may help.
+    Retryable,
+    /// It will not.
+    Permanent,
+    /// Too little data to say: holds.
+    Inconclusive,
+    /// A newer leader commands: this process must stop.
+    Fenced,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "entry", rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant)]
+pub enum Entry {
+    /// The run exists.
+    Created {
+        /// What it will do.
+        plan: Plan,
+        /// Who began it.
+        by: Actor,
+        /// What made it begin.
+        trigger: Trigger,
+        /// A person must agree first; the question expires after this.
+        ask: Option<Span>,
+        /// Objective.
+        rto: Span,
+    },
+    /// A person agreed to exactly this plan.
+    Approved {
+        /// Who.
+        by: Actor,
+        /// To what.
+        plan: PlanId,
+        /// Why.
+        reason: String,
+    },
+    /// A person said no.
+    Rejected {
+        /// Who.
+        by: Actor,
+        /// Why.
+        reason: String,
+    },
+    /// Nobody answered.
+    Expired,
+    /// An attempt is about to begin: durable before it does.
+    StepStarted {
+        /// Index in the plan.
+        step: u32,
+        /// From 1.
+        attempt: u32,
+    },
+    /// It ended well.
+    StepDone {
+        /// Index in the plan.
+        step: u32,
+        /// From 1.
+        attempt: u32,
+        /// How.
+        outcome: StepOutcome,
+    },
+    /// It ended badly.
+    StepFailed {
+        /// Index in the plan.
+        step: u32,
+        /// From 1.
+        attempt: u32,
+        /// How.
+        failure: StepFailure,
+    },
+    /// A person let a step pass.
+    StepSkipped {
+        /// Index in the plan.
+        step: u32,
+        /// Who.
+        by: Actor,
+        /// Why.
+        reason: String,
+    },
+    /// Held.
+    Paused {
+        /// Who.
+        by: Actor,
+        /// Why.
+        reason: String,
+    },
+    /// Going on; the step that stood is tried afresh.
+    Resumed {
+        /// Who.
+        by: Actor,
+        /// Why.
+        reason: String,
+    },
+    /// Stopped for good by a person; `roll_back` says what to do with what was done.
+    AbortRequested {
+        /// Who.
+        by: Actor,
+        /// Why.
+        reason: String,
+        /// Undo, or leave as it is.
+        roll_back: bool,
+    },
+    /// Undoing begins because of a failed step.
+    RollbackBegun {
+        /// Why.
+        reason: String,
+    },
+    /// An undo is about to begin.
+    UndoStarted {
+        /// Index in the plan.
+        step: u32,
+        /// From 1.
+        attempt: u32,
+    },
+    /// It ended well.
+    UndoDone {
+        /// Index in the plan.
+        step: u32,
+        /// From 1.
+        attempt: u32,
+        /// How.
+        outcome: StepOutcome,
+    },
+    /// It ended badly.
+    UndoFailed {
+        /// Index in the plan.
+        step: u32,
+        /// From 1.
+        attempt: u32,
+        /// How.
+        failure: StepFailure,
+    },
+    /// A new leader goes on with the run.
+    TakenOver,
+    /// The run needs a person, or is over.
+    Ended {
+        /// How.
+        state: RunState,
+        /// One line for people.
+        summary: String,
+    },
+}
+
+/// One record of a run's journal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Record {
+    /// Format version, [`JOURNAL_SCHEMA`].
+    pub schema: u16,
+    /// The run.
+    pub run: RunId,
+    /// From 0, without gaps.
+    pub sequence: u64,
+    /// For people; never used for correctness.
+    pub at: Timestamp,
+    /// Who commanded.
+    pub epoch: Epoch,
+    /// What happened.
+    pub entry: Entry,
+}

@@ -1,0 +1,463 @@
+//! Plans: what would be done, exactly, and the world that they were made from.
+//!
+//! A plan leaves nothing to decide: a step names the record set, its weights before and after, and the generation
+//! that it replaces. Its id is the digest of all that executes and of the versions that were read (I9); estimates and
+//! the epoch stay outside, so that the same plan made twice has the same name.
+
+use crate::config::{AppCheck, Config, RecordType};
+use crate::decision::{VantageState, Verdict};
+use crate::ids::{AgentId, EndpointKey, PlanId, RegionId, RunId, ServiceId};
+use crate::reason::Reason;
+use crate::runbook::{OnFailure, Purpose, Runbook};
+use crate::time::{Span, Timestamp};
+use crate::traffic::{Block, Freeze, Hold, Load, RegionShare, TrafficState};
+use crate::units::{Generation, Percent, RequestsPerSecond, Weight};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Version of the stored plan format that this build writes.
+pub const PLAN_SCHEMA: u16 = 1;
+
+/// A verdict that stands, with its history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StandingVerdict {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Since when this state holds.
+    pub since: Timestamp,
+    /// Changes of state that were remembered for damping, newest last.
+    pub recent_changes: Vec<Timestamp>,
+}
+
+/// A run that is not over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ActiveRun {
+    /// Which.
+    pub run: RunId,
+    /// What it touches (I2).
+    pub services: Vec<ServiceId>,
+    /// The region that it leaves or brings back.
+    pub region: RegionId,
+    /// Waiting for a person's answer, so that nothing is in flight yet.
+    pub awaiting_approval: bool,
+}
+
+/// A runbook with the digest of what it says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LoadedRunbook {
+    /// The runbook.
+    pub runbook: Runbook,
+    /// Digest of its content.
+    pub version: String,
+}
+
+/// Everything that deciding, planning and checking may read. Built by the coordinator, stored with decisions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct World {
+    /// The configuration in force; shared, because a world is built for every decision.
+    pub config: Arc<Config>,
+    /// What each endpoint is held to be.
+    pub verdicts: BTreeMap<EndpointKey, StandingVerdict>,
+    /// Every configured vantage.
+    pub vantages: BTreeMap<AgentId, VantageState>,
+    /// Where traffic stands.
+    pub traffic: BTreeMap<ServiceId, TrafficState>,
+    /// Load per service.
+    pub loads: BTreeMap<ServiceId, Load>,
+    /// Operators' drains.
+    pub holds: Vec<Hold>,
+    /// Automatic action off.
+    pub freeze: Option<Freeze>,
+    /// Block periods.
+    pub blocks: Vec<Block>,
+    /// Runs that are not over.
+    pub runs: Vec<ActiveRun>,
+    /// The runbook in force for each purpose.
+    pub runbooks: BTreeMap<Purpose, LoadedRunbook>,
+    /// Vantages that have reported a probe begun after this coordinator started (quiet time after a takeover).
+    pub heard_since_start: Vec<AgentId>,
+}
+
+impl World {
+    /// The part of the world that concerns `services` and the regions, for storing with a decision about them.
+    /// Verdicts of every endpoint stay, because the common-cause breaker reads them all.
+    #[must_use]
+    pub fn narrowed(&self, services: &[ServiceId]) -> World {
+        let wanted = |s: &ServiceId| services.contains(s);
+        let mut world = self.clone();
+        world.traffic.retain(|s, _| wanted(s));
+        world.loads.retain(|s, _| wanted(s));
+        world
+    }
+}
+
+/// What is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Intent {
+    /// Failover, failback, drain or undrain.
+    pub purpose: Purpose,
+    /// The services; empty means all that have an endpoint in the region.
+    pub services: Vec<ServiceId>,
+    /// The region to leave or to bring back.
+    pub region: RegionId,
+    /// Only this region takes the traffic, when named.
+    pub to: Option<RegionId>,
+    /// Asked by drover itself: guards that a person may overrule are then refusals.
+    pub automatic: bool,
+    /// For drains: when the hold ends (its length, so that the plan's name does not depend on the clock).
+    pub hold_for: Option<Span>,
+    /// Why, in the operator's words.
+    pub reason: String,
+}
+
+/// Change of one service's published weights: exact, with what it replaces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TrafficChange {
+    /// The service.
+    pub service: ServiceId,
+    /// DNS name.
+    pub dns_name: String,
+    /// Record type.
+    pub record_type: RecordType,
+    /// TTL on the wire, in seconds.
+    pub ttl_seconds: u32,
+    /// What each region's member answers.
+    pub addresses: BTreeMap<RegionId, String>,
+    /// The generation that this change replaces.
+    pub from_generation: Generation,
+    /// The generation that it makes.
+    pub to_generation: Generation,
+    /// Weights before.
+    pub weights_before: BTreeMap<RegionId, Weight>,
+    /// Weights after.
+    pub weights_after: BTreeMap<RegionId, Weight>,
+    /// Regions' shares after, without the run's id, which a plan does not know.
+    pub shares_after: BTreeMap<RegionId, PlannedShare>,
+}
+
+/// A region's part in a service after a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PlannedShare {
+    /// Of its configured weight.
+    pub share: Percent,
+    /// Why.
+    pub reason: PlannedShareReason,
+}
+
+/// Why a region will carry less than its configured share. The executor adds the run's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PlannedShareReason {
+    /// As it stands in the traffic state that the plan read.
+    Unchanged,
+    /// The whole configured share.
+    Configured,
+    /// Drained by this run.
+    Drained,
+    /// Left by this run.
+    FailedOver,
+    /// Coming back by this run.
+    Returning,
+}
+
+/// A fact that must hold when a step starts; live, so it is evaluated then and not when planned (I9).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "predicate", rename_all = "snake_case")]
+pub enum Predicate {
+    /// The endpoint's verdict is `healthy`.
+    EndpointHealthy {
+        /// Which.
+        endpoint: EndpointKey,
+    },
+    /// The endpoint still is what an automatic failover was started for.
+    EndpointStillBad {
+        /// Which.
+        endpoint: EndpointKey,
+    },
+    /// The projected load fits.
+    Fits {
+        /// The service.
+        service: ServiceId,
+        /// The region that takes traffic.
+        region: RegionId,
+        /// Its share of the service's traffic after the change.
+        share: Percent,
+        /// What it may carry, headroom taken off.
+        usable: RequestsPerSecond,
+    },
+    /// The published generation is still this one.
+    TrafficAt {
+        /// The service.
+        service: ServiceId,
+        /// The generation.
+        generation: Generation,
+    },
+}
+
+/// What must be true of a service before its recovery counts (I10).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ValidationTarget {
+    /// The service.
+    pub service: ServiceId,
+    /// The regions that carry its traffic and are judged.
+    pub regions: Vec<RegionId>,
+    /// How long to watch.
+    pub window: Span,
+    /// Fewer samples are inconclusive.
+    pub min_samples: u64,
+    /// Fails above.
+    pub max_error_rate: Percent,
+    /// Fails above.
+    pub max_latency_p95: Span,
+    /// Fails below.
+    pub min_availability: Percent,
+}
+
+/// One scripted request against one endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AppCheckTarget {
+    /// Which endpoint.
+    pub endpoint: EndpointKey,
+    /// Its address.
+    pub address: String,
+    /// Its port.
+    pub port: u16,
+    /// TLS?
+    pub tls: bool,
+    /// `Host` header.
+    pub host: String,
+    /// The request and its expected answer.
+    pub check: AppCheck,
+}
+
+/// How a step kind may be repeated after a crash (I1). There is no fourth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Repeatability {
+    /// Its effect can be looked at: observe, compare, do what is missing.
+    Observable,
+    /// The receiver honours an idempotency key.
+    Keyed,
+    /// Neither: an uncertain outcome needs a person.
+    AtMostOnce,
+}
+
+/// What a step does, with every detail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum StepKind {
+    /// Evaluate predicates on live facts.
+    Preflight {
+        /// All must hold.
+        predicates: Vec<Predicate>,
+    },
+    /// Scripted requests with expected answers (`test_agent_functionality`).
+    VerifyApp {
+        /// Each must pass.
+        targets: Vec<AppCheckTarget>,
+    },
+    /// Publish new weights.
+    ShiftTraffic {
+        /// One change a service.
+        changes: Vec<TrafficChange>,
+    },
+    /// Ask every DNS instance what it answers.
+    VerifyDns {
+        /// What it must answer.
+        expected: Vec<TrafficChange>,
+    },
+    /// Let time pass.
+    Wait {
+        /// How long.
+        span: Span,
+        /// What for, in words.
+        why: String,
+    },
+    /// Judge the recovered service by its numbers (`validate_performance_metrics`).
+    Validate {
+        /// Each must pass.
+        targets: Vec<ValidationTarget>,
+    },
+    /// Ask a person.
+    Approve {
+        /// What to say.
+        message: String,
+        /// An unanswered question expires after this, never as consent.
+        expires: Span,
+    },
+    /// Page people.
+    Notify {
+        /// What to say.
+        message: String,
+    },
+}
+
+impl StepKind {
+    /// The word used in files and tables.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            StepKind::Preflight { .. } => "preflight",
+            StepKind::VerifyApp { .. } => "verify_app",
+            StepKind::ShiftTraffic { .. } => "shift_traffic",
+            StepKind::VerifyDns { .. } => "verify_dns",
+            StepKind::Wait { .. } => "wait",
+            StepKind::Validate { .. } => "validate",
+            StepKind::Approve { .. } => "approve",
+            StepKind::Notify { .. } => "notify",
+        }
+    }
+
+    /// How it may be repeated after a crash. Reading steps are observable: reading twice is normal.
+    #[must_use]
+    pub fn repeatability(&self) -> Repeatability {
+        match self {
+            StepKind::Notify { .. } => Repeatability::Keyed,
+            StepKind::Preflight { .. }
+            | StepKind::VerifyApp { .. }
+            | StepKind::ShiftTraffic { .. }
+            | StepKind::VerifyDns { .. }
+            | StepKind::Wait { .. }
+            | StepKind::Validate { .. }
+            | StepKind::Approve { .. } => Repeatability::Observable,
+        }
+    }
+}
+
+/// How a step is undone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "reversal", rename_all = "snake_case")]
+pub enum Reversal {
+    /// It changed nothing.
+    Nothing,
+    /// By publishing these weights again, unless that would send traffic to a region that is down.
+    RestoreWeights {
+        /// The changes back; their generations are filled in when they run.
+        changes: Vec<TrafficChange>,
+    },
+    /// Not at all: from here the way is forward. The first such step is the point of no return.
+    ForwardOnly,
+    /// Only a person can say.
+    AskOperator,
+}
+
+/// One effect of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Step {
+    /// Number and word, such as `3-shift_traffic`.
+    pub id: String,
+    /// What.
+    pub kind: StepKind,
+    /// Time for one attempt.
+    pub timeout: Span,
+    /// Attempts in all.
+    pub attempts: u32,
+    /// Pause before the second attempt, doubled each time.
+    pub backoff: Span,
+    /// What follows when the last attempt failed.
+    pub on_failure: OnFailure,
+    /// How it is undone.
+    pub reversal: Reversal,
+}
+
+/// Versions of the objects that a plan read, by store key or configuration path.
+pub type ReadSet = BTreeMap<String, String>;
+
+/// A complete, immutable plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Plan {
+    /// Format version, [`PLAN_SCHEMA`].
+    pub schema: u16,
+    /// Digest of everything below.
+    pub id: PlanId,
+    /// What it is for.
+    pub intent: Intent,
+    /// The services that it touches.
+    pub services: Vec<ServiceId>,
+    /// The runbook that gave the order of steps.
+    pub runbook: String,
+    /// What it read.
+    pub base: ReadSet,
+    /// What it does.
+    pub steps: Vec<Step>,
+}
+
+/// Load on one region before and after.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LoadRow {
+    /// The service.
+    pub service: ServiceId,
+    /// The region.
+    pub region: RegionId,
+    /// Weight before.
+    pub weight_before: Weight,
+    /// Weight after.
+    pub weight_after: Weight,
+    /// Load before, when known.
+    pub load_before: Option<RequestsPerSecond>,
+    /// Load after, when known.
+    pub load_after: Option<RequestsPerSecond>,
+    /// What the region may carry.
+    pub usable: RequestsPerSecond,
+}
+
+/// Figures beside a plan that do not belong to its identity.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Estimates {
+    /// Until the last answer with old weights has left the caches.
+    pub drained_after: Span,
+    /// Until validation is over.
+    pub done_after: Span,
+    /// The objective, the smallest of the services moved.
+    pub rto: Span,
+}
+
+/// Always a report, perhaps a plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[must_use = "an unread report is not actionable"]
+pub struct Planned {
+    /// The plan, when one can be made.
+    pub plan: Option<Plan>,
+    /// Every guard that was asked.
+    pub guards: Vec<crate::decision::GuardResult>,
+    /// Why there is no plan, or why an automatic one must ask.
+    pub refusals: Vec<Reason>,
+    /// Traffic and load per region, old and new.
+    pub rows: Vec<LoadRow>,
+    /// Estimates.
+    pub estimates: Estimates,
+}
+
+/// What the independent checker found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Finding {
+    /// The invariant that would be broken, such as `I4`.
+    pub invariant: String,
+    /// How.
+    pub message: String,
+}
+
+/// The shares of a traffic state as a plan's change would leave them.
+#[must_use]
+pub fn shares_with_run(
+    before: &BTreeMap<RegionId, RegionShare>,
+    planned: &BTreeMap<RegionId, PlannedShare>,
+    run: &RunId,
+) -> BTreeMap<RegionId, RegionShare> {
+    use crate::traffic::ShareReason;
+    let mut after = before.clone();
+    for (region, p) in planned {
+        let run = run.clone();
+        let reason = match p.reason {
+            PlannedShareReason::Unchanged => continue,
+            PlannedShareReason::Configured => ShareReason::Configured,
+            PlannedShareReason::Drained => ShareReason::Drained { run },
+            PlannedShareReason::FailedOver => ShareReason::FailedOver { run },
+            PlannedShareReason::Returning => ShareReason::Returning { run },
+        };
+        after.insert(region.clone(), RegionShare { share: p.share, reason });
+    }
+    after
+}

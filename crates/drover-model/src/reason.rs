@@ -1,0 +1,269 @@
+//! Why something was done, not done, or refused. Each reason has a stable code, a sentence with numbers, and where
+//! one exists the command that goes on from here.
+
+use crate::decision::{FailureClass, VerdictState};
+use crate::ids::{AgentId, PlanId, RegionId, RunId, ServiceId};
+use crate::time::{Span, Timestamp};
+use crate::units::{Percent, RequestsPerSecond};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A reason with its numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "code", rename_all = "snake_case")]
+#[allow(missing_docs)] // The fields are the words of the sentence that `Display` makes of them.
+pub enum Reason {
+    /// Enough vantages see it well.
+    SeenHealthy { healthy: u32, configured: u32 },
+    /// The quorum agrees that it fails.
+    QuorumReached { failing: u32, configured: u32, need: u32 },
+    /// Some see it failing, too few to act.
+    QuorumNotReached { failing: u32, configured: u32, need: u32 },
+    /// The inside sees it failing, the outside does not.
+    InsideOnly { inside_failing: u32, healthy: u32 },
+    /// Too few vantages say anything.
+    TooLittleKnown { abstaining: u32, configured: u32, need: u32 },
+    /// Nothing is wrong that would move traffic.
+    NothingToDo,
+    /// The region has fewer outside vantages than any quorum needs.
+    TooFewVantages { region: RegionId, configured: u32, need: u32, abstaining: Vec<AgentId> },
+    /// More than half of the regions fail at once: the observer is suspected.
+    CommonCause { failing: u32, regions: u32, share: Percent, window: Span },
+    /// No healthy region would remain.
+    LastHealthyRegion { service: ServiceId, region: RegionId },
+    /// The rest cannot carry it.
+    CapacityInsufficient {
+        service: ServiceId,
+        region: RegionId,
+        projected: RequestsPerSecond,
+        usable: RequestsPerSecond,
+        capacity: RequestsPerSecond,
+        headroom: Percent,
+    },
+    /// The rest can carry it; the tightest region is named.
+    CapacityFits {
+        service: ServiceId,
+        region: RegionId,
+        projected: RequestsPerSecond,
+        usable: RequestsPerSecond,
+    },
+    /// Nobody knows how much there is to carry.
+    LoadUnknown { service: ServiceId },
+    /// Automatic action is off.
+    Frozen { by: String, why: String, until: Option<Timestamp> },
+    /// An automatic failover of this class happened lately.
+    Blocked { service: ServiceId, class: FailureClass, run: RunId, until: Timestamp },
+    /// Another run touches the service.
+    RunInProgress { service: ServiceId, run: RunId },
+    /// A question about the same move is already open.
+    AlreadyAsked { run: RunId },
+    /// The policy says to ask.
+    NotAutomatic { service: ServiceId },
+    /// Too many regions of the service are out already.
+    MaxUnavailable { service: ServiceId, out: u32, max: u32 },
+    /// Other endpoints of this or another region are suspect: wait one probe interval to see the whole of it.
+    Settling { region: RegionId, until: Timestamp },
+    /// A coordinator that just started waits for fresh probes.
+    QuietAfterTakeover { heard: u32, need: u32 },
+    /// The verdict changed too often lately.
+    FlapDamping { changes: u32, until: Timestamp },
+    /// The region carries nothing of the service.
+    AlreadyOut { service: ServiceId, region: RegionId },
+    /// The region has its full share.
+    AlreadyFull { service: ServiceId, region: RegionId },
+    /// The region that should take traffic is not known to be healthy.
+    TargetNotHealthy { service: ServiceId, region: RegionId, state: VerdictState },
+    /// Traffic of the service may not go there.
+    LocalityForbids { service: ServiceId, region: RegionId, jurisdiction: String },
+    /// No region can take the traffic.
+    NoEligibleTarget { service: ServiceId },
+    /// There is no such object.
+    NotFound { what: String, known: Vec<String> },
+    /// The world moved since the plan was made (I9).
+    StalePlan { plan: PlanId, object: String, planned: String, now: String },
+    /// The plan is not known.
+    UnknownPlan { plan: String },
+    /// No DNS server is configured, so weights cannot be published.
+    DnsNotConfigured,
+    /// No runbook of the needed purpose is loaded.
+    NoRunbook { purpose: String },
+    /// The independent checker found something wrong with the plan.
+    CheckFailed { finding: String },
+    /// A state that does not allow the command.
+    WrongState { run: RunId, state: String, command: String },
+    /// A predicate of the plan no longer holds.
+    PredicateFailed { predicate: String, observed: String },
+    /// Guard passed without numbers worth telling.
+    Passed,
+}
+
+impl Reason {
+    /// The stable code, as in JSON.
+    #[must_use]
+    pub fn code(&self) -> String {
+        serde_json::to_value(self)
+            .ok()
+            .and_then(|v| v.get("code").and_then(|c| c.as_str().map(str::to_owned)))
+            .unwrap_or_default()
+    }
+
+    /// The command that goes on from here, when there is one.
+    #[must_use]
+    pub fn next_command(&self) -> Option<String> {
+        Some(match self {
+            Reason::Frozen { .. } => "drover unfreeze --reason TEXT".into(),
+            Reason::Blocked { service, .. } => format!("drover rearm {service}"),
+            Reason::RunInProgress { run, .. } => format!("drover run follow {run}"),
+            Reason::AlreadyAsked { run } => format!("drover approve {run} --reason TEXT"),
+            Reason::StalePlan { .. } | Reason::UnknownPlan { .. } => {
+                "repeat the command with --plan for a new plan".into()
+            }
+            Reason::QuorumNotReached { .. }
+            | Reason::TooLittleKnown { .. }
+            | Reason::TooFewVantages { .. } => "drover doctor".into(),
+            Reason::CommonCause { .. } => {
+                "drover status --all, then drover failover --all --from REGION".into()
+            }
+            Reason::CapacityInsufficient { service, .. } | Reason::LoadUnknown { service } => {
+                format!("drover explain {service}")
+            }
+            Reason::WrongState { run, .. } => format!("drover run show {run}"),
+            Reason::DnsNotConfigured => "add `dns:` to the settings, then drover config validate".into(),
+            Reason::NoRunbook { .. } => "drover runbook list".into(),
+            Reason::TargetNotHealthy { service, .. } | Reason::LastHealthyRegion { service, .. } => {
+                format!("drover explain {service}")
+            }
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Reason {
+    #[allow(clippy::too_many_lines)] // One sentence a reason; splitting it would hide which is missing.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::SeenHealthy { healthy, configured } => {
+                write!(f, "{healthy} of {configured} outside vantages see it healthy")
+            }
+            Reason::QuorumReached { failing, configured, need }
+            | Reason::QuorumNotReached { failing, configured, need } => {
+                write!(f, "{failing} of {configured} outside vantages agree, {need} needed")
+            }
+            Reason::InsideOnly { inside_failing, healthy } => {
+                write!(
+                    f,
+                    "{inside_failing} inside vantage(s) see it failing, {healthy} outside see it healthy"
+                )
+            }
+            Reason::TooLittleKnown { abstaining, configured, need } => {
+                write!(f, "{abstaining} of {configured} outside vantages say nothing, {need} must agree")
+            }
+            Reason::NothingToDo => f.write_str("nothing is wrong that would move traffic"),
+            other => fmt_refusal(other, f),
+        }
+    }
+}
+
+fn until(t: Option<Timestamp>) -> String {
+    t.map_or_else(|| "with no end set".to_owned(), |t| format!("until {t}"))
+}
+
+fn fmt_refusal(reason: &Reason, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match reason {
+        Reason::TooFewVantages { region, configured, need, abstaining } => {
+            let names: Vec<_> = abstaining.iter().map(AgentId::as_str).collect();
+            let able = *configured as usize - names.len().min(*configured as usize);
+            write!(f, "{region}: {able} of {configured} outside vantages can speak, {need} needed")?;
+            if names.is_empty() { Ok(()) } else { write!(f, " (abstaining: {})", names.join(", ")) }
+        }
+        Reason::CommonCause { failing, regions, share, window } => write!(
+            f,
+            "{failing} of {regions} regions fail within {window}, more than {share}: suspecting the observer, not the regions"
+        ),
+        Reason::LastHealthyRegion { service, region } => {
+            write!(f, "{region} is the last region that serves {service}")
+        }
+        Reason::CapacityInsufficient { service, region, projected, usable, capacity, headroom } => write!(
+            f,
+            "{service} would put {projected} on {region}, which may carry {usable} ({capacity} less {headroom} headroom)"
+        ),
+        Reason::CapacityFits { service, region, projected, usable } => {
+            write!(f, "{service} would put {projected} on {region}, which may carry {usable}")
+        }
+        Reason::LoadUnknown { service } => {
+            write!(f, "the load of {service} is neither measured nor declared (`peak_load`)")
+        }
+        Reason::Frozen { by, why, until: end } => write!(f, "frozen by {by} {}: {why}", until(*end)),
+        Reason::Blocked { service, class, run, until } => {
+            write!(f, "{service} was failed over by {run} for {class}; no further one until {until}")
+        }
+        Reason::RunInProgress { service, run } => write!(f, "{run} is working on {service}"),
+        Reason::AlreadyAsked { run } => write!(f, "{run} is waiting for an answer about the same move"),
+        Reason::NotAutomatic { service } => write!(f, "the policy of {service} says `automatic: false`"),
+        Reason::MaxUnavailable { service, out, max } => {
+            write!(f, "{out} region(s) of {service} would be out, {max} allowed")
+        }
+        Reason::Settling { region, until } => {
+            write!(f, "other endpoints are suspect beside {region}; looking again at {until}")
+        }
+        Reason::QuietAfterTakeover { heard, need } => {
+            write!(f, "just started: {heard} vantages have reported a fresh probe, {need} needed")
+        }
+        Reason::FlapDamping { changes, until } => write!(f, "{changes} changes lately; damped until {until}"),
+        other => fmt_object(other, f),
+    }
+}
+
+fn fmt_object(reason: &Reason, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match reason {
+        Reason::AlreadyOut { service, region } => write!(f, "{region} carries nothing of {service}"),
+        Reason::AlreadyFull { service, region } => {
+            write!(f, "{region} already has its full share of {service}")
+        }
+        Reason::TargetNotHealthy { service, region, state } => {
+            write!(f, "{service} in {region} is {state}, not known to be healthy")
+        }
+        Reason::LocalityForbids { service, region, jurisdiction } => {
+            write!(f, "traffic of {service} may not go to {region} ({jurisdiction})")
+        }
+        Reason::NoEligibleTarget { service } => write!(f, "no region can take the traffic of {service}"),
+        Reason::NotFound { what, known } => {
+            write!(f, "there is no {what}")?;
+            if known.is_empty() { Ok(()) } else { write!(f, " (known: {})", known.join(", ")) }
+        }
+        Reason::StalePlan { plan, object, planned, now } => {
+            write!(f, "{plan} was made from {object} at {planned}, which is now at {now}")
+        }
+        Reason::UnknownPlan { plan } => write!(f, "there is no plan {plan}"),
+        Reason::DnsNotConfigured => f.write_str("no DNS server is configured"),
+        Reason::NoRunbook { purpose } => write!(f, "no runbook for {purpose} is loaded"),
+        Reason::CheckFailed { finding } => write!(f, "the plan failed its independent check: {finding}"),
+        Reason::WrongState { run, state, command } => {
+            write!(f, "{run} is {state}; `{command}` does not apply")
+        }
+        Reason::PredicateFailed { predicate, observed } => write!(f, "{predicate}, but {observed}"),
+        Reason::Passed => f.write_str("passed"),
+        // Every other reason was printed before this function was reached; its code is still an answer.
+        other => f.write_str(&other.code()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_has_a_code_a_sentence_and_where_possible_a_command() {
+        let r = Reason::QuorumNotReached { failing: 1, configured: 3, need: 2 };
+        assert_eq!(r.code(), "quorum_not_reached");
+        assert_eq!(r.to_string(), "1 of 3 outside vantages agree, 2 needed");
+        let blocked = Reason::Blocked {
+            service: ServiceId::new("checkout").unwrap(),
+            class: FailureClass::Region,
+            run: RunId::numbered(7),
+            until: Timestamp::from_millis(0),
+        };
+        assert_eq!(blocked.next_command().unwrap(), "drover rearm checkout");
+    }
+}
