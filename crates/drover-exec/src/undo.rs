@@ -1,0 +1,125 @@
+//! Undoing: the steps that changed something, or may have, in reverse order.
+//!
+//! A step cut short is undone like one that was done, since an undo observes first. The first step that cannot be
+//! undone stops the way back: below the point of no return nothing is touched without a person.
+
+use crate::policy::retry_at;
+use crate::progress::{Phase, Progress, Settle, Standing, StepStatus, Touched};
+use crate::transitions::{Applied, Misfit};
+use drover_model::Timestamp;
+use drover_model::journal::{FailureNature, RunState, StepFailure, StepOutcome};
+use drover_model::plan::Reversal;
+
+impl Progress {
+    pub(crate) fn rollback_begun(&mut self, reason: &str) -> Applied {
+        if !matches!(self.phase, Phase::Settling(Settle::RollBack { .. })) {
+            return Err(Misfit);
+        }
+        self.cause = Some(reason.to_owned());
+        self.undo_below(u32::try_from(self.steps.len()).unwrap_or(u32::MAX));
+        Ok(())
+    }
+
+    /// Goes on with the last step before `end` that is to be undone.
+    pub(crate) fn undo_below(&mut self, end: u32) {
+        let touched = (0..end).rev().find(|i| self.steps[*i as usize].touched != Touched::No);
+        let Some(index) = touched else {
+            return self.all_undone();
+        };
+        self.step_mut(index).begin_afresh();
+        let id = &self.step(index).id;
+        let stop = match self.step(index).reversal {
+            Reversal::RestoreWeights { .. } => {
+                self.phase = Phase::UndoReady { step: index };
+                return;
+            }
+            Reversal::ForwardOnly => format!("{id} cannot be undone: from there the way is forward"),
+            Reversal::AskOperator => format!("only a person can say how to undo {id}"),
+            // Such a step is never marked as touched; were it so, there would be nothing to do for it.
+            Reversal::Nothing => return self.undo_below(index),
+        };
+        cov_mark::hit!(forward_only_is_not_undone);
+        let summary = format!("{stop}; {}", self.because());
+        self.phase = Phase::Settling(Settle::End {
+            state: RunState::NeedsOperator,
+            summary,
+            at: Standing::Undo(index),
+        });
+    }
+
+    fn because(&self) -> String {
+        format!("rolling back because {}", self.cause.as_deref().unwrap_or("a person asked for it"))
+    }
+
+    /// A run with something left in place was not rolled back, whatever was wished.
+    fn all_undone(&mut self) {
+        let (state, summary) = if self.left_in_place.is_empty() {
+            (
+                RunState::RolledBack,
+                format!("rolled back because {}", self.cause.as_deref().unwrap_or("of an abort")),
+            )
+        } else {
+            (RunState::Aborted, format!("{}; {}", self.left_in_place.join("; "), self.because()))
+        };
+        self.phase = Phase::Settling(Settle::End { state, summary, at: Standing::Step });
+    }
+
+    pub(crate) fn undo_started(&mut self, index: u32, attempt: u32) -> Applied {
+        match self.phase {
+            Phase::UndoReady { step } | Phase::UndoBackoff { step, .. } if step == index => {}
+            _ => return Err(Misfit),
+        }
+        if attempt != self.steps[index as usize].undo_attempts + 1 {
+            return Err(Misfit);
+        }
+        self.step_mut(index).undo_attempts = attempt;
+        self.phase = Phase::Undoing { step: index, attempt };
+        Ok(())
+    }
+
+    pub(crate) fn undo_done(
+        &mut self,
+        index: u32,
+        attempt: u32,
+        outcome: &StepOutcome,
+        at: Timestamp,
+    ) -> Applied {
+        if self.phase != (Phase::Undoing { step: index, attempt }) {
+            return Err(Misfit);
+        }
+        let step = self.step_mut(index);
+        step.touched = Touched::No;
+        step.status = StepStatus::Undone;
+        step.ended_at = Some(at);
+        step.summary.clone_from(&outcome.summary);
+        self.undo_below(index);
+        Ok(())
+    }
+
+    pub(crate) fn undo_failed(
+        &mut self,
+        index: u32,
+        attempt: u32,
+        failure: &StepFailure,
+        at: Timestamp,
+    ) -> Applied {
+        if self.phase != (Phase::Undoing { step: index, attempt }) || failure.kind == FailureNature::Fenced {
+            return Err(Misfit);
+        }
+        let step = self.step_mut(index);
+        step.failures += 1;
+        step.ended_at = Some(at);
+        step.summary = format!("undo failed: {}", failure.message);
+        let failures = step.failures;
+        let step = self.step(index);
+        if failure.kind == FailureNature::Retryable && failures < step.attempts {
+            self.phase = Phase::UndoBackoff { step: index, retry_at: retry_at(step, failures, at) };
+            return Ok(());
+        }
+        cov_mark::hit!(both_failures_are_told);
+        let summary = format!("undo of {} failed: {}; {}", step.id, failure.message, self.because());
+        let (state, at) = (RunState::NeedsOperator, Standing::Undo(index));
+        self.phase = Phase::Settling(Settle::End { state, summary, at });
+        Ok(())
+    }
+}

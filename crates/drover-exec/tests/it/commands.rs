@@ -1,0 +1,218 @@
+//! What people may ask, and what they hear when they may not.
+
+use crate::fixtures::*;
+use crate::world::*;
+use drover_exec::{Approved, Command, Effect, Event, Execution, NotApproved, Refused};
+use drover_model::journal::{Entry, RunState};
+use drover_model::plan::Plan;
+use drover_model::runbook::OnFailure::{Continue, Pause, RollBack};
+use drover_model::traffic::Actor;
+use drover_model::{PlanId, Span, Timestamp};
+
+fn why() -> String {
+    "because".to_owned()
+}
+
+fn approve_as(by: Actor, plan: &PlanId) -> Command {
+    Command::Approve { by, plan: plan.clone(), reason: why() }
+}
+
+fn skip(reason: &str, step: Option<&str>) -> Command {
+    Command::Skip { by: person(), reason: reason.into(), step: step.map(str::to_owned) }
+}
+
+/// Feeds one event, and says that each record that comes of it is durable, until none does. Returns the other effects.
+fn feed(execution: &mut Execution, event: Event, now: Timestamp) -> Result<Vec<Effect>, Refused> {
+    let mut rest = Vec::new();
+    let mut next = Some(event);
+    while let Some(event) = next.take() {
+        for effect in execution.handle(event, now)? {
+            match effect {
+                Effect::Append(record) => next = Some(Event::Appended { sequence: record.sequence }),
+                other => rest.push(other),
+            }
+        }
+    }
+    Ok(rest)
+}
+
+fn begun(plan: &Plan, ask: Option<Span>) -> Execution {
+    let mut execution = fresh(plan, ask);
+    feed(&mut execution, Event::Start { epoch: EPOCH }, at(0)).unwrap();
+    execution
+}
+
+fn order(execution: &mut Execution, command: Command, now: Timestamp) -> Result<Vec<Effect>, Refused> {
+    feed(execution, Event::Command(command), now)
+}
+
+#[test]
+fn approval_names_exactly_the_plan_and_comes_from_a_person_in_time() {
+    cov_mark::check!(i9_other_plan_is_refused);
+    let plan = plan(vec![notify()]);
+    let mut execution = begun(&plan, Some(Span::from_mins(5)));
+    let other = PlanId::from_text("plan-000000000000");
+    let refused = order(&mut execution, approve_as(person(), &other), at(1)).unwrap_err();
+    assert_eq!(refused.code(), "other_plan");
+    assert_eq!(refused.to_string(), format!("run-7 asks about {}, not about plan-000000000000", plan.id));
+    let refused = order(&mut execution, approve_as(Actor::Automatic, &plan.id), at(1)).unwrap_err();
+    assert_eq!(refused, Refused::NeedsPerson { command: "approve" });
+    let refused = order(&mut execution, approve_as(person(), &plan.id), at(300)).unwrap_err();
+    assert_eq!(refused, Refused::QuestionExpired { run: run(), at: at(300) });
+    assert_eq!(execution.state(), RunState::AwaitingApproval, "a refusal changed something");
+    order(&mut execution, approve_as(person(), &plan.id), at(299)).unwrap();
+    assert_eq!(execution.state(), RunState::Validating);
+    let refused = order(&mut execution, approve_as(person(), &plan.id), at(299)).unwrap_err();
+    assert_eq!(refused.code(), "wrong_state");
+}
+
+#[test]
+fn an_approved_plan_is_the_only_way_in() {
+    let mut automatic = plan(vec![notify()]);
+    let other = PlanId::from_text("plan-other");
+    let refused = Approved::by_command(automatic.clone(), &other).unwrap_err();
+    assert!(matches!(refused, NotApproved::OtherPlan { .. }));
+    assert!(Approved::by_policy(automatic.clone()).is_err());
+    automatic.intent.automatic = true;
+    assert!(Approved::by_policy(automatic).is_ok());
+}
+
+#[test]
+fn a_pause_stops_the_work_and_resuming_tries_afresh() {
+    let mut execution = begun(&plan(vec![shift(RollBack, 1), notify()]), None);
+    let pause = Command::Pause { by: person(), reason: why() };
+    let effects = order(&mut execution, pause.clone(), at(1)).unwrap();
+    assert_eq!(effects[0], Effect::CancelAct);
+    assert_eq!(execution.state(), RunState::Paused);
+    assert_eq!(order(&mut execution, pause, at(1)).unwrap_err().code(), "wrong_state");
+    // What the cancelled attempt says after that is not heard.
+    let result = Ok(drover_model::journal::StepOutcome {
+        changed: true,
+        summary: String::new(),
+        measurements: vec![],
+    });
+    let late = Event::ActDone { step: 0, attempt: 1, result };
+    assert_eq!(execution.handle(late, at(2)).unwrap(), []);
+    let effects = order(&mut execution, Command::Resume { by: person(), reason: why() }, at(3)).unwrap();
+    let Some(Effect::Act(order)) = effects.iter().find(|e| matches!(e, Effect::Act(_))) else {
+        panic!("{effects:?}");
+    };
+    assert_eq!((order.index, order.attempt, order.key.as_str()), (0, 2, "run-7/1-shift_traffic"));
+}
+
+#[test]
+fn a_skip_needs_a_person_a_reason_and_the_step_that_stands() {
+    let script = Script::from([((false, 0), vec![Answer::Permanent])]);
+    let mut world = World::new(script, nobody);
+    let plan = plan(vec![shift(Pause, 1), notify()]);
+    let mut execution = world.live(&plan, None, &[]);
+    assert_eq!(execution.state(), RunState::Paused);
+    let refused = order(&mut execution, skip("  ", None), at(9)).unwrap_err();
+    assert_eq!(refused, Refused::ReasonMissing { command: "skip" });
+    let refused = order(&mut execution, skip("known", Some("2-notify")), at(9)).unwrap_err();
+    assert_eq!(refused.to_string(), "run-7 stands at 1-shift_traffic, not at 2-notify");
+    let by = Actor::Automatic;
+    let refused = order(&mut execution, Command::Skip { by, reason: why(), step: None }, at(9)).unwrap_err();
+    assert_eq!(refused.code(), "needs_person");
+    order(&mut execution, skip("moved by hand", Some("1-shift_traffic")), at(9)).unwrap();
+    assert_eq!(execution.exceptions(), ["1-shift_traffic skipped by mara: moved by hand"]);
+    let running = order(&mut execution, skip("in a hurry", None), at(9)).unwrap_err();
+    assert_eq!(running.code(), "wrong_state");
+    let result = Ok(drover_model::journal::StepOutcome {
+        changed: false,
+        summary: String::new(),
+        measurements: vec![],
+    });
+    feed(&mut execution, Event::ActDone { step: 1, attempt: 1, result }, at(10)).unwrap();
+    assert_eq!(execution.state(), RunState::SucceededWithExceptions);
+}
+
+#[test]
+fn an_abort_stops_or_undoes() {
+    for roll_back in [false, true] {
+        let mut execution = begun(&plan(vec![shift(RollBack, 1), notify()]), None);
+        let abort = Command::Abort { by: person(), reason: why(), roll_back };
+        let effects = order(&mut execution, abort, at(1)).unwrap();
+        assert_eq!(effects[0], Effect::CancelAct);
+        let undoes =
+            effects.iter().any(|e| matches!(e, Effect::Undo(o) if o.key == "run-7/1-shift_traffic/undo"));
+        assert_eq!(undoes, roll_back, "the outcome of the cut step is not known: it must be undone");
+        assert_eq!(execution.state(), if roll_back { RunState::RollingBack } else { RunState::Aborted });
+    }
+}
+
+#[test]
+fn a_stuck_rollback_can_be_resumed_left_or_ended() {
+    let plan = plan(vec![shift(RollBack, 1), shift(RollBack, 1)]);
+    let script = Script::from([
+        ((false, 1), vec![Answer::Permanent]),
+        ((true, 1), vec![Answer::Permanent, Answer::Permanent]),
+    ]);
+    let mut world = World::new(script, nobody);
+    let stuck = world.live(&plan, None, &[]);
+    assert_eq!(stuck.state(), RunState::NeedsOperator);
+    let back = Command::Abort { by: person(), reason: why(), roll_back: true };
+    assert_eq!(order(&mut stuck.clone(), back, at(99)).unwrap_err().code(), "wrong_state");
+
+    let mut resumed = stuck.clone();
+    order(&mut resumed, Command::Resume { by: person(), reason: why() }, at(99)).unwrap();
+    assert_eq!((resumed.state(), resumed.current_step()), (RunState::RollingBack, Some(1)));
+
+    let mut left = stuck.clone();
+    order(&mut left, skip("rebuilt by hand", Some("2-shift_traffic")), at(99)).unwrap();
+    assert_eq!(left.current_step(), Some(0), "the rest is still undone");
+    let result = Ok(drover_model::journal::StepOutcome {
+        changed: true,
+        summary: String::new(),
+        measurements: vec![],
+    });
+    feed(&mut left, Event::UndoDone { step: 0, attempt: 1, result }, at(100)).unwrap();
+    assert_eq!(left.state(), RunState::Aborted, "with something left in place it is not rolled back");
+    assert!(
+        left.note().starts_with("2-shift_traffic left in place by mara: rebuilt by hand"),
+        "{}",
+        left.note()
+    );
+
+    let mut ended = stuck;
+    order(&mut ended, Command::Abort { by: person(), reason: why(), roll_back: false }, at(99)).unwrap();
+    assert_eq!(ended.state(), RunState::Aborted);
+}
+
+#[test]
+fn nothing_is_taken_while_a_record_is_on_its_way_or_before_the_start() {
+    let mut execution = fresh(&plan(vec![notify()]), None);
+    let pause = Event::Command(Command::Pause { by: person(), reason: why() });
+    assert_eq!(execution.handle(pause.clone(), at(0)).unwrap_err().code(), "not_started");
+    let _ = execution.handle(Event::Start { epoch: EPOCH }, at(0)).unwrap();
+    assert_eq!(execution.handle(pause, at(0)).unwrap_err().code(), "journal_busy");
+    assert_eq!(execution.handle(Event::Start { epoch: EPOCH }, at(0)).unwrap_err().code(), "already_started");
+    assert_eq!(
+        execution.handle(Event::Appended { sequence: 3 }, at(0)).unwrap_err().code(),
+        "unknown_record"
+    );
+}
+
+#[test]
+fn views_say_what_comes_next() {
+    let ask = Some(Span::from_mins(5));
+    let plan = plan(vec![wait(60), validate(Continue, 1)]);
+    let mut execution = begun(&plan, ask);
+    assert_eq!(execution.next_decision(), "a person approves, or it expires at 1970-01-01T00:05:00.000Z");
+    assert_eq!(execution.expires_at(), Some(at(300)));
+    order(&mut execution, approve_as(person(), &plan.id), at(10)).unwrap();
+    assert_eq!(execution.next_decision(), "1-wait waits until 1970-01-01T00:01:10.000Z: caches");
+    feed(&mut execution, Event::Tick, at(70)).unwrap();
+    let until = "1970-01-01T00:02:40.000Z";
+    assert_eq!(
+        execution.next_decision(),
+        format!("2-validate validates, attempt 1, until {until} at the latest")
+    );
+    let entries = [created(&plan, ask), Entry::Expired];
+    let view = execution.view(&journal(entries), at(90));
+    assert_eq!(view.elapsed, Span::from_secs(90));
+    assert_eq!(view.timeline[1].sentence, "nobody answered in time, which is not consent");
+    let steps: Vec<_> = view.steps.iter().map(|s| (s.state.as_str(), s.attempts, s.started_at)).collect();
+    assert_eq!(steps, [("done", 1, Some(at(10))), ("running", 1, Some(at(70)))]);
+    assert_eq!(view.steps[0].summary, "waited 1m");
+}
