@@ -1,0 +1,103 @@
+//! Typed records: JSON in and out of a store, so that no caller hand-rolls it.
+
+use crate::error::ReadError;
+use crate::store::Store;
+use crate::types::{Op, Revision, Txn, Versioned};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+/// A record read as JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JsonVersioned<T> {
+    /// The decoded value.
+    pub value: T,
+    /// When the key came to be.
+    pub create_revision: Revision,
+    /// When it was last put.
+    pub mod_revision: Revision,
+}
+
+/// Why a typed record can't be read or written.
+#[derive(Debug, Error)]
+pub enum JsonError {
+    /// The store failed.
+    #[error("can't read record {key}")]
+    Read {
+        /// The key.
+        key: String,
+        /// Why.
+        #[source]
+        source: ReadError,
+    },
+    /// The bytes are not the JSON that was expected.
+    #[error("record {key} is not the expected JSON")]
+    Decode {
+        /// The key.
+        key: String,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The value has no JSON form, such as a map with keys that are no strings.
+    #[error("can't write record {key} as JSON")]
+    Encode {
+        /// The key.
+        key: String,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// Reads and decodes the record under a key.
+///
+/// # Errors
+/// When it can't be read or decoded.
+pub async fn get_json<T: DeserializeOwned>(
+    store: &dyn Store,
+    key: &str,
+) -> Result<Option<JsonVersioned<T>>, JsonError> {
+    let found = store.get(key).await.map_err(|source| JsonError::Read { key: key.to_owned(), source })?;
+    found.map(|versioned| versioned.decode_json(key)).transpose()
+}
+
+impl Versioned {
+    /// Decodes the value; `key` is for the error alone.
+    ///
+    /// # Errors
+    /// When the value is not the JSON of a `T`.
+    pub fn decode_json<T: DeserializeOwned>(&self, key: &str) -> Result<JsonVersioned<T>, JsonError> {
+        let value = serde_json::from_slice(&self.value)
+            .map_err(|source| JsonError::Decode { key: key.to_owned(), source })?;
+        Ok(JsonVersioned { value, create_revision: self.create_revision, mod_revision: self.mod_revision })
+    }
+}
+
+impl Op {
+    /// A put of a value as JSON.
+    ///
+    /// # Errors
+    /// When the value has no JSON form.
+    pub fn put_json<T: Serialize + ?Sized>(key: impl Into<String>, value: &T) -> Result<Self, JsonError> {
+        let key = key.into();
+        match serde_json::to_vec(value) {
+            Ok(value) => Ok(Self::Put { key, value }),
+            Err(source) => Err(JsonError::Encode { key, source }),
+        }
+    }
+}
+
+impl Txn {
+    /// Adds a put of a value as JSON.
+    ///
+    /// # Errors
+    /// When the value has no JSON form.
+    pub fn put_json<T: Serialize + ?Sized>(
+        self,
+        key: impl Into<String>,
+        value: &T,
+    ) -> Result<Self, JsonError> {
+        Ok(self.op(Op::put_json(key, value)?))
+    }
+}
