@@ -1,1 +1,22 @@
 //! Opinions, verdicts, weights, guards, planner and plan checker: pure decisions
+
+pub mod capacity;
+pub mod check;
+pub mod damping;
+pub mod decide;
+pub mod diff;
+pub mod opinion;
+pub mod plan;
+pub mod predicates;
+pub mod quorum;
+pub mod replay;
+pub mod targets;
+#[cfg(test)]
+mod testworld;
+pub mod vantage;
+pub mod verdict;
+pub mod weights;
+pub mod window;
+
+#[cfg(test)]
+pub(crate) mod fixture;

@@ -1,0 +1,243 @@
+//! What to do about each region: act, ask a person, or hold. Always with the reason, because an action not taken at
+//! night must be as explicable as one that was.
+//!
+//! The intuition: a verdict says what is; this says whether drover may do something about it by itself. Every guard is
+//! asked even when an earlier one has refused, so that `explain` shows them all; the first that refuses decides. A guard
+//! that a person may overrule leads to a question, one that nobody should overrule to holding.
+//!
+//! The hard case is two regions that die seconds apart. The first verdict alone would move traffic into the second, so a
+//! young verdict waits one probe interval while anything else is suspect ([`Reason::Settling`]); then either the
+//! common-cause breaker sees both, or the second suspicion has proved to be nothing.
+
+mod gate;
+#[cfg(test)]
+mod tests;
+mod words;
+
+pub use words::sentence;
+
+use crate::quorum;
+use drover_model::config::{RegionRole, Service};
+use drover_model::decision::{ActionDecision, Conclusion, FailureClass, GuardResult, VerdictState};
+use drover_model::plan::{Intent, Planned, StandingVerdict, World};
+use drover_model::reason::Reason;
+use drover_model::runbook::Purpose;
+use drover_model::{EndpointKey, RegionId, ServiceId, Timestamp};
+use std::collections::BTreeSet;
+
+/// The planner, as the last guard; a parameter so that each of its refusals can be tested by itself.
+pub(crate) type Planner<'a> = &'a dyn Fn(&World, &Intent, Timestamp) -> Planned;
+
+/// Decides about every serving region in which something is not healthy or carries less than its share, in the order of
+/// their names. At most one decision that touches a service is [`Conclusion::Act`].
+#[must_use]
+pub fn decide(world: &World, now: Timestamp) -> Vec<ActionDecision> {
+    decide_with(world, now, &crate::plan::plan)
+}
+
+pub(crate) fn decide_with(world: &World, now: Timestamp, planner: Planner<'_>) -> Vec<ActionDecision> {
+    let serving = world.config.regions.values().filter(|r| r.role == RegionRole::Serving);
+    let mut decisions: Vec<_> = serving.filter_map(|r| decide_region(world, &r.name, now, planner)).collect();
+    one_at_a_time(world, &mut decisions, now);
+    decisions
+}
+
+/// The services on which a decision about `region` depends: those that it serves, those that their other regions
+/// serve, and so on. A world stored with the decision must keep them all, or the decision cannot be run again.
+#[must_use]
+pub fn concerned(world: &World, region: &RegionId) -> Vec<ServiceId> {
+    let mut regions = BTreeSet::from([region]);
+    let mut services = BTreeSet::new();
+    loop {
+        let before = (regions.len(), services.len());
+        for service in world.config.services.values() {
+            if service.endpoints.keys().any(|r| regions.contains(r)) {
+                services.insert(service.name.clone());
+                regions.extend(service.endpoints.keys());
+            }
+        }
+        if before == (regions.len(), services.len()) {
+            return services.into_iter().collect();
+        }
+    }
+}
+
+/// The intent by which a decision to act or to ask is planned: the one that the planner was asked about.
+#[must_use]
+pub fn intent_of(decision: &ActionDecision) -> Intent {
+    let ActionDecision { region, services, class, reason, .. } = decision;
+    Intent {
+        purpose: Purpose::Failover,
+        services: services.clone(),
+        region: region.clone(),
+        to: None,
+        automatic: true,
+        hold_for: None,
+        reason: format!("{class} in {region}: {reason}"),
+    }
+}
+
+/// One endpoint of the region in question.
+struct Seen<'a> {
+    service: &'a Service,
+    standing: Option<&'a StandingVerdict>,
+    /// Its published weight is above zero.
+    carries: bool,
+}
+
+impl Seen<'_> {
+    fn state(&self) -> VerdictState {
+        self.standing.map_or(VerdictState::Unknown, |s| s.verdict.state)
+    }
+
+    fn must_move(&self) -> bool {
+        self.carries && self.state().moves_traffic()
+    }
+
+    /// All that there is to see fails, while fewer vantages are configured than any quorum needs: never a reason to act,
+    /// but one to ask, or a small world would be left to its fate in silence.
+    fn is_beyond_quorum(&self) -> bool {
+        let Some(verdict) = self.standing.map(|s| &s.verdict) else { return false };
+        self.carries
+            && self.state() == VerdictState::Unknown
+            && verdict.failing > 0
+            && verdict.configured < verdict.need
+    }
+}
+
+/// A region for which something should be done, if the guards let it.
+struct Case<'a> {
+    world: &'a World,
+    now: Timestamp,
+    region: &'a RegionId,
+    /// What would move, most important first.
+    moving: Vec<&'a Seen<'a>>,
+    class: FailureClass,
+}
+
+impl Case<'_> {
+    fn services(&self) -> Vec<ServiceId> {
+        self.moving.iter().map(|seen| seen.service.name.clone()).collect()
+    }
+}
+
+fn decide_region(
+    world: &World,
+    region: &RegionId,
+    now: Timestamp,
+    planner: Planner<'_>,
+) -> Option<ActionDecision> {
+    let seen = look(world, region);
+    let out = |s: &Seen<'_>| world.traffic.get(&s.service.name).is_some_and(|t| !t.is_full(region));
+    if seen.iter().all(|s| s.state() == VerdictState::Healthy && !out(s)) {
+        return None;
+    }
+    let bad: Vec<&Seen<'_>> = seen.iter().filter(|s| s.must_move()).collect();
+    let bad = if bad.is_empty() { seen.iter().filter(|s| s.is_beyond_quorum()).collect() } else { bad };
+    if bad.is_empty() {
+        return Some(nothing_moves(world, region, &seen));
+    }
+    let class = class_of(&seen, &bad);
+    Some(gate::decide_case(&Case { world, now, region, moving: automatic_first(bad), class }, planner))
+}
+
+/// Every endpoint of `region`, the most important service first.
+fn look<'a>(world: &'a World, region: &'a RegionId) -> Vec<Seen<'a>> {
+    let mut seen: Vec<Seen<'a>> = world
+        .config
+        .services_in(region)
+        .map(|service| Seen {
+            service,
+            standing: world.verdicts.get(&EndpointKey::new(&service.name, region)),
+            carries: world.traffic.get(&service.name).is_some_and(|t| t.weight(region).0 > 0),
+        })
+        .collect();
+    seen.sort_by_key(|s| s.service.priority);
+    seen
+}
+
+/// A region failure is one of every service that the region carries, and of more than one unless it has no more.
+fn class_of(seen: &[Seen<'_>], bad: &[&Seen<'_>]) -> FailureClass {
+    let carried = seen.iter().filter(|s| s.carries).count();
+    let all = bad.len() == carried && (carried > 1 || seen.len() == 1);
+    if all { FailureClass::Region } else { FailureClass::Endpoint }
+}
+
+/// Where some services may move by themselves and others only by a person's word, the first do not wait for the second:
+/// those are asked about once the others have moved.
+fn automatic_first<'a>(bad: Vec<&'a Seen<'a>>) -> Vec<&'a Seen<'a>> {
+    let automatic: Vec<_> = bad.iter().copied().filter(|s| s.service.failover.automatic).collect();
+    if automatic.is_empty() { bad } else { automatic }
+}
+
+fn nothing_moves(world: &World, region: &RegionId, seen: &[Seen<'_>]) -> ActionDecision {
+    let reason = most_telling(world, region, seen);
+    let guard = GuardResult { guard: "quorum".into(), passed: false, reason: reason.clone() };
+    ActionDecision {
+        region: region.clone(),
+        services: vec![],
+        class: FailureClass::Endpoint,
+        conclusion: Conclusion::Hold,
+        guards: vec![guard],
+        reason,
+        look_again_at: None,
+    }
+}
+
+/// Why nothing moves: of the endpoints that are not well, first those that carry traffic, then those that come closest
+/// to moving it.
+fn most_telling(world: &World, region: &RegionId, seen: &[Seen<'_>]) -> Reason {
+    let mut best: Option<((bool, u8, u32), Reason)> = None;
+    for s in seen.iter().filter(|s| s.state() != VerdictState::Healthy) {
+        let failing = s.standing.map_or(0, |standing| standing.verdict.failing);
+        let (rank, reason) = telling(world, region, s);
+        let key = (s.carries, rank, failing);
+        if best.as_ref().is_none_or(|(other, _)| key > *other) {
+            best = Some((key, reason));
+        }
+    }
+    best.map_or(Reason::NothingToDo, |(_, reason)| reason)
+}
+
+fn telling(world: &World, region: &RegionId, seen: &Seen<'_>) -> (u8, Reason) {
+    let Some(standing) = seen.standing else {
+        let need = quorum::need_for(world, &seen.service.name, region);
+        let configured = u32::try_from(world.config.outside_vantages(region).len()).unwrap_or(u32::MAX);
+        return (1, Reason::TooLittleKnown { abstaining: configured, configured, need });
+    };
+    if standing.verdict.state.moves_traffic() {
+        return (0, Reason::AlreadyOut { service: seen.service.name.clone(), region: region.clone() });
+    }
+    let reason = standing.verdict.reason.clone();
+    let rank = match reason {
+        Reason::QuorumNotReached { .. } => 3,
+        Reason::InsideOnly { .. } => 2,
+        _ => 1,
+    };
+    (rank, reason)
+}
+
+/// Of several decisions to move the same service, the first is taken; the others are looked at again when its run has
+/// begun, against the world that it makes (I2).
+fn one_at_a_time(world: &World, decisions: &mut [ActionDecision], now: Timestamp) {
+    let mut taken: BTreeSet<ServiceId> = BTreeSet::new();
+    for decision in decisions.iter_mut().filter(|d| d.conclusion == Conclusion::Act) {
+        if !decision.services.iter().any(|s| taken.contains(s)) {
+            taken.extend(decision.services.iter().cloned());
+            continue;
+        }
+        cov_mark::hit!(i2_one_move_a_service);
+        let interval =
+            decision.services.iter().filter_map(|s| world.config.services.get(s)).map(|s| s.interval).min();
+        let until = now + interval.unwrap_or_default();
+        let reason = Reason::Settling { region: decision.region.clone(), until };
+        decision.guards.push(GuardResult {
+            guard: "one_at_a_time".into(),
+            passed: false,
+            reason: reason.clone(),
+        });
+        decision.conclusion = Conclusion::Hold;
+        decision.reason = reason;
+        decision.look_again_at = Some(until);
+    }
+}

@@ -1,0 +1,17 @@
+//! A decision as one plain sentence, the first line of `explain`.
+
+use drover_model::decision::{ActionDecision, Conclusion};
+
+/// Such as `not failing over eu-west: 1 of 3 outside vantages agree, 2 needed`.
+#[must_use]
+pub fn sentence(decision: &ActionDecision) -> String {
+    let ActionDecision { region, reason, .. } = decision;
+    match decision.conclusion {
+        Conclusion::Act => {
+            let services: Vec<_> = decision.services.iter().map(drover_model::ServiceId::as_str).collect();
+            format!("failing over {region} ({}): {reason}", services.join(", "))
+        }
+        Conclusion::Ask => format!("asking before failing over {region}: {reason}"),
+        Conclusion::Hold => format!("not failing over {region}: {reason}"),
+    }
+}

@@ -1,0 +1,172 @@
+//! The guards: each looks at one danger and answers with its numbers. A guard never decides alone what becomes of the
+//! plan; the parent does, from who is asking.
+
+use super::moves::{Move, leaves};
+use super::report::Report;
+use crate::capacity::{self, CapacityRow};
+use drover_model::Percent;
+use drover_model::plan::{Intent, World};
+use drover_model::reason::Reason;
+
+/// What a plan of any kind needs.
+pub(super) fn standing(world: &World, intent: &Intent, report: &mut Report) {
+    if world.config.settings.dns.is_some() {
+        report.pass("dns", Reason::Passed);
+    } else {
+        cov_mark::hit!(dns_not_configured);
+        report.refuse("dns", Reason::DnsNotConfigured);
+    }
+    if world.runbooks.contains_key(&intent.purpose) {
+        report.pass("runbook", Reason::Passed);
+    } else {
+        cov_mark::hit!(no_runbook);
+        report.refuse("runbook", Reason::NoRunbook { purpose: intent.purpose.to_string() });
+    }
+}
+
+/// What a guard says of one service.
+struct Answer {
+    guard: &'static str,
+    reason: Reason,
+    /// It refuses, unless a person overrules it.
+    objects: bool,
+}
+
+/// Asks every guard about every move. Drover itself moves what passes and leaves the rest behind, to be asked about by
+/// itself; when nothing passes, all of it is asked about.
+pub(super) fn ask<'w>(
+    world: &World,
+    intent: &Intent,
+    moves: Vec<Move<'w>>,
+    report: &mut Report,
+) -> Vec<Move<'w>> {
+    let mut judged: Vec<(Move<'w>, Vec<Answer>)> = vec![];
+    let mut tightest: Option<CapacityRow> = None;
+    let mut tightest_reason = None;
+    for found in moves {
+        let mut answers = vec![];
+        answers.extend(max_unavailable(intent, &found));
+        match capacity_of(world, intent, &found) {
+            Ok(Some(row)) => {
+                if tightest.as_ref().is_none_or(|t| tighter(&row, t)) {
+                    tightest_reason = Some(fits(&found, &row));
+                    tightest = Some(row);
+                }
+            }
+            Ok(None) => {}
+            Err(more) => answers.extend(more),
+        }
+        judged.push((found, answers));
+    }
+    report_health(intent, &judged, report);
+    if let Some(reason) = tightest_reason {
+        report.pass("capacity", reason);
+    }
+    sort_out(intent, judged, report)
+}
+
+fn sort_out<'w>(intent: &Intent, judged: Vec<(Move<'w>, Vec<Answer>)>, report: &mut Report) -> Vec<Move<'w>> {
+    let clean = |answers: &[Answer]| !answers.iter().any(|a| a.objects);
+    let some_pass = judged.iter().any(|(_, answers)| clean(answers));
+    let mut kept = vec![];
+    for (found, answers) in judged {
+        let leave = intent.automatic && some_pass && !clean(&answers);
+        for answer in answers {
+            match (answer.objects, leave) {
+                (false, _) => report.pass(answer.guard, answer.reason),
+                (true, true) => report.leave_behind(answer.guard, answer.reason),
+                (true, false) => report.object(answer.guard, answer.reason),
+            }
+        }
+        if leave {
+            cov_mark::hit!(i7_moves_what_fits);
+        } else {
+            kept.push(found);
+        }
+    }
+    kept
+}
+
+/// Says once that all who take traffic are fit for it, and names those that are passed over.
+fn report_health(intent: &Intent, judged: &[(Move<'_>, Vec<Answer>)], report: &mut Report) {
+    for (found, _) in judged {
+        for (_, why) in found.held_back.iter().filter(|_| intent.to.is_none()) {
+            report.pass("passed_over", why.clone());
+        }
+    }
+    if !judged.is_empty() {
+        report.pass("target", Reason::Passed);
+    }
+}
+
+/// I8: how many of the service's regions would be out.
+fn max_unavailable(intent: &Intent, found: &Move<'_>) -> Option<Answer> {
+    if !leaves(intent.purpose) {
+        return None;
+    }
+    let others = found.state.shares.iter().filter(|(r, s)| **r != intent.region && s.share == Percent::ZERO);
+    let out = u32::try_from(others.count()).unwrap_or(u32::MAX).saturating_add(1);
+    let max = found.service.failover.max_unavailable_regions;
+    if out <= max {
+        return None;
+    }
+    cov_mark::hit!(i8_max_unavailable);
+    let reason = Reason::MaxUnavailable { service: found.service.name.clone(), out, max };
+    Some(Answer { guard: "max_unavailable", reason, objects: intent.automatic })
+}
+
+/// I7: the tightest of the regions that take traffic, or what stands against them.
+fn capacity_of(world: &World, intent: &Intent, found: &Move<'_>) -> Result<Option<CapacityRow>, Vec<Answer>> {
+    let takers = found.takers();
+    let mut tightest: Option<CapacityRow> = None;
+    let mut over: Vec<CapacityRow> = vec![];
+    for stage in &found.stages {
+        let rows = capacity::assess(world, found.service, &stage.weights)
+            // A person may know better how much there is; drover may not guess.
+            .map_err(|reason| vec![Answer { guard: "capacity", reason, objects: intent.automatic }])?;
+        for row in rows.into_iter().filter(|row| takers.contains(&&row.region)) {
+            if !row.fits {
+                over.retain(|o| o.region != row.region || o.projected > row.projected);
+                if !over.iter().any(|o| o.region == row.region) {
+                    over.push(row);
+                }
+            } else if tightest.as_ref().is_none_or(|t| tighter(&row, t)) {
+                tightest = Some(row);
+            }
+        }
+    }
+    if over.is_empty() {
+        return Ok(tightest);
+    }
+    cov_mark::hit!(i7_capacity);
+    // Coming back takes load off the others; where it does not fit, that is told but stops nobody.
+    let objects = intent.automatic || leaves(intent.purpose);
+    let answer = |row| Answer { guard: "capacity", reason: too_much(found, row), objects };
+    Err(over.into_iter().map(answer).collect())
+}
+
+/// Is less left free, in proportion, in `a` than in `b`?
+fn tighter(a: &CapacityRow, b: &CapacityRow) -> bool {
+    let cross = |x: &CapacityRow, y: &CapacityRow| u128::from(x.projected.0) * u128::from(y.usable.0.max(1));
+    cross(a, b) > cross(b, a)
+}
+
+fn fits(found: &Move<'_>, row: &CapacityRow) -> Reason {
+    Reason::CapacityFits {
+        service: found.service.name.clone(),
+        region: row.region.clone(),
+        projected: row.projected,
+        usable: row.usable,
+    }
+}
+
+fn too_much(found: &Move<'_>, row: CapacityRow) -> Reason {
+    Reason::CapacityInsufficient {
+        service: found.service.name.clone(),
+        region: row.region,
+        projected: row.projected,
+        usable: row.usable,
+        capacity: row.capacity,
+        headroom: found.service.failover.headroom,
+    }
+}

@@ -1,0 +1,208 @@
+use super::*;
+use crate::fixture::{Fixture, NOW, agent, endpoint};
+use drover_model::probe::{ProbeOutcome, SelfCheck};
+use proptest::prelude::*;
+
+const BOUND: Span = Span::from_secs(95);
+
+fn settings() -> VantageSettings {
+    Fixture::three_regions_and_witness().world().config.settings.vantage.clone()
+}
+
+fn observation(sequence: u64, age_secs: u64) -> Observation {
+    Observation {
+        sequence,
+        endpoint: endpoint("checkout@eu-west"),
+        began_at: NOW,
+        age: Span::from_secs(age_secs),
+        latency_micros: 900,
+        outcome: ProbeOutcome::Good,
+        status: Some(200),
+        certificate_expires_at: None,
+    }
+}
+
+fn report(boot_number: u64, sent_at: Timestamp, observations: Vec<Observation>) -> Report {
+    Report {
+        schema: REPORT_SCHEMA,
+        agent: agent("us-east-1"),
+        boot: format!("boot-{boot_number}"),
+        boot_number,
+        sent_at,
+        config_version: "c".into(),
+        observations,
+        opinions: vec![],
+        self_check: SelfCheck::default(),
+        dropped: 0,
+    }
+}
+
+fn after(secs: u64) -> Timestamp {
+    NOW + Span::from_secs(secs)
+}
+
+fn take(vantage: &mut Vantage, report: &Report, at: Timestamp) -> Result<Ingested, ReportRefused> {
+    vantage.ingest(report, at, &settings(), |_| Some(BOUND))
+}
+
+#[test]
+fn a_probe_is_placed_by_receive_time_and_age() {
+    let mut vantage = Vantage::new();
+    assert_eq!(vantage.state(NOW, &settings()), VantageState::NeverHeard);
+    let done =
+        take(&mut vantage, &report(1, NOW, vec![observation(1, 40), observation(2, 10)]), NOW).unwrap();
+    let placed = |secs| Placement::Current { began_at: NOW - Span::from_secs(secs) };
+    assert_eq!(done.placements, [placed(40), placed(10)]);
+    assert_eq!((done.accepted, done.acknowledged_sequence, done.opinions_count), (2, 2, true));
+    assert_eq!(vantage.state(NOW, &settings()), VantageState::Reporting);
+    assert!(vantage.probed_since(NOW - Span::from_secs(11)));
+    assert!(!vantage.probed_since(NOW - Span::from_secs(10)), "begun at the takeover is not begun after it");
+}
+
+#[test]
+fn a_replay_is_ignored_and_keeps_nobody_alive() {
+    cov_mark::check!(replay_is_ignored);
+    let mut vantage = Vantage::new();
+    let sent = report(1, NOW, vec![observation(1, 1)]);
+    take(&mut vantage, &sent, NOW).unwrap();
+    for secs in [30, 60, 90] {
+        let done = take(&mut vantage, &sent, after(secs)).unwrap();
+        assert_eq!(
+            (done.placements.as_slice(), done.opinions_count),
+            ([Placement::Replayed].as_slice(), false)
+        );
+    }
+    assert_eq!(vantage.state(after(90), &settings()), VantageState::Silent);
+    assert_eq!(vantage.replayed(), 3);
+}
+
+#[test]
+fn what_was_sent_again_after_a_lost_answer_counts_once() {
+    let mut vantage = Vantage::new();
+    take(&mut vantage, &report(1, NOW, vec![observation(1, 1)]), NOW).unwrap();
+    let again = report(1, after(5), vec![observation(1, 6), observation(2, 1)]);
+    let done = take(&mut vantage, &again, after(5)).unwrap();
+    assert_eq!((done.replayed, done.accepted, done.acknowledged_sequence), (1, 1, 2));
+    assert_eq!(vantage.heard_at(), Some(after(5)));
+}
+
+#[test]
+fn an_earlier_boot_is_refused() {
+    cov_mark::check!(earlier_boot_refused);
+    let mut vantage = Vantage::new();
+    take(&mut vantage, &report(1, NOW, vec![observation(40, 1)]), NOW).unwrap();
+    let done = take(&mut vantage, &report(2, after(1), vec![observation(1, 1)]), after(1)).unwrap();
+    assert_eq!(done.accepted, 1, "a new boot begins sequence numbers anew");
+    let before = vantage.clone();
+    let refused = take(&mut vantage, &report(1, after(2), vec![observation(41, 1)]), after(2));
+    assert_eq!(refused, Err(ReportRefused::EarlierBoot { given: 1, known: 2 }));
+    assert_eq!(vantage, before);
+}
+
+#[test]
+fn a_cloned_agent_is_refused() {
+    cov_mark::check!(two_boots_refused);
+    let mut vantage = Vantage::new();
+    take(&mut vantage, &report(1, NOW, vec![]), NOW).unwrap();
+    let clone = Report { boot: "other".into(), ..report(1, after(1), vec![observation(9, 0)]) };
+    assert_eq!(take(&mut vantage, &clone, after(1)), Err(ReportRefused::TwoBoots { number: 1 }));
+}
+
+#[test]
+fn a_late_report_is_history() {
+    cov_mark::check!(late_report_is_history);
+    let mut vantage = Vantage::new();
+    let done =
+        take(&mut vantage, &report(1, NOW, vec![observation(1, 96), observation(2, 95)]), NOW).unwrap();
+    assert_eq!(
+        done.placements[0],
+        Placement::HistoryOnly(Late::TooOld { age: Span::from_secs(96), bound: BOUND })
+    );
+    assert_eq!(done.placements[1], Placement::Current { began_at: NOW - BOUND });
+    assert_eq!((done.history_only, vantage.late()), (1, 1));
+}
+
+#[test]
+fn a_wrong_clock_is_history_until_it_is_sane() {
+    cov_mark::check!(skewed_clock_is_history);
+    let future = NOW + Span::from_secs(60 * 60 * 24 * 365 * 9);
+    for wrong in [future, NOW - Span::from_secs(11), NOW + Span::from_secs(11)] {
+        let mut vantage = Vantage::new();
+        let done = take(&mut vantage, &report(1, wrong, vec![observation(1, 0)]), NOW).unwrap();
+        assert_eq!(done.placements, [Placement::HistoryOnly(Late::Skewed)]);
+        assert_eq!((vantage.state(NOW, &settings()), done.opinions_count), (VantageState::Skewed, false));
+        let done = take(&mut vantage, &report(1, after(5), vec![observation(2, 0)]), after(5)).unwrap();
+        assert_eq!(done.placements, [Placement::Current { began_at: after(5) }]);
+        assert_eq!(vantage.state(after(5), &settings()), VantageState::Reporting);
+    }
+    let mut vantage = Vantage::new();
+    take(&mut vantage, &report(1, after(10), vec![]), NOW).unwrap();
+    assert_eq!(vantage.state(NOW, &settings()), VantageState::Reporting, "exactly the bound is allowed");
+}
+
+#[test]
+fn a_blind_vantage_is_no_witness() {
+    let mut vantage = Vantage::new();
+    let blind = SelfCheck { references_reached: 0, references: 2, blind: true };
+    let sent = Report { self_check: blind, ..report(1, NOW, vec![]) };
+    assert!(!take(&mut vantage, &sent, NOW).unwrap().opinions_count);
+    assert_eq!(vantage.state(NOW, &settings()), VantageState::Blind);
+}
+
+#[test]
+fn silence_begins_when_announced() {
+    let mut vantage = Vantage::new();
+    take(&mut vantage, &report(1, NOW, vec![]), NOW).unwrap();
+    let change = vantage.next_change_at(NOW, &settings()).unwrap();
+    assert_eq!(vantage.state(change, &settings()), VantageState::Silent);
+    assert_eq!(vantage.state(change - Span::from_millis(1), &settings()), VantageState::Reporting);
+    assert_eq!(vantage.next_change_at(change, &settings()), None);
+}
+
+#[test]
+fn what_is_too_large_or_unknown_is_refused_whole() {
+    cov_mark::check!(report_too_long);
+    let mut vantage = Vantage::new();
+    let many = (1..=1_001).map(|n| observation(n, 0)).collect();
+    assert_eq!(take(&mut vantage, &report(1, NOW, many), NOW), Err(ReportRefused::TooMany { given: 1_001 }));
+    let newer = Report { schema: REPORT_SCHEMA + 1, ..report(1, NOW, vec![]) };
+    assert_eq!(
+        take(&mut vantage, &newer, NOW),
+        Err(ReportRefused::UnknownFormat { given: REPORT_SCHEMA + 1 })
+    );
+    let long = Report { boot: "b".repeat(65), ..report(1, NOW, vec![]) };
+    assert_eq!(take(&mut vantage, &long, NOW), Err(ReportRefused::BootTooLong { given: 65 }));
+    assert_eq!(vantage, Vantage::new());
+}
+
+#[test]
+fn an_endpoint_that_is_gone_is_history() {
+    let mut vantage = Vantage::new();
+    let done = vantage.ingest(&report(1, NOW, vec![observation(1, 0)]), NOW, &settings(), |_| None).unwrap();
+    assert_eq!(done.placements, [Placement::HistoryOnly(Late::NotConfigured)]);
+}
+
+proptest! {
+    /// However reports are repeated, reordered and delayed: no probe counts twice, none from the future, none too old.
+    #[test]
+    fn nothing_counts_twice_or_out_of_its_time(
+        arrivals in prop::collection::vec((0usize..12, 0u64..200), 1..60),
+    ) {
+        let reports: Vec<Report> = (0..12u64)
+            .map(|n| report(1 + n / 6, after(n * 10), (1..=3).map(|k| observation((n % 6) * 3 + k, 9 - k)).collect()))
+            .collect();
+        let (mut vantage, mut seen) = (Vantage::new(), std::collections::BTreeSet::new());
+        for (which, delay) in arrivals {
+            let sent = &reports[which];
+            let received_at = sent.sent_at + Span::from_secs(delay);
+            let Ok(done) = take(&mut vantage, sent, received_at) else { continue };
+            for (placement, observation) in done.placements.iter().zip(&sent.observations) {
+                if let Placement::Current { began_at } = placement {
+                    prop_assert!(*began_at <= received_at && received_at.since(*began_at) <= BOUND);
+                    prop_assert!(delay <= 10, "a report delayed by {delay} s is skewed");
+                    prop_assert!(seen.insert((sent.boot_number, observation.sequence)));
+                }
+            }
+        }
+    }
+}
