@@ -1,1 +1,36 @@
-//! Coordinator: ingest, decisions, executions, API
+//! The coordinator: takes reports in, decides, runs plans, keeps DNS true, and answers people over HTTP.
+//!
+//! Deciding is done by `drover-core`, running by `drover-exec`; this crate holds the loops that feed them, the hands
+//! that do what they say, and the API. `Live` is what is known now, the store is what must not be lost.
+
+pub mod api;
+mod attention;
+pub mod audit;
+mod clock;
+pub mod config_dir;
+pub mod coordinator;
+mod db;
+mod decider;
+mod error;
+mod ingest;
+mod journal;
+pub mod listen;
+mod live;
+mod operator;
+pub mod outbox;
+mod probe_list;
+mod reload;
+mod retention;
+mod runs;
+mod scrape;
+mod scraper;
+mod steps;
+mod text;
+mod traffic;
+mod verdicts;
+mod views;
+mod world;
+
+pub use clock::Clock;
+pub use coordinator::{Coordinator, Options};
+pub use error::CoordinatorError;

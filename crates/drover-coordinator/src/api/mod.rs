@@ -1,0 +1,216 @@
+//! The HTTP API under `/v1`. One table holds every route with its handler and its schemas: the router and the OpenAPI
+//! document are both made from it, so they can't drift apart.
+
+mod agents;
+pub(crate) mod commands;
+mod openapi;
+pub mod problem;
+mod reads;
+
+use crate::coordinator::Coordinator;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::routing::{MethodRouter, get, post};
+use drover_model::{api as m, probe};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use std::sync::Arc;
+use std::time::Duration;
+use tower_http::timeout::TimeoutLayer;
+
+/// Bytes of a request's body, at most: a full report is about 256 KiB, this is sixteen times that.
+pub const API_BODY_BYTES_MAX: usize = 4 << 20;
+/// Time for one request.
+pub const API_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Items in a page, at most and by default.
+pub const PAGE_ITEMS_MAX: usize = 200;
+
+type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+
+/// One route.
+pub(crate) struct Route {
+    method: &'static str,
+    path: &'static str,
+    summary: &'static str,
+    request: Option<SchemaOf>,
+    response: Option<SchemaOf>,
+    /// A command: needs an `Idempotency-Key`.
+    command: bool,
+    handler: MethodRouter<Arc<Coordinator>>,
+}
+
+fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+fn read(
+    path: &'static str,
+    summary: &'static str,
+    response: Option<SchemaOf>,
+    h: MethodRouter<Arc<Coordinator>>,
+) -> Route {
+    Route { method: "get", path, summary, request: None, response, command: false, handler: h }
+}
+
+fn command(
+    path: &'static str,
+    summary: &'static str,
+    request: SchemaOf,
+    response: SchemaOf,
+    h: MethodRouter<Arc<Coordinator>>,
+) -> Route {
+    Route {
+        method: "post",
+        path,
+        summary,
+        request: Some(request),
+        response: Some(response),
+        command: true,
+        handler: h,
+    }
+}
+
+fn read_routes() -> Vec<Route> {
+    vec![
+        read("/livez", "The process runs", None, get(|| async { "ok\n" })),
+        read("/readyz", "The coordinator leads and decides", None, get(reads::readyz)),
+        read("/metrics", "Prometheus text", None, get(reads::metrics)),
+        read("/v1/openapi.json", "This description", None, get(openapi::document)),
+        read("/v1/status", "Everything at a glance", Some(schema::<m::StatusView>), get(reads::status)),
+        read(
+            "/v1/explain/{subject}",
+            "Why a region, service, endpoint, run or decision is as it is",
+            Some(schema::<m::ExplainView>),
+            get(reads::explain),
+        ),
+        read(
+            "/v1/decisions",
+            "Stored decisions, newest first",
+            Some(schema::<m::Page<m::DecisionSummary>>),
+            get(reads::decisions),
+        ),
+        read(
+            "/v1/decisions/{id}/replay",
+            "Run a stored decision again on its inputs",
+            Some(schema::<m::ReplayView>),
+            get(reads::replay),
+        ),
+        read("/v1/plans/{id}", "A plan that was made", Some(schema::<m::PlanView>), get(reads::plan)),
+        read("/v1/runs", "Runs, newest first", Some(schema::<m::Page<m::RunSummary>>), get(reads::runs)),
+        read(
+            "/v1/runs/{id}",
+            "One run with its steps and timeline",
+            Some(schema::<m::RunView>),
+            get(reads::run),
+        ),
+        read("/v1/config", "The configuration in force", Some(schema::<m::ConfigView>), get(reads::config)),
+        read(
+            "/v1/runbooks",
+            "The runbooks in force",
+            Some(schema::<Vec<drover_model::runbook::Runbook>>),
+            get(reads::runbooks),
+        ),
+        read(
+            "/v1/audit",
+            "Commands, decisions and refusals, newest first",
+            Some(schema::<m::Page<crate::audit::AuditRecord>>),
+            get(reads::audit),
+        ),
+        read(
+            "/v1/agents/{agent}/probes",
+            "What an agent has to probe",
+            Some(schema::<probe::ProbeList>),
+            get(agents::probes),
+        ),
+    ]
+}
+
+fn command_routes() -> Vec<Route> {
+    vec![
+        Route {
+            method: "post",
+            path: "/v1/agents/{agent}/reports",
+            summary: "A batch of observations; boot and sequence make it idempotent",
+            request: Some(schema::<probe::Report>),
+            response: Some(schema::<probe::ReportAck>),
+            command: false,
+            handler: post(agents::report),
+        },
+        command(
+            "/v1/plans",
+            "Make a plan and keep it",
+            schema::<m::PlanRequest>,
+            schema::<m::PlanView>,
+            post(commands::make_plan),
+        ),
+        command(
+            "/v1/plans/{id}/apply",
+            "Run a plan that was shown",
+            schema::<m::CommandRequest>,
+            schema::<m::RunSummary>,
+            post(commands::apply),
+        ),
+        command(
+            "/v1/runs/{id}/{verb}",
+            "approve, reject, pause, resume, skip or abort a run",
+            schema::<m::CommandRequest>,
+            schema::<m::Done>,
+            post(commands::run_command),
+        ),
+        command(
+            "/v1/freeze",
+            "Stop automatic action",
+            schema::<m::FreezeRequest>,
+            schema::<m::Done>,
+            post(commands::freeze),
+        ),
+        command(
+            "/v1/unfreeze",
+            "Allow automatic action again",
+            schema::<m::CommandRequest>,
+            schema::<m::Done>,
+            post(commands::unfreeze),
+        ),
+        command(
+            "/v1/rearm",
+            "End block periods",
+            schema::<m::RearmRequest>,
+            schema::<m::Done>,
+            post(commands::rearm),
+        ),
+        command(
+            "/v1/config/reload",
+            "Read the configuration directory again now",
+            schema::<m::CommandRequest>,
+            schema::<m::Done>,
+            post(commands::reload),
+        ),
+    ]
+}
+
+pub(crate) fn table() -> Vec<Route> {
+    let mut all = read_routes();
+    all.extend(command_routes());
+    all
+}
+
+/// The whole API.
+pub fn router(coordinator: Arc<Coordinator>) -> Router {
+    let mut router = Router::new();
+    for route in table() {
+        router = router.route(route.path, route.handler);
+    }
+    router
+        .fallback(|uri: axum::http::Uri| async move {
+            problem::ApiError::new(
+                StatusCode::NOT_FOUND,
+                "no_such_path",
+                format!("there is no {}", uri.path()),
+            )
+            .into_response()
+        })
+        .layer(DefaultBodyLimit::max(API_BODY_BYTES_MAX))
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, API_REQUEST_TIMEOUT))
+        .with_state(coordinator)
+}

@@ -1,0 +1,150 @@
+//! What can be read.
+
+use super::PAGE_ITEMS_MAX;
+use super::problem::ApiError;
+use crate::audit::AuditRecord;
+use crate::coordinator::Coordinator;
+use crate::db::keys;
+use crate::views::explain::summary;
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use drover_model::api::{
+    API_SCHEMA, ConfigView, DecisionSummary, ExplainView, Page, PlanView, ReplayView, RunSummary, RunView,
+    StatusView,
+};
+use drover_model::runbook::Runbook;
+use drover_model::{DecisionId, PlanId, RunId};
+use serde::Deserialize;
+use std::sync::Arc;
+
+/// How lists are walked.
+#[derive(Debug, Deserialize)]
+pub struct Paging {
+    cursor: Option<u64>,
+    limit: Option<usize>,
+}
+
+impl Paging {
+    /// One page of what is sorted newest first, by number.
+    fn page<T>(&self, items: Vec<(u64, T)>) -> Page<T> {
+        let limit = self.limit.unwrap_or(PAGE_ITEMS_MAX).clamp(1, PAGE_ITEMS_MAX);
+        let below = self.cursor.unwrap_or(u64::MAX);
+        let mut rest = items.into_iter().filter(|(n, _)| *n < below).peekable();
+        let mut page = Vec::new();
+        let mut last = None;
+        while page.len() < limit {
+            let Some((n, item)) = rest.next() else { break };
+            last = Some(n);
+            page.push(item);
+        }
+        Page { items: page, next_cursor: rest.peek().and(last).map(|n| n.to_string()) }
+    }
+}
+
+pub(super) async fn readyz(State(c): State<Arc<Coordinator>>) -> Response {
+    if c.stop.is_cancelled() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
+    }
+    "ready\n".into_response()
+}
+
+pub(super) async fn metrics(State(c): State<Arc<Coordinator>>) -> Response {
+    let text = crate::views::prometheus::exposition(&c.status_view());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+pub(super) async fn status(State(c): State<Arc<Coordinator>>) -> Json<StatusView> {
+    Json(c.status_view())
+}
+
+pub(super) async fn explain(
+    State(c): State<Arc<Coordinator>>,
+    Path(subject): Path<String>,
+) -> Result<Json<ExplainView>, ApiError> {
+    c.explain_view(&subject).await.map(Json)
+}
+
+pub(super) async fn decisions(
+    State(c): State<Arc<Coordinator>>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<Page<DecisionSummary>>, ApiError> {
+    let all = c.recent_decisions().await?;
+    let numbered = all.iter().map(|d| (keys::number_of(d.id.as_str()).unwrap_or(0), summary(d))).collect();
+    Ok(Json(paging.page(numbered)))
+}
+
+pub(super) async fn replay(
+    State(c): State<Arc<Coordinator>>,
+    Path(id): Path<String>,
+) -> Result<Json<ReplayView>, ApiError> {
+    let missing = || ApiError::not_found(format!("decision {id}"), Vec::new());
+    let id = DecisionId::new(&id).map_err(|_| missing())?;
+    let number = keys::number_of(id.as_str()).ok_or_else(missing)?;
+    let stored = c.db.get(&keys::numbered(keys::DECISIONS, number)).await?;
+    let Some((decision, _)) = stored else { return Err(missing()) };
+    let replay = drover_core::replay::replay(&decision);
+    Ok(Json(ReplayView {
+        schema: API_SCHEMA,
+        decision,
+        same: replay.same,
+        stored: replay.stored,
+        now: replay.now,
+    }))
+}
+
+pub(super) async fn plan(
+    State(c): State<Arc<Coordinator>>,
+    Path(id): Path<String>,
+) -> Result<Json<PlanView>, ApiError> {
+    let id = PlanId::from_text(&id);
+    match c.db.get::<PlanView>(&keys::plan(&id)).await? {
+        Some((view, _)) => Ok(Json(view)),
+        None => Err(ApiError::not_found(format!("plan {id}"), Vec::new())),
+    }
+}
+
+pub(super) async fn runs(
+    State(c): State<Arc<Coordinator>>,
+    Query(paging): Query<Paging>,
+) -> Json<Page<RunSummary>> {
+    let all = c.runs.summaries(c.clock.now());
+    Json(paging.page(all.into_iter().map(|r| (keys::number_of(r.id.as_str()).unwrap_or(0), r)).collect()))
+}
+
+pub(super) async fn run(
+    State(c): State<Arc<Coordinator>>,
+    Path(id): Path<String>,
+) -> Result<Json<RunView>, ApiError> {
+    let missing = || {
+        let known = c.runs.summaries(c.clock.now()).iter().take(10).map(|r| r.id.to_string()).collect();
+        ApiError::not_found(format!("run {id}"), known)
+    };
+    let id = RunId::new(&id).map_err(|_| missing())?;
+    c.run_view(&id).await?.map(Json).ok_or_else(missing)
+}
+
+pub(super) async fn config(State(c): State<Arc<Coordinator>>) -> Json<ConfigView> {
+    let loaded = c.loaded();
+    Json(ConfigView {
+        version: loaded.version.clone(),
+        yaml: drover_model::config::encode::to_yaml(&loaded.config),
+        loaded_at: loaded.loaded_at,
+        refused: c.live().config_refused.clone(),
+    })
+}
+
+pub(super) async fn runbooks(State(c): State<Arc<Coordinator>>) -> Json<Vec<Runbook>> {
+    Json(c.loaded().runbooks.values().map(|b| b.runbook.clone()).collect())
+}
+
+pub(super) async fn audit(
+    State(c): State<Arc<Coordinator>>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<Page<AuditRecord>>, ApiError> {
+    let mut all: Vec<(u64, AuditRecord)> =
+        c.db.list::<AuditRecord>(keys::AUDIT).await?.into_iter().map(|(_, r)| (r.number, r)).collect();
+    all.reverse();
+    Ok(Json(paging.page(all)))
+}

@@ -1,0 +1,307 @@
+//! What is not normal, in one sentence each with the next command; and pages made from it.
+
+use crate::coordinator::Coordinator;
+use crate::outbox::NewPage;
+use crate::text::list;
+use drover_model::api::{Attention, EndpointView, ServiceView, Severity, StatusView};
+use drover_model::decision::{VantageState, VerdictState};
+use drover_model::journal::RunState;
+use drover_model::traffic::ShareReason;
+use drover_model::{Span, Timestamp};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often pages are derived from what is not normal.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Holds and freezes warn this long before they lapse.
+pub const LAPSE_WARNING: Span = Span::from_mins(15);
+/// A store alarm pages once a day while it lasts.
+const DAY_MILLIS: i64 = 86_400_000;
+
+fn line(
+    severity: Severity,
+    subject: impl ToString,
+    code: &str,
+    sentence: String,
+    next: Option<String>,
+) -> Attention {
+    Attention { severity, subject: subject.to_string(), sentence, code: code.into(), next, since: None }
+}
+
+/// Everything that is not normal, worst first.
+#[must_use]
+pub fn attention(view: &StatusView, now: Timestamp) -> Vec<Attention> {
+    let mut all = Vec::new();
+    runs(view, &mut all);
+    for s in &view.services {
+        for e in &s.endpoints {
+            endpoint(s, e, &mut all);
+        }
+    }
+    vantages(view, &mut all);
+    regions(view, &mut all);
+    dns(view, &mut all);
+    laid_down(view, now, &mut all);
+    coordinator(view, &mut all);
+    all.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| a.subject.cmp(&b.subject)));
+    all
+}
+
+fn runs(view: &StatusView, all: &mut Vec<Attention>) {
+    for r in &view.runs {
+        let what = format!("{} of {} from {}: {}", r.purpose, list(&r.services), r.region, r.summary);
+        let (severity, next) = match r.state {
+            RunState::AwaitingApproval => {
+                (Severity::Critical, format!("drover approve {} --reason TEXT (or reject)", r.id))
+            }
+            RunState::NeedsOperator | RunState::Paused => {
+                (Severity::Critical, format!("drover run show {}", r.id))
+            }
+            RunState::Running | RunState::Validating | RunState::RollingBack => {
+                (Severity::Info, format!("drover run follow {}", r.id))
+            }
+            _ => continue,
+        };
+        let code = serde_json::to_value(r.state)
+            .ok()
+            .and_then(|v| v.as_str().map(str::to_owned))
+            .unwrap_or_default();
+        let mut a = line(severity, &r.id, &format!("run_{code}"), format!("{}: {what}", r.state), Some(next));
+        a.since = Some(r.started_at);
+        all.push(a);
+    }
+}
+
+fn endpoint(s: &ServiceView, e: &EndpointView, all: &mut Vec<Attention>) {
+    let subject = format!("{}@{}", s.name, e.region);
+    let explain = Some(format!("drover explain {subject}"));
+    let severity = match e.verdict {
+        VerdictState::Healthy => None,
+        VerdictState::Down | VerdictState::Unreachable if e.weight.0 > 0 => Some(Severity::Critical),
+        VerdictState::Unknown if e.since.is_none() => Some(Severity::Info),
+        _ => Some(Severity::Warning),
+    };
+    if let Some(severity) = severity {
+        let sentence = format!("{} in {} is {}, weight {}", s.name, e.region, e.verdict, e.weight);
+        let mut a = line(severity, &subject, &format!("endpoint_{}", e.verdict), sentence, explain);
+        a.since = e.since;
+        all.push(a);
+    }
+    let next = format!("drover failback {} --from {} --plan", s.name, e.region);
+    match (&e.share_reason, e.verdict) {
+        (ShareReason::FailedOver { run }, VerdictState::Healthy) => {
+            let sentence =
+                format!("{} is healthy again and still out since {run}: failback is offered", e.region);
+            all.push(line(Severity::Warning, &subject, "failback_offered", sentence, Some(next)));
+        }
+        (ShareReason::Returning { run }, _) if s.run.is_none() => {
+            let sentence = format!("{} is left at {} of its share by {run}", e.region, e.share);
+            all.push(line(Severity::Warning, &subject, "ramp_left", sentence, Some(next)));
+        }
+        _ => {}
+    }
+}
+
+fn vantages(view: &StatusView, all: &mut Vec<Attention>) {
+    for v in &view.vantages {
+        if v.state == VantageState::Reporting {
+            if v.dropped > 0 {
+                let sentence = format!("{} dropped {} observations while it was cut off", v.agent, v.dropped);
+                all.push(line(Severity::Info, &v.agent, "observations_dropped", sentence, None));
+            }
+            continue;
+        }
+        let severity = if v.state == VantageState::NeverHeard { Severity::Info } else { Severity::Warning };
+        let sentence = match v.state {
+            VantageState::Blind => format!(
+                "{} in {} sees nothing at all, not even its references: it abstains",
+                v.agent, v.region
+            ),
+            VantageState::Skewed => {
+                let skew = v.skew_millis.unwrap_or_default();
+                format!("the clock of {} in {} is {skew} ms off: it abstains", v.agent, v.region)
+            }
+            state => format!("{} in {} is {state}: it abstains", v.agent, v.region),
+        };
+        let mut a =
+            line(severity, &v.agent, &format!("vantage_{}", v.state), sentence, Some("drover doctor".into()));
+        // Only silence has a beginning that stands still; the others are heard all the time.
+        a.since = v.heard_at.filter(|_| v.state == VantageState::Silent);
+        all.push(a);
+    }
+}
+
+fn regions(view: &StatusView, all: &mut Vec<Attention>) {
+    for r in view.regions.iter().filter(|r| !r.witness && !r.quorum.possible) {
+        let q = &r.quorum;
+        let sentence = format!(
+            "automatic failover of {} is impossible: {} of {} outside vantages can speak, {} needed",
+            r.name, q.able, q.configured, q.need
+        );
+        all.push(line(
+            Severity::Warning,
+            &r.name,
+            "automatic_impossible",
+            sentence,
+            Some("drover doctor".into()),
+        ));
+    }
+}
+
+fn dns(view: &StatusView, all: &mut Vec<Attention>) {
+    for d in &view.dns {
+        if !d.reachable {
+            let sentence =
+                format!("DNS server {} can't be reached; it answers what it was told last", d.instance);
+            all.push(line(
+                Severity::Warning,
+                &d.instance,
+                "dns_unreachable",
+                sentence,
+                Some("drover doctor".into()),
+            ));
+        } else if let Some(first) = d.behind.first() {
+            let sentence = format!("DNS server {} differs from the target: {first}", d.instance);
+            all.push(line(
+                Severity::Warning,
+                &d.instance,
+                "dns_behind",
+                sentence,
+                Some("drover doctor".into()),
+            ));
+        }
+    }
+}
+
+fn lapse(until: Option<Timestamp>, now: Timestamp) -> (Severity, String) {
+    match until {
+        None => (Severity::Info, "with no end set".to_owned()),
+        Some(t) if t <= now => (Severity::Critical, format!("past its end by {}", rounded(now.since(t)))),
+        Some(t) if t.since(now) <= LAPSE_WARNING => {
+            (Severity::Warning, format!("lapses in {}", rounded(t.since(now))))
+        }
+        Some(t) => (Severity::Info, format!("{} left", rounded(t.since(now)))),
+    }
+}
+
+/// Without the milliseconds that nobody reads.
+fn rounded(span: Span) -> Span {
+    Span::from_secs(span.as_millis() / 1_000)
+}
+
+fn laid_down(view: &StatusView, now: Timestamp, all: &mut Vec<Attention>) {
+    if let Some(f) = &view.freeze {
+        let (lapsing, left) = lapse(f.expires_at, now);
+        let sentence = format!("automatic action is frozen by {} ({}), {left}", f.by, f.reason);
+        let next = Some("drover unfreeze --reason TEXT".into());
+        let mut a = line(lapsing.max(Severity::Warning), "freeze", "frozen", sentence, next);
+        a.since = Some(f.since);
+        all.push(a);
+    }
+    for h in &view.holds {
+        let (severity, left) = lapse(h.expires_at, now);
+        let sentence =
+            format!("{} is drained of {} by {} ({}), {left}", h.region, list(&h.services), h.by, h.reason);
+        let next = Some(format!("drover undrain {}", h.region));
+        let mut a = line(severity, &h.region, "drained", sentence, next);
+        a.since = Some(h.since);
+        all.push(a);
+    }
+    for b in &view.blocks {
+        let left = rounded(b.until.since(now));
+        let sentence =
+            format!("no automatic {} failover of {} for {left}, after {}", b.class, b.service, b.run);
+        all.push(line(
+            Severity::Info,
+            &b.service,
+            "blocked",
+            sentence,
+            Some(format!("drover rearm {}", b.service)),
+        ));
+    }
+}
+
+fn coordinator(view: &StatusView, all: &mut Vec<Attention>) {
+    let c = &view.coordinator;
+    if let Some(first) = c.config_refused.first() {
+        let n = c.config_refused.len();
+        let sentence =
+            format!("the configuration on disk is refused with {n} error(s), the old one stays: {first}");
+        all.push(line(
+            Severity::Warning,
+            "configuration",
+            "config_refused",
+            sentence,
+            Some("drover config validate".into()),
+        ));
+    }
+    if c.store_alarm {
+        let sentence = format!("the store has {} bytes, past its alarm size", c.store_bytes);
+        all.push(line(Severity::Warning, "store", "store_alarm", sentence, Some("drover doctor".into())));
+    }
+    if c.pages_undelivered > 0 {
+        let oldest = c.pages_oldest.map(rounded).unwrap_or_default();
+        let sentence = format!("{} page(s) not delivered, the oldest for {oldest}", c.pages_undelivered);
+        all.push(line(
+            Severity::Warning,
+            "outbox",
+            "pages_undelivered",
+            sentence,
+            Some("drover doctor".into()),
+        ));
+    }
+}
+
+/// The key that tells the same trouble apart: what, about what, since when.
+fn page_key(a: &Attention, now: Timestamp) -> String {
+    let since = a.since.map_or(now.as_millis() / DAY_MILLIS, Timestamp::as_millis);
+    format!("{}/{}/{since}", a.code, a.subject)
+}
+
+/// Does this page people? Runs page by themselves; what a person laid down pages only when it lapses.
+fn pages(a: &Attention) -> bool {
+    match a.code.as_str() {
+        "frozen" | "drained" => a.sentence.contains("lapses in") || a.sentence.contains("past its end"),
+        "pages_undelivered" => false,
+        code if code.starts_with("run_") => false,
+        _ => a.severity >= Severity::Warning,
+    }
+}
+
+impl Coordinator {
+    /// Turns what is not normal into pages until told to stop.
+    pub(crate) async fn run_attention(self: Arc<Self>) {
+        let mut seen = std::collections::BTreeSet::new();
+        let mut tick = tokio::time::interval(LOOK_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                _ = tick.tick() => {}
+            }
+            let now = self.clock.now();
+            let view = self.status_view();
+            let current: std::collections::BTreeMap<String, Attention> =
+                view.attention.into_iter().filter(pages).map(|a| (page_key(&a, now), a)).collect();
+            seen.retain(|k| current.contains_key(k));
+            for (key, a) in current {
+                if seen.contains(&key) {
+                    continue;
+                }
+                let page = NewPage {
+                    key: key.clone(),
+                    severity: a.severity,
+                    subject: a.subject,
+                    message: a.sentence,
+                    next: a.next,
+                };
+                match self.page(page).await {
+                    Ok(()) => drop(seen.insert(key)),
+                    Err(e) => {
+                        tracing::error!(error = &e as &dyn std::error::Error, "can't write a page down")
+                    }
+                }
+            }
+        }
+    }
+}

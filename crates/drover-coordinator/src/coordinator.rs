@@ -1,0 +1,224 @@
+//! The coordinator's parts in one place, and how they start and stop.
+
+use crate::audit::Counter;
+use crate::clock::Clock;
+use crate::config_dir::{ConfigDir, Loaded, judge};
+use crate::db::{Db, keys};
+use crate::error::CoordinatorError;
+use crate::live::Live;
+use crate::runs::RunTable;
+use arc_swap::ArcSwap;
+use drover_dns::provider::RecordSets;
+use drover_model::Timestamp;
+use drover_model::decision::DecisionBody;
+use drover_model::traffic::{Block, Freeze, Hold, TrafficState};
+use drover_store::{EmbeddedStore, History};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How a coordinator is started.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where configuration and runbooks are read from.
+    pub config: ConfigDir,
+    /// Where the store, the socket and the history live.
+    pub state_directory: PathBuf,
+    /// Longest time from SIGTERM to the end.
+    pub stop_within: Duration,
+}
+
+/// Everything that the coordinator's tasks share.
+pub struct Coordinator {
+    /// The time.
+    pub clock: Clock,
+    /// The store under this leader's epoch.
+    pub db: Db,
+    /// How it was started.
+    pub options: Options,
+    /// When.
+    pub started_at: Timestamp,
+    /// Observations and transitions.
+    pub history: History,
+    /// The store itself, for its statistics.
+    pub store: Arc<EmbeddedStore>,
+    /// For metrics, application checks and webhooks: no proxy, no redirects.
+    pub http: reqwest::Client,
+    /// Tells every task to stop.
+    pub stop: CancellationToken,
+    /// Runs under way.
+    pub runs: RunTable,
+    /// Something changed that may need a decision.
+    pub decide_wake: Notify,
+    /// A page was written down.
+    pub outbox_wake: Notify,
+    /// The published targets may differ from DNS.
+    pub reconcile_wake: Notify,
+    /// Reload now.
+    pub reload_wake: Notify,
+    pub(crate) loaded: ArcSwap<Loaded>,
+    pub(crate) dns: ArcSwap<Option<Dns>>,
+    pub(crate) live: Mutex<Live>,
+    /// Commands that create runs are taken one at a time, so that two operators see each other (I2).
+    pub(crate) admission: tokio::sync::Mutex<()>,
+    pub(crate) counters: Counters,
+    /// Verdicts on their way to the store.
+    pub(crate) recorder: mpsc::Sender<(Timestamp, DecisionBody)>,
+    inbox: Mutex<Option<mpsc::Receiver<(Timestamp, DecisionBody)>>>,
+    pub(crate) tasks: TaskTracker,
+}
+
+/// Where numbered records go on.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) audit: Counter,
+    pub(crate) decisions: Counter,
+}
+
+/// The provider in force. A name of its own, since a trait object alone can't be swapped atomically.
+pub struct Dns {
+    /// The record sets.
+    pub provider: Arc<dyn RecordSets>,
+    /// The zone.
+    pub zone: String,
+}
+
+impl Coordinator {
+    /// The configuration in force.
+    #[must_use]
+    pub fn loaded(&self) -> Arc<Loaded> {
+        self.loaded.load_full()
+    }
+
+    /// The provider in force, when one is configured.
+    #[must_use]
+    pub fn dns(&self) -> Option<Arc<dyn RecordSets>> {
+        self.dns.load().as_ref().as_ref().map(|d| d.provider.clone())
+    }
+
+    /// What is known at this moment. Held for microseconds, never across an await.
+    pub fn live(&self) -> MutexGuard<'_, Live> {
+        // A panic while the lock was held is a bug in a pure function; its half-made state is still only a cache of
+        // what agents report next, so going on is better than dying with it.
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens the store, reads the configuration and takes over.
+    ///
+    /// # Errors
+    /// When configuration or store can't be used; each error names the place and the next step.
+    pub async fn open(
+        options: Options,
+        stop: CancellationToken,
+        tasks: TaskTracker,
+    ) -> Result<Arc<Self>, CoordinatorError> {
+        // The HTTP client needs a provider; a second installation is refused, and then one is there already.
+        let _already = rustls::crypto::ring::default_provider().install_default();
+        let clock = Clock::start();
+        let now = clock.now();
+        let texts = options.config.read()?;
+        let loaded = judge(&texts, now).map_err(|diagnostics| CoordinatorError::BadConfig { diagnostics })?;
+        for warning in &loaded.warnings {
+            tracing::warn!("configuration: {warning}");
+        }
+        let (store, history) = open_store(&options, &loaded)?;
+        let db = Db::take_over(store.clone(), now, fresh_incarnation()).await?;
+        tracing::info!(epoch = %db.epoch(), config = loaded.version, "leading");
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(Duration::from_secs(5))
+            .build()
+            .map_err(|source| CoordinatorError::HttpClient { source })?;
+        let mut live = Live::new(now);
+        live.config_digest = texts.digest();
+        live.traffic = by_key(db.list::<TrafficState>(keys::TRAFFIC).await?, |t| t.service.clone());
+        live.holds = by_key(db.list::<Hold>(keys::HOLDS).await?, |h| h.run.clone());
+        live.blocks = db.list::<Block>(keys::BLOCKS).await?.into_iter().collect();
+        live.freeze = db.get::<Freeze>(keys::FREEZE).await?.map(|(f, _)| f);
+        live.rearmed = db.get(keys::REARMED).await?.map(|(r, _)| r).unwrap_or_default();
+        let (recorder, inbox) = mpsc::channel(crate::decider::DECISIONS_WAITING_MAX);
+        let coordinator = Arc::new(Self {
+            clock,
+            db,
+            started_at: now,
+            history,
+            store,
+            http,
+            stop,
+            runs: RunTable::default(),
+            decide_wake: Notify::new(),
+            outbox_wake: Notify::new(),
+            reconcile_wake: Notify::new(),
+            reload_wake: Notify::new(),
+            dns: ArcSwap::from_pointee(None),
+            loaded: ArcSwap::from_pointee(loaded),
+            live: Mutex::new(live),
+            admission: tokio::sync::Mutex::new(()),
+            counters: Counters::default(),
+            recorder,
+            inbox: Mutex::new(Some(inbox)),
+            tasks,
+            options,
+        });
+        coordinator.find_counters().await?;
+        coordinator.connect_dns();
+        coordinator.retarget_all().await?;
+        Ok(coordinator)
+    }
+
+    /// Starts every task. They end when `stop` is cancelled.
+    ///
+    /// # Errors
+    /// When the runs of the store can't be read.
+    pub async fn start(self: &Arc<Self>) -> Result<(), CoordinatorError> {
+        self.resume_runs().await?;
+        let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(inbox) = inbox {
+            self.tasks.spawn(self.clone().run_recorder(inbox));
+        }
+        self.tasks.spawn(self.clone().run_outbox());
+        self.tasks.spawn(self.clone().run_reconciler());
+        self.tasks.spawn(self.clone().run_reload());
+        self.tasks.spawn(self.clone().run_scraper());
+        self.tasks.spawn(self.clone().run_verdicts());
+        self.tasks.spawn(self.clone().run_decider());
+        self.tasks.spawn(self.clone().run_attention());
+        self.tasks.spawn(self.clone().run_retention());
+        Ok(())
+    }
+}
+
+fn by_key<K: Ord, V>(list: Vec<(String, V)>, key: impl Fn(&V) -> K) -> std::collections::BTreeMap<K, V> {
+    list.into_iter().map(|(_, v)| (key(&v), v)).collect()
+}
+
+/// A random name for a new store's lifetime; 53 bits, so that it survives any JSON reader.
+fn fresh_incarnation() -> u64 {
+    fastrand::u64(1..1 << 53)
+}
+
+fn open_store(options: &Options, loaded: &Loaded) -> Result<(Arc<EmbeddedStore>, History), CoordinatorError> {
+    let directory = options.state_directory.clone();
+    let fail = |source: Box<dyn std::error::Error + Send + Sync>| CoordinatorError::OpenStore {
+        directory: directory.clone(),
+        source,
+    };
+    std::fs::create_dir_all(&directory).map_err(|e| fail(e.into()))?;
+    let retention = &loaded.config.settings.retention;
+    let store_options = drover_store::Options {
+        size_alarm_bytes: retention.store_alarm_bytes,
+        ..drover_store::Options::default()
+    };
+    let (store, report) =
+        EmbeddedStore::open(directory.join("drover.redb"), store_options).map_err(|e| fail(e.into()))?;
+    tracing::info!(?report, "store verified");
+    let (history, report) =
+        History::open(directory.join("history.redb"), drover_store::HistoryOptions::default())
+            .map_err(|e| fail(e.into()))?;
+    tracing::debug!(?report, "history opened");
+    Ok((Arc::new(store), history))
+}

@@ -1,0 +1,299 @@
+//! Typed access to the store. Every write carries the leader's record as a condition (I3): once another coordinator
+//! has taken over, nothing that this one still has in hand can land.
+
+use crate::error::CoordinatorError;
+use drover_model::{Epoch, Timestamp};
+use drover_store::{Expect, JsonError, Op, Revision, Store, Txn, TxnError, get_json};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Store keys, one place for all.
+pub mod keys {
+    use drover_model::decision::FailureClass;
+    use drover_model::{PlanId, RunId, ServiceId};
+
+    /// Who leads.
+    pub const LEADER: &str = "leader";
+    /// Automatic action off.
+    pub const FREEZE: &str = "freeze";
+    /// Operators' drains.
+    pub const HOLDS: &str = "holds/";
+    /// Block periods.
+    pub const BLOCKS: &str = "blocks/";
+    /// When block periods were ended, by service.
+    pub const REARMED: &str = "rearmed";
+    /// Where traffic stands.
+    pub const TRAFFIC: &str = "traffic/";
+    /// Runs by number.
+    pub const RUNS: &str = "runs/";
+    /// Decisions by number.
+    pub const DECISIONS: &str = "decisions/";
+    /// Pages to deliver.
+    pub const OUTBOX: &str = "outbox/";
+    /// Answers to commands, by idempotency key.
+    pub const ANSWERS: &str = "answers/";
+    /// Plans that were made.
+    pub const PLANS: &str = "plans/";
+    /// Every command, decision and refusal.
+    pub const AUDIT: &str = "audit/";
+
+    /// A service's traffic.
+    #[must_use]
+    pub fn traffic(service: &ServiceId) -> String {
+        format!("{TRAFFIC}{service}")
+    }
+
+    /// A service's block period.
+    #[must_use]
+    pub fn block(service: &ServiceId, class: FailureClass) -> String {
+        let class = match class {
+            FailureClass::Endpoint => "endpoint",
+            FailureClass::Region => "region",
+        };
+        format!("{BLOCKS}{service}/{class}")
+    }
+
+    /// A run's hold.
+    #[must_use]
+    pub fn hold(run: &RunId) -> String {
+        format!("{HOLDS}{run}")
+    }
+
+    /// A plan.
+    #[must_use]
+    pub fn plan(id: &PlanId) -> String {
+        format!("{PLANS}{id}")
+    }
+
+    /// A numbered record: padded, so that key order is number order.
+    #[must_use]
+    pub fn numbered(prefix: &str, number: u64) -> String {
+        format!("{prefix}{number:012}")
+    }
+
+    /// The number in a name such as `run-7`.
+    #[must_use]
+    pub fn number_of(name: &str) -> Option<u64> {
+        name.rsplit('-').next()?.parse().ok()
+    }
+
+    /// A journal record of a run.
+    #[must_use]
+    pub fn journal(run: &RunId, sequence: u64) -> String {
+        format!("{}{sequence:06}", journal_of(run))
+    }
+
+    /// Every journal record of a run.
+    #[must_use]
+    pub fn journal_of(run: &RunId) -> String {
+        format!("{}/journal/", numbered(RUNS, number_of(run.as_str()).unwrap_or_default()))
+    }
+}
+
+/// The record that says who leads.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Leader {
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Process id, for people.
+    pub pid: u32,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// The store under this leader's epoch.
+#[derive(Clone)]
+pub struct Db {
+    store: Arc<dyn Store>,
+    epoch: Epoch,
+    leader_revision: Revision,
+}
+
+/// Records read in one page.
+const LIST_PAGE: usize = 1_000;
+
+impl Db {
+    /// Takes over: raises the epoch by compare-and-swap on the leader's record.
+    ///
+    /// # Errors
+    /// When the store fails, or another coordinator took over at the same moment.
+    pub async fn take_over(
+        store: Arc<dyn Store>,
+        now: Timestamp,
+        incarnation: u64,
+    ) -> Result<Self, CoordinatorError> {
+        let what = "take over the leader's record";
+        let held =
+            get_json::<Leader>(&*store, keys::LEADER).await.map_err(|e| CoordinatorError::store(what, e))?;
+        let (epoch, expect) = match held {
+            None => (Epoch { incarnation, counter: 1 }, Expect::Absent),
+            Some(l) => {
+                let epoch = Epoch { counter: l.value.epoch.counter.saturating_add(1), ..l.value.epoch };
+                (epoch, Expect::ModRevision(l.mod_revision))
+            }
+        };
+        let leader = Leader { epoch, pid: std::process::id(), since: now };
+        let txn = Txn::new()
+            .expect(keys::LEADER, expect)
+            .put_json(keys::LEADER, &leader)
+            .map_err(|e| CoordinatorError::store(what, e))?;
+        match store.txn(txn).await {
+            Ok(done) => Ok(Self { store, epoch, leader_revision: done.revision }),
+            Err(TxnError::Conflict { .. }) => Err(CoordinatorError::Fenced { what: what.into() }),
+            Err(e) => Err(CoordinatorError::store(what, e)),
+        }
+    }
+
+    /// Who commands.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// A transaction that only lands while this coordinator leads.
+    #[must_use]
+    pub fn fenced(&self) -> Txn {
+        Txn::new().expect(keys::LEADER, Expect::ModRevision(self.leader_revision))
+    }
+
+    /// Commits; a conflict on the leader's record is [`CoordinatorError::Fenced`], any other comes back as `Ok(None)`.
+    ///
+    /// # Errors
+    /// When the store fails or this coordinator no longer leads.
+    pub async fn commit(&self, what: &str, txn: Txn) -> Result<Option<Revision>, CoordinatorError> {
+        match self.store.txn(txn).await {
+            Ok(done) => Ok(Some(done.revision)),
+            Err(TxnError::Conflict { key, .. }) if key == keys::LEADER => {
+                Err(CoordinatorError::Fenced { what: what.to_owned() })
+            }
+            Err(TxnError::Conflict { .. }) => Ok(None),
+            Err(e) => Err(CoordinatorError::store(what, e)),
+        }
+    }
+
+    /// Commits exactly `txn` and hands back the store's own answer; for the journal, which tells its errors apart.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn commit_raw(&self, txn: Txn) -> Result<Revision, TxnError> {
+        self.store.txn(txn).await.map(|c| c.revision)
+    }
+
+    /// Reads one record.
+    ///
+    /// # Errors
+    /// When the store fails or the record is not what was expected.
+    pub async fn get<T: DeserializeOwned>(
+        &self,
+        key: &str,
+    ) -> Result<Option<(T, Revision)>, CoordinatorError> {
+        let found = get_json::<T>(&*self.store, key)
+            .await
+            .map_err(|e| CoordinatorError::store(format!("read {key}"), e))?;
+        Ok(found.map(|v| (v.value, v.mod_revision)))
+    }
+
+    /// Writes one record.
+    ///
+    /// # Errors
+    /// When the store fails or this coordinator no longer leads.
+    pub async fn put<T: Serialize>(&self, key: &str, value: &T) -> Result<(), CoordinatorError> {
+        let txn = self.put_op(self.fenced(), key, value)?;
+        self.commit(&format!("write {key}"), txn).await.map(|_| ())
+    }
+
+    /// Adds a put to a transaction.
+    ///
+    /// # Errors
+    /// When the value has no JSON form.
+    pub fn put_op<T: Serialize>(&self, txn: Txn, key: &str, value: &T) -> Result<Txn, CoordinatorError> {
+        let op = Op::put_json(key, value).map_err(|e| CoordinatorError::store(format!("encode {key}"), e))?;
+        Ok(txn.op(op))
+    }
+
+    /// Removes one record.
+    ///
+    /// # Errors
+    /// When the store fails or this coordinator no longer leads.
+    pub async fn delete(&self, key: &str) -> Result<(), CoordinatorError> {
+        self.commit(&format!("delete {key}"), self.fenced().delete(key)).await.map(|_| ())
+    }
+
+    /// Reads every record under a prefix.
+    ///
+    /// # Errors
+    /// When the store fails or a record is not what was expected.
+    pub async fn list<T: DeserializeOwned>(
+        &self,
+        prefix: &str,
+    ) -> Result<Vec<(String, T)>, CoordinatorError> {
+        self.list_from(prefix, None).await
+    }
+
+    /// Reads every record under a prefix whose key comes after `after`.
+    ///
+    /// # Errors
+    /// When the store fails or a record is not what was expected.
+    pub async fn list_after<T: DeserializeOwned>(
+        &self,
+        prefix: &str,
+        after: &str,
+    ) -> Result<Vec<(String, T)>, CoordinatorError> {
+        self.list_from(prefix, Some(after.to_owned())).await
+    }
+
+    async fn list_from<T: DeserializeOwned>(
+        &self,
+        prefix: &str,
+        mut after: Option<String>,
+    ) -> Result<Vec<(String, T)>, CoordinatorError> {
+        let mut all = Vec::new();
+        loop {
+            let page = self
+                .store
+                .list(prefix, after.as_deref(), LIST_PAGE)
+                .await
+                .map_err(|e| CoordinatorError::store(format!("list {prefix}"), e))?;
+            for item in page.items {
+                let value = item
+                    .versioned
+                    .decode_json(&item.key)
+                    .map_err(|e: JsonError| CoordinatorError::store(format!("read {}", item.key), e))?;
+                all.push((item.key, value.value));
+            }
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// The last key under a prefix, in key order.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn last_key(&self, prefix: &str) -> Result<Option<String>, CoordinatorError> {
+        let mut after: Option<String> = None;
+        loop {
+            let page = self
+                .store
+                .list(prefix, after.as_deref(), LIST_PAGE)
+                .await
+                .map_err(|e| CoordinatorError::store(format!("list {prefix}"), e))?;
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(page.items.into_iter().next_back().map(|i| i.key).or(after)),
+            }
+        }
+    }
+
+    /// Creates a record that must not exist; `false` when it does.
+    ///
+    /// # Errors
+    /// When the store fails or this coordinator no longer leads.
+    pub async fn create<T: Serialize>(&self, key: &str, value: &T) -> Result<bool, CoordinatorError> {
+        let txn = self.put_op(self.fenced().expect(key, Expect::Absent), key, value)?;
+        Ok(self.commit(&format!("create {key}"), txn).await?.is_some())
+    }
+}

@@ -1,0 +1,82 @@
+//! What can go wrong in a coordinator, by what was attempted.
+
+use drover_model::config::diagnostic::Diagnostic;
+use std::path::PathBuf;
+
+/// Why the coordinator could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum CoordinatorError {
+    /// The configuration directory could not be read.
+    #[error("can't read the configuration in {}", directory.display())]
+    ReadConfig {
+        /// Where.
+        directory: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It was read and is wrong.
+    #[error("the configuration has {} error(s), the first: {}", diagnostics.len(), diagnostics.first().map(ToString::to_string).unwrap_or_default())]
+    BadConfig {
+        /// Every finding.
+        diagnostics: Vec<Diagnostic>,
+    },
+    /// The store could not be opened.
+    #[error("can't open the store in {}", directory.display())]
+    OpenStore {
+        /// Where.
+        directory: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A record could not be read or written.
+    #[error("can't {what}")]
+    Store {
+        /// What was attempted.
+        what: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Somebody else leads now (I3).
+    #[error("another coordinator took over: {what} was refused")]
+    Fenced {
+        /// What was attempted.
+        what: String,
+    },
+    /// The API could not listen.
+    #[error("can't listen on {address}")]
+    Listen {
+        /// Where.
+        address: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Only loopback is allowed before there is authentication.
+    #[error(
+        "refusing to listen on {address}: only loopback and the Unix socket are allowed without authentication"
+    )]
+    NotLoopback {
+        /// Where.
+        address: String,
+    },
+    /// Something in the directory is not what drover wrote.
+    #[error("can't make an HTTP client")]
+    HttpClient {
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+}
+
+impl CoordinatorError {
+    /// A store failure while doing `what`.
+    pub(crate) fn store(
+        what: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        CoordinatorError::Store { what: what.into(), source: source.into() }
+    }
+}

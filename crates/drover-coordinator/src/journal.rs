@@ -1,0 +1,56 @@
+//! A run's journal in the store: one key a record, each created only if absent and only while this coordinator leads.
+
+use crate::db::{Db, keys};
+use drover_exec::{Journal, JournalError};
+use drover_model::RunId;
+use drover_model::journal::Record;
+use drover_store::{Expect, TxnError};
+
+/// The journal of all runs.
+#[derive(Clone)]
+pub struct StoreJournal {
+    db: Db,
+}
+
+impl StoreJournal {
+    /// In this store, under its leader's epoch.
+    #[must_use]
+    pub fn new(db: Db) -> Self {
+        Self { db }
+    }
+
+    /// Is what stands at the record's place this very record? Then an earlier attempt did land.
+    async fn stands(&self, key: &str, record: &Record) -> bool {
+        matches!(self.db.get::<Record>(key).await, Ok(Some((found, _))) if found == *record)
+    }
+}
+
+impl Journal for StoreJournal {
+    async fn append(&mut self, record: &Record) -> Result<(), JournalError> {
+        let key = keys::journal(&record.run, record.sequence);
+        let unavailable = |detail: String| JournalError::Unavailable { detail };
+        let txn = self
+            .db
+            .put_op(self.db.fenced().expect(key.clone(), Expect::Absent), &key, record)
+            .map_err(|e| unavailable(crate::text::chain(&e)))?
+            .for_journal();
+        match self.db.commit_raw(txn).await {
+            Ok(_) => Ok(()),
+            Err(TxnError::Conflict { key: k, .. }) if k == keys::LEADER => {
+                Err(JournalError::Fenced { detail: "the leader's record was taken over".into() })
+            }
+            Err(TxnError::Conflict { .. }) if self.stands(&key, record).await => Ok(()),
+            Err(TxnError::Conflict { .. }) => Err(JournalError::Conflict { sequence: record.sequence }),
+            Err(e @ TxnError::OutOfSpace { .. }) => Err(JournalError::OutOfSpace { detail: e.to_string() }),
+            Err(e) => Err(unavailable(e.to_string())),
+        }
+    }
+
+    async fn load(&mut self, run: &RunId) -> Result<Vec<Record>, JournalError> {
+        let records = self.db.list::<Record>(&keys::journal_of(run)).await;
+        match records {
+            Ok(list) => Ok(list.into_iter().map(|(_, r)| r).collect()),
+            Err(e) => Err(JournalError::Unavailable { detail: crate::text::chain(&e) }),
+        }
+    }
+}

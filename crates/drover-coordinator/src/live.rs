@@ -1,0 +1,152 @@
+//! What is known at this moment: made from reports since the start, lost with the process, and soon made again. What
+//! must not be lost (targets, holds, runs, decisions) is in the store; here is only its copy.
+
+use drover_core::opinion::Opinion;
+use drover_core::vantage::Vantage;
+use drover_model::api::DnsView;
+use drover_model::config::Config;
+use drover_model::config::diagnostic::Diagnostic;
+use drover_model::decision::{ActionDecision, VerdictInputs};
+use drover_model::plan::StandingVerdict;
+use drover_model::traffic::{Block, Freeze, Hold, TrafficState};
+use drover_model::{AgentId, DecisionId, EndpointKey, RegionId, RunId, ServiceId, Timestamp};
+use std::collections::BTreeMap;
+
+use crate::scrape::Readings;
+
+/// A vantage as it is known.
+#[derive(Debug, Clone, Default)]
+pub struct KnownVantage {
+    /// The gate that its reports pass.
+    pub gate: Vantage,
+    /// Last report.
+    pub heard_at: Option<Timestamp>,
+    /// Its clock minus ours, in milliseconds.
+    pub skew_millis: Option<i64>,
+    /// Configuration that it works by.
+    pub config_version: Option<String>,
+    /// Observations that it dropped.
+    pub dropped: u64,
+    /// Replayed observations.
+    pub replayed: u64,
+    /// Observations of refused reports, counted with the replayed ones.
+    pub refused_observations: u64,
+    /// Late observations.
+    pub late: u64,
+    /// Why its last report was refused, when it was.
+    pub refused: Option<String>,
+}
+
+/// Probes from outside that were accepted for an endpoint, since the start; validation takes differences.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Good ones.
+    pub good: u64,
+    /// Failed ones.
+    pub failed: u64,
+}
+
+/// A verdict with what it was made from.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    /// What stands.
+    pub standing: StandingVerdict,
+    /// From what.
+    pub inputs: VerdictInputs,
+}
+
+/// The last decision about a region.
+#[derive(Debug, Clone)]
+pub struct LastDecision {
+    /// What was decided.
+    pub decision: ActionDecision,
+    /// In one sentence.
+    pub sentence: String,
+    /// As stored.
+    pub id: Option<DecisionId>,
+}
+
+/// Everything known.
+#[derive(Debug)]
+pub struct Live {
+    /// Since when this coordinator knows anything.
+    pub started_at: Timestamp,
+    /// Digest of the directory's texts that were read last, good or bad.
+    pub config_digest: String,
+    /// Why the directory was refused, when it was.
+    pub config_refused: Vec<Diagnostic>,
+    /// Vantages that were heard.
+    pub vantages: BTreeMap<AgentId, KnownVantage>,
+    /// Opinions by endpoint and vantage.
+    pub opinions: BTreeMap<EndpointKey, BTreeMap<AgentId, Opinion>>,
+    /// Verdicts.
+    pub standing: BTreeMap<EndpointKey, Judged>,
+    /// Decisions by region.
+    pub decisions: BTreeMap<RegionId, LastDecision>,
+    /// Metrics readings.
+    pub readings: BTreeMap<EndpointKey, Readings>,
+    /// Probes from outside.
+    pub tallies: BTreeMap<EndpointKey, Tally>,
+    /// Targets, as in the store.
+    pub traffic: BTreeMap<ServiceId, TrafficState>,
+    /// Drains, as in the store.
+    pub holds: BTreeMap<RunId, Hold>,
+    /// Block periods by store key, as in the store.
+    pub blocks: BTreeMap<String, Block>,
+    /// When block periods were ended, as in the store.
+    pub rearmed: BTreeMap<ServiceId, Timestamp>,
+    /// When the end of a lapsed drain was tried last.
+    pub lapse_tried: BTreeMap<RunId, Timestamp>,
+    /// Freeze, as in the store.
+    pub freeze: Option<Freeze>,
+    /// DNS servers as last seen.
+    pub dns_views: Vec<DnsView>,
+    /// Pages not delivered.
+    pub pages_undelivered: u64,
+    /// When the oldest of them was written.
+    pub pages_oldest: Option<Timestamp>,
+}
+
+impl Live {
+    /// Nothing is known.
+    #[must_use]
+    pub fn new(started_at: Timestamp) -> Self {
+        Self {
+            started_at,
+            config_digest: String::new(),
+            config_refused: Vec::new(),
+            vantages: BTreeMap::new(),
+            opinions: BTreeMap::new(),
+            standing: BTreeMap::new(),
+            decisions: BTreeMap::new(),
+            readings: BTreeMap::new(),
+            tallies: BTreeMap::new(),
+            traffic: BTreeMap::new(),
+            holds: BTreeMap::new(),
+            blocks: BTreeMap::new(),
+            rearmed: BTreeMap::new(),
+            lapse_tried: BTreeMap::new(),
+            freeze: None,
+            dns_views: Vec::new(),
+            pages_undelivered: 0,
+            pages_oldest: None,
+        }
+    }
+
+    /// Forgets what a changed configuration no longer has.
+    pub fn keep_only(&mut self, config: &Config) {
+        let agents = config.agents();
+        let is_endpoint = |e: &EndpointKey| {
+            config.services.get(&e.service).is_some_and(|s| s.endpoints.contains_key(&e.region))
+        };
+        self.vantages.retain(|a, _| agents.contains_key(a));
+        self.opinions.retain(|e, _| is_endpoint(e));
+        for opinions in self.opinions.values_mut() {
+            opinions.retain(|a, _| agents.contains_key(a));
+        }
+        self.standing.retain(|e, _| is_endpoint(e));
+        self.readings.retain(|e, _| is_endpoint(e));
+        self.tallies.retain(|e, _| is_endpoint(e));
+        self.decisions.retain(|r, _| config.regions.contains_key(r));
+    }
+}

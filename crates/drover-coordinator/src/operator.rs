@@ -1,0 +1,228 @@
+//! What people ask for: plans, approvals, freezes. Every command and every refusal is written to the audit.
+
+use crate::api::problem::ApiError;
+use crate::coordinator::Coordinator;
+use crate::db::keys;
+use crate::text::list;
+use axum::http::StatusCode;
+use drover_model::api::{
+    API_SCHEMA, CommandRequest, Done, FreezeRequest, PlanRequest, PlanView, RearmRequest, RunSummary,
+};
+use drover_model::journal::Trigger;
+use drover_model::reason::Reason;
+use drover_model::traffic::Freeze;
+use drover_model::{PlanId, RunId, Span};
+use std::sync::Arc;
+
+/// A plan that nobody applied is forgotten after this.
+pub const PLAN_KEPT_FOR: Span = Span::from_hours(24);
+
+/// Longest reason, in bytes.
+const REASON_BYTES_MAX: usize = 2_000;
+
+fn need_reason(reason: &str) -> Result<(), ApiError> {
+    if reason.trim().is_empty() || reason.len() > REASON_BYTES_MAX {
+        let detail = format!("a reason of 1 to {REASON_BYTES_MAX} bytes is needed");
+        return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "reason_missing", detail));
+    }
+    Ok(())
+}
+
+impl Coordinator {
+    /// Makes a plan and keeps it for `apply`.
+    pub(crate) async fn make_plan(&self, request: &PlanRequest) -> Result<PlanView, ApiError> {
+        let mut intent = request.intent.clone();
+        intent.automatic = false;
+        let now = self.clock.now();
+        let world = self.world(now);
+        let mut planned = drover_core::plan::plan(&world, &intent, now);
+        if let Some(plan) = &planned.plan {
+            let findings = drover_core::check::check(plan, &world);
+            if let Some(f) = findings.first() {
+                let finding = format!("{}: {}", f.invariant, f.message);
+                tracing::error!(plan = %plan.id, "the plan checker found: {finding}");
+                planned.refusals.push(Reason::CheckFailed { finding });
+                planned.plan = None;
+            }
+        }
+        let view = PlanView { schema: API_SCHEMA, intent, planned, made_at: now };
+        match &view.planned.plan {
+            Some(plan) => {
+                self.db.put(&keys::plan(&plan.id), &view).await?;
+                let subject = format!("{} {}", view.intent.purpose, view.intent.region);
+                self.audit(&request.by, "plan", &subject, &view.intent.reason, plan.id.as_str()).await?;
+            }
+            None => {
+                let why = view.planned.refusals.first().map(ToString::to_string).unwrap_or_default();
+                let subject = format!("{} {}", view.intent.purpose, view.intent.region);
+                self.audit(&request.by, "plan", &subject, &view.intent.reason, &format!("refused: {why}"))
+                    .await?;
+            }
+        }
+        Ok(view)
+    }
+
+    /// Runs a plan that was shown, if the world that it was made from still stands (I9).
+    pub(crate) async fn apply_plan(
+        self: &Arc<Self>,
+        id: &PlanId,
+        request: &CommandRequest,
+    ) -> Result<RunSummary, ApiError> {
+        let Some((view, _)) = self.db.get::<PlanView>(&keys::plan(id)).await? else {
+            return Err(ApiError::refused(vec![Reason::UnknownPlan { plan: id.to_string() }]));
+        };
+        let Some(plan) = view.planned.plan else {
+            return Err(ApiError::refused(view.planned.refusals));
+        };
+        let now = self.clock.now();
+        let world = self.world(now);
+        let mut reasons = drover_core::plan::stale(&plan, &world);
+        reasons.extend(world.runs.iter().filter(|r| !r.awaiting_approval).flat_map(|r| {
+            r.services
+                .iter()
+                .filter(|s| plan.services.contains(s))
+                .map(|s| Reason::RunInProgress { service: s.clone(), run: r.run.clone() })
+        }));
+        reasons.extend(
+            drover_core::check::check(&plan, &world)
+                .into_iter()
+                .map(|f| Reason::CheckFailed { finding: format!("{}: {}", f.invariant, f.message) }),
+        );
+        if !reasons.is_empty() {
+            let why = list(&reasons);
+            self.audit(&request.by, "apply", id.as_str(), &request.reason, &format!("refused: {why}"))
+                .await?;
+            return Err(ApiError::refused(reasons));
+        }
+        let rto = self.rto_of(&plan.services);
+        let approved = drover_exec::Approved::by_command(plan, id)
+            .map_err(|e| ApiError::new(StatusCode::CONFLICT, "other_plan", e.to_string()))?;
+        let consent = drover_exec::Consent::Given(approved);
+        let run = self.create_run(consent, request.by.clone(), Trigger::Command, rto).await?;
+        self.audit(&request.by, "apply", id.as_str(), &request.reason, run.as_str()).await?;
+        self.run_summary(&run).await?.ok_or_else(|| ApiError::not_found(run.to_string(), Vec::new()))
+    }
+
+    /// Stops automatic action.
+    pub(crate) async fn freeze(&self, request: &FreezeRequest) -> Result<Done, ApiError> {
+        need_reason(&request.reason)?;
+        let now = self.clock.now();
+        let freeze = Freeze {
+            by: request.by.clone(),
+            reason: request.reason.clone(),
+            since: now,
+            expires_at: request.expires_after.map(|s| now + s),
+        };
+        self.db.put(keys::FREEZE, &freeze).await?;
+        self.audit(&request.by, "freeze", "automatic action", &request.reason, "frozen").await?;
+        let until = freeze.expires_at.map_or_else(|| "with no end set".to_owned(), |t| format!("until {t}"));
+        self.live().freeze = Some(freeze);
+        Ok(Done { sentence: format!("automatic action is frozen {until}") })
+    }
+
+    /// Allows automatic action again.
+    pub(crate) async fn unfreeze(&self, request: &CommandRequest) -> Result<Done, ApiError> {
+        need_reason(&request.reason)?;
+        let was = self.live().freeze.is_some();
+        self.db.delete(keys::FREEZE).await?;
+        self.live().freeze = None;
+        let outcome = if was { "automatic action is allowed again" } else { "it was not frozen" };
+        self.audit(&request.by, "unfreeze", "automatic action", &request.reason, outcome).await?;
+        self.decide_wake.notify_one();
+        Ok(Done { sentence: outcome.into() })
+    }
+
+    /// Ends block periods.
+    pub(crate) async fn rearm(&self, request: &RearmRequest) -> Result<Done, ApiError> {
+        if let Some(service) = &request.service
+            && !self.loaded().config.services.contains_key(service)
+        {
+            let known = self.loaded().config.services.keys().map(ToString::to_string).collect();
+            return Err(ApiError::not_found(format!("service {service}"), known));
+        }
+        let ended: Vec<String> = {
+            let live = self.live();
+            let matching =
+                live.blocks.iter().filter(|(_, b)| request.service.as_ref().is_none_or(|s| *s == b.service));
+            matching.map(|(k, _)| k.clone()).collect()
+        };
+        for key in &ended {
+            self.db.delete(key).await?;
+            self.live().blocks.remove(key);
+        }
+        let mut rearmed = self.live().rearmed.clone();
+        let services: Vec<_> = match &request.service {
+            Some(s) => vec![s.clone()],
+            None => self.loaded().config.services.keys().cloned().collect(),
+        };
+        rearmed.extend(services.into_iter().map(|s| (s, self.clock.now())));
+        self.db.put(keys::REARMED, &rearmed).await?;
+        self.live().rearmed = rearmed;
+        let outcome = format!("{} block period(s) ended", ended.len());
+        let subject = request.service.as_ref().map_or_else(|| "all services".to_owned(), ToString::to_string);
+        self.audit(&request.by, "rearm", &subject, &request.reason, &outcome).await?;
+        self.decide_wake.notify_one();
+        Ok(Done { sentence: outcome })
+    }
+
+    /// Approve, reject, pause, resume, skip, abort.
+    pub(crate) async fn command_run(
+        &self,
+        run: &RunId,
+        verb: &str,
+        request: &CommandRequest,
+    ) -> Result<Done, ApiError> {
+        let (by, reason) = (request.by.clone(), request.reason.clone());
+        need_reason(&reason)?;
+        let command = self.command_of(run, verb, request)?;
+        let outcome = self.send_command(run, command).await;
+        let text = match &outcome {
+            Ok(()) => format!("{verb}: done"),
+            Err(e) => format!("refused: {}", e.0.detail),
+        };
+        self.audit(&by, verb, run.as_str(), &reason, &text).await?;
+        outcome.map(|()| Done { sentence: format!("{run}: {verb} accepted") })
+    }
+
+    fn command_of(
+        &self,
+        run: &RunId,
+        verb: &str,
+        request: &CommandRequest,
+    ) -> Result<drover_exec::Command, ApiError> {
+        use drover_exec::Command;
+        let (by, reason) = (request.by.clone(), request.reason.clone());
+        Ok(match verb {
+            "approve" => {
+                let Some(plan) = request.plan.clone() else {
+                    let detail = format!("approving {run} needs the id of the plan that was shown");
+                    return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "plan_missing", detail));
+                };
+                Command::Approve { by, plan, reason }
+            }
+            "reject" => Command::Reject { by, reason },
+            "pause" => Command::Pause { by, reason },
+            "resume" => Command::Resume { by, reason },
+            "skip" => Command::Skip { by, reason, step: None },
+            "abort" => Command::Abort { by, reason, roll_back: request.roll_back },
+            other => {
+                let known = ["approve", "reject", "pause", "resume", "skip", "abort"];
+                return Err(ApiError::not_found(
+                    format!("command {other}"),
+                    known.map(str::to_owned).to_vec(),
+                ));
+            }
+        })
+    }
+
+    /// The smallest objective of these services.
+    pub(crate) fn rto_of(&self, services: &[drover_model::ServiceId]) -> Span {
+        let loaded = self.loaded();
+        services
+            .iter()
+            .filter_map(|s| loaded.config.services.get(s))
+            .map(|s| s.rto)
+            .min()
+            .unwrap_or(Span::from_mins(30))
+    }
+}

@@ -1,0 +1,279 @@
+//! A service's own numbers, read from each endpoint's Prometheus text: requests, errors, latency.
+//!
+//! Counters only ever grow, so two readings give the numbers of the time between them; a counter that fell was
+//! restarted, and that interval counts from zero. An endpoint that can't be read gives nothing, which is not zero.
+
+use drover_model::config::MetricsSource;
+use drover_model::{RequestsPerSecond, Span, Timestamp};
+use std::collections::VecDeque;
+
+/// Bytes of one exposition, at most.
+pub const EXPOSITION_BYTES_MAX: usize = 4 << 20;
+
+/// Readings kept for an endpoint: the load that counts is the highest of these, so that a region's death, which takes
+/// its own counters with it, does not make the service look smaller than it was a moment ago.
+pub const READINGS_KEPT: usize = 20;
+
+/// Counters of one endpoint at one instant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading {
+    /// When.
+    pub at: Timestamp,
+    /// Requests answered so far.
+    pub requests: f64,
+    /// Of these, with status 5xx or none.
+    pub errors: f64,
+    /// Cumulative latency histogram: (upper bound in seconds, count), ascending, the last bound infinite.
+    pub buckets: Vec<(f64, f64)>,
+}
+
+/// Why an exposition can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ScrapeError {
+    /// Not Prometheus text.
+    #[error("the exposition is not Prometheus text: {0}")]
+    NotExposition(String),
+    /// The configured metric is not in it.
+    #[error("the exposition has no metric `{0}`")]
+    NoMetric(String),
+}
+
+/// Reads the configured metrics from an exposition.
+///
+/// # Errors
+/// When the text is no exposition, or the requests metric is missing.
+pub fn parse(text: &str, source: &MetricsSource, at: Timestamp) -> Result<Reading, ScrapeError> {
+    let lines = text.lines().map(|l| Ok::<_, std::io::Error>(l.to_owned()));
+    let scrape =
+        prometheus_parse::Scrape::parse(lines).map_err(|e| ScrapeError::NotExposition(e.to_string()))?;
+    let mut reading = Reading { at, requests: 0.0, errors: 0.0, buckets: Vec::new() };
+    let mut found = false;
+    for sample in &scrape.samples {
+        if sample.metric == source.requests_metric {
+            let value = match sample.value {
+                prometheus_parse::Value::Counter(v) | prometheus_parse::Value::Untyped(v) => v,
+                _ => continue,
+            };
+            found = true;
+            reading.requests += value;
+            let status = sample.labels.get(&source.status_label).unwrap_or("");
+            if status.starts_with('5') || status == "0" {
+                reading.errors += value;
+            }
+        } else if sample.metric == source.latency_metric
+            && let prometheus_parse::Value::Histogram(counts) = &sample.value
+        {
+            add_buckets(&mut reading.buckets, counts);
+        }
+    }
+    if found { Ok(reading) } else { Err(ScrapeError::NoMetric(source.requests_metric.clone())) }
+}
+
+fn add_buckets(sum: &mut Vec<(f64, f64)>, counts: &[prometheus_parse::HistogramCount]) {
+    for c in counts {
+        match sum
+            .iter_mut()
+            .find(|(bound, _)| *bound == c.less_than || (bound.is_infinite() && c.less_than.is_infinite()))
+        {
+            Some((_, n)) => *n += c.count,
+            None => sum.push((c.less_than, c.count)),
+        }
+    }
+    sum.sort_by(|a, b| a.0.total_cmp(&b.0));
+}
+
+/// What happened between two readings, summed over endpoints.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Delta {
+    /// Requests answered.
+    pub requests: f64,
+    /// Of these, errors.
+    pub errors: f64,
+    /// Latency histogram of the interval.
+    pub buckets: Vec<(f64, f64)>,
+}
+
+fn grown(before: f64, after: f64) -> f64 {
+    if after >= before { after - before } else { after }
+}
+
+impl Delta {
+    /// Adds the interval between two readings of one endpoint.
+    pub fn add(&mut self, before: &Reading, after: &Reading) {
+        self.requests += grown(before.requests, after.requests);
+        self.errors += grown(before.errors, after.errors);
+        let restarted = after.requests < before.requests;
+        for (bound, count) in &after.buckets {
+            let earlier = before.buckets.iter().find(|(b, _)| b == bound).map_or(0.0, |(_, n)| *n);
+            let n = if restarted { *count } else { grown(earlier, *count) };
+            match self.buckets.iter_mut().find(|(b, _)| b == bound) {
+                Some((_, sum)) => *sum += n,
+                None => self.buckets.push((*bound, n)),
+            }
+        }
+        self.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+    }
+
+    /// The 95th percentile of latency: the upper bound of the bucket that holds it, so never too good; nothing when
+    /// there are no samples or it lies beyond the last finite bound.
+    #[must_use]
+    pub fn latency_p95(&self) -> Option<P95> {
+        let total = self.buckets.last().map(|(_, n)| *n)?;
+        if total <= 0.0 {
+            return None;
+        }
+        let (bound, _) = self.buckets.iter().find(|(_, n)| *n >= total * 0.95)?;
+        if bound.is_finite() {
+            // Seconds from a histogram bound: small, positive and finite.
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            return Some(P95::AtMost(Span::from_millis((bound * 1_000.0).ceil() as u64)));
+        }
+        let last = self.buckets.iter().rev().find(|(b, _)| b.is_finite()).map_or(0.0, |(b, _)| *b);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        Some(P95::Above(Span::from_millis((last * 1_000.0) as u64)))
+    }
+}
+
+/// A percentile as a histogram knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum P95 {
+    /// Not more than this.
+    AtMost(Span),
+    /// More than this, the largest finite bound.
+    Above(Span),
+}
+
+/// An endpoint's last readings.
+#[derive(Debug, Clone, Default)]
+pub struct Readings {
+    kept: VecDeque<Reading>,
+    /// Why the last attempt failed, when it did.
+    pub failure: Option<String>,
+}
+
+impl Readings {
+    /// Keeps a reading.
+    pub fn push(&mut self, reading: Reading) {
+        self.failure = None;
+        self.kept.push_back(reading);
+        while self.kept.len() > READINGS_KEPT {
+            self.kept.pop_front();
+        }
+    }
+
+    /// The newest.
+    #[must_use]
+    pub fn last(&self) -> Option<&Reading> {
+        self.kept.back()
+    }
+
+    /// Requests a second in the interval that ended at or before `at`, and when that was; absent before the second reading.
+    #[must_use]
+    pub fn rates(&self) -> Vec<(Timestamp, f64)> {
+        self.kept
+            .iter()
+            .zip(self.kept.iter().skip(1))
+            .filter_map(|(a, b)| {
+                let seconds = b.at.since(a.at).as_secs_f64();
+                (seconds > 0.0).then(|| (b.at, grown(a.requests, b.requests) / seconds))
+            })
+            .collect()
+    }
+}
+
+/// A service's load from its endpoints' readings: the highest sum of rates over slots of one interval, over the
+/// readings kept. `None` when nothing was read within `fresh_for`.
+#[must_use]
+pub fn load<'a>(
+    endpoints: impl Iterator<Item = &'a Readings>,
+    interval: Span,
+    now: Timestamp,
+) -> Option<(RequestsPerSecond, Timestamp)> {
+    let slot = i64::try_from(interval.as_millis().max(1)).unwrap_or(i64::MAX);
+    let mut slots: std::collections::BTreeMap<i64, f64> = std::collections::BTreeMap::new();
+    let mut newest: Option<Timestamp> = None;
+    let horizon = now - interval.times(READINGS_KEPT as u64);
+    for readings in endpoints {
+        let mut mine: std::collections::BTreeMap<i64, f64> = std::collections::BTreeMap::new();
+        for (at, rate) in readings.rates() {
+            if at >= horizon {
+                let best = mine.entry(at.as_millis() / slot).or_default();
+                *best = best.max(rate);
+                newest = newest.max(Some(at));
+            }
+        }
+        for (s, rate) in mine {
+            *slots.entry(s).or_default() += rate;
+        }
+    }
+    let highest = slots.values().copied().fold(0.0, f64::max);
+    // A rate is positive and far below 2^53.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    newest.map(|at| (RequestsPerSecond(highest.ceil() as u64), at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source() -> MetricsSource {
+        MetricsSource {
+            path: "/metrics".into(),
+            requests_metric: "http_requests_total".into(),
+            status_label: "status".into(),
+            latency_metric: "http_request_duration_seconds".into(),
+            interval: Span::from_secs(1),
+        }
+    }
+
+    const TEXT: &str = "# TYPE http_requests_total counter\n\
+        http_requests_total{status=\"200\"} 90\nhttp_requests_total{status=\"503\"} 10\n\
+        # TYPE http_request_duration_seconds histogram\n\
+        http_request_duration_seconds_bucket{le=\"0.1\"} 94\nhttp_request_duration_seconds_bucket{le=\"1\"} 100\n\
+        http_request_duration_seconds_bucket{le=\"+Inf\"} 100\nhttp_request_duration_seconds_sum 5\n\
+        http_request_duration_seconds_count 100\n";
+
+    fn at(secs: i64) -> Timestamp {
+        Timestamp::from_millis(secs * 1_000)
+    }
+
+    #[test]
+    fn requests_errors_and_latency_are_read() {
+        let r = parse(TEXT, &source(), at(1)).unwrap();
+        assert_eq!((r.requests, r.errors), (100.0, 10.0));
+        let mut d = Delta::default();
+        d.add(&Reading { at: at(0), requests: 0.0, errors: 0.0, buckets: vec![] }, &r);
+        assert_eq!(d.latency_p95(), Some(P95::AtMost(Span::from_secs(1))));
+    }
+
+    #[test]
+    fn a_missing_metric_is_an_error_not_zero() {
+        assert_eq!(
+            parse("up 1\n", &source(), at(0)),
+            Err(ScrapeError::NoMetric("http_requests_total".into()))
+        );
+    }
+
+    #[test]
+    fn a_restarted_counter_counts_from_zero() {
+        let reading = |t, n| Reading { at: at(t), requests: n, errors: 0.0, buckets: vec![] };
+        let mut d = Delta::default();
+        d.add(&reading(0, 500.0), &reading(1, 20.0));
+        assert_eq!(d.requests, 20.0);
+    }
+
+    #[test]
+    fn the_load_of_a_dead_region_still_counts() {
+        let mut alive = Readings::default();
+        let mut dead = Readings::default();
+        for t in 0..5 {
+            alive.push(Reading { at: at(t), requests: 100.0 * t as f64, errors: 0.0, buckets: vec![] });
+            if t < 3 {
+                dead.push(Reading { at: at(t), requests: 50.0 * t as f64, errors: 0.0, buckets: vec![] });
+            }
+        }
+        let (rate, _) = load([&alive, &dead].into_iter(), Span::from_secs(1), at(5)).unwrap();
+        assert_eq!(rate, RequestsPerSecond(150));
+        assert_eq!(load([&Readings::default()].into_iter(), Span::from_secs(1), at(5)), None);
+    }
+}

@@ -1,0 +1,167 @@
+//! `status`: everything at a glance, what is not normal first.
+
+use crate::config_dir::Loaded;
+use crate::coordinator::Coordinator;
+use crate::live::Live;
+use drover_core::{capacity, quorum, weights};
+use drover_model::api::{
+    API_SCHEMA, CoordinatorView, EndpointView, RegionView, RunSummary, ServiceView, StatusView, VantageView,
+};
+use drover_model::config::{RegionRole, Service};
+use drover_model::decision::VerdictState;
+use drover_model::plan::World;
+use drover_model::traffic::ShareReason;
+use drover_model::units::Generation;
+use drover_model::{EndpointKey, Percent};
+
+/// Ended runs shown beside those that are not over.
+const ENDED_RUNS_SHOWN: usize = 3;
+
+impl Coordinator {
+    /// Everything at a glance.
+    pub fn status_view(&self) -> StatusView {
+        let now = self.clock.now();
+        let loaded = self.loaded();
+        let world = self.world(now);
+        let runs = self.runs.summaries(now);
+        let live = self.live();
+        let mut services: Vec<ServiceView> =
+            loaded.config.services.values().map(|s| service_view(s, &world, &runs)).collect();
+        services.sort_by_key(|s| (loaded.config.services.get(&s.name).map(|c| c.priority), s.name.clone()));
+        let mut view = StatusView {
+            schema: API_SCHEMA,
+            at: now,
+            coordinator: self.coordinator_view(&loaded, &live),
+            attention: Vec::new(),
+            regions: loaded.config.regions.values().map(|r| region_view(r, &world, &live)).collect(),
+            services,
+            vantages: vantage_views(&loaded, &world, &live),
+            dns: live.dns_views.clone(),
+            freeze: world.freeze.clone().filter(|f| f.holds_at(now)),
+            holds: world.holds.clone(),
+            blocks: world.blocks.iter().filter(|b| b.until > now).cloned().collect(),
+            runs: shown(runs),
+        };
+        drop(live);
+        view.attention = crate::attention::attention(&view, now);
+        view
+    }
+
+    fn coordinator_view(&self, loaded: &Loaded, live: &Live) -> CoordinatorView {
+        let stats = self.store.stats();
+        CoordinatorView {
+            version: env!("CARGO_PKG_VERSION").into(),
+            epoch: self.db.epoch(),
+            started_at: self.started_at,
+            config_version: loaded.version.clone(),
+            config_refused: live.config_refused.clone(),
+            store_bytes: stats.as_ref().map_or(0, |s| s.bytes),
+            store_alarm: stats.as_ref().is_ok_and(|s| s.alarm.is_some()),
+            pages_undelivered: live.pages_undelivered,
+            pages_oldest: live.pages_oldest.map(|t| self.clock.now().since(t)),
+        }
+    }
+}
+
+fn shown(mut runs: Vec<RunSummary>) -> Vec<RunSummary> {
+    let mut ended = 0;
+    runs.retain(|r| {
+        if r.state.is_final() {
+            ended += 1;
+        }
+        !r.state.is_final() || ended <= ENDED_RUNS_SHOWN
+    });
+    runs
+}
+
+fn service_view(s: &Service, world: &World, runs: &[RunSummary]) -> ServiceView {
+    let target = world.traffic.get(&s.name);
+    let configured = weights::configured(s);
+    let load = world.loads.get(&s.name).copied().unwrap_or(drover_model::traffic::Load::Unknown);
+    let endpoints = s
+        .endpoints
+        .values()
+        .map(|e| {
+            let standing = world.verdicts.get(&EndpointKey::new(&s.name, &e.region));
+            let share = target.and_then(|t| t.shares.get(&e.region));
+            let weight = target.map(|t| t.weight(&e.region)).unwrap_or_default();
+            EndpointView {
+                region: e.region.clone(),
+                address: crate::scraper::authority(&e.address, e.port),
+                verdict: standing.map_or(VerdictState::Unknown, |v| v.verdict.state),
+                since: standing.map(|v| v.since),
+                weight,
+                configured_weight: configured.get(&e.region).copied().unwrap_or_default(),
+                share: share.map_or(Percent::FULL, |x| x.share),
+                share_reason: share.map_or(ShareReason::Configured, |x| x.reason.clone()),
+                usable: capacity::usable(s, &e.region),
+                load: load.rate().map(|l| capacity::projected(l, weight)),
+            }
+        })
+        .collect();
+    ServiceView {
+        name: s.name.clone(),
+        dns_name: s.dns_name.clone(),
+        generation: target.map_or(Generation(0), |t| t.generation),
+        load,
+        automatic: s.failover.automatic,
+        run: runs.iter().find(|r| !r.state.is_final() && r.services.contains(&s.name)).map(|r| r.id.clone()),
+        endpoints,
+    }
+}
+
+/// From best to worst for a region's one word.
+fn badness(v: VerdictState) -> u8 {
+    match v {
+        VerdictState::Healthy => 0,
+        VerdictState::Unknown => 1,
+        VerdictState::Partitioned => 2,
+        VerdictState::Degraded => 3,
+        VerdictState::Unreachable => 4,
+        VerdictState::Down => 5,
+    }
+}
+
+fn region_view(r: &drover_model::config::Region, world: &World, live: &Live) -> RegionView {
+    let worst = world
+        .config
+        .services_in(&r.name)
+        .map(|s| world.verdicts.get(&EndpointKey::new(&s.name, &r.name)))
+        .map(|v| v.map_or(VerdictState::Unknown, |v| v.verdict.state))
+        .max_by_key(|v| badness(*v))
+        .unwrap_or(VerdictState::Healthy);
+    RegionView {
+        name: r.name.clone(),
+        city: r.location.city.clone(),
+        witness: r.role == RegionRole::Witness,
+        worst,
+        quorum: quorum::automatic_possible(world, &r.name),
+        decision: live.decisions.get(&r.name).map(|d| d.sentence.clone()),
+    }
+}
+
+fn vantage_views(loaded: &Loaded, world: &World, live: &Live) -> Vec<VantageView> {
+    loaded
+        .config
+        .agents()
+        .into_iter()
+        .map(|(agent, region)| {
+            let seen = live.vantages.get(&agent);
+            VantageView {
+                state: world
+                    .vantages
+                    .get(&agent)
+                    .copied()
+                    .unwrap_or(drover_model::decision::VantageState::NeverHeard),
+                heard_at: seen.and_then(|v| v.heard_at),
+                skew_millis: seen.and_then(|v| v.skew_millis),
+                config_version: seen.and_then(|v| v.config_version.clone()),
+                dropped: seen.map_or(0, |v| v.dropped),
+                replayed: seen.map_or(0, |v| v.replayed),
+                late: seen.map_or(0, |v| v.late),
+                agent,
+                region,
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,77 @@
+//! The world as deciding, planning and checking may read it, put together at one moment.
+
+use crate::config_dir::Loaded;
+use crate::coordinator::Coordinator;
+use crate::live::Live;
+use crate::runs::EndedByPerson;
+use crate::scrape;
+use crate::verdicts::vantage_states;
+use drover_model::journal::RunState;
+use drover_model::plan::World;
+use drover_model::traffic::{Block, Load};
+use drover_model::{EndpointKey, Timestamp};
+
+impl Coordinator {
+    /// The world now.
+    pub(crate) fn world(&self, now: Timestamp) -> World {
+        let loaded = self.loaded();
+        let runs = self.runs.active();
+        let live = self.live();
+        let agents = loaded.config.agents();
+        let vantages = vantage_states(&live, &loaded.config, &agents, now);
+        let heard_since_start = live
+            .vantages
+            .iter()
+            .filter(|(_, v)| v.gate.probed_since(live.started_at))
+            .map(|(a, _)| a.clone())
+            .collect();
+        let loads = loaded
+            .config
+            .services
+            .values()
+            .map(|s| {
+                let measured = s.metrics.as_ref().and_then(|m| {
+                    let readings =
+                        s.endpoints.keys().filter_map(|r| live.readings.get(&EndpointKey::new(&s.name, r)));
+                    scrape::load(readings, m.interval, now)
+                });
+                let load = match (measured, s.peak_load) {
+                    (Some((rate, at)), _) => Load::Measured { rate, at },
+                    (None, Some(rate)) => Load::Declared { rate },
+                    (None, None) => Load::Unknown,
+                };
+                (s.name.clone(), load)
+            })
+            .collect();
+        World {
+            config: loaded.config.clone(),
+            verdicts: live.standing.iter().map(|(e, j)| (e.clone(), j.standing.clone())).collect(),
+            vantages,
+            traffic: live.traffic.clone(),
+            loads,
+            holds: live.holds.values().cloned().collect(),
+            freeze: live.freeze.clone(),
+            blocks: blocks(&live, self.runs.ended_by_people(), &loaded),
+            runs,
+            runbooks: loaded.runbooks.clone(),
+            heard_since_start,
+        }
+    }
+}
+
+/// The block periods in force: those that automatic failovers set, and those that follow from a person having stopped
+/// one (I8). The latter are derived from the runs themselves, so that no crash can come between.
+fn blocks(live: &Live, stopped: Vec<EndedByPerson>, loaded: &Loaded) -> Vec<Block> {
+    let mut all: Vec<Block> = live.blocks.values().cloned().collect();
+    for run in stopped.into_iter().filter(|r| r.state != RunState::Rejected) {
+        for service in run.services {
+            let period = loaded.config.services.get(&service).map(|s| s.failover.block_period);
+            let rearmed = live.rearmed.get(&service).is_some_and(|at| *at >= run.ended_at);
+            if let Some(period) = period.filter(|_| !rearmed) {
+                let until = run.ended_at + period;
+                all.push(Block { service, class: run.class, run: run.run.clone(), until });
+            }
+        }
+    }
+    all
+}

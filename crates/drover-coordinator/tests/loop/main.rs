@@ -1,0 +1,6 @@
+//! The loop in one process: played vantages, and everything behind them real.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod deciding;
+mod operating;
+mod world;

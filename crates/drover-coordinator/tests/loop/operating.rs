@@ -1,0 +1,116 @@
+//! What people do, and what a restart does.
+
+use crate::world::World;
+use drover_model::journal::RunState;
+use serde_json::{Value, json};
+
+fn person() -> Value {
+    json!({"kind": "person", "name": "ann", "host": "here"})
+}
+
+fn plan_request(purpose: &str, services: &[&str], region: &str) -> Value {
+    json!({
+        "by": person(),
+        "intent": {
+            "purpose": purpose, "services": services, "region": region, "to": null, "automatic": false,
+            "hold_for": null, "reason": "test",
+        },
+    })
+}
+
+async fn plan(w: &World, purpose: &str, region: &str) -> String {
+    let (code, view) = w.post("/v1/plans", plan_request(purpose, &[], region)).await;
+    assert_eq!(code, 200, "{view}");
+    view["planned"]["plan"]["id"].as_str().unwrap_or_else(|| panic!("no plan: {view}")).to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drain_and_undrain() {
+    let w = World::start(|_| {}).await;
+    let id = plan(&w, "drain", "us-east").await;
+    assert_eq!(plan(&w, "drain", "us-east").await, id, "the same plan has the same name");
+    let (code, run) =
+        w.post(&format!("/v1/plans/{id}/apply"), json!({"by": person(), "reason": "work"})).await;
+    assert_eq!(code, 200, "{run}");
+    w.until_run("run-1", RunState::Succeeded).await;
+    assert_eq!(w.answered("catalog").await, ["eu-west", "ap-south"]);
+    let status = w.status().await;
+    assert_eq!(status.holds.len(), 1);
+    assert!(status.attention.iter().any(|a| a.code == "drained"), "who and why stay visible");
+
+    let (code, again) =
+        w.post(&format!("/v1/plans/{id}/apply"), json!({"by": person(), "reason": "again"})).await;
+    assert_eq!((code, again["code"].as_str().unwrap()), (409, "stale_plan"), "{again}");
+
+    let id = plan(&w, "undrain", "us-east").await;
+    w.post(&format!("/v1/plans/{id}/apply"), json!({"by": person(), "reason": "done"})).await;
+    w.until_run("run-2", RunState::Succeeded).await;
+    assert_eq!(w.answered("catalog").await.len(), 3);
+    assert!(w.status().await.holds.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_in_the_middle_is_finished_by_the_successor() {
+    let mut w = World::start(|_| {}).await;
+    w.kill_region("eu-west");
+    w.until("it is validating", |s| s.runs.iter().any(|r| r.state == RunState::Validating)).await;
+    w.restart_coordinator().await;
+    let view = w.until_run("run-1", RunState::Succeeded).await;
+    assert!(
+        view.timeline.iter().any(|t| t.sentence == "a new leader goes on with the run"),
+        "{:?}",
+        view.timeline
+    );
+    assert_eq!(w.answered("checkout").await, ["us-east", "ap-south"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_are_idempotent_and_bad_ones_are_problems() {
+    let w = World::start(|_| {}).await;
+    let freeze = json!({"by": person(), "reason": "release night", "expires_after": "1h"});
+    let send = async |key: &str, body: &Value| {
+        let request = w.http.post(format!("http://{}/v1/freeze", w.api)).header("idempotency-key", key);
+        let answer = request.json(body).send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+    };
+    let first = send("k1", &freeze).await;
+    assert_eq!(first.0, 200);
+    assert_eq!(send("k1", &freeze).await, first, "sent twice, answered alike");
+    let other = json!({"by": person(), "reason": "something else", "expires_after": null});
+    assert_eq!(send("k1", &other).await.0, 422);
+    let audit = w.get("/v1/audit").await;
+    let freezes = audit["items"].as_array().unwrap().iter().filter(|a| a["verb"] == "freeze").count();
+    assert_eq!(freezes, 1, "done once");
+
+    let answer = w.http.post(format!("http://{}/v1/freeze", w.api)).json(&freeze).send().await.unwrap();
+    assert_eq!(answer.status(), 400);
+    assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    let garbage =
+        w.http.post(format!("http://{}/v1/plans", w.api)).header("idempotency-key", "g").body("{").send();
+    assert!(garbage.await.unwrap().status().is_client_error());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_good_change_is_taken_and_a_bad_one_refused_visibly() {
+    let w = World::start(|_| {}).await;
+    let before = w.status().await;
+    w.rewrite(|c| {
+        for s in c.services.values_mut() {
+            s.endpoints.values_mut().enumerate().for_each(|(i, e)| e.weight = Some([60, 30, 10][i]));
+        }
+    });
+    let status = w
+        .until("new weights", |s| {
+            s.services.iter().all(|s| s.endpoints.iter().map(|e| e.weight.0).eq([60, 30, 10]))
+        })
+        .await;
+    assert_ne!(status.coordinator.config_version, before.coordinator.config_version);
+
+    std::fs::write(w.dir.path().join("config/bad.yaml"), "kind: Service\nname: broken\nendpionts: []\n")
+        .unwrap();
+    let bad = w.until("the refusal shows", |s| !s.coordinator.config_refused.is_empty()).await;
+    assert_eq!(bad.coordinator.config_version, status.coordinator.config_version, "the old one stays");
+    assert!(bad.attention.iter().any(|a| a.code == "config_refused"));
+    std::fs::remove_file(w.dir.path().join("config/bad.yaml")).unwrap();
+    w.until("the refusal is gone", |s| s.coordinator.config_refused.is_empty()).await;
+}
