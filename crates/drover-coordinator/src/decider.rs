@@ -215,9 +215,9 @@ impl Coordinator {
             return None;
         };
         // What a person is asked to overrule, the checker finds too; anything else it finds stops the question as well.
-        let overrulable =
-            |invariant: &str| decision.conclusion == Conclusion::Ask && OVERRULABLE.contains(&invariant);
-        if let Some(f) = check::check(&plan, world).into_iter().find(|f| !overrulable(&f.invariant)) {
+        let asked = decision.conclusion == Conclusion::Ask;
+        let stops = |f: &Finding| !(asked && check::a_person_may_overrule(f));
+        if let Some(f) = check::check(&plan, world).into_iter().find(stops) {
             let reason = Reason::CheckFailed { finding: format!("{}: {}", f.invariant, f.message) };
             tracing::error!(plan = %plan.id, "{reason}");
             decision.guards.push(GuardResult {
