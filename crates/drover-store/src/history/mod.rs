@@ -300,7 +300,7 @@ impl History {
     /// Waits until all that was appended before is on the disk.
     ///
     /// # Errors
-    /// When the history is closed or can't be written.
+    /// When the history is closed, or an entry was lost since the flush before.
     pub async fn flush(&self) -> Result<(), HistoryError> {
         let (reply, answer) = oneshot::channel();
         self.control(Control::Flush { reply });

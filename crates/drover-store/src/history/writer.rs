@@ -58,6 +58,8 @@ pub(crate) struct Writer {
     unsynced: bool,
     /// Whether the last batch was dropped, so that a lasting trouble is told once.
     dropping: bool,
+    /// Why entries were lost since the last flush, which reports it.
+    lost: Option<String>,
 }
 
 impl Writer {
@@ -79,6 +81,7 @@ impl Writer {
             synced: Instant::now(),
             unsynced: false,
             dropping: false,
+            lost: None,
         }
     }
 
@@ -93,9 +96,11 @@ impl Writer {
                 first.ok().into_iter().chain(queue.try_iter().take(BATCH_MAX)).collect();
             let flushes = controls.iter().any(|control| matches!(control, Control::Flush { .. }));
             let must_sync = ended || flushes;
-            let written = self.write(entries, must_sync);
+            if let Err(reason) = self.write(entries, must_sync) {
+                self.lost = Some(reason);
+            }
             for control in controls {
-                self.serve(control, &written);
+                self.serve(control);
             }
             if ended {
                 break;
@@ -160,12 +165,15 @@ impl Writer {
         }
     }
 
-    fn serve(&mut self, control: Control, written: &Result<(), String>) {
+    fn serve(&mut self, control: Control) {
         match control {
             Control::Flush { reply } => {
-                let result = written.clone().map_err(|reason| {
-                    self.current.error("write", Failure::Io(std::io::Error::other(reason)))
-                });
+                let result = match self.lost.take() {
+                    None => Ok(()),
+                    Some(reason) => {
+                        Err(self.current.error("write", Failure::Io(std::io::Error::other(reason))))
+                    }
+                };
                 let _ = reply.send(result);
             }
             Control::Prune { kind, older_than_ms, reply } => {
