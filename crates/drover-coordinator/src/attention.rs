@@ -15,6 +15,8 @@ use std::time::Duration;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Holds and freezes warn this long before they lapse.
 pub const LAPSE_WARNING: Span = Span::from_mins(15);
+/// How long a coordinator may take to hear everybody: two of the default probe intervals, and some.
+const STARTING: Span = Span::from_secs(90);
 /// A store alarm pages once a day while it lasts.
 const DAY_MILLIS: i64 = 86_400_000;
 
@@ -32,14 +34,17 @@ fn line(
 #[must_use]
 pub fn attention(view: &StatusView, now: Timestamp) -> Vec<Attention> {
     let mut all = Vec::new();
+    // A coordinator that just started has not heard everybody yet; that is no trouble so far.
+    let starting = view.vantages.iter().any(|v| v.state == VantageState::NeverHeard)
+        && now.since(view.coordinator.started_at) < STARTING;
     runs(view, &mut all);
     for s in &view.services {
         for e in &s.endpoints {
-            endpoint(s, e, &mut all);
+            endpoint(s, e, starting, &mut all);
         }
     }
     vantages(view, &mut all);
-    regions(view, &mut all);
+    regions(view, starting, &mut all);
     dns(view, &mut all);
     laid_down(view, now, &mut all);
     coordinator(view, &mut all);
@@ -72,13 +77,13 @@ fn runs(view: &StatusView, all: &mut Vec<Attention>) {
     }
 }
 
-fn endpoint(s: &ServiceView, e: &EndpointView, all: &mut Vec<Attention>) {
+fn endpoint(s: &ServiceView, e: &EndpointView, starting: bool, all: &mut Vec<Attention>) {
     let subject = format!("{}@{}", s.name, e.region);
     let explain = Some(format!("drover explain {subject}"));
     let severity = match e.verdict {
         VerdictState::Healthy => None,
         VerdictState::Down | VerdictState::Unreachable if e.weight.0 > 0 => Some(Severity::Critical),
-        VerdictState::Unknown if e.since.is_none() => Some(Severity::Info),
+        VerdictState::Unknown if starting || e.since.is_none() => Some(Severity::Info),
         _ => Some(Severity::Warning),
     };
     if let Some(severity) = severity {
@@ -131,20 +136,15 @@ fn vantages(view: &StatusView, all: &mut Vec<Attention>) {
     }
 }
 
-fn regions(view: &StatusView, all: &mut Vec<Attention>) {
+fn regions(view: &StatusView, starting: bool, all: &mut Vec<Attention>) {
+    let severity = if starting { Severity::Info } else { Severity::Warning };
     for r in view.regions.iter().filter(|r| !r.witness && !r.quorum.possible) {
         let q = &r.quorum;
         let sentence = format!(
             "automatic failover of {} is impossible: {} of {} outside vantages can speak, {} needed",
             r.name, q.able, q.configured, q.need
         );
-        all.push(line(
-            Severity::Warning,
-            &r.name,
-            "automatic_impossible",
-            sentence,
-            Some("drover doctor".into()),
-        ));
+        all.push(line(severity, &r.name, "automatic_impossible", sentence, Some("drover doctor".into())));
     }
 }
 
@@ -272,6 +272,7 @@ impl Coordinator {
     /// Turns what is not normal into pages until told to stop.
     pub(crate) async fn run_attention(self: Arc<Self>) {
         let mut seen = std::collections::BTreeSet::new();
+        let mut before: std::collections::BTreeSet<String> = std::collections::BTreeSet::new();
         let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -284,8 +285,10 @@ impl Coordinator {
             let current: std::collections::BTreeMap<String, Attention> =
                 view.attention.into_iter().filter(pages).map(|a| (page_key(&a, now), a)).collect();
             seen.retain(|k| current.contains_key(k));
+            let stands = std::mem::replace(&mut before, current.keys().cloned().collect());
             for (key, a) in current {
-                if seen.contains(&key) {
+                // What is gone at the next look was not worth waking anybody.
+                if seen.contains(&key) || !stands.contains(&key) {
                     continue;
                 }
                 let page = NewPage {

@@ -64,7 +64,7 @@ impl RunTable {
 
     /// One line a run, newest first.
     #[must_use]
-    pub fn summaries(&self, _now: Timestamp) -> Vec<RunSummary> {
+    pub fn summaries(&self) -> Vec<RunSummary> {
         self.with(|runs| runs.values().rev().map(|h| h.snapshot.borrow().summary()).collect())
     }
 
@@ -230,7 +230,7 @@ impl Coordinator {
         let word = command.word().to_owned();
         let Some(snapshot) = self.runs.snapshot(run) else {
             let known =
-                self.runs.summaries(self.clock.now()).iter().take(10).map(|r| r.id.to_string()).collect();
+                self.runs.summaries().iter().take(10).map(|r| r.id.to_string()).collect();
             return Err(ApiError::not_found(run.to_string(), known));
         };
         let wrong = |state: String| {

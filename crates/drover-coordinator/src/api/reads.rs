@@ -109,7 +109,7 @@ pub(super) async fn runs(
     State(c): State<Arc<Coordinator>>,
     Query(paging): Query<Paging>,
 ) -> Json<Page<RunSummary>> {
-    let all = c.runs.summaries(c.clock.now());
+    let all = c.runs.summaries();
     Json(paging.page(all.into_iter().map(|r| (keys::number_of(r.id.as_str()).unwrap_or(0), r)).collect()))
 }
 
@@ -118,7 +118,7 @@ pub(super) async fn run(
     Path(id): Path<String>,
 ) -> Result<Json<RunView>, ApiError> {
     let missing = || {
-        let known = c.runs.summaries(c.clock.now()).iter().take(10).map(|r| r.id.to_string()).collect();
+        let known = c.runs.summaries().iter().take(10).map(|r| r.id.to_string()).collect();
         ApiError::not_found(format!("run {id}"), known)
     };
     let id = RunId::new(&id).map_err(|_| missing())?;

@@ -23,7 +23,7 @@ impl Coordinator {
         let now = self.clock.now();
         let loaded = self.loaded();
         let world = self.world(now);
-        let runs = self.runs.summaries(now);
+        let runs = self.runs.summaries();
         let live = self.live();
         let mut services: Vec<ServiceView> =
             loaded.config.services.values().map(|s| service_view(s, &world, &runs)).collect();

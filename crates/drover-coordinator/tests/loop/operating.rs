@@ -114,3 +114,77 @@ async fn a_good_change_is_taken_and_a_bad_one_refused_visibly() {
     std::fs::remove_file(w.dir.path().join("config/bad.yaml")).unwrap();
     w.until("the refusal is gone", |s| s.coordinator.config_refused.is_empty()).await;
 }
+
+/// A receiver of pages: every body with its signature header and timestamp.
+async fn receiver() -> (String, std::sync::Arc<std::sync::Mutex<Vec<(String, String, Vec<u8>)>>>) {
+    let got: std::sync::Arc<std::sync::Mutex<Vec<(String, String, Vec<u8>)>>> = Default::default();
+    let kept = got.clone();
+    let take = move |headers: axum::http::HeaderMap, body: axum::body::Bytes| {
+        let header = |n: &str| headers[n].to_str().unwrap().to_owned();
+        kept.lock().unwrap().push((header("drover-signature"), header("drover-timestamp"), body.to_vec()));
+        async { "" }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/page", listener.local_addr().unwrap());
+    let router = axum::Router::new().route("/page", axum::routing::post(take));
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    (url, got)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn trouble_pages_once_by_command_and_by_signed_webhook() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (pages, secret) = (scratch.path().join("pages"), scratch.path().join("secret"));
+    std::fs::write(&secret, "s3cret\n").unwrap();
+    let (url, got) = receiver().await;
+    let w = World::start(|c| {
+        let command = format!("cat >> {}; echo >> {}", pages.display(), pages.display());
+        c.settings.paging.on_page = Some(["sh", "-c", &command].map(str::to_owned).to_vec());
+        c.settings.paging.webhook =
+            Some(drover_model::config::WebhookTarget { url, secret_file: secret.clone() });
+    })
+    .await;
+    w.kill_region("eu-west");
+    w.until("a run", |s| !s.runs.is_empty()).await;
+    w.until_run("run-1", RunState::Succeeded).await;
+    w.until("all pages are out", |s| s.coordinator.pages_undelivered == 0).await;
+
+    let lines = std::fs::read_to_string(&pages).unwrap();
+    let keys: Vec<String> = lines
+        .lines()
+        .filter(|l| !l.is_empty())
+        .map(|l| serde_json::from_str::<Value>(l).unwrap()["key"].as_str().unwrap().to_owned())
+        .collect();
+    let down = keys.iter().filter(|k| k.starts_with("endpoint_down/checkout@eu-west/")).count();
+    assert_eq!(down, 1, "the same trouble pages once: {keys:?}");
+    assert!(keys.contains(&"run-1/2-notify".to_owned()), "{keys:?}");
+
+    let got = got.lock().unwrap();
+    assert!(!got.is_empty());
+    for (signature, timestamp, body) in got.iter() {
+        assert_eq!(*signature, drover_coordinator::outbox::signature(b"s3cret", timestamp, body).unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rejected_question_is_not_asked_again_and_a_lapsed_drain_ends() {
+    let w = World::start(|c| c.services.values_mut().for_each(|s| s.failover.automatic = false)).await;
+    let mut request = plan_request("drain", &["catalog"], "us-east");
+    request["intent"]["hold_for"] = json!("1s");
+    let (_, view) = w.post("/v1/plans", request).await;
+    let id = view["planned"]["plan"]["id"].as_str().unwrap().to_owned();
+    w.post(&format!("/v1/plans/{id}/apply"), json!({"by": person(), "reason": "work"})).await;
+    w.until_run("run-1", RunState::Succeeded).await;
+    let undrained = w.until("the drain is over", |s| s.holds.is_empty() && s.runs.len() == 2).await;
+    assert_eq!(undrained.runs[0].by, drover_model::traffic::Actor::Automatic);
+    w.until_run("run-2", RunState::Succeeded).await;
+
+    w.kill_region("eu-west");
+    w.until("a question", |s| s.runs.iter().any(|r| r.state == RunState::AwaitingApproval)).await;
+    let (code, answer) =
+        w.post("/v1/runs/run-3/reject", json!({"by": person(), "reason": "it is a planned outage"})).await;
+    assert_eq!(code, 200, "{answer}");
+    w.until_run("run-3", RunState::Rejected).await;
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    assert_eq!(w.status().await.runs.iter().filter(|r| !r.state.is_final()).count(), 0, "nobody is nagged");
+}
