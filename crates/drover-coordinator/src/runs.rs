@@ -229,8 +229,7 @@ impl Coordinator {
     pub(crate) async fn send_command(&self, run: &RunId, command: Command) -> Result<(), ApiError> {
         let word = command.word().to_owned();
         let Some(snapshot) = self.runs.snapshot(run) else {
-            let known =
-                self.runs.summaries().iter().take(10).map(|r| r.id.to_string()).collect();
+            let known = self.runs.summaries().iter().take(10).map(|r| r.id.to_string()).collect();
             return Err(ApiError::not_found(run.to_string(), known));
         };
         let wrong = |state: String| {

@@ -115,9 +115,12 @@ async fn a_good_change_is_taken_and_a_bad_one_refused_visibly() {
     w.until("the refusal is gone", |s| s.coordinator.config_refused.is_empty()).await;
 }
 
-/// A receiver of pages: every body with its signature header and timestamp.
-async fn receiver() -> (String, std::sync::Arc<std::sync::Mutex<Vec<(String, String, Vec<u8>)>>>) {
-    let got: std::sync::Arc<std::sync::Mutex<Vec<(String, String, Vec<u8>)>>> = Default::default();
+/// Pages as they came: signature, timestamp, body.
+type Got = std::sync::Arc<std::sync::Mutex<Vec<(String, String, Vec<u8>)>>>;
+
+/// A receiver of pages.
+async fn receiver() -> (String, Got) {
+    let got = Got::default();
     let kept = got.clone();
     let take = move |headers: axum::http::HeaderMap, body: axum::body::Bytes| {
         let header = |n: &str| headers[n].to_str().unwrap().to_owned();

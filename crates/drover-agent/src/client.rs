@@ -1,0 +1,145 @@
+//! HTTP to one coordinator.
+
+use crate::error::AgentError;
+use crate::identity::CoordinatorUrl;
+use drover_model::AgentId;
+use drover_model::probe::{ProbeList, Report, ReportAck};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect};
+use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Time for a coordinator to take a connection.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Time for a report and its answer.
+pub const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time for a probe list.
+pub const LIST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest probe list, in bytes: 100,000 targets of some 600 bytes.
+pub const LIST_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Longest answer to a report, in bytes.
+pub const ACK_BYTES_MAX: usize = 64 * 1024;
+
+/// How much of an unexpected answer is quoted, in characters.
+const QUOTED_CHARS: usize = 200;
+
+/// A coordinator, as this agent talks to it.
+#[derive(Debug)]
+pub struct CoordinatorClient {
+    name: String,
+    base: String,
+    agent: AgentId,
+    http: Client,
+}
+
+impl CoordinatorClient {
+    /// A client for `url`. The proxy environment is ignored and redirects are not followed.
+    ///
+    /// # Errors
+    /// [`AgentError::Client`] when the HTTP client cannot be made.
+    pub fn new(url: &CoordinatorUrl, agent: AgentId) -> Result<Self, AgentError> {
+        let name = url.to_string();
+        let mut builder = Client::builder()
+            .no_proxy()
+            .redirect(redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .user_agent(concat!("drover-agent/", env!("CARGO_PKG_VERSION")));
+        if let Some(tls) = tls_for(&name) {
+            builder = builder.tls_backend_preconfigured(tls);
+        }
+        let base = match url {
+            CoordinatorUrl::Http(base) => base.clone(),
+            CoordinatorUrl::Unix(path) => {
+                builder = builder.unix_socket(path.as_path());
+                "http://coordinator".to_owned()
+            }
+        };
+        let http = builder.build().map_err(|source| AgentError::Client { url: name.clone(), source })?;
+        Ok(Self { name, base, agent, http })
+    }
+
+    /// The coordinator, as the identity file has it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Sends a report.
+    ///
+    /// # Errors
+    /// When no answer came in time, or another than an acknowledgement.
+    pub async fn report(&self, report: &Report) -> Result<ReportAck, AgentError> {
+        let what = "report to";
+        let url = format!("{}/v1/agents/{}/reports", self.base, self.agent);
+        let request = self.http.post(url).timeout(REPORT_TIMEOUT).json(report);
+        let response = self.send(what, request).await?;
+        let body = self.body(what, response, ACK_BYTES_MAX).await?;
+        serde_json::from_slice(&body).map_err(|source| self.unreadable(source))
+    }
+
+    /// Pulls the probe list, unless it is the one of version `have`.
+    ///
+    /// # Errors
+    /// When no answer came in time, or another than a list.
+    pub async fn probes(&self, have: &str) -> Result<Option<ProbeList>, AgentError> {
+        let what = "pull the probe list from";
+        let url = format!("{}/v1/agents/{}/probes", self.base, self.agent);
+        let request = self.http.get(url).timeout(LIST_TIMEOUT).query(&[("have", have)]);
+        let response = self.send(what, request).await?;
+        if response.status() == StatusCode::NOT_MODIFIED {
+            return Ok(None);
+        }
+        let body = self.body(what, response, LIST_BYTES_MAX).await?;
+        serde_json::from_slice(&body).map(Some).map_err(|source| self.unreadable(source))
+    }
+
+    async fn send(&self, what: &'static str, request: RequestBuilder) -> Result<Response, AgentError> {
+        let response = request.send().await.map_err(|e| self.broken(what, e))?;
+        let status = response.status();
+        if status.is_success() || status == StatusCode::NOT_MODIFIED {
+            return Ok(response);
+        }
+        let body = self.body(what, response, ACK_BYTES_MAX).await.unwrap_or_default();
+        let detail: String = String::from_utf8_lossy(&body).chars().take(QUOTED_CHARS).collect();
+        Err(AgentError::Answer { url: self.name.clone(), status: status.as_u16(), detail })
+    }
+
+    async fn body(
+        &self,
+        what: &'static str,
+        mut response: Response,
+        limit: usize,
+    ) -> Result<Vec<u8>, AgentError> {
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|e| self.broken(what, e))? {
+            if body.len() + chunk.len() > limit {
+                return Err(AgentError::AnswerTooLong { url: self.name.clone(), limit_bytes: limit });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    fn broken(&self, what: &'static str, source: reqwest::Error) -> AgentError {
+        AgentError::Exchange { what, url: self.name.clone(), source: source.without_url() }
+    }
+
+    fn unreadable(&self, source: serde_json::Error) -> AgentError {
+        AgentError::AnswerUnreadable { url: self.name.clone(), source }
+    }
+}
+
+/// The system's roots where they are needed. Elsewhere none, because reading them takes time and memory.
+fn tls_for(url: &str) -> Option<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    if url.starts_with("https:") {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().ok()?;
+    Some(builder.with_root_certificates(roots).with_no_client_auth())
+}
