@@ -28,5 +28,5 @@ pub mod target;
 
 pub use error::AgentError;
 pub use identity::Identity;
-pub use run::run;
+pub use run::{run, run_announced};
 pub use status::AgentStatus;

@@ -14,6 +14,7 @@ use crate::state::StateDir;
 use crate::status::{Desk, StatusListener};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::sync::Arc;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +31,19 @@ const IN_FLIGHT_MIN: usize = 16;
 /// When it cannot start: its state directory, status address or HTTP client is not to be had. Once it runs, nothing that
 /// the world does ends it.
 pub async fn run(identity: Identity, shutdown: CancellationToken) -> Result<(), AgentError> {
+    let (nobody, _) = oneshot::channel();
+    run_announced(identity, shutdown, nobody).await
+}
+
+/// As [`run`], and says once it works where it tells about itself, when it does.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_announced(
+    identity: Identity,
+    shutdown: CancellationToken,
+    ready: oneshot::Sender<Option<String>>,
+) -> Result<(), AgentError> {
     let state = Arc::new(StateDir::open(&identity.state_dir)?);
     let wall_seconds = u64::try_from(crate::clock::wall_now().as_millis() / 1_000).unwrap_or(0);
     let boot_number = state.next_boot(wall_seconds)?;
@@ -64,6 +78,8 @@ pub async fn run(identity: Identity, shutdown: CancellationToken) -> Result<(), 
         None => None,
     };
     tracing::info!(agent = %identity.agent, region = %identity.region, boot_number, "the agent runs");
+    // Nobody waiting is no failure.
+    let _ = ready.send(listener.as_ref().and_then(StatusListener::address));
     let ended =
         work(&identity, sender, schedule, reporters, listener.map(|l| (l, Arc::new(desk))), shutdown).await;
     tracing::info!(agent = %identity.agent, "the agent stopped");

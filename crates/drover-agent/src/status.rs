@@ -236,6 +236,18 @@ impl StatusListener {
         Ok(listener)
     }
 
+    /// Where it listens, as an identity file would say it.
+    #[must_use]
+    pub fn address(&self) -> Option<String> {
+        match self {
+            StatusListener::Tcp(l) => l.local_addr().ok().map(|a| StatusAddress::Tcp(a).to_string()),
+            StatusListener::Unix(l) => {
+                let bound = l.local_addr().ok()?;
+                bound.as_pathname().map(|p| StatusAddress::Unix(p.to_owned()).to_string())
+            }
+        }
+    }
+
     /// Answers until told to stop.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 use crate::approved::Approved;
 use drover_model::journal::{Measurement, RunState};
 use drover_model::plan::{Plan, Step, StepKind};
+use drover_model::traffic::Actor;
 use drover_model::{Epoch, Timestamp};
 use std::sync::Arc;
 
@@ -172,6 +173,8 @@ pub struct Progress {
     pub(crate) left_in_place: Vec<String>,
     /// Why undoing began.
     pub(crate) cause: Option<String>,
+    /// Who rejected it or asked for its end; absent when its own policy ended it.
+    pub(crate) stopped_by: Option<Actor>,
     /// Sequence of the next record.
     pub(crate) sequence: u64,
     /// Of the newest record.
@@ -196,6 +199,7 @@ impl Progress {
             exceptions: Vec::new(),
             left_in_place: Vec::new(),
             cause: None,
+            stopped_by: None,
             sequence: 0,
             epoch,
             created_at,
@@ -216,6 +220,12 @@ impl Progress {
     /// Did any step change the world, or may it have?
     pub(crate) fn anything_touched(&self) -> bool {
         self.steps.iter().any(|s| s.touched != Touched::No)
+    }
+
+    /// Who rejected the run or asked for its end; absent when it ended by itself.
+    #[must_use]
+    pub fn stopped_by(&self) -> Option<&Actor> {
+        self.stopped_by.as_ref()
     }
 
     /// Step by step, in the plan's order.

@@ -22,9 +22,9 @@ impl Progress {
         match entry {
             Entry::Created { plan, by, ask, .. } => self.created(plan, by, *ask, at),
             Entry::Approved { by, plan, reason } => self.consent(by, plan, reason, at),
-            Entry::Rejected { by, reason } => {
-                self.declined(RunState::Rejected, format!("rejected by {by}: {reason}"), at)
-            }
+            Entry::Rejected { by, reason } => self
+                .declined(RunState::Rejected, format!("rejected by {by}: {reason}"), at)
+                .map(|()| self.stopped_by = Some(by.clone())),
             Entry::Expired => {
                 let silence = "nobody answered in time, which is not consent".to_owned();
                 self.declined(RunState::ExpiredUnapproved, silence, at)
@@ -35,7 +35,9 @@ impl Progress {
             Entry::StepSkipped { step, by, reason } => self.skipped(*step, by, reason, at),
             Entry::Paused { by, reason } => self.paused(by, reason, at),
             Entry::Resumed { .. } => self.resumed(),
-            Entry::AbortRequested { by, reason, roll_back } => self.aborted(by, reason, *roll_back, at),
+            Entry::AbortRequested { by, reason, roll_back } => self
+                .aborted(by, reason, *roll_back, at)
+                .map(|()| self.stopped_by = Some(by.clone())),
             Entry::RollbackBegun { reason } => self.rollback_begun(reason),
             Entry::UndoStarted { step, attempt } => self.undo_started(*step, *attempt),
             Entry::UndoDone { step, attempt, outcome } => self.undo_done(*step, *attempt, outcome, at),

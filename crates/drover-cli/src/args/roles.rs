@@ -1,0 +1,89 @@
+//! Arguments of the service roles.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// For every role.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ProcessArgs {
+    /// How to write logs to standard error
+    #[arg(long, value_enum, default_value_t)]
+    pub log_format: LogFormat,
+    /// Level, or levels by target such as info,drover_dns=debug
+    #[arg(long, env = "DROVER_LOG", default_value = "info", value_name = "FILTER")]
+    pub log_level: String,
+    /// Be killed when the process that started this one dies; its id may be given to close the race at the start
+    #[arg(long, hide = true, value_name = "PID", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
+    pub die_with_parent: Option<i32>,
+    /// Write the bound addresses there as JSON once ready
+    #[arg(long, hide = true, value_name = "PATH")]
+    pub ready_file: Option<PathBuf>,
+}
+
+/// Arguments of `agent`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  drover agent --identity /etc/drover/agent.yaml")]
+pub struct AgentArgs {
+    /// File that says who this agent is and whom it reports to
+    #[arg(long, value_name = "FILE")]
+    pub identity: PathBuf,
+    #[command(flatten)]
+    pub process: ProcessArgs,
+}
+
+/// Arguments of `coordinator`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  drover coordinator --config /etc/drover/regions --state /var/lib/drover")]
+pub struct CoordinatorArgs {
+    /// Directory of regions, services and settings
+    #[arg(long, value_name = "DIR")]
+    pub config: PathBuf,
+    /// Directory of runbooks; the shipped ones when absent
+    #[arg(long, value_name = "DIR")]
+    pub runbooks: Option<PathBuf>,
+    /// Directory for the store and the history
+    #[arg(long, value_name = "DIR")]
+    pub state: PathBuf,
+    /// Loopback address of the API, instead of the one in the settings; port 0 takes a free one
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+    /// Socket of the API; drover.sock in $RUNTIME_DIRECTORY, else in the state directory
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    #[command(flatten)]
+    pub process: ProcessArgs,
+}
+
+/// Arguments of `dns`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  drover dns --config /etc/drover/dns.yaml --state /var/lib/drover-dns\n\n\
+    The file:\n  zone: drover.test\n  nameservers:\n    - {name: ns1.drover.test, addresses: [192.0.2.1]}\n    \
+    - {name: ns2.drover.test, addresses: [192.0.2.2]}\n  listen: ['192.0.2.1:53']\n  control: 127.0.0.1:7410"
+)]
+pub struct DnsArgs {
+    /// File with zone, name servers and addresses
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Directory for the record sets as last published
+    #[arg(long, value_name = "DIR")]
+    pub state: PathBuf,
+    /// Answer there instead; may be given several times
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Vec<SocketAddr>,
+    /// Take changes at this loopback address instead
+    #[arg(long, value_name = "ADDR")]
+    pub control: Option<SocketAddr>,
+    #[command(flatten)]
+    pub process: ProcessArgs,
+}

@@ -1,0 +1,227 @@
+//! The coordinator's API as a client sees it: typed answers, typed refusals, and commands that are safe to send twice.
+
+use crate::context::Target;
+use crate::exit::ExitCode;
+use crate::failure::{Failure, Result};
+use drover_agent::identity::CoordinatorUrl;
+use drover_model::api::{Page, Problem};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+
+/// Time to reach a coordinator on this machine.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time for one answer; the coordinator gives a request 30 s itself.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(35);
+/// A command whose connection broke is sent again under the same key, so that it is done once.
+const COMMAND_ATTEMPTS: u32 = 3;
+/// Pause between these.
+const COMMAND_PAUSE: Duration = Duration::from_millis(300);
+
+/// Speaks to one coordinator.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: reqwest::Url,
+    /// For messages.
+    address: String,
+}
+
+/// Did the request never get an answer?
+enum Sent<T> {
+    Answered(T),
+    Lost(Failure),
+}
+
+impl Client {
+    /// For the coordinator of a target.
+    ///
+    /// # Errors
+    /// When no HTTP client can be made.
+    pub fn new(target: &Target) -> Result<Self> {
+        let builder = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(REQUEST_TIMEOUT);
+        let (builder, base) = match &target.coordinator {
+            CoordinatorUrl::Http(url) => (builder, url.clone()),
+            CoordinatorUrl::Unix(path) => {
+                (builder.unix_socket(path.as_path()), "http://localhost".to_owned())
+            }
+        };
+        let broken = |e: &(dyn std::error::Error + 'static)| {
+            Failure::because(ExitCode::Internal, "can't make an HTTP client", e)
+        };
+        Ok(Self {
+            http: builder.build().map_err(|e| broken(&e))?,
+            base: reqwest::Url::parse(&base).map_err(|e| broken(&e))?,
+            address: target.coordinator.to_string(),
+        })
+    }
+
+    /// Reads an object.
+    ///
+    /// # Errors
+    /// When the coordinator can't be reached or refuses.
+    pub async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)]) -> Result<T> {
+        let mut url = self.url(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        match self.send(self.http.get(url)).await? {
+            Sent::Answered(value) => Ok(value),
+            Sent::Lost(failure) => Err(failure),
+        }
+    }
+
+    /// Reads up to `limit` items of a list, newest first.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn list<T: DeserializeOwned>(&self, path: &[&str], limit: usize) -> Result<Vec<T>> {
+        let mut items = Vec::new();
+        let mut cursor: Option<String> = None;
+        while items.len() < limit {
+            let mut query = vec![("limit", (limit - items.len()).to_string())];
+            query.extend(cursor.take().map(|c| ("cursor", c)));
+            let page: Page<T> = self.get(path, &query).await?;
+            items.extend(page.items);
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        Ok(items)
+    }
+
+    /// Sends a command. It is done once, however often a broken connection makes this send it.
+    ///
+    /// # Errors
+    /// When the coordinator can't be reached or refuses.
+    pub async fn post<B: Serialize, T: DeserializeOwned>(&self, path: &[&str], body: &B) -> Result<T> {
+        let key = format!("{:032x}", fastrand::u128(..));
+        let mut attempt = 1;
+        loop {
+            let request = self.http.post(self.url(path)).header("idempotency-key", &key).json(body);
+            match self.send(request).await? {
+                Sent::Answered(value) => return Ok(value),
+                Sent::Lost(failure) if attempt >= COMMAND_ATTEMPTS => return Err(failure),
+                Sent::Lost(_) => tokio::time::sleep(COMMAND_PAUSE).await,
+            }
+            attempt += 1;
+        }
+    }
+
+    fn url(&self, path: &[&str]) -> reqwest::Url {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.clear().push("v1").extend(path);
+        }
+        url
+    }
+
+    async fn send<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<Sent<T>> {
+        let lost = |e: reqwest::Error| Sent::Lost(self.unreachable(&e.without_url()));
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(e) => return Ok(lost(e)),
+        };
+        let status = response.status();
+        let bytes = match response.bytes().await {
+            Ok(bytes) => bytes,
+            Err(e) => return Ok(lost(e)),
+        };
+        if status.is_success() {
+            return serde_json::from_slice(&bytes).map(Sent::Answered).map_err(|e| {
+                Failure::because(ExitCode::Internal, format!("can't read the answer of {}", self.address), &e)
+                    .hint("is it the same version? `drover doctor` compares")
+            });
+        }
+        Err(match serde_json::from_slice::<Problem>(&bytes) {
+            Ok(problem) => refusal(problem),
+            Err(_) => Failure::new(ExitCode::Failed, format!("{} answered {status}", self.address)),
+        })
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+        let message = format!("can't reach the coordinator at {}", self.address);
+        let mut failure = Failure::because(ExitCode::Unreachable, message, error)
+            .hint("drover status shows what is known without it; another one: --context or --coordinator");
+        // Of the layers between, only the innermost says something to people.
+        failure.causes.drain(..failure.causes.len().saturating_sub(1));
+        failure
+    }
+}
+
+/// A problem as a failure: its code says whether a guard refused, the request was wrong, or something broke.
+fn refusal(problem: Problem) -> Failure {
+    let code = match (problem.status, problem.code.as_str()) {
+        (409, _) | (_, "unknown_plan") => ExitCode::Refused,
+        (400 | 404 | 413 | 415 | 422, _) => ExitCode::Usage,
+        (503, _) => ExitCode::Unreachable,
+        (500.., _) => ExitCode::Internal,
+        _ => ExitCode::Failed,
+    };
+    let mut failure = Failure::new(code, problem.detail);
+    failure.causes = problem.reasons.iter().skip(1).map(ToString::to_string).collect();
+    failure.hint = problem.next.or_else(|| problem.reasons.iter().find_map(|r| r.next_command()));
+    failure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use drover_model::reason::Reason;
+
+    fn problem(status: u16, code: &str) -> Problem {
+        Problem {
+            kind: "about:blank".into(),
+            title: String::new(),
+            status,
+            detail: "why".into(),
+            code: code.into(),
+            reasons: vec![],
+            next: None,
+        }
+    }
+
+    #[test]
+    fn an_answer_has_its_exit_code() {
+        for (status, code, expected) in [
+            (409, "frozen", ExitCode::Refused),
+            (404, "unknown_plan", ExitCode::Refused),
+            (404, "not_found", ExitCode::Usage),
+            (422, "reason_missing", ExitCode::Usage),
+            (503, "fenced", ExitCode::Unreachable),
+            (500, "internal", ExitCode::Internal),
+            (408, "", ExitCode::Failed),
+        ] {
+            assert_eq!(refusal(problem(status, code)).code, expected, "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn every_reason_is_told_and_the_next_command_named() {
+        let mut p = problem(409, "x");
+        p.reasons = vec![Reason::NothingToDo, Reason::DnsNotConfigured];
+        let failure = refusal(p);
+        assert_eq!(failure.causes, ["no DNS server is configured"]);
+        assert!(failure.hint.unwrap().contains("drover config validate"));
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_exit_6() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        for coordinator in ["http://127.0.0.1:1", "unix:/nonexistent/drover.sock"] {
+            let surroundings = crate::context::Surroundings {
+                coordinator_flag: Some(coordinator.into()),
+                ..Default::default()
+            };
+            let client = Client::new(&surroundings.target().unwrap()).unwrap();
+            let failure = client.get::<serde_json::Value>(&["status"], &[]).await.unwrap_err();
+            assert_eq!(failure.code, ExitCode::Unreachable, "{coordinator}");
+            assert!(failure.message.contains(coordinator));
+        }
+    }
+}

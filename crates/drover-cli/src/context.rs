@@ -1,0 +1,290 @@
+//! Which coordinator a command speaks to.
+//!
+//! The first of these that says something wins, flags before the environment, what is near before what is far:
+//!
+//! 1. `--coordinator URL`, else `--context NAME`
+//! 2. `DROVER_COORDINATOR`, else `DROVER_CONTEXT`
+//! 3. `DROVER_STATE`: the socket `drover.sock` in that state directory
+//! 4. `.drover/world.json` in this directory or one above it: the sample world that `drover up` keeps running
+//! 5. `current` in the contexts file, `~/.config/drover/config.yaml`
+//! 6. `$XDG_RUNTIME_DIR/drover/drover.sock`, else `/run/drover/drover.sock`
+
+use crate::exit::ExitCode;
+use crate::failure::{Failure, Result};
+use drover_agent::identity::CoordinatorUrl;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The coordinator's socket in its state directory, or where the service manager keeps runtime files.
+pub const SOCKET: &str = "drover.sock";
+/// Where the sample world says that it runs.
+pub const WORLD_FILE: &str = ".drover/world.json";
+/// Where the packaged service listens.
+const SYSTEM_SOCKET: &str = "/run/drover/drover.sock";
+
+/// A coordinator, and what is known of its world without it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// How people call it.
+    pub name: String,
+    /// Where it listens.
+    pub coordinator: CoordinatorUrl,
+    /// Destructive commands ask for the region's name.
+    pub production: bool,
+    /// Status addresses of agents, for when the coordinator is gone.
+    pub agents: BTreeMap<String, String>,
+}
+
+/// The contexts file.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Contexts {
+    /// The one used when none is named.
+    #[serde(default)]
+    pub current: Option<String>,
+    /// By name.
+    #[serde(default)]
+    pub contexts: BTreeMap<String, Context>,
+}
+
+/// One context.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Context {
+    /// `unix:/path` or `http://127.0.0.1:7400`.
+    pub coordinator: String,
+    /// Destructive commands ask for the region's name.
+    #[serde(default)]
+    pub production: bool,
+    /// Agents by name, with the address of their status endpoint (`127.0.0.1:7420` or `unix:/path`).
+    #[serde(default)]
+    pub agents: BTreeMap<String, String>,
+}
+
+/// What a running sample world says about itself. More may stand in the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorldFile {
+    /// The process that keeps the world.
+    #[serde(default)]
+    pub pid: Option<i32>,
+    /// `unix:/path` or `http://127.0.0.1:PORT`.
+    pub coordinator: String,
+    /// Agents by name, with the address of their status endpoint.
+    #[serde(default)]
+    pub agents: BTreeMap<String, String>,
+}
+
+/// What the choice depends on.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// `--coordinator`.
+    pub coordinator_flag: Option<String>,
+    /// `--context`.
+    pub context_flag: Option<String>,
+    /// `DROVER_COORDINATOR`.
+    pub coordinator_env: Option<String>,
+    /// `DROVER_CONTEXT`.
+    pub context_env: Option<String>,
+    /// `DROVER_STATE`.
+    pub state_env: Option<PathBuf>,
+    /// Where the command runs.
+    pub directory: PathBuf,
+    /// The contexts file.
+    pub contexts_file: Option<PathBuf>,
+    /// `XDG_RUNTIME_DIR`.
+    pub runtime_directory: Option<PathBuf>,
+}
+
+impl Surroundings {
+    /// As this process has them.
+    pub fn new(coordinator_flag: Option<String>, context_flag: Option<String>) -> Self {
+        let env = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+        Self {
+            coordinator_flag,
+            context_flag,
+            coordinator_env: env("DROVER_COORDINATOR"),
+            context_env: env("DROVER_CONTEXT"),
+            state_env: env("DROVER_STATE").map(PathBuf::from),
+            directory: std::env::current_dir().unwrap_or_default(),
+            contexts_file: dirs::config_dir().map(|d| d.join("drover/config.yaml")),
+            runtime_directory: env("XDG_RUNTIME_DIR").map(PathBuf::from),
+        }
+    }
+
+    /// The coordinator to speak to.
+    ///
+    /// # Errors
+    /// When what was said does not name one.
+    pub fn target(&self) -> Result<Target> {
+        if let Some(url) = &self.coordinator_flag {
+            return bare("--coordinator", url);
+        }
+        if let Some(name) = &self.context_flag {
+            return self.named(name);
+        }
+        if let Some(url) = &self.coordinator_env {
+            return bare("DROVER_COORDINATOR", url);
+        }
+        if let Some(name) = &self.context_env {
+            return self.named(name);
+        }
+        if let Some(state) = &self.state_env {
+            return Ok(at_socket("DROVER_STATE", self.directory.join(state).join(SOCKET)));
+        }
+        if let Some(world) = self.world()? {
+            return Ok(world);
+        }
+        let contexts = self.contexts()?;
+        if let Some(name) = &contexts.current {
+            return self.pick(&contexts, name);
+        }
+        let own = self.runtime_directory.as_ref().map(|d| d.join("drover").join(SOCKET));
+        let socket = own.filter(|s| s.exists()).unwrap_or_else(|| PathBuf::from(SYSTEM_SOCKET));
+        Ok(at_socket("default", socket))
+    }
+
+    fn named(&self, name: &str) -> Result<Target> {
+        self.pick(&self.contexts()?, name)
+    }
+
+    fn pick(&self, contexts: &Contexts, name: &str) -> Result<Target> {
+        let Some(context) = contexts.contexts.get(name) else {
+            let file = self.contexts_file.as_deref().unwrap_or(Path::new("the contexts file")).display();
+            let known: Vec<&str> = contexts.contexts.keys().map(String::as_str).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(Failure::usage(format!("there is no context `{name}` in {file}"))
+                .hint(format!("known: {known}")));
+        };
+        Ok(Target {
+            name: name.to_owned(),
+            coordinator: parse(&context.coordinator, &format!("context `{name}`"))?,
+            production: context.production,
+            agents: context.agents.clone(),
+        })
+    }
+
+    fn contexts(&self) -> Result<Contexts> {
+        let Some(path) = &self.contexts_file else { return Ok(Contexts::default()) };
+        let Some(text) = read_if_there(path)? else { return Ok(Contexts::default()) };
+        serde_saphyr::from_str(&text)
+            .map_err(|e| Failure::because(ExitCode::Usage, format!("can't read {}", path.display()), &e))
+    }
+
+    fn world(&self) -> Result<Option<Target>> {
+        for directory in self.directory.ancestors() {
+            let path = directory.join(WORLD_FILE);
+            let Some(text) = read_if_there(&path)? else { continue };
+            let world: WorldFile = serde_json::from_str(&text).map_err(|e| {
+                Failure::because(ExitCode::Usage, format!("can't read {}", path.display()), &e)
+                    .hint("remove it when no sample world runs here")
+            })?;
+            // Left behind by a world that was killed: it must not hide the contexts.
+            if world.pid.is_some_and(|pid| !is_alive(pid)) {
+                continue;
+            }
+            return Ok(Some(Target {
+                name: "sample-world".to_owned(),
+                coordinator: parse(&world.coordinator, &path.display().to_string())?,
+                production: false,
+                agents: world.agents,
+            }));
+        }
+        Ok(None)
+    }
+}
+
+fn is_alive(pid: i32) -> bool {
+    // Signal 0 asks whether the process could be signalled; one that is another user's lives, too.
+    let asked = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None);
+    pid > 0 && asked != Err(nix::errno::Errno::ESRCH)
+}
+
+fn read_if_there(path: &Path) -> Result<Option<String>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        // Directories above that may not be looked into hold nothing for us.
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied) => {
+            Ok(None)
+        }
+        Err(e) => Err(Failure::because(ExitCode::Usage, format!("can't read {}", path.display()), &e)),
+    }
+}
+
+fn bare(from: &str, url: &str) -> Result<Target> {
+    let coordinator = parse(url, from)?;
+    Ok(Target { name: coordinator.to_string(), coordinator, production: false, agents: BTreeMap::new() })
+}
+
+fn at_socket(name: &str, socket: PathBuf) -> Target {
+    let coordinator = CoordinatorUrl::Unix(socket);
+    Target { name: name.to_owned(), coordinator, production: false, agents: BTreeMap::new() }
+}
+
+fn parse(url: &str, from: &str) -> Result<CoordinatorUrl> {
+    url.parse().map_err(|e| {
+        Failure::because(ExitCode::Usage, format!("{from} does not say where a coordinator is"), &e)
+            .hint("write unix:/run/drover/drover.sock or http://127.0.0.1:7400")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONTEXTS: &str = "current: lab\ncontexts:\n  lab: {coordinator: 'http://127.0.0.1:7400'}\n  \
+                            prod: {coordinator: 'unix:/run/p.sock', production: true}\n";
+
+    fn surroundings(directory: &Path) -> Surroundings {
+        Surroundings {
+            directory: directory.join("a/b"),
+            contexts_file: Some(directory.join("config.yaml")),
+            ..Surroundings::default()
+        }
+    }
+
+    #[test]
+    fn the_nearest_word_wins() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut s = surroundings(dir.path());
+        let name = |s: &Surroundings| s.target().unwrap().name;
+        assert_eq!(s.target().unwrap().coordinator.to_string(), "unix:/run/drover/drover.sock");
+        std::fs::write(dir.path().join("config.yaml"), CONTEXTS).unwrap();
+        assert_eq!(name(&s), "lab");
+        std::fs::create_dir_all(dir.path().join(".drover")).unwrap();
+        let world = |pid: u32| {
+            let text = format!(
+                r#"{{"pid": {pid}, "coordinator": "unix:/w.sock", "agents": {{"eu-1": "127.0.0.1:1"}}, "more": 1}}"#
+            );
+            std::fs::write(dir.path().join(WORLD_FILE), text).unwrap();
+        };
+        // No system numbers its processes that high.
+        world(i32::MAX.unsigned_abs());
+        assert_eq!(name(&s), "lab");
+        world(std::process::id());
+        assert_eq!(name(&s), "sample-world");
+        assert_eq!(s.target().unwrap().agents["eu-1"], "127.0.0.1:1");
+        s.state_env = Some(PathBuf::from("/st"));
+        assert_eq!(s.target().unwrap().coordinator.to_string(), "unix:/st/drover.sock");
+        s.context_env = Some("prod".into());
+        assert!(s.target().unwrap().production);
+        s.coordinator_env = Some("http://127.0.0.1:1".into());
+        assert_eq!(name(&s), "http://127.0.0.1:1");
+        s.context_flag = Some("lab".into());
+        assert_eq!(name(&s), "lab");
+        s.coordinator_flag = Some("http://127.0.0.1:2".into());
+        assert_eq!(name(&s), "http://127.0.0.1:2");
+    }
+
+    #[test]
+    fn what_names_no_coordinator_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("config.yaml"), CONTEXTS).unwrap();
+        let mut s = surroundings(dir.path());
+        s.context_flag = Some("nope".into());
+        let failure = s.target().unwrap_err();
+        assert_eq!((failure.code, failure.hint.unwrap().as_str()), (ExitCode::Usage, "known: lab, prod"));
+        s.coordinator_flag = Some("http://10.0.0.1:7400".into());
+        assert!(s.target().unwrap_err().causes[0].contains("loopback"));
+    }
+}

@@ -1,0 +1,190 @@
+//! `drover demo`, `up`, `break`, `heal`: the sample world on this machine, as real processes on loopback.
+//!
+//! Nothing is simulated: services, agents, DNS and coordinator are this program in its other roles, clients send real
+//! requests, and what dies gets a SIGKILL. Only time is faster, by one factor for every duration of the policy.
+
+mod api;
+mod crowd;
+mod exchange;
+mod layout;
+mod order;
+mod process;
+mod report;
+mod sample;
+mod scene;
+mod screen;
+pub mod service;
+mod stage;
+mod strip;
+mod supervisor;
+mod up;
+mod watch;
+mod world;
+pub mod world_file;
+
+pub use order::{BreakArgs, HealArgs, run_break, run_heal};
+pub use service::SampleServiceArgs;
+pub use up::{UpArgs, run_up};
+
+use crate::exit::ExitCode;
+use crate::failure::{Failure, Result};
+use crate::output::{Format, Out};
+use report::{DEMO_SCHEMA, DemoReport};
+use sample::{FACTOR, FACTOR_MAX};
+use scene::Scene;
+use screen::{Screen, seconds};
+use std::time::Instant;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Arguments of `demo`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  drover demo\n  drover demo --scene 2\n  drover demo --pause\n  \
+                        drover demo -o json > demo.json\n\nExit status: 0 if every expectation was met, else 4.")]
+pub struct DemoArgs {
+    /// Play only this scene; may be given several times
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=4))]
+    pub scene: Vec<u8>,
+    /// Wait for Enter between scenes
+    #[arg(long)]
+    pub pause: bool,
+    /// Divide every duration of the policy by this
+    #[arg(long, value_name = "N", default_value_t = FACTOR, value_parser = clap::value_parser!(u64).range(1..=FACTOR_MAX))]
+    pub factor: u64,
+}
+
+/// Plays the scenes.
+///
+/// # Errors
+/// When the world can't be built, or a signal ended it.
+pub async fn run_demo(args: DemoArgs, out: &Out) -> Result<ExitCode> {
+    if !matches!(out.format, Format::Table | Format::Json | Format::Yaml) {
+        return Err(Failure::usage("`demo` writes table, json or yaml"));
+    }
+    let screen = Screen::new(out);
+    let began = Instant::now();
+    introduce(&screen, args.factor);
+    let mut report = DemoReport {
+        schema: DEMO_SCHEMA,
+        factor: args.factor,
+        met: true,
+        took_seconds: 0.0,
+        scenes: Vec::new(),
+    };
+    let scenes: Vec<Scene> = Scene::ALL
+        .into_iter()
+        .filter(|s| args.scene.is_empty() || args.scene.contains(&s.number()))
+        .collect();
+    for (index, scene) in scenes.iter().enumerate() {
+        if index > 0 && args.pause {
+            pause(&screen).await?;
+        }
+        let played = play(*scene, &screen, args.factor).await?;
+        report.met &= played.met;
+        report.scenes.push(played);
+    }
+    report.took_seconds = (began.elapsed().as_secs_f64() * 10.0).round() / 10.0;
+    conclude(&screen, &report);
+    if out.format != Format::Table {
+        out.show(&report, |_| String::new())?;
+    }
+    Ok(if report.met { ExitCode::Done } else { ExitCode::Failed })
+}
+
+fn introduce(screen: &Screen, factor: u64) {
+    screen.title("drover demo");
+    screen.say(&format!(
+        "The sample world of regions/ on loopback: three regions, two services, four agents, a coordinator under a \
+         supervisor, DNS, and {} clients that are resolver caches of their own and honour the TTL. The shipped policy, \
+         every duration divided by {factor}, no guard off.",
+        crowd::FOLLOWERS
+    ));
+    screen.say(&format!(
+        "{} more clients never look at DNS again: the column \"no action\" shows how they fare, which is what the same \
+         seconds would have been with nobody acting.",
+        crowd::CONTROLS
+    ));
+}
+
+/// One scene from an empty machine to an empty machine.
+async fn play(scene: Scene, screen: &Screen, factor: u64) -> Result<report::SceneReport> {
+    let mut stage = tokio::select! {
+        stage = scene.build(screen, factor) => stage?,
+        why = interrupted(screen) => return Err(why),
+    };
+    let played = tokio::select! {
+        played = scene.play(&mut stage) => played,
+        why = interrupted(screen) => Err(why),
+    };
+    let (world, mut report) = stage.strike();
+    let ended = match played {
+        Err(failure) if failure.message == INTERRUPTED || failure.message.is_empty() => Err(failure),
+        Err(failure) => {
+            let causes: String = failure.causes.iter().map(|c| format!(": {c}")).collect();
+            report.expect("the scene is played to its end", false, format!("{}{causes}", failure.message));
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    };
+    if report.met {
+        world.end().await;
+    } else {
+        let kept = world.end_and_keep().await;
+        screen.say(&format!("What its processes said is kept in {}", kept.display()));
+    }
+    ended?;
+    report.show(screen);
+    Ok(report)
+}
+
+const INTERRUPTED: &str = "interrupted; every process of the demo was ended";
+
+/// Returns when somebody wants the demo to end.
+async fn interrupted(screen: &Screen) -> Failure {
+    let stopped = || Failure::new(ExitCode::Failed, INTERRUPTED);
+    tokio::select! {
+        () = until_told() => stopped(),
+        () = screen.reader_gone() => Failure::reader_gone(),
+    }
+}
+
+/// Returns on Ctrl-C, SIGTERM or a hang-up.
+async fn until_told() {
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = kinds.map(signal) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+}
+
+async fn pause(screen: &Screen) -> Result<()> {
+    screen.line("");
+    screen.say("Enter for the next scene");
+    let (sent, enter) = tokio::sync::oneshot::channel();
+    // A thread of its own, because a read from a terminal can't be given up, and must not hold up the end.
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let _ = std::io::stdin().read_line(&mut line);
+        let _ = sent.send(());
+    });
+    tokio::select! {
+        _ = enter => Ok(()),
+        why = interrupted(screen) => Err(why),
+    }
+}
+
+fn conclude(screen: &Screen, report: &DemoReport) {
+    let took = seconds(drover_model::Span::from_millis((report.took_seconds * 1_000.0) as u64));
+    let expectations: Vec<_> = report.scenes.iter().flat_map(|s| &s.expectations).collect();
+    let met = expectations.iter().filter(|e| e.met).count();
+    screen.title("the end");
+    let scenes = report.scenes.len();
+    screen.verdict(
+        report.met,
+        &format!("{met} of {} expectations met in {scenes} scene(s), {took}", expectations.len()),
+    );
+    screen.say("`drover up` keeps this world running, to break and to mend it yourself.");
+}

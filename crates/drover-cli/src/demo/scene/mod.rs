@@ -1,0 +1,125 @@
+//! The scenes. Each has an expectation for everything that it claims, and fails when one is not met.
+
+mod capacity;
+mod recovery;
+mod region;
+mod takeover;
+mod vantages;
+
+use super::report::SceneReport;
+use super::sample::Wanted;
+use super::screen::Screen;
+use super::stage::Stage;
+use crate::failure::Result;
+use std::path::Path;
+
+/// One scene.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scene {
+    /// A whole region dies.
+    Region,
+    /// Two vantages are cut off from a healthy region.
+    Vantages,
+    /// The others could not carry it.
+    Capacity,
+    /// The coordinator dies half-way.
+    Takeover,
+}
+
+impl Scene {
+    /// In the order of the demo.
+    pub const ALL: [Scene; 4] = [Scene::Region, Scene::Vantages, Scene::Capacity, Scene::Takeover];
+
+    /// From 1.
+    pub fn number(self) -> u8 {
+        match self {
+            Scene::Region => 1,
+            Scene::Vantages => 2,
+            Scene::Capacity => 3,
+            Scene::Takeover => 4,
+        }
+    }
+
+    /// In a few words.
+    pub fn title(self) -> &'static str {
+        match self {
+            Scene::Region => "a whole region dies",
+            Scene::Vantages => "two vantages are cut off from a healthy region",
+            Scene::Capacity => "the other regions could not carry it",
+            Scene::Takeover => "the coordinator dies in the middle of a failover",
+        }
+    }
+
+    fn story(self) -> &'static str {
+        match self {
+            Scene::Region => {
+                "SIGKILL to everything in eu-west: both services and the agent. Drover must notice, move the traffic \
+                 by itself, and prove with fresh numbers that it worked."
+            }
+            Scene::Vantages => {
+                "Packets are dropped: us-east's agent loses all of the network, its references too, and ap-south's \
+                 agent loses its link to eu-west. Both see eu-west fail, which is well. Drover must do nothing, and \
+                 say why."
+            }
+            Scene::Capacity => {
+                "Checkout's endpoints carry 150 requests a second here instead of 250. Then eu-west dies. To move all \
+                 of its traffic would overload the others, so drover must refuse, show the numbers, and ask a person. \
+                 Catalog still fits, and may move by itself."
+            }
+            Scene::Takeover => {
+                "eu-west dies again. When new weights have just been published, the coordinator gets a SIGKILL. Its \
+                 successor must finish the run from the journal, and publish nothing twice."
+            }
+        }
+    }
+
+    /// The world that it needs.
+    fn wanted(self, factor: u64, at: &Path) -> Wanted {
+        let capacity = (self == Scene::Capacity).then(capacity::reduced).flatten();
+        Wanted {
+            factor,
+            capacity,
+            on_page: Some(vec!["tee".into(), "-a".into(), pages(at).display().to_string()]),
+        }
+    }
+
+    /// Builds its world.
+    ///
+    /// # Errors
+    /// When that does not come up.
+    pub async fn build(self, screen: &Screen, factor: u64) -> Result<Stage> {
+        screen.title(&format!("{}  {}", self.number(), self.title()));
+        screen.say(self.story());
+        screen.line("");
+        Stage::build(screen, SceneReport::new(self.number(), self.title()), |at| self.wanted(factor, at))
+            .await
+    }
+
+    /// Plays it; what was found is in the stage's report.
+    ///
+    /// # Errors
+    /// When the world breaks in a way that the scene is not about.
+    pub async fn play(self, stage: &mut Stage) -> Result<()> {
+        stage.settle().await?;
+        match self {
+            Scene::Region => region::play(stage).await?,
+            Scene::Vantages => vantages::play(stage).await?,
+            Scene::Capacity => capacity::play(stage).await?,
+            Scene::Takeover => takeover::play(stage).await?,
+        }
+        stage.curtain();
+        Ok(())
+    }
+}
+
+/// Where a world's pages arrive.
+fn pages(at: &Path) -> std::path::PathBuf {
+    at.join("pages.json")
+}
+
+/// The pages that arrived so far.
+fn pages_of(stage: &Stage) -> Vec<drover_coordinator::outbox::PageRecord> {
+    let text = std::fs::read_to_string(pages(stage.world.directory())).unwrap_or_default();
+    // A page that is just being written is read the next time.
+    serde_json::Deserializer::from_str(&text).into_iter().map_while(std::result::Result::ok).collect()
+}

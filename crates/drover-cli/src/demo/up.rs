@@ -1,0 +1,208 @@
+//! `drover up`: the sample world, kept running to play with, until Ctrl-C.
+
+use super::crowd::{Crowd, Group};
+use super::order::{Order, Said};
+use super::sample::{FACTOR, FACTOR_MAX, Wanted};
+use super::screen::Screen;
+use super::service::control;
+use super::until_told;
+use super::world::World;
+use super::world_file::{WORLD_FILE_SCHEMA, WorldFile};
+use crate::exit::ExitCode;
+use crate::failure::{Failure, Result};
+use crate::output::Out;
+use std::path::Path;
+use std::time::Duration;
+use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+
+/// Between two looks at the clients.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+/// For an order to arrive.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Arguments of `up`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  drover up                  until Ctrl-C; then, beside it, in the same directory:\n  \
+                        drover status --watch\n  drover break eu-west\n  drover heal"
+)]
+pub struct UpArgs {
+    /// Divide every duration of the policy by this
+    #[arg(long, value_name = "N", default_value_t = FACTOR, value_parser = clap::value_parser!(u64).range(1..=FACTOR_MAX))]
+    pub factor: u64,
+}
+
+/// Keeps a world until told to end.
+///
+/// # Errors
+/// When it does not come up, or one runs in this directory already.
+pub async fn run_up(args: UpArgs, out: &Out) -> Result<ExitCode> {
+    let screen = Screen::new(out);
+    let wanted = |_: &Path| Wanted { factor: args.factor, capacity: None, on_page: None };
+    let mut world = tokio::select! {
+        world = World::start(wanted) => world?,
+        () = until_told() => return Ok(ExitCode::Done),
+    };
+    let kept = keep(&mut world, args.factor, &screen).await;
+    world.end().await;
+    kept.map(|()| ExitCode::Done)
+}
+
+async fn keep(world: &mut World, factor: u64, screen: &Screen) -> Result<()> {
+    let path = world.directory().join("up.control");
+    let control = control::listen(&path)?;
+    let query = world.dns_instance()?.query;
+    let crowd = Crowd::start(&world.config, query).await?;
+    describe(world, factor, &path)?.write()?;
+    say_hello(world, factor, screen)?;
+    let mut count = tokio::time::interval(COUNT_EVERY);
+    let mut seen = crowd.ledger.seen();
+    let told = until_told();
+    tokio::pin!(told);
+    loop {
+        tokio::select! {
+            () = &mut told => break,
+            () = screen.reader_gone() => break,
+            taken = take(&control) => {
+                if let Some((stream, order)) = taken {
+                    let said = obey(world, order).await;
+                    screen.passing("");
+                    screen.say(&said.sentence);
+                    answer(stream, &said).await;
+                }
+            }
+            _ = count.tick() => {
+                screen.passing(&counted(&crowd, seen));
+                seen = crowd.ledger.seen();
+            }
+        }
+    }
+    screen.passing("");
+    WorldFile::remove();
+    Ok(())
+}
+
+fn describe(world: &World, factor: u64, control: &Path) -> Result<WorldFile> {
+    let config = &world.config;
+    let endpoints = config
+        .services
+        .values()
+        .flat_map(|s| s.endpoints.keys().map(move |region| drover_model::EndpointKey::new(&s.name, region)));
+    Ok(WorldFile {
+        schema: WORLD_FILE_SCHEMA,
+        pid: std::process::id(),
+        factor,
+        coordinator: format!("unix:{}", world.coordinator_socket().display()),
+        coordinator_http: format!("http://{}", config.settings.listen),
+        agents: config.agents().keys().map(|a| (a.to_string(), world.agent_status(a))).collect(),
+        dns: vec![world.dns_instance()?.query],
+        names: config.services.values().map(|s| s.dns_name.clone()).collect(),
+        pids: world.pids(),
+        services: endpoints.map(|key| (key.to_string(), world.service_control(&key))).collect(),
+        control: control.to_owned(),
+    })
+}
+
+fn say_hello(world: &World, factor: u64, screen: &Screen) -> Result<()> {
+    let query = world.dns_instance()?.query;
+    screen.title("the sample world runs");
+    screen.say(&format!(
+        "Three regions, two services, {} processes; every duration of the shipped policy divided by {factor}. Ctrl-C \
+         ends it. Beside it, in this directory:",
+        world.pids().len() + 1
+    ));
+    screen.line("");
+    for (command, what) in [
+        ("drover status --watch", "what is not normal"),
+        ("drover break eu-west", "SIGKILL to a region"),
+        ("drover break link eu-west us-east", "drop packets between two"),
+        ("drover break slow eu-west 3s", "make a region slow"),
+        ("drover explain eu-west", "why something is done, or nothing"),
+        ("drover heal", "mend everything"),
+        ("drover failback --all --from eu-west", "bring it back by a ramp"),
+    ] {
+        screen.line(&format!("    {command:<39}{what}"));
+    }
+    let name = world.config.services.values().next().map(|s| s.dns_name.clone()).unwrap_or_default();
+    screen.line(&format!(
+        "    {:<39}{}",
+        format!("dig @{} -p {} {name}", query.ip(), query.port()),
+        "what DNS answers"
+    ));
+    screen.line("");
+    Ok(())
+}
+
+fn counted(crowd: &Crowd, seen: usize) -> String {
+    let regions = crowd.ledger.by_region(seen, Group::Follower);
+    let parts: Vec<String> = regions
+        .iter()
+        .map(|(region, c)| match c.failed {
+            0 => format!("{region} {}", c.total()),
+            failed => format!("{region} {} ({failed} failed)", c.total()),
+        })
+        .collect();
+    format!("  requests/s: {}", parts.join(", "))
+}
+
+async fn take(control: &UnixListener) -> Option<(BufReader<UnixStream>, serde_json::Result<Order>)> {
+    let (stream, _) = control.accept().await.ok()?;
+    let mut stream = BufReader::new(stream);
+    let line = tokio::time::timeout(ORDER_TIMEOUT, control::read_line(&mut stream)).await.ok()?.ok()?;
+    Some((stream, serde_json::from_str(&line)))
+}
+
+async fn answer(mut stream: BufReader<UnixStream>, said: &Said) {
+    let text = serde_json::to_string(said).unwrap_or_default();
+    // Whoever ordered may be gone; what was ordered is done all the same.
+    let _ = stream.get_mut().write_all(format!("{text}\n").as_bytes()).await;
+}
+
+async fn obey(world: &mut World, order: serde_json::Result<Order>) -> Said {
+    let done = match order {
+        Ok(order) => carry_out(world, order).await,
+        Err(e) => Err(Failure::because(ExitCode::Usage, "not an order", &e)),
+    };
+    match done {
+        Ok(sentence) => Said { done: true, sentence, hint: None },
+        Err(failure) => {
+            let causes = failure.causes.iter().map(|c| format!(": {c}")).collect::<String>();
+            Said { done: false, sentence: format!("{}{causes}", failure.message), hint: failure.hint }
+        }
+    }
+}
+
+async fn carry_out(world: &mut World, order: Order) -> Result<String> {
+    match order {
+        Order::Kill { region } => {
+            let region = world.region(&region)?;
+            world.kill_region(&region).await;
+            Ok(format!("{region} is dead: its services and agents got a SIGKILL"))
+        }
+        Order::Link { a, b } => {
+            let (a, b) = (world.any_region(&a)?, world.any_region(&b)?);
+            if a == b {
+                return Err(Failure::usage("a link has two ends"));
+            }
+            world.break_link(&a, &b).await?;
+            Ok(format!("packets between the vantages and services of {a} and {b} are dropped, both ways"))
+        }
+        Order::Slow { region, by } => {
+            let region = world.region(&region)?;
+            world.slow(&region, by).await?;
+            Ok(format!("every answer of {region} takes {by} longer"))
+        }
+        Order::Errors { region, share } => {
+            let region = world.region(&region)?;
+            world.errors(&region, share).await?;
+            Ok(format!("{share} of the answers of {region} are errors"))
+        }
+        Order::Heal { region } => {
+            let region = region.map(|r| world.any_region(&r)).transpose()?;
+            world.heal(region.as_ref()).await?;
+            let what = region.map_or_else(|| "everything".to_owned(), |r| r.to_string());
+            Ok(format!("{what} is mended; traffic comes back by `drover failback`"))
+        }
+    }
+}

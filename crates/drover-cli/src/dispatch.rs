@@ -1,0 +1,66 @@
+//! From a verb to what it does.
+
+use crate::args::{Args, ConfigVerb, Global, RunbookVerb, StoreVerb, Verb};
+use crate::context::{Surroundings, Target};
+use crate::demo;
+use crate::exit::ExitCode;
+use crate::failure::{Failure, Result};
+use crate::output::Out;
+use crate::roles;
+use crate::verbs::{self, Bench};
+
+/// Does what was asked.
+///
+/// # Errors
+/// Why it was not done.
+pub async fn dispatch(args: Args, out: &Out) -> Result<ExitCode> {
+    let Args { global, verb } = args;
+    match verb {
+        Verb::Agent(args) => roles::agent::run(&args).await,
+        Verb::Coordinator(args) => roles::coordinator::run(&args).await,
+        Verb::Dns(args) => roles::dns::run(&args).await,
+        Verb::Demo(args) => demo::run_demo(args, out).await,
+        Verb::Up(args) => demo::run_up(args, out).await,
+        Verb::Break(args) => demo::run_break(args, out).await,
+        Verb::Heal(args) => demo::run_heal(args, out).await,
+        Verb::SampleService(args) => demo::service::run(args).await.map(|()| ExitCode::Done),
+        Verb::Store(StoreVerb::Check { state }) => verbs::tools::check_store(out, &state),
+        Verb::Completions { shell } => verbs::tools::completions(out, shell),
+        Verb::Man { dir } => verbs::tools::man(out, dir.as_deref()),
+        Verb::Config(ConfigVerb::Validate { dir, runbooks }) => verbs::config::validate(out, dir, runbooks),
+        Verb::Config(ConfigVerb::Schema { runbook }) => verbs::config::schema(out, runbook),
+        Verb::Runbook(RunbookVerb::Lint { dir }) => verbs::runbook::lint(out, dir),
+        verb => ask(verb, &Bench::new(target(&global)?, out.clone())?).await,
+    }
+}
+
+fn target(global: &Global) -> Result<Target> {
+    Surroundings::new(global.coordinator.clone(), global.context.clone()).target()
+}
+
+/// The verbs that speak to a coordinator.
+async fn ask(verb: Verb, bench: &Bench) -> Result<ExitCode> {
+    match verb {
+        Verb::Status(args) => verbs::status::run(bench, &args).await,
+        Verb::Explain(args) => verbs::explain::run(bench, &args).await,
+        Verb::Failover(args) => verbs::moves::failover(bench, args).await,
+        Verb::Failback(args) => verbs::moves::failback(bench, args).await,
+        Verb::Drain(args) => verbs::moves::drain(bench, args).await,
+        Verb::Undrain(args) => verbs::moves::undrain(bench, args).await,
+        Verb::Apply(args) => verbs::moves::apply(bench, &args).await,
+        Verb::Approve(args) => verbs::runs::approve(bench, args).await,
+        Verb::Reject(args) => verbs::runs::reject(bench, args).await,
+        Verb::Freeze(args) => verbs::orders::freeze(bench, args).await,
+        Verb::Unfreeze(args) => verbs::orders::unfreeze(bench, args).await,
+        Verb::Rearm(args) => verbs::orders::rearm(bench, args).await,
+        Verb::Log(args) => verbs::orders::log(bench, &args).await,
+        Verb::Doctor(_) => verbs::doctor::run(bench).await,
+        Verb::Run(verb) => verbs::runs::run(bench, verb).await,
+        Verb::Config(ConfigVerb::Diff { dir }) => verbs::config::diff(bench, dir).await,
+        Verb::Config(ConfigVerb::Show) => verbs::config::show(bench).await,
+        Verb::Runbook(RunbookVerb::Show { name, dir }) => verbs::runbook::show(bench, &name, dir).await,
+        Verb::Runbook(RunbookVerb::List { dir }) => verbs::runbook::list(bench, dir).await,
+        // `dispatch` does every other verb itself.
+        _ => Err(Failure::new(ExitCode::Internal, "this verb asks no coordinator")),
+    }
+}

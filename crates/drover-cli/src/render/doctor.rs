@@ -1,0 +1,235 @@
+//! `doctor`: everything that failover depends on, checked beforehand.
+
+use super::status::{bytes, version};
+use super::tones;
+use crate::offline::DnsAnswer;
+use crate::output::paint::{Tone, paint};
+use crate::output::words::{count, left, list, span, whole};
+use crate::output::{Look, table};
+use drover_model::api::{RegionView, StatusView};
+use drover_model::decision::VantageState;
+use drover_model::journal::RunState;
+use serde::Serialize;
+
+/// How a check came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mark {
+    /// As it should be.
+    Ok,
+    /// Will matter.
+    Warn,
+    /// Matters now.
+    Bad,
+}
+
+/// One check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// How it came out.
+    pub mark: Mark,
+    /// What was checked.
+    pub what: String,
+    /// What was found.
+    pub finding: String,
+    /// The command that goes on from here.
+    pub next: Option<String>,
+}
+
+/// The outcome of all checks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Diagnosis {
+    /// Version of this output's schema.
+    pub schema: u16,
+    /// Every check.
+    pub checks: Vec<Check>,
+}
+
+impl Diagnosis {
+    /// The worst mark.
+    pub fn worst(&self) -> Mark {
+        self.checks.iter().map(|c| c.mark).max().unwrap_or(Mark::Ok)
+    }
+}
+
+fn check(mark: Mark, what: impl ToString, finding: impl ToString) -> Check {
+    Check { mark, what: what.to_string(), finding: finding.to_string(), next: None }
+}
+
+impl Check {
+    /// With the next command.
+    pub fn then(mut self, next: impl Into<String>) -> Self {
+        self.next = Some(next.into());
+        self
+    }
+}
+
+/// A coordinator that can't be reached.
+pub fn unreachable(error: &str) -> Diagnosis {
+    let next = "drover status shows what is known without it";
+    Diagnosis { schema: 1, checks: vec![check(Mark::Bad, "coordinator", error).then(next)] }
+}
+
+/// Every check, in the order in which failover needs them.
+pub fn diagnose(view: &StatusView, dns: &[DnsAnswer], own_version: &str, look: &Look) -> Diagnosis {
+    let mut checks = Vec::new();
+    coordinator(view, own_version, &mut checks);
+    vantages(view, &mut checks);
+    checks.extend(view.regions.iter().filter(|r| !r.witness).map(automatic));
+    resolvers(view, dns, &mut checks);
+    standing(view, look, &mut checks);
+    upkeep(view, &mut checks);
+    Diagnosis { schema: 1, checks }
+}
+
+fn coordinator(view: &StatusView, own: &str, checks: &mut Vec<Check>) {
+    let c = &view.coordinator;
+    let up = span(whole(view.at.since(c.started_at)));
+    checks.push(check(Mark::Ok, "coordinator", format!("leads with epoch {}, up {up}", c.epoch)));
+    if c.version != own {
+        let finding = format!("the coordinator is {}, this program is {own}", c.version);
+        checks.push(check(Mark::Warn, "versions", finding));
+    }
+    checks.push(match c.config_refused.first() {
+        None => check(Mark::Ok, "configuration", format!("{} in force", version(&c.config_version))),
+        Some(first) => {
+            let n = count(c.config_refused.len(), "error");
+            let finding =
+                format!("what is on disk is refused with {n}, {} stays: {first}", version(&c.config_version));
+            check(Mark::Bad, "configuration", finding).then("drover config validate")
+        }
+    });
+}
+
+fn vantages(view: &StatusView, checks: &mut Vec<Check>) {
+    let reporting = view.vantages.iter().filter(|v| v.state.counts()).count();
+    if reporting == view.vantages.len() {
+        checks.push(check(Mark::Ok, "vantages", format!("{reporting} of {reporting} report")));
+    }
+    for v in view.vantages.iter().filter(|v| !v.state.counts()) {
+        let skew = v
+            .skew_millis
+            .filter(|_| v.state == VantageState::Skewed)
+            .map(|ms| format!(", clock {ms} ms off"))
+            .unwrap_or_default();
+        let finding = format!("{} in {} is {}{skew}: it abstains", v.agent, v.region, v.state);
+        checks.push(check(Mark::Warn, "vantages", finding).then(format!("drover explain {}", v.region)));
+    }
+    for v in view.vantages.iter().filter(|v| v.dropped > 0) {
+        let finding = format!("{} dropped {} observations while it was cut off", v.agent, v.dropped);
+        checks.push(check(Mark::Warn, "vantages", finding));
+    }
+}
+
+fn automatic(r: &RegionView) -> Check {
+    let q = &r.quorum;
+    let what = format!("automatic failover of {}", r.name);
+    let silent =
+        if q.abstaining.is_empty() { String::new() } else { format!("; silent: {}", list(&q.abstaining)) };
+    let numbers =
+        format!("{} of {} outside vantages can speak, {} needed{silent}", q.able, q.configured, q.need);
+    if q.possible {
+        check(
+            if q.abstaining.is_empty() { Mark::Ok } else { Mark::Warn },
+            what,
+            format!("possible: {numbers}"),
+        )
+    } else {
+        check(Mark::Bad, what, format!("impossible, people would be asked: {numbers}"))
+            .then(format!("drover explain {}", r.name))
+    }
+}
+
+/// What servers answer to real queries, against the generation that was published.
+fn resolvers(view: &StatusView, answers: &[DnsAnswer], checks: &mut Vec<Check>) {
+    if view.dns.is_empty() {
+        let finding = "no server is configured: weights are decided, and nobody answers them";
+        checks.push(
+            check(Mark::Bad, "DNS", finding).then("add `dns:` to the settings, then drover config validate"),
+        );
+    }
+    for server in &view.dns {
+        let of_server: Vec<&DnsAnswer> = answers.iter().filter(|a| a.instance == server.instance).collect();
+        let wrong: Vec<String> = of_server.iter().filter_map(|a| wrong(view, a)).collect();
+        let what = format!("DNS server {}", server.instance);
+        if wrong.is_empty() {
+            let n = count(of_server.len(), "name");
+            checks.push(check(Mark::Ok, what, format!("answers {n} at the published generation")));
+        } else {
+            let finding = format!("at {}: {}", server.query, wrong.join("; "));
+            checks.push(check(Mark::Bad, what, finding).then("is its process running? drover status --all"));
+        }
+    }
+}
+
+fn wrong(view: &StatusView, answer: &DnsAnswer) -> Option<String> {
+    if let Some(error) = &answer.error {
+        return Some(format!("{}: {error}", answer.name));
+    }
+    let published = view.services.iter().find(|s| s.name.as_str() == answer.service)?.generation.0;
+    match answer.generation {
+        Some(g) if g == published => None,
+        Some(g) => Some(format!("{} at generation {g}, published is {published}", answer.name)),
+        None => Some(format!("{} at no generation, published is {published}", answer.name)),
+    }
+}
+
+fn standing(view: &StatusView, look: &Look, checks: &mut Vec<Check>) {
+    if let Some(f) = &view.freeze {
+        let finding = format!("frozen by {} ({}), {}", f.by, f.reason, left(look, f.expires_at));
+        checks.push(check(Mark::Warn, "automatic action", finding).then("drover unfreeze --reason TEXT"));
+    }
+    for s in view.services.iter().filter(|s| !s.automatic) {
+        checks.push(check(Mark::Warn, "automatic action", format!("{} asks: `automatic: false`", s.name)));
+    }
+    for h in view.holds.iter().filter(|h| h.expires_at.is_some_and(|t| t <= look.now)) {
+        let finding = format!("{} is drained {}", h.region, left(look, h.expires_at));
+        checks.push(check(Mark::Warn, "drains", finding).then(format!("drover undrain {}", h.region)));
+    }
+    for b in &view.blocks {
+        let finding = format!("{} after {}: {}", b.class, b.run, left(look, Some(b.until)));
+        checks.push(
+            check(Mark::Warn, format!("block period of {}", b.service), finding)
+                .then(format!("drover rearm {}", b.service)),
+        );
+    }
+    for r in &view.runs {
+        if matches!(r.state, RunState::AwaitingApproval | RunState::NeedsOperator | RunState::Paused) {
+            let finding = format!("{}: {}", r.state, r.summary);
+            checks.push(check(Mark::Bad, &r.id, finding).then(format!("drover run show {}", r.id)));
+        }
+    }
+}
+
+fn upkeep(view: &StatusView, checks: &mut Vec<Check>) {
+    let c = &view.coordinator;
+    checks.push(if c.pages_undelivered == 0 {
+        check(Mark::Ok, "pages", "none waits")
+    } else {
+        let oldest =
+            c.pages_oldest.map(|s| format!(", the oldest for {}", span(whole(s)))).unwrap_or_default();
+        check(Mark::Bad, "pages", format!("{} not delivered{oldest}", c.pages_undelivered))
+            .then("see `paging:` in the settings and the coordinator's log")
+    });
+    let size = bytes(c.store_bytes);
+    checks.push(if c.store_alarm {
+        check(Mark::Warn, "store", format!("{size}, past its alarm size"))
+            .then("see `retention:` in the settings")
+    } else {
+        check(Mark::Ok, "store", size)
+    });
+}
+
+/// The checks as a list, worst first within their order.
+pub fn render(diagnosis: &Diagnosis, look: &Look) -> String {
+    let row = |c: &Check| {
+        let mark = match c.mark {
+            Mark::Ok => tones::guard(true),
+            Mark::Warn => paint(Tone::Doubtful, "warn"),
+            Mark::Bad => paint(Tone::Bad, "BAD"),
+        };
+        let next = c.next.as_ref().map(|n| format!("\n{}", paint(Tone::Quiet, n))).unwrap_or_default();
+        vec![mark, c.what.clone(), format!("{}{next}", c.finding)]
+    };
+    table::hanging(look, diagnosis.checks.iter().map(row).collect())
+}

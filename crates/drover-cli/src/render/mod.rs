@@ -1,0 +1,17 @@
+//! From the API's objects to text for people. Pure: the same view and look give the same text.
+
+pub mod audit;
+pub mod config;
+pub mod doctor;
+pub mod explain;
+pub mod markdown;
+pub mod offline;
+pub mod plan;
+pub mod run;
+pub mod status;
+pub mod tones;
+
+#[cfg(test)]
+pub mod fixture;
+#[cfg(test)]
+mod tests;

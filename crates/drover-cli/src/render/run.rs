@@ -1,0 +1,190 @@
+//! Runs: the list, one in full, and the line that follows it.
+
+use super::tones;
+use crate::output::paint::{Tone, paint};
+use crate::output::words::{ago, clock, list as names, span, whole};
+use crate::output::{Look, table};
+use drover_model::api::{RunSummary, RunView, StepView, TimelineEntry};
+use drover_model::journal::{Measurement, Trigger};
+use drover_model::{Span, Timestamp};
+
+/// Runs in one line each.
+pub fn list(runs: &[RunSummary], look: &Look) -> String {
+    let row = |r: &RunSummary| {
+        let when = r.ended_at.map_or_else(|| ago(look, r.started_at), |t| format!("ended {}", ago(look, t)));
+        let what = format!("{} of {}, {}: {}", r.purpose, names(&r.services), r.region, r.summary);
+        vec![r.id.to_string(), tones::run(r.state), when, what]
+    };
+    table::table(look, &["run", "state", "when", "what"], runs.iter().map(row).collect())
+}
+
+/// One run in full.
+pub fn show(view: &RunView, look: &Look) -> String {
+    let s = &view.summary;
+    let mut text = table::paragraph(
+        look,
+        &format!("{}: {} of {}, {}", paint(Tone::Strong, &s.id), s.purpose, names(&s.services), s.region),
+    );
+    text.push_str(&table::hanging(look, facts(view, look)));
+    text.push('\n');
+    text.push_str(&steps(view, look));
+    let measured: Vec<Vec<String>> =
+        view.steps.iter().flat_map(|s| s.measurements.iter().map(|m| measurement(&s.id, m))).collect();
+    if !measured.is_empty() {
+        text.push('\n');
+        text.push_str(&table::table(
+            look,
+            &["measured by", "what", "value", "bound", "samples", ""],
+            measured,
+        ));
+    }
+    if !view.timeline.is_empty() {
+        let row =
+            |e: &TimelineEntry| vec![clock(look, e.at), format!("+{}", span(e.after)), e.sentence.clone()];
+        text.push('\n');
+        text.push_str(&table::table(
+            look,
+            &["time", "after", "what happened"],
+            view.timeline.iter().map(row).collect(),
+        ));
+    }
+    text
+}
+
+fn facts(view: &RunView, look: &Look) -> Vec<Vec<String>> {
+    let s = &view.summary;
+    let fact = |name: &str, value: String| vec![name.to_owned(), value];
+    let mut rows = vec![
+        fact("state", format!("{}: {}", tones::run(s.state), s.summary)),
+        fact(
+            "begun",
+            format!(
+                "{} ({}) by {}, {}",
+                clock(look, s.started_at),
+                ago(look, s.started_at),
+                s.by,
+                trigger(&view.trigger)
+            ),
+        ),
+        fact("time", against_rto(view.elapsed, view.rto)),
+        fact("plan", format!("{} (runbook {})", s.plan, view.plan.runbook)),
+    ];
+    if !view.plan.intent.reason.is_empty() {
+        rows.push(fact("reason", view.plan.intent.reason.clone()));
+    }
+    if let Some(t) = view.expires_at {
+        rows.push(fact(
+            "asks until",
+            format!("{} ({}); no answer is no consent", clock(look, t), ago(look, t)),
+        ));
+    }
+    if !s.state.is_final() && !view.next_decision.is_empty() {
+        rows.push(fact("next", view.next_decision.clone()));
+    }
+    for exception in &view.exceptions {
+        rows.push(fact("exception", paint(Tone::Doubtful, exception)));
+    }
+    rows
+}
+
+/// What made it begin, in words.
+pub fn trigger(trigger: &Trigger) -> String {
+    match trigger {
+        Trigger::Command => "on command".to_owned(),
+        Trigger::Decision { decision, class, .. } => format!("for {class} ({decision})"),
+    }
+}
+
+/// Elapsed time against the objective.
+pub fn against_rto(elapsed: Span, rto: Span) -> String {
+    let word = if elapsed <= rto { "within" } else { "OVER" };
+    format!("{} {word} the objective of {}", span(whole(elapsed)), span(rto))
+}
+
+fn steps(view: &RunView, look: &Look) -> String {
+    let row = |s: &StepView| {
+        let attempts =
+            if s.attempts > 1 { format!("{} of {}", s.attempts, s.attempts_max) } else { String::new() };
+        vec![s.id.clone(), tones::step(&s.state), step_time(s, look.now), attempts, s.summary.clone()]
+    };
+    let header = ["step", "state", "took (usually)", "tries", ""];
+    table::table(look, &header, view.steps.iter().map(row).collect())
+}
+
+/// How long a step took or has taken, against what it usually takes.
+fn step_time(step: &StepView, now: Timestamp) -> String {
+    let took = step.started_at.map(|t| step.ended_at.unwrap_or(now).since(t));
+    match (took, step.usual) {
+        (Some(took), Some(usual)) => format!("{} ({})", span(whole(took)), span(whole(usual))),
+        (Some(took), None) => span(whole(took)),
+        (None, Some(usual)) => format!("({})", span(whole(usual))),
+        (None, None) => String::new(),
+    }
+}
+
+fn measurement(step: &str, m: &Measurement) -> Vec<String> {
+    vec![
+        step.to_owned(),
+        m.name.clone(),
+        m.value.clone().unwrap_or_else(|| "no data".to_owned()),
+        m.bound.clone(),
+        m.samples.to_string(),
+        tones::outcome(m.outcome),
+    ]
+}
+
+/// One line of a timeline, as it happens.
+pub fn happened(entry: &TimelineEntry, look: &Look) -> String {
+    let cells = vec![clock(look, entry.at), format!("+{}", span(entry.after)), entry.sentence.clone()];
+    table::hanging(look, vec![cells])
+}
+
+/// The line that follows a run: time against the objective, the current step against its usual time, what comes next.
+pub fn progress(view: &RunView, now: Timestamp) -> String {
+    let done = view.steps.iter().filter(|s| matches!(s.state.as_str(), "done" | "skipped")).count();
+    let current = view.steps.iter().find(|s| s.state == "running");
+    let step = current.map(|s| {
+        let took = s.started_at.map(|t| span(whole(now.since(t)))).unwrap_or_default();
+        let usual = s.usual.map(|u| format!(" (usually {})", span(whole(u)))).unwrap_or_default();
+        format!(" | {} {took}{usual}", s.id)
+    });
+    let next = if view.next_decision.is_empty() {
+        String::new()
+    } else {
+        format!(" | next: {}", view.next_decision)
+    };
+    format!(
+        "{} {} | {} of RTO {} | {done}/{}{}{next}",
+        view.summary.id,
+        view.summary.state,
+        span(whole(view.elapsed)),
+        span(view.rto),
+        view.steps.len(),
+        step.unwrap_or_default()
+    )
+}
+
+/// The last words of whoever followed a run.
+pub fn ended(view: &RunView, look: &Look) -> String {
+    let s = &view.summary;
+    let mut text = table::paragraph(
+        look,
+        &format!("{} {}: {}; {}", s.id, tones::run(s.state), s.summary, against_rto(view.elapsed, view.rto)),
+    );
+    for exception in &view.exceptions {
+        text.push_str(&table::hanging(
+            look,
+            vec![vec![paint(Tone::Doubtful, "exception"), exception.clone()]],
+        ));
+    }
+    if !s.state.is_final() {
+        let next = match s.state {
+            drover_model::journal::RunState::AwaitingApproval => {
+                format!("drover approve {} --reason TEXT", s.id)
+            }
+            _ => format!("drover run show {0}; then drover run resume|skip|abort {0} --reason TEXT", s.id),
+        };
+        text.push_str(&table::paragraph(look, &next));
+    }
+    text
+}

@@ -1,0 +1,120 @@
+//! The screens as people see them. What a test compares word by word is kept in `snapshots/`.
+
+use super::*;
+use crate::offline::DnsAnswer;
+use crate::output::Look;
+use crate::output::fixture::look;
+use crate::output::paint::finish;
+use drover_model::api::StatusView;
+
+fn dns(generation: u64) -> Vec<DnsAnswer> {
+    vec![DnsAnswer {
+        instance: "dns-1".into(),
+        service: "checkout".into(),
+        name: "checkout.drover.test".into(),
+        generation: Some(generation),
+        values: vec!["127.0.12.1".into()],
+        ttl_seconds: 30,
+        error: None,
+    }]
+}
+
+fn without_coordinator(look: &Look) -> String {
+    let view = crate::offline::OfflineView {
+        schema: 1,
+        coordinator_reachable: false,
+        error: "can't reach the coordinator at unix:/run/drover/drover.sock: no such file".into(),
+        snapshot: Some(fixture::well()),
+        agents: vec![crate::offline::AgentAnswer {
+            agent: "eu-west-1".into(),
+            status: None,
+            error: Some("no answer at 127.0.0.1:7420".into()),
+        }],
+        dns: dns(7),
+    };
+    offline::render(&view, "lab", false, look)
+}
+
+/// Every screen at one width.
+fn screens(width: usize) -> Vec<(&'static str, String)> {
+    let look = look(width);
+    vec![
+        ("status_well", status::render(&fixture::well(), "lab", false, &look)),
+        ("status_trouble", status::render(&fixture::trouble(), "lab", false, &look)),
+        ("status_all", status::render(&fixture::trouble(), "lab", true, &look)),
+        ("status_offline", without_coordinator(&look)),
+        ("explain", explain::render(&fixture::explain(), &look)),
+        ("plan", plan::render(&fixture::planned(false), &look)),
+        ("plan_refused", plan::render(&fixture::planned(true), &look)),
+        ("run", run::show(&fixture::run(true), &look)),
+        ("doctor", doctor::render(&doctor::diagnose(&fixture::trouble(), &dns(6), "0.1.0", &look), &look)),
+    ]
+}
+
+fn without_escapes(text: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('\u{1b}') {
+        plain.push_str(before);
+        rest = after.split_once('m').map_or("", |(_, after)| after);
+    }
+    plain + rest
+}
+
+#[test]
+fn every_screen_fits_and_says_the_same_without_colour() {
+    for width in [80, 120] {
+        for (name, screen) in screens(width) {
+            let plain = finish(&screen, false);
+            let widest = plain.lines().map(|l| l.chars().count()).max().unwrap_or(0);
+            assert!(widest <= width, "{name} is {widest} wide at {width}:\n{plain}");
+            let coloured = finish(&screen, true);
+            assert_eq!(without_escapes(&coloured), plain, "{name} at {width}");
+            assert!(!plain.contains('\u{1b}') && coloured.contains('\u{1b}'), "{name} at {width}");
+        }
+    }
+}
+
+#[test]
+fn the_screens_look_as_they_did() {
+    // Plans are worded by `drover-core`, which has its own tests.
+    for (name, screen) in screens(80).into_iter().filter(|(name, _)| !name.starts_with("plan")) {
+        insta::assert_snapshot!(name, finish(&screen, false));
+    }
+    let (name, screen) = screens(120).swap_remove(1);
+    insta::assert_snapshot!(format!("{name}_120"), finish(&screen, false));
+    insta::assert_snapshot!(
+        format!("{name}_colour"),
+        finish(&screens(80).swap_remove(1).1, true).replace('\u{1b}', "^")
+    );
+    insta::assert_snapshot!("run_markdown", finish(&markdown::render(&fixture::run(true)), false));
+}
+
+#[test]
+fn a_plan_stands_out_where_it_decides() {
+    let screen = |refused| finish(&plan::render(&fixture::planned(refused), &look(80)), true);
+    let planned = screen(false);
+    assert!(planned.starts_with("\u{1b}[1mplan-0a1b2c3d4e5f"), "{planned}");
+    let refused = screen(true);
+    assert!(refused.contains("\u{1b}[1m\u{1b}[31mNO\u{1b}[0m"), "{refused}");
+    assert_eq!(refused.matches("which may carry 225rps").count(), 1, "{refused}");
+}
+
+#[test]
+fn who_follows_a_run_sees_time_step_and_next_decision() {
+    let line = finish(&run::progress(&fixture::run(false), look(80).now), false);
+    assert_eq!(
+        line,
+        "run-7 validating | 2 m 35 s of RTO 30 m | 1/2 | 2-wait 2 m 8 s (usually 45 s) | next: validated at the end of \
+         the window"
+    );
+}
+
+#[test]
+fn a_doctor_finds_what_would_stop_a_failover() {
+    let look = look(80);
+    let worst = |view: &StatusView, answers: &[DnsAnswer]| doctor::diagnose(view, answers, "0.1.0", &look).worst();
+    assert_eq!(worst(&fixture::well(), &dns(7)), doctor::Mark::Ok);
+    assert_eq!(worst(&fixture::well(), &dns(6)), doctor::Mark::Bad);
+    assert_eq!(worst(&fixture::trouble(), &dns(7)), doctor::Mark::Bad);
+}

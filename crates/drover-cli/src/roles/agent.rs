@@ -1,0 +1,53 @@
+//! `drover agent`.
+
+use super::Process;
+use crate::args::AgentArgs;
+use crate::exit::ExitCode;
+use crate::failure::{Failure, Result};
+use drover_agent::{AgentError, Identity};
+use serde::Serialize;
+
+/// What the ready file says.
+#[derive(Debug, Serialize)]
+struct Bound {
+    role: &'static str,
+    pid: u32,
+    /// Where it tells about itself.
+    status: Option<String>,
+}
+
+/// Runs the agent until it is told to stop.
+///
+/// # Errors
+/// When it can't start.
+pub async fn run(args: &AgentArgs) -> Result<ExitCode> {
+    let process = Process::begin(&args.process, || tracing::info!("an agent pulls its list by itself"))?;
+    let identity = Identity::load(&args.identity).map_err(|e| Failure::of(ExitCode::Usage, &e))?;
+    let (ready, said) = tokio::sync::oneshot::channel();
+    let told = process.clone();
+    let process_args = args.process.clone();
+    let announce = tokio::spawn(async move {
+        let Ok(status) = said.await else { return Ok(()) };
+        let bound = Bound { role: "agent", pid: std::process::id(), status };
+        told.ready(&process_args, &bound)
+    });
+    let stop = process.stop.clone();
+    drover_agent::run_announced(identity, stop, ready).await.map_err(|e| Failure::of(code(&e), &e))?;
+    announce
+        .await
+        .map_err(|e| Failure::because(ExitCode::Internal, "can't say that the agent is ready", &e))??;
+    if process.was_told() {
+        return Ok(ExitCode::Done);
+    }
+    Err(Failure::new(ExitCode::Internal, "a part of the agent broke; its log says which"))
+}
+
+fn code(error: &AgentError) -> ExitCode {
+    match error {
+        AgentError::Identity { .. }
+        | AgentError::CoordinatorUrl { .. }
+        | AgentError::StatusAddress(_)
+        | AgentError::StatusNotLoopback(_) => ExitCode::Usage,
+        _ => ExitCode::Failed,
+    }
+}

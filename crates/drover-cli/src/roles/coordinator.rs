@@ -1,0 +1,89 @@
+//! `drover coordinator`.
+
+use super::{Process, STOP_WITHIN};
+use crate::args::CoordinatorArgs;
+use crate::context::SOCKET;
+use crate::exit::ExitCode;
+use crate::failure::{Failure, Result};
+use drover_coordinator::config_dir::ConfigDir;
+use drover_coordinator::{Coordinator, CoordinatorError, Options, api, listen};
+use serde::Serialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio_util::task::TaskTracker;
+
+/// What the ready file says.
+#[derive(Debug, Serialize)]
+struct Bound<'a> {
+    role: &'static str,
+    pid: u32,
+    http: SocketAddr,
+    socket: &'a Path,
+}
+
+/// Runs the coordinator until it is told to stop, or another one took over.
+///
+/// # Errors
+/// When it can't start, or no longer leads.
+pub async fn run(args: &CoordinatorArgs) -> Result<ExitCode> {
+    // SIGHUP may come before there is a coordinator; then it reads its configuration anyway.
+    let running: Arc<Mutex<Option<Arc<Coordinator>>>> = Arc::default();
+    let hung_up = running.clone();
+    let process = Process::begin(&args.process, move || {
+        if let Some(c) = hung_up.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            c.reload_wake.notify_one();
+        }
+    })?;
+    let tasks = TaskTracker::new();
+    let options = Options {
+        config: ConfigDir { config: args.config.clone(), runbooks: args.runbooks.clone() },
+        state_directory: args.state.clone(),
+        stop_within: STOP_WITHIN,
+    };
+    let coordinator =
+        Coordinator::open(options, process.stop.clone(), tasks.clone()).await.map_err(|e| failure(&e))?;
+    *running.lock().unwrap_or_else(PoisonError::into_inner) = Some(coordinator.clone());
+    coordinator.start().await.map_err(|e| failure(&e))?;
+    let address = args.listen.unwrap_or_else(|| coordinator.loaded().config.settings.listen);
+    let socket = socket(args);
+    let router = api::router(coordinator.clone());
+    let bound = listen::serve(router, address, &socket, process.stop.clone(), &tasks)
+        .await
+        .map_err(|e| failure(&e))?;
+    let said = Bound { role: "coordinator", pid: std::process::id(), http: bound.address, socket: &socket };
+    tracing::info!(http = %bound.address, socket = %socket.display(), "the API answers");
+    process.ready(&args.process, &said)?;
+
+    process.stop.cancelled().await;
+    tasks.close();
+    tasks.wait().await;
+    running.lock().unwrap_or_else(PoisonError::into_inner).take();
+    // A socket that nobody answers would make every command wait for nothing.
+    let _ = std::fs::remove_file(&socket);
+    tracing::info!("stopped");
+    if process.was_told() {
+        return Ok(ExitCode::Done);
+    }
+    Err(Failure::new(ExitCode::Failed, "this coordinator no longer leads: another one took over"))
+}
+
+/// The named socket, else one in the service manager's runtime directory, else one in the state directory.
+fn socket(args: &CoordinatorArgs) -> PathBuf {
+    let runtime = || std::env::var_os("RUNTIME_DIRECTORY").filter(|d| !d.is_empty()).map(PathBuf::from);
+    args.socket.clone().unwrap_or_else(|| runtime().unwrap_or_else(|| args.state.clone()).join(SOCKET))
+}
+
+fn failure(error: &CoordinatorError) -> Failure {
+    let code = match error {
+        CoordinatorError::ReadConfig { .. }
+        | CoordinatorError::BadConfig { .. }
+        | CoordinatorError::NotLoopback { .. } => ExitCode::Usage,
+        _ => ExitCode::Failed,
+    };
+    let mut failure = Failure::of(code, error);
+    if let CoordinatorError::BadConfig { diagnostics } = error {
+        failure = crate::verbs::config::refused("the configuration", diagnostics.clone());
+    }
+    failure
+}

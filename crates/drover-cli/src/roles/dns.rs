@@ -1,0 +1,114 @@
+//! `drover dns`.
+
+use super::Process;
+use crate::args::DnsArgs;
+use crate::exit::ExitCode;
+use crate::failure::{Failure, Result};
+use drover_dns::server::{Limits, ServerConfig, StartError};
+use drover_dns::zone::{DnsName, NameServer, ZoneConfig};
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// The file that says what an instance answers for, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DnsFile {
+    /// Zone apex.
+    pub zone: DnsName,
+    /// Its name servers with their addresses, at least two.
+    pub nameservers: Vec<NameServer>,
+    /// Where to answer.
+    #[serde(default)]
+    pub listen: Vec<SocketAddr>,
+    /// Where to take changes: loopback.
+    #[serde(default)]
+    pub control: Option<SocketAddr>,
+}
+
+/// What the ready file says.
+#[derive(Debug, Serialize)]
+struct Bound<'a> {
+    role: &'static str,
+    pid: u32,
+    dns: &'a [SocketAddr],
+    control: SocketAddr,
+}
+
+/// Answers until told to stop.
+///
+/// # Errors
+/// When it can't start.
+pub async fn run(args: &DnsArgs) -> Result<ExitCode> {
+    let process = Process::begin(&args.process, || tracing::info!("the DNS role has nothing to reload"))?;
+    let config = configured(args)?;
+    let running = drover_dns::server::run(config, process.stop.clone()).await.map_err(|e| failure(&e))?;
+    let (dns, control) = (running.dns.as_slice(), running.control);
+    process.ready(&args.process, &Bound { role: "dns", pid: std::process::id(), dns, control })?;
+    running.finished().await;
+    tracing::info!("stopped");
+    Ok(ExitCode::Done)
+}
+
+fn read(path: &Path) -> Result<DnsFile> {
+    let failed = |e: &(dyn std::error::Error + 'static)| {
+        Failure::because(ExitCode::Usage, format!("can't read {}", path.display()), e)
+    };
+    let text = std::fs::read_to_string(path).map_err(|e| failed(&e))?;
+    serde_saphyr::from_str(&text).map_err(|e| failed(&e).hint("drover dns --help shows the file"))
+}
+
+/// File and flags together; a flag wins.
+fn configured(args: &DnsArgs) -> Result<ServerConfig> {
+    let file = read(&args.config)?;
+    let zone = ZoneConfig::new(file.zone, file.nameservers).map_err(|e| Failure::of(ExitCode::Usage, &e))?;
+    let listen = if args.listen.is_empty() { file.listen } else { args.listen.clone() };
+    let Some(control) = args.control.or(file.control) else {
+        let message = format!("{} does not say `control`, where changes are taken", args.config.display());
+        return Err(Failure::usage(message).hint("add control: 127.0.0.1:7410, or give --control"));
+    };
+    Ok(ServerConfig { listen, control, state_dir: args.state.clone(), zone, limits: Limits::default() })
+}
+
+fn failure(error: &StartError) -> Failure {
+    let code = match error {
+        StartError::ControlNotLoopback { .. } | StartError::NoListener => ExitCode::Usage,
+        _ => ExitCode::Failed,
+    };
+    Failure::of(code, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Args, Verb};
+    use clap::Parser;
+
+    const FILE: &str = "zone: drover.test\nnameservers:\n  - {name: ns1.drover.test, addresses: [192.0.2.1]}\n  \
+                        - {name: ns2.drover.test, addresses: [192.0.2.2]}\nlisten: ['127.0.0.1:53']\n";
+
+    fn with(text: &str, flags: &[&str]) -> Result<ServerConfig> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("dns.yaml");
+        std::fs::write(&path, text).unwrap();
+        let line = ["drover", "dns", "--state", "/s", "--config", path.to_str().unwrap()];
+        let Verb::Dns(args) = Args::try_parse_from(line.iter().chain(flags)).unwrap().verb else { panic!("not dns") };
+        configured(&args)
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file() {
+        let config = with(FILE, &["--control", "127.0.0.1:7410"]).unwrap();
+        assert_eq!((config.listen[0].port(), config.control.port()), (53, 7410));
+        let config = with(&format!("{FILE}control: 127.0.0.1:1\n"), &["--listen", "127.0.0.1:54"]).unwrap();
+        assert_eq!((config.listen[0].port(), config.control.port()), (54, 1));
+    }
+
+    #[test]
+    fn what_is_missing_or_unknown_is_named() {
+        let failure = with(FILE, &[]).unwrap_err();
+        assert!(failure.message.contains("`control`") && failure.code == ExitCode::Usage, "{failure:?}");
+        let failure = with(&format!("{FILE}colour: red\n"), &[]).unwrap_err();
+        assert!(failure.causes[0].contains("colour"), "{failure:?}");
+    }
+}

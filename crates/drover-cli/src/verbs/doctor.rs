@@ -1,0 +1,31 @@
+//! `doctor`.
+
+use super::Bench;
+use crate::exit::ExitCode;
+use crate::failure::Result;
+use crate::offline;
+use crate::render::doctor::{Mark, diagnose, render, unreachable};
+use drover_model::api::StatusView;
+
+/// Checks everything that failover depends on.
+///
+/// # Errors
+/// When the result can't be shown.
+pub async fn run(bench: &Bench) -> Result<ExitCode> {
+    let out = &bench.out;
+    let view: StatusView = match bench.client.get(&["status"], &[]).await {
+        Ok(view) => view,
+        Err(failure) if failure.code == ExitCode::Unreachable => {
+            let why: Vec<String> = std::iter::once(failure.message).chain(failure.causes).collect();
+            let diagnosis = unreachable(&why.join(": "));
+            out.show(&diagnosis, |look| render(&diagnosis, look))?;
+            return Ok(ExitCode::Unreachable);
+        }
+        Err(failure) => return Err(failure),
+    };
+    offline::keep_snapshot(&bench.target, &view);
+    let dns = offline::ask_dns(&view.dns, &view.services).await;
+    let diagnosis = diagnose(&view, &dns, env!("CARGO_PKG_VERSION"), &out.look());
+    out.show(&diagnosis, |look| render(&diagnosis, look))?;
+    Ok(if diagnosis.worst() == Mark::Ok { ExitCode::Done } else { ExitCode::Attention })
+}

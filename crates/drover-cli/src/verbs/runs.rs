@@ -1,0 +1,169 @@
+//! `run …`, `approve` and `reject`.
+
+use super::{Bench, me};
+use crate::args::{AnswerArgs, RunVerb};
+use crate::consent::{Situation, obtain};
+use crate::exit::ExitCode;
+use crate::failure::{Failure, Result};
+use crate::output::{Format, table};
+use crate::render;
+use drover_model::PlanId;
+use drover_model::api::{CommandRequest, Done, PlanView, RunSummary, RunView};
+use drover_model::journal::RunState;
+use std::time::{Duration, Instant};
+
+/// Between two looks of `follow`.
+const FOLLOW_EVERY: Duration = Duration::from_millis(500);
+/// A coordinator that is gone for longer ends `follow`: its successor goes on with the run within seconds.
+const FOLLOW_PATIENCE: Duration = Duration::from_secs(60);
+
+/// `run …`.
+///
+/// # Errors
+/// When the coordinator can't be asked or refuses.
+pub async fn run(bench: &Bench, verb: RunVerb) -> Result<ExitCode> {
+    let reason = |args: &crate::args::RunReasonArgs| (args.run.clone(), args.reason.reason.clone());
+    let (verb, (run, reason), roll_back) = match verb {
+        RunVerb::List { limit } => return list(bench, limit).await,
+        RunVerb::Show { run } => return show(bench, &run).await,
+        RunVerb::Follow { run } => return follow(bench, &run).await,
+        RunVerb::Pause(args) => ("pause", reason(&args), false),
+        RunVerb::Resume(args) => ("resume", reason(&args), false),
+        RunVerb::Skip(args) => ("skip", reason(&args), false),
+        RunVerb::Abort { run, roll_back } => ("abort", reason(&run), roll_back),
+    };
+    command(bench, &run, verb, reason, None, roll_back).await
+}
+
+async fn list(bench: &Bench, limit: usize) -> Result<ExitCode> {
+    let runs: Vec<RunSummary> = bench.client.list(&["runs"], limit).await?;
+    bench.out.show(&runs, |look| {
+        if runs.is_empty() { "no run yet\n".to_owned() } else { render::run::list(&runs, look) }
+    })?;
+    Ok(ExitCode::Done)
+}
+
+async fn get(bench: &Bench, run: &str) -> Result<RunView> {
+    bench.client.get(&["runs", run], &[]).await
+}
+
+/// One run in full.
+///
+/// # Errors
+/// When there is none, or the coordinator can't be asked.
+pub async fn show(bench: &Bench, run: &str) -> Result<ExitCode> {
+    let view = get(bench, run).await?;
+    if bench.out.format == Format::Markdown {
+        bench.out.text(&render::markdown::render(&view))?;
+    } else {
+        bench.out.show(&view, |look| render::run::show(&view, look))?;
+    }
+    Ok(ExitCode::Done)
+}
+
+/// Prints what happens in a run until it rests; what it rests in is the exit code.
+///
+/// # Errors
+/// When the coordinator can't be asked for longer than its successor needs.
+pub async fn follow(bench: &Bench, run: &str) -> Result<ExitCode> {
+    let out = &bench.out;
+    let (mut told, mut lost): (usize, Option<Instant>) = (0, None);
+    loop {
+        let view = match get(bench, run).await {
+            Ok(view) => view,
+            Err(failure) if failure.code == ExitCode::Unreachable => {
+                let since = *lost.get_or_insert_with(Instant::now);
+                if since.elapsed() > FOLLOW_PATIENCE {
+                    return Err(failure.hint(format!(
+                        "the run goes on under the next coordinator: drover run follow {run}"
+                    )));
+                }
+                out.progress(&format!(
+                    "the coordinator is gone for {} s; its successor goes on",
+                    since.elapsed().as_secs()
+                ));
+                tokio::time::sleep(FOLLOW_EVERY).await;
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
+        lost = None;
+        if out.format == Format::Table && view.timeline.len() > told {
+            out.progress("");
+            let look = out.look();
+            let news: String =
+                view.timeline[told..].iter().map(|e| render::run::happened(e, &look)).collect();
+            out.text(&news)?;
+            told = view.timeline.len();
+        }
+        if rests(view.summary.state) {
+            out.progress("");
+            out.show(&view, |look| render::run::ended(&view, look))?;
+            return Ok(ExitCode::of_run(view.summary.state));
+        }
+        out.progress(&render::run::progress(&view, out.look().now));
+        tokio::time::sleep(FOLLOW_EVERY).await;
+    }
+}
+
+/// Nothing moves until a person does something, or ever.
+fn rests(state: RunState) -> bool {
+    state.is_final()
+        || matches!(state, RunState::AwaitingApproval | RunState::Paused | RunState::NeedsOperator)
+}
+
+async fn command(
+    bench: &Bench,
+    run: &str,
+    verb: &str,
+    reason: String,
+    plan: Option<PlanId>,
+    roll_back: bool,
+) -> Result<ExitCode> {
+    let request = CommandRequest { by: me(), reason, plan, roll_back };
+    let done: Done = bench.client.post(&["runs", run, verb], &request).await?;
+    bench.out.show(&done, |look| table::paragraph(look, &done.sentence))?;
+    if !matches!(verb, "reject" | "abort" | "pause") {
+        bench.out.talk(&format!("drover run follow {run}"));
+    }
+    Ok(ExitCode::Done)
+}
+
+/// `approve`: shows what is asked, and agrees to exactly that plan.
+///
+/// # Errors
+/// When the run asks for another plan, the person declines, or the coordinator refuses.
+pub async fn approve(bench: &Bench, args: AnswerArgs) -> Result<ExitCode> {
+    let view = get(bench, &args.run).await?;
+    if view.summary.state != RunState::AwaitingApproval {
+        let message = format!("{} is {}: it asks nothing", view.summary.id, view.summary.state);
+        return Err(
+            Failure::new(ExitCode::Refused, message).hint(format!("drover run show {}", view.summary.id))
+        );
+    }
+    let plan = view.plan.id.clone();
+    let text = match bench.client.get::<PlanView>(&["plans", plan.as_str()], &[]).await {
+        Ok(kept) => render::plan::render(&kept, &bench.out.look()),
+        // A plan that drover made for itself may be kept with the run alone.
+        Err(_) => render::run::show(&view, &bench.out.look()),
+    };
+    if bench.out.format == Format::Table {
+        bench.out.text(&text)?
+    } else {
+        bench.out.talk(&text)
+    }
+    let named = args.plan_id();
+    let (can_ask, production) = (bench.out.can_ask(), bench.target.production);
+    let situation = Situation { plan: &plan, named: named.as_ref(), yes: args.yes, can_ask, production };
+    obtain(&bench.out, situation, view.summary.region.as_str())?;
+    command(bench, &args.run, "approve", args.reason, Some(plan), false).await
+}
+
+/// `reject`: changes nothing, so nothing is asked.
+///
+/// # Errors
+/// When the coordinator refuses.
+pub async fn reject(bench: &Bench, args: AnswerArgs) -> Result<ExitCode> {
+    let plan = args.plan_id();
+    command(bench, &args.run, "reject", args.reason, plan, false).await
+}
