@@ -113,7 +113,8 @@ fn who_follows_a_run_sees_time_step_and_next_decision() {
 #[test]
 fn a_doctor_finds_what_would_stop_a_failover() {
     let look = look(80);
-    let worst = |view: &StatusView, answers: &[DnsAnswer]| doctor::diagnose(view, answers, "0.1.0", &look).worst();
+    let worst =
+        |view: &StatusView, answers: &[DnsAnswer]| doctor::diagnose(view, answers, "0.1.0", &look).worst();
     assert_eq!(worst(&fixture::well(), &dns(7)), doctor::Mark::Ok);
     assert_eq!(worst(&fixture::well(), &dns(6)), doctor::Mark::Bad);
     assert_eq!(worst(&fixture::trouble(), &dns(7)), doctor::Mark::Bad);

@@ -92,7 +92,9 @@ mod tests {
         let path = dir.path().join("dns.yaml");
         std::fs::write(&path, text).unwrap();
         let line = ["drover", "dns", "--state", "/s", "--config", path.to_str().unwrap()];
-        let Verb::Dns(args) = Args::try_parse_from(line.iter().chain(flags)).unwrap().verb else { panic!("not dns") };
+        let Verb::Dns(args) = Args::try_parse_from(line.iter().chain(flags)).unwrap().verb else {
+            panic!("not dns")
+        };
         configured(&args)
     }
 
