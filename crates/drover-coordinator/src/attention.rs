@@ -2,12 +2,13 @@
 
 use crate::coordinator::Coordinator;
 use crate::outbox::NewPage;
-use crate::text::list;
+use crate::text::{list, wire_name};
 use drover_model::api::{Attention, EndpointView, ServiceView, Severity, StatusView};
 use drover_model::decision::{VantageState, VerdictState};
 use drover_model::journal::RunState;
 use drover_model::traffic::ShareReason;
 use drover_model::{Span, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub const LAPSE_WARNING: Span = Span::from_mins(15);
 /// How long a coordinator may take to hear everybody: two of the default probe intervals, and some.
 const STARTING: Span = Span::from_secs(90);
-/// A store alarm pages once a day while it lasts.
-const DAY_MILLIS: i64 = 86_400_000;
+/// What goes away and is back within this time is the same trouble still, and pages once.
+const SAME_TROUBLE: Span = Span::from_mins(5);
 
 fn line(
     severity: Severity,
@@ -67,10 +68,7 @@ fn runs(view: &StatusView, all: &mut Vec<Attention>) {
             }
             _ => continue,
         };
-        let code = serde_json::to_value(r.state)
-            .ok()
-            .and_then(|v| v.as_str().map(str::to_owned))
-            .unwrap_or_default();
+        let code = wire_name(&r.state);
         let mut a = line(severity, &r.id, &format!("run_{code}"), format!("{}: {what}", r.state), Some(next));
         a.since = Some(r.started_at);
         all.push(a);
@@ -88,7 +86,8 @@ fn endpoint(s: &ServiceView, e: &EndpointView, starting: bool, all: &mut Vec<Att
     };
     if let Some(severity) = severity {
         let sentence = format!("{} in {} is {}, weight {}", s.name, e.region, e.verdict, e.weight);
-        let mut a = line(severity, &subject, &format!("endpoint_{}", e.verdict), sentence, explain);
+        let mut a =
+            line(severity, &subject, &format!("endpoint_{}", wire_name(&e.verdict)), sentence, explain);
         a.since = e.since;
         all.push(a);
     }
@@ -109,6 +108,11 @@ fn endpoint(s: &ServiceView, e: &EndpointView, starting: bool, all: &mut Vec<Att
 
 fn vantages(view: &StatusView, all: &mut Vec<Attention>) {
     for v in &view.vantages {
+        if let Some(why) = &v.refused {
+            let sentence = format!("the reports of {} in {} are refused: {why}", v.agent, v.region);
+            let next = Some("drover doctor".into());
+            all.push(line(Severity::Warning, &v.agent, "vantage_refused", sentence, next));
+        }
         if v.state == VantageState::Reporting {
             if v.dropped > 0 {
                 let sentence = format!("{} dropped {} observations while it was cut off", v.agent, v.dropped);
@@ -128,8 +132,8 @@ fn vantages(view: &StatusView, all: &mut Vec<Attention>) {
             }
             state => format!("{} in {} is {state}: it abstains", v.agent, v.region),
         };
-        let mut a =
-            line(severity, &v.agent, &format!("vantage_{}", v.state), sentence, Some("drover doctor".into()));
+        let code = format!("vantage_{}", wire_name(&v.state));
+        let mut a = line(severity, &v.agent, &code, sentence, Some("drover doctor".into()));
         // Only silence has a beginning that stands still; the others are heard all the time.
         a.since = v.heard_at.filter(|_| v.state == VantageState::Silent);
         all.push(a);
@@ -252,10 +256,24 @@ fn coordinator(view: &StatusView, all: &mut Vec<Attention>) {
     }
 }
 
-/// The key that tells the same trouble apart: what, about what, since when.
-fn page_key(a: &Attention, now: Timestamp) -> String {
-    let since = a.since.map_or(now.as_millis() / DAY_MILLIS, Timestamp::as_millis);
-    format!("{}/{}/{since}", a.code, a.subject)
+/// Since when there is trouble that does not know it by itself: by what and about what, first and last seen.
+#[derive(Default)]
+struct FirstSeen(BTreeMap<(String, String), (Timestamp, Timestamp)>);
+
+impl FirstSeen {
+    /// The key that tells the same trouble apart: what, about what, how bad, since when. What gets worse pages again.
+    fn page_key(&mut self, a: &Attention, now: Timestamp) -> String {
+        let since = a.since.unwrap_or_else(|| {
+            let seen = self.0.entry((a.code.clone(), a.subject.clone())).or_insert((now, now));
+            seen.1 = now;
+            seen.0
+        });
+        format!("{}/{}/{}/{}", a.code, a.subject, wire_name(&a.severity), since.as_millis())
+    }
+
+    fn forget(&mut self, now: Timestamp) {
+        self.0.retain(|_, (_, last)| now.since(*last) <= SAME_TROUBLE);
+    }
 }
 
 /// Does this page people? Runs page by themselves; what a person laid down pages only when it lapses.
@@ -271,8 +289,9 @@ fn pages(a: &Attention) -> bool {
 impl Coordinator {
     /// Turns what is not normal into pages until told to stop.
     pub(crate) async fn run_attention(self: Arc<Self>) {
-        let mut seen = std::collections::BTreeSet::new();
-        let mut before: std::collections::BTreeSet<String> = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
+        let mut before: BTreeSet<String> = BTreeSet::new();
+        let mut first_seen = FirstSeen::default();
         let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -282,8 +301,9 @@ impl Coordinator {
             }
             let now = self.clock.now();
             let view = self.status_view();
-            let current: std::collections::BTreeMap<String, Attention> =
-                view.attention.into_iter().filter(pages).map(|a| (page_key(&a, now), a)).collect();
+            first_seen.forget(now);
+            let current: BTreeMap<String, Attention> =
+                view.attention.into_iter().filter(pages).map(|a| (first_seen.page_key(&a, now), a)).collect();
             seen.retain(|k| current.contains_key(k));
             let stands = std::mem::replace(&mut before, current.keys().cloned().collect());
             for (key, a) in current {
@@ -306,5 +326,33 @@ impl Coordinator {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: i64) -> Timestamp {
+        Timestamp::from_millis(secs * 1_000)
+    }
+
+    #[test]
+    fn the_same_trouble_has_one_key_until_it_gets_worse_or_was_long_over() {
+        let mut first_seen = FirstSeen::default();
+        let alarm = line(Severity::Warning, "store", "store_alarm", "full".into(), None);
+        let key = first_seen.page_key(&alarm, at(10));
+        first_seen.forget(at(86_000));
+        assert_ne!(first_seen.page_key(&alarm, at(86_000)), key, "over for a day, and back");
+
+        let key = first_seen.page_key(&alarm, at(86_001));
+        first_seen.forget(at(86_100));
+        assert_eq!(first_seen.page_key(&alarm, at(86_100)), key, "it only flickered");
+        for midnight_passes in (86_100..90_000).step_by(60) {
+            first_seen.forget(at(midnight_passes));
+            assert_eq!(first_seen.page_key(&alarm, at(midnight_passes)), key);
+        }
+        let worse = Attention { severity: Severity::Critical, ..alarm };
+        assert_ne!(first_seen.page_key(&worse, at(90_000)), key);
     }
 }

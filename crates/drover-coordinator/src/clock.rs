@@ -1,14 +1,30 @@
-//! The coordinator's clock: wall time at the start, carried on by a monotonic clock. A wall clock that jumps while
-//! drover runs therefore moves no window, no timeout and no verdict; it only shows after the next start.
+//! The coordinator's clock: wall time at the start, carried on by the time since the machine started. A wall clock that
+//! jumps while drover runs therefore moves no window, no timeout and no verdict; it only shows after the next start.
+//!
+//! Sleep counts (`CLOCK_BOOTTIME` on Linux): after a virtual machine was suspended for an hour, everything known is an
+//! hour old, where a clock that stood still would take an hour-old opinion for a fresh one.
 
 use drover_model::Timestamp;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use nix::time::{ClockId, clock_gettime};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+#[cfg(target_os = "linux")]
+const MONOTONIC: ClockId = ClockId::CLOCK_BOOTTIME;
+#[cfg(not(target_os = "linux"))]
+const MONOTONIC: ClockId = ClockId::CLOCK_MONOTONIC;
 
 /// Tells the time.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     wall_at_start: i64,
-    started: Instant,
+    started: i64,
+}
+
+/// Milliseconds since the machine started.
+fn monotonic_millis() -> i64 {
+    // The call can't fail for a clock that exists; were it to, time would stand still and nothing would be decided.
+    clock_gettime(MONOTONIC)
+        .map_or(0, |t| t.tv_sec().saturating_mul(1_000).saturating_add(t.tv_nsec() / 1_000_000))
 }
 
 impl Clock {
@@ -16,13 +32,13 @@ impl Clock {
     #[must_use]
     pub fn start() -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { wall_at_start: i64::try_from(wall.as_millis()).unwrap_or(0), started: Instant::now() }
+        Self { wall_at_start: i64::try_from(wall.as_millis()).unwrap_or(0), started: monotonic_millis() }
     }
 
     /// Now.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        let elapsed = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let elapsed = monotonic_millis().saturating_sub(self.started);
         Timestamp::from_millis(self.wall_at_start.saturating_add(elapsed))
     }
 }

@@ -64,6 +64,13 @@ pub struct Coordinator {
     pub(crate) live: Mutex<Live>,
     /// Commands that create runs are taken one at a time, so that two operators see each other (I2).
     pub(crate) admission: tokio::sync::Mutex<()>,
+    /// A freeze must not wait behind an admission, only behind another freeze.
+    pub(crate) freezing: tokio::sync::Mutex<()>,
+    /// Targets, holds and block periods are changed one at a time: an attempt that was cancelled while its transaction
+    /// was on its way is over before its undo looks.
+    pub(crate) shifting: Arc<tokio::sync::Mutex<()>>,
+    /// One reload at a time.
+    pub(crate) reloading: tokio::sync::Mutex<()>,
     pub(crate) counters: Counters,
     /// Verdicts on their way to the store.
     pub(crate) recorder: mpsc::Sender<(Timestamp, DecisionBody)>,
@@ -76,6 +83,7 @@ pub struct Coordinator {
 pub(crate) struct Counters {
     pub(crate) audit: Counter,
     pub(crate) decisions: Counter,
+    pub(crate) runs: Counter,
 }
 
 /// The provider in force. A name of its own, since a trait object alone can't be swapped atomically.
@@ -158,6 +166,9 @@ impl Coordinator {
             loaded: ArcSwap::from_pointee(loaded),
             live: Mutex::new(live),
             admission: tokio::sync::Mutex::new(()),
+            freezing: tokio::sync::Mutex::new(()),
+            shifting: Arc::default(),
+            reloading: tokio::sync::Mutex::new(()),
             counters: Counters::default(),
             recorder,
             inbox: Mutex::new(Some(inbox)),
@@ -178,17 +189,30 @@ impl Coordinator {
         self.resume_runs().await?;
         let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(inbox) = inbox {
-            self.tasks.spawn(self.clone().run_recorder(inbox));
+            self.keep_going("recorder", self.clone().run_recorder(inbox));
         }
-        self.tasks.spawn(self.clone().run_outbox());
-        self.tasks.spawn(self.clone().run_reconciler());
-        self.tasks.spawn(self.clone().run_reload());
-        self.tasks.spawn(self.clone().run_scraper());
-        self.tasks.spawn(self.clone().run_verdicts());
-        self.tasks.spawn(self.clone().run_decider());
-        self.tasks.spawn(self.clone().run_attention());
-        self.tasks.spawn(self.clone().run_retention());
+        self.keep_going("outbox", self.clone().run_outbox());
+        self.keep_going("reconciler", self.clone().run_reconciler());
+        self.keep_going("reload", self.clone().run_reload());
+        self.keep_going("scraper", self.clone().run_scraper());
+        self.keep_going("verdicts", self.clone().run_verdicts());
+        self.keep_going("decider", self.clone().run_decider());
+        self.keep_going("attention", self.clone().run_attention());
+        self.keep_going("retention", self.clone().run_retention());
         Ok(())
+    }
+
+    /// Spawns a loop that ends only when told to. One that ends otherwise, by a panic or by giving up, leaves a
+    /// coordinator that looks alive and is not: then everything stops, and whoever supervises starts it again.
+    pub(crate) fn keep_going(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            let ended = tokio::spawn(work).await;
+            if !stop.is_cancelled() {
+                tracing::error!("the {name} loop ended by itself ({ended:?}); stopping");
+                stop.cancel();
+            }
+        });
     }
 }
 

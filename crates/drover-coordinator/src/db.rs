@@ -1,6 +1,7 @@
 //! Typed access to the store. Every write carries the leader's record as a condition (I3): once another coordinator
 //! has taken over, nothing that this one still has in hand can land.
 
+use crate::audit::number_of_key;
 use crate::error::CoordinatorError;
 use drover_model::{Epoch, Timestamp};
 use drover_store::{Expect, JsonError, Op, Revision, Store, Txn, TxnError, get_json};
@@ -29,8 +30,12 @@ pub mod keys {
     pub const RUNS: &str = "runs/";
     /// Decisions by number.
     pub const DECISIONS: &str = "decisions/";
+    /// What a run moved and ended, so that its undo can put back just that.
+    pub const MOVED: &str = "moved/";
     /// Pages to deliver.
     pub const OUTBOX: &str = "outbox/";
+    /// Pages that were delivered or given up.
+    pub const PAGED: &str = "paged/";
     /// Answers to commands, by idempotency key.
     pub const ANSWERS: &str = "answers/";
     /// Plans that were made.
@@ -58,6 +63,12 @@ pub mod keys {
     #[must_use]
     pub fn hold(run: &RunId) -> String {
         format!("{HOLDS}{run}")
+    }
+
+    /// What a run moved.
+    #[must_use]
+    pub fn moved(run: &RunId) -> String {
+        numbered(MOVED, number_of(run.as_str()).unwrap_or_default())
     }
 
     /// A plan.
@@ -111,7 +122,7 @@ pub struct Db {
 }
 
 /// Records read in one page.
-const LIST_PAGE: usize = 1_000;
+pub(crate) const LIST_PAGE: usize = 1_000;
 
 impl Db {
     /// Takes over: raises the epoch by compare-and-swap on the leader's record.
@@ -212,6 +223,15 @@ impl Db {
         Ok(txn.op(op))
     }
 
+    /// Writes one record that must get through when the disk is nearly full: it may use the journal's reserve.
+    ///
+    /// # Errors
+    /// When the store fails or this coordinator no longer leads.
+    pub async fn put_reserved<T: Serialize>(&self, key: &str, value: &T) -> Result<(), CoordinatorError> {
+        let txn = self.put_op(self.fenced(), key, value)?.for_journal();
+        self.commit(&format!("write {key}"), txn).await.map(|_| ())
+    }
+
     /// Removes one record.
     ///
     /// # Errors
@@ -229,6 +249,71 @@ impl Db {
         prefix: &str,
     ) -> Result<Vec<(String, T)>, CoordinatorError> {
         self.list_from(prefix, None).await
+    }
+
+    /// Reads numbered records below `below`, the highest first, `limit` at most. `last` is the highest number there is.
+    ///
+    /// The store lists upwards only, so this walks down in windows of numbers; a window that retention has emptied makes
+    /// the next one larger.
+    ///
+    /// # Errors
+    /// When the store fails or a record is not what was expected.
+    pub async fn list_below<T: DeserializeOwned>(
+        &self,
+        prefix: &str,
+        below: u64,
+        last: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, T)>, CoordinatorError> {
+        let mut found: Vec<(u64, T)> = Vec::new();
+        let mut high = below.min(last.saturating_add(1));
+        let mut width = limit.clamp(1, LIST_PAGE);
+        while found.len() < limit && high > 1 {
+            let low = high.saturating_sub(width as u64).max(1);
+            let mut window: Vec<(u64, T)> = Vec::new();
+            let mut after = keys::numbered(prefix, low - 1);
+            loop {
+                let (items, next) = self.list_page(prefix, Some(after), width.min(LIST_PAGE)).await?;
+                let passed = items.last().is_some_and(|(k, _)| number_of_key(k) >= high);
+                let numbered = items.into_iter().map(|(k, v)| (number_of_key(&k), v));
+                window.extend(numbered.filter(|(n, _)| *n < high));
+                match next.filter(|_| !passed) {
+                    Some(next) => after = next,
+                    None => break,
+                }
+            }
+            width = if window.is_empty() { width.saturating_mul(2) } else { limit.clamp(1, LIST_PAGE) };
+            found.extend(window.into_iter().rev());
+            high = low;
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    /// One page of the records under a prefix after `after`, and where the next one begins.
+    ///
+    /// # Errors
+    /// When the store fails or a record is not what was expected.
+    pub async fn list_page<T: DeserializeOwned>(
+        &self,
+        prefix: &str,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<(Vec<(String, T)>, Option<String>), CoordinatorError> {
+        let page = self
+            .store
+            .list(prefix, after.as_deref(), limit)
+            .await
+            .map_err(|e| CoordinatorError::store(format!("list {prefix}"), e))?;
+        let mut items = Vec::with_capacity(page.items.len());
+        for item in page.items {
+            let value = item
+                .versioned
+                .decode_json(&item.key)
+                .map_err(|e: JsonError| CoordinatorError::store(format!("read {}", item.key), e))?;
+            items.push((item.key, value.value));
+        }
+        Ok((items, page.next))
     }
 
     /// Reads every record under a prefix whose key comes after `after`.
@@ -250,19 +335,9 @@ impl Db {
     ) -> Result<Vec<(String, T)>, CoordinatorError> {
         let mut all = Vec::new();
         loop {
-            let page = self
-                .store
-                .list(prefix, after.as_deref(), LIST_PAGE)
-                .await
-                .map_err(|e| CoordinatorError::store(format!("list {prefix}"), e))?;
-            for item in page.items {
-                let value = item
-                    .versioned
-                    .decode_json(&item.key)
-                    .map_err(|e: JsonError| CoordinatorError::store(format!("read {}", item.key), e))?;
-                all.push((item.key, value.value));
-            }
-            match page.next {
+            let (items, next) = self.list_page(prefix, after, LIST_PAGE).await?;
+            all.extend(items);
+            match next {
                 Some(next) => after = Some(next),
                 None => return Ok(all),
             }
@@ -288,12 +363,39 @@ impl Db {
         }
     }
 
-    /// Creates a record that must not exist; `false` when it does.
+    /// Creates a record that must not exist; `false` when it does. Pages are made so, and must get through when the disk
+    /// is nearly full: it may use the journal's reserve.
     ///
     /// # Errors
     /// When the store fails or this coordinator no longer leads.
     pub async fn create<T: Serialize>(&self, key: &str, value: &T) -> Result<bool, CoordinatorError> {
-        let txn = self.put_op(self.fenced().expect(key, Expect::Absent), key, value)?;
+        let txn = self.put_op(self.fenced().expect(key, Expect::Absent), key, value)?.for_journal();
         Ok(self.commit(&format!("create {key}"), txn).await?.is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn numbered_records_are_walked_down_across_gaps() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) =
+            drover_store::EmbeddedStore::open(dir.path().join("s.redb"), drover_store::Options::default())
+                .unwrap();
+        let db = Db::take_over(Arc::new(store), Timestamp::from_millis(0), 1).await.unwrap();
+        for number in [1_u64, 2, 5_000, 5_001, 5_002] {
+            db.put(&keys::numbered(keys::AUDIT, number), &number).await.unwrap();
+        }
+        let walk = async |below, limit| {
+            let found = db.list_below::<u64>(keys::AUDIT, below, 5_002, limit).await.unwrap();
+            assert!(found.iter().all(|(number, record)| number == record));
+            found.into_iter().map(|(number, _)| number).collect::<Vec<_>>()
+        };
+        assert_eq!(walk(u64::MAX, 2).await, [5_002, 5_001]);
+        assert_eq!(walk(5_001, 3).await, [5_000, 2, 1]);
+        assert_eq!(walk(5_000, 1).await, [2]);
+        assert_eq!(walk(1, 9).await, Vec::<u64>::new());
     }
 }

@@ -6,9 +6,11 @@ use crate::coordinator::Coordinator;
 use crate::db::keys;
 use crate::error::CoordinatorError;
 use crate::live::LastDecision;
+use crate::runs::EndedEarly;
 use drover_core::opinion::policy_of;
 use drover_core::{check, decide, plan};
 use drover_exec::{Approved, Consent};
+use drover_model::config::Service;
 use drover_model::decision::{
     ActionDecision, Conclusion, DECISION_SCHEMA, DecisionBody, GuardResult, StoredDecision,
 };
@@ -16,8 +18,8 @@ use drover_model::journal::{RunState, Trigger};
 use drover_model::plan::{Finding, Intent, Plan, World};
 use drover_model::reason::Reason;
 use drover_model::runbook::Purpose;
-use drover_model::traffic::Actor;
-use drover_model::{DecisionId, ServiceId, Span, Timestamp};
+use drover_model::traffic::{Actor, Hold};
+use drover_model::{DecisionId, RunId, ServiceId, Span, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,14 +62,22 @@ impl Coordinator {
     async fn decide_once(self: &Arc<Self>) -> Result<Option<Timestamp>, CoordinatorError> {
         let _one_at_a_time = self.admission.lock().await;
         let now = self.clock.now();
-        let world = self.world(now);
-        let decisions = decide::decide(&world, now);
+        let mut world = self.world(now);
+        if self.withdraw_overtaken(&world).await {
+            world = self.world(now);
+        }
+        let mut decisions = decide::decide(&world, now);
+        // What acts comes first: nothing that goes wrong with writing down why nothing is done may keep it waiting.
+        decisions.sort_by_key(|d| match d.conclusion {
+            Conclusion::Act => 0,
+            Conclusion::Ask => 1,
+            Conclusion::Hold => 2,
+        });
         let next = decisions.iter().filter_map(|d| d.look_again_at).min();
         {
             let regions: Vec<_> = decisions.iter().map(|d| d.region.clone()).collect();
             self.live().decisions.retain(|r, _| regions.contains(r));
         }
-        self.end_lapsed_holds(&world, now).await?;
         let mut acted = false;
         for decision in decisions {
             // One act a look: the next one must see the run that this one started.
@@ -75,21 +85,46 @@ impl Coordinator {
                 self.decide_wake.notify_one();
                 continue;
             }
-            acted |= self.take(&world, decision, now).await?;
+            let region = decision.region.to_string();
+            let taken = self.take_decision(&world, decision, now).await;
+            acted |= self.unless_fenced("take a decision", &region, taken)?;
+        }
+        if !acted {
+            let ended = self.end_lapsed_holds(self.clock.now()).await;
+            self.unless_fenced("end a drain", "past its end", ended)?;
         }
         Ok(next)
     }
 
+    /// A full disk or a record that is too large must not stop deciding: what can't be written down is logged. Only a
+    /// newer leader ends it all (I3).
+    pub(crate) fn unless_fenced<T: Default>(
+        &self,
+        what: &str,
+        about: &str,
+        result: Result<T, CoordinatorError>,
+    ) -> Result<T, CoordinatorError> {
+        match result {
+            Err(e) if !matches!(e, CoordinatorError::Fenced { .. }) => {
+                tracing::error!(error = &e as &dyn std::error::Error, "can't {what} ({about})");
+                Ok(T::default())
+            }
+            other => other,
+        }
+    }
+
     /// Keeps a decision if it says something new, and does what it concludes. Says whether a run was created.
-    async fn take(
+    async fn take_decision(
         self: &Arc<Self>,
         world: &World,
         mut decision: ActionDecision,
         now: Timestamp,
     ) -> Result<bool, CoordinatorError> {
+        if let Some(reason) = self.too_soon(&decision, now) {
+            hold_back(&mut decision, "repeat", reason);
+        }
         let plan = match decision.conclusion {
             Conclusion::Hold => None,
-            Conclusion::Ask if self.was_answered_no(&decision, now) => None,
             Conclusion::Act | Conclusion::Ask => self.plan_for(world, &mut decision, now),
         };
         let before = self.live().decisions.get(&decision.region).cloned();
@@ -98,98 +133,147 @@ impl Coordinator {
                 && b.decision.reason.code() == decision.reason.code()
                 && b.decision.services == decision.services
         });
-        if same && decision.conclusion != Conclusion::Act {
+        if same && plan.is_none() {
             let id = before.and_then(|b| b.id);
             self.remember(decision, id);
             return Ok(false);
         }
         let id = DecisionId::numbered(self.counters.decisions.next());
         tracing::info!(decision = %id, "{}", decide::sentence(&decision));
-        let run = match &plan {
-            Some(plan) => Some(self.start_from(world, plan.clone(), &decision, &id, now).await?),
-            None => None,
-        };
-        let body = DecisionBody::Action {
+        // Why comes before what: a crash in between leaves a decision without its run, never a run without its decision.
+        let run = plan.as_ref().map(|_| self.next_run());
+        let about = decision.region.to_string();
+        let mut body = DecisionBody::Action {
             world: Box::new(world.narrowed(&decide::concerned(world, &decision.region))),
             region: decision.region.clone(),
             decision: decision.clone(),
-            plan: plan.map(|p| p.id),
+            plan: plan.as_ref().map(|p| p.id.clone()),
             run: run.clone(),
         };
-        self.store_decision(&id, now, body).await?;
-        self.audit(
-            &Actor::Automatic,
-            "decide",
-            decision.region.as_str(),
-            &decide::sentence(&decision),
-            run.as_ref().map_or("nothing was done", |r| r.as_str()),
-        )
-        .await?;
+        let stored = self.store_decision(&id, now, body.clone()).await;
+        self.unless_fenced("store a decision", &about, stored)?;
+        if let (Some(plan), Some(run)) = (plan, &run)
+            && let Err(e) = self.start_from(world, run, plan, &decision, &id, now).await
+        {
+            if let DecisionBody::Action { run, .. } = &mut body {
+                *run = None;
+            }
+            let stored = self.store_decision(&id, now, body).await;
+            self.unless_fenced("store a decision", &about, stored)?;
+            return Err(e);
+        }
+        let outcome = run.as_ref().map_or("nothing was done", |r| r.as_str());
+        let sentence = decide::sentence(&decision);
+        let audited = self.audit(&Actor::Automatic, "decide", &about, &sentence, outcome).await;
+        self.unless_fenced("audit a decision", &about, audited)?;
         self.remember(decision, Some(id));
         Ok(run.is_some())
     }
 
+    /// Why a move that would be made or asked about has to wait a little, when it has.
+    fn too_soon(&self, decision: &ActionDecision, now: Timestamp) -> Option<Reason> {
+        if decision.conclusion == Conclusion::Hold {
+            return None;
+        }
+        // A freeze counts from the moment it was asked for, even in the middle of a look.
+        if let Some(f) = self.live().freeze.as_ref().filter(|f| f.holds_at(now)) {
+            let (by, why) = (f.by.to_string(), f.reason.clone());
+            return Some(Reason::Frozen { by, why, until: f.expires_at });
+        }
+        let asking = decision.conclusion == Conclusion::Ask;
+        self.answered_no(decision, now).filter(|_| asking).or_else(|| self.ended_by_itself(decision, now))
+    }
+
     /// A person said no to the same move lately: asking again every second would be nagging. The block period of the
     /// services, or `rearm`, ends that.
-    fn was_answered_no(&self, decision: &ActionDecision, now: Timestamp) -> bool {
-        let loaded = self.loaded();
-        let period =
-            |s: &ServiceId| loaded.config.services.get(s).map_or(Span::ZERO, |c| c.failover.block_period);
-        let quiet = decision.services.iter().map(period).max().unwrap_or(Span::ZERO);
+    fn answered_no(&self, decision: &ActionDecision, now: Timestamp) -> Option<Reason> {
+        let quiet = self.longest(decision, |s| s.failover.block_period);
         let rearmed = self.live().rearmed.clone();
-        self.runs.ended_by_people().iter().any(|r| {
+        let mut ended = self.runs.ended_by_people().into_iter().rev();
+        let run = ended.find(|r| {
             r.state == RunState::Rejected
                 && r.region == decision.region
                 && r.services == decision.services
                 && now.since(r.ended_at) < quiet
                 && !r.services.iter().any(|s| rearmed.get(s).is_some_and(|at| *at >= r.ended_at))
-        })
+        })?;
+        blocked(run, quiet)
+    }
+
+    /// The last run for this found something else than was planned and ended without touching anything. What it found
+    /// may pass, so the next attempt comes after one failure window, not at once and not in a block period.
+    fn ended_by_itself(&self, decision: &ActionDecision, now: Timestamp) -> Option<Reason> {
+        let quiet = self.longest(decision, |s| s.failover.failure_window);
+        let mut ended = self.runs.ended_by_policy().into_iter().rev();
+        let run = ended.find(|r| {
+            r.region == decision.region && r.services == decision.services && now.since(r.ended_at) < quiet
+        })?;
+        blocked(run, quiet)
+    }
+
+    fn longest(&self, decision: &ActionDecision, of: impl Fn(&Service) -> Span) -> Span {
+        let loaded = self.loaded();
+        let services = decision.services.iter().filter_map(|s| loaded.config.services.get(s));
+        services.map(of).max().unwrap_or(Span::ZERO)
     }
 
     /// Ends drains whose time is over by the same path as `undrain`: planned, checked, run, validated. While frozen, or
-    /// where a guard refuses, nothing moves and `status` says that the drain is past its end.
-    async fn end_lapsed_holds(
-        self: &Arc<Self>,
-        world: &World,
-        now: Timestamp,
-    ) -> Result<(), CoordinatorError> {
+    /// where a guard refuses, nothing moves and `status` says that the drain is past its end. One run a look, from a
+    /// world of this moment: the next one must see it (I2).
+    async fn end_lapsed_holds(self: &Arc<Self>, now: Timestamp) -> Result<(), CoordinatorError> {
+        self.drop_empty_holds(&self.world(now)).await?;
+        let world = self.world(now);
         if world.freeze.as_ref().is_some_and(|f| f.holds_at(now)) {
             return Ok(());
         }
         for hold in world.holds.iter().filter(|h| h.expires_at.is_some_and(|t| t <= now)) {
-            let busy =
-                self.runs.active().iter().any(|r| r.services.iter().any(|s| hold.services.contains(s)));
+            let services = still_held(&world, hold);
+            let busy = world.runs.iter().any(|r| r.services.iter().any(|s| services.contains(s)));
             if busy || self.tried_lately(&hold.run, now) {
                 continue;
             }
             let intent = Intent {
                 purpose: Purpose::Undrain,
-                services: hold.services.clone(),
+                services,
                 region: hold.region.clone(),
                 to: None,
                 automatic: true,
                 hold_for: None,
                 reason: format!("the drain by {} ({}) is past its end", hold.by, hold.reason),
             };
-            let planned = plan::plan(world, &intent, now);
+            let planned = plan::plan(&world, &intent, now);
             let Some(plan) = planned.plan.filter(|_| planned.refusals.is_empty()) else { continue };
-            if !check::check(&plan, world).is_empty() {
+            if !check::check(&plan, &world).is_empty() {
                 continue;
             }
             let rto = self.rto_of(&plan.services);
             let approved =
                 Approved::by_policy(plan).map_err(|e| CoordinatorError::store("end a lapsed drain", e))?;
-            let run =
-                self.create_run(Consent::Given(approved), Actor::Automatic, Trigger::Command, rto).await?;
             self.live().lapse_tried.insert(hold.run.clone(), now);
-            self.audit(&Actor::Automatic, "undrain", hold.region.as_str(), &intent.reason, run.as_str())
-                .await?;
+            let consent = Consent::Given(approved);
+            let run =
+                self.create_run(self.next_run(), consent, Actor::Automatic, Trigger::Command, rto).await?;
+            let region = hold.region.as_str();
+            return self.audit(&Actor::Automatic, "undrain", region, &intent.reason, run.as_str()).await;
+        }
+        Ok(())
+    }
+
+    /// Forgets drains of which nothing is left: every service came back by other ways or is not configured any more.
+    async fn drop_empty_holds(&self, world: &World) -> Result<(), CoordinatorError> {
+        let busy = |h: &Hold| world.runs.iter().any(|r| r.services.iter().any(|s| h.services.contains(s)));
+        for hold in world.holds.iter().filter(|h| still_held(world, h).is_empty() && !busy(h)) {
+            let _one_at_a_time = self.shifting.lock().await;
+            self.db.delete(&keys::hold(&hold.run)).await?;
+            self.live().holds.remove(&hold.run);
+            let (region, why) = (hold.region.as_str(), "nothing that it drained is still out");
+            self.audit(&Actor::Automatic, "end drain", region, why, hold.run.as_str()).await?;
         }
         Ok(())
     }
 
     /// An attempt that failed is not repeated at once; the person whose drain it was is paged meanwhile.
-    fn tried_lately(&self, hold: &drover_model::RunId, now: Timestamp) -> bool {
+    fn tried_lately(&self, hold: &RunId, now: Timestamp) -> bool {
         self.live().lapse_tried.get(hold).is_some_and(|at| now.since(*at) < LAPSE_RETRY)
     }
 
@@ -198,20 +282,12 @@ impl Coordinator {
         self.live().decisions.insert(decision.region.clone(), LastDecision { decision, sentence, id });
     }
 
-    /// The plan of a decision, checked. A plan that fails its check turns the decision into a hold.
+    /// The plan of a decision, checked. Without a plan that passes, there is nothing to do or to ask: a hold.
     fn plan_for(&self, world: &World, decision: &mut ActionDecision, now: Timestamp) -> Option<Plan> {
         let planned = plan::plan(world, &decide::intent_of(decision), now);
         let Some(plan) = planned.plan else {
             let reason = planned.refusals.into_iter().next().unwrap_or(Reason::NothingToDo);
-            if decision.conclusion == Conclusion::Act {
-                decision.guards.push(GuardResult {
-                    guard: "plan".into(),
-                    passed: false,
-                    reason: reason.clone(),
-                });
-                decision.reason = reason;
-                decision.conclusion = Conclusion::Hold;
-            }
+            hold_back(decision, "plan", reason);
             return None;
         };
         // What a person is asked to overrule, the checker finds too; anything else it finds stops the question as well.
@@ -220,13 +296,7 @@ impl Coordinator {
         if let Some(f) = check::check(&plan, world).into_iter().find(stops) {
             let reason = Reason::CheckFailed { finding: format!("{}: {}", f.invariant, f.message) };
             tracing::error!(plan = %plan.id, "{reason}");
-            decision.guards.push(GuardResult {
-                guard: "check".into(),
-                passed: false,
-                reason: reason.clone(),
-            });
-            decision.reason = reason;
-            decision.conclusion = Conclusion::Hold;
+            hold_back(decision, "check", reason);
             return None;
         }
         Some(plan)
@@ -235,11 +305,12 @@ impl Coordinator {
     async fn start_from(
         self: &Arc<Self>,
         world: &World,
+        run: &RunId,
         plan: Plan,
         decision: &ActionDecision,
         id: &DecisionId,
         now: Timestamp,
-    ) -> Result<drover_model::RunId, CoordinatorError> {
+    ) -> Result<RunId, CoordinatorError> {
         let rto = self.rto_of(&plan.services);
         let trigger = Trigger::Decision {
             decision: id.clone(),
@@ -256,7 +327,7 @@ impl Coordinator {
                 Consent::Ask { plan, expires }
             }
         };
-        self.create_run(consent, Actor::Automatic, trigger, rto).await
+        self.create_run(run.clone(), consent, Actor::Automatic, trigger, rto).await
     }
 
     /// When the first vantage saw the first failure of what is now decided: the start of the RTO clock.
@@ -339,6 +410,26 @@ impl Coordinator {
         }
         Ok(())
     }
+}
+
+/// What would have been done or asked is not, for this reason.
+fn hold_back(decision: &mut ActionDecision, guard: &str, reason: Reason) {
+    decision.guards.push(GuardResult { guard: guard.into(), passed: false, reason: reason.clone() });
+    decision.reason = reason;
+    decision.conclusion = Conclusion::Hold;
+}
+
+fn blocked(run: EndedEarly, quiet: Span) -> Option<Reason> {
+    let service = run.services.into_iter().next()?;
+    Some(Reason::Blocked { service, class: run.class, run: run.run, until: run.ended_at + quiet })
+}
+
+/// What a drain still keeps out: services that are configured there and did not come back by other ways.
+fn still_held(world: &World, hold: &Hold) -> Vec<ServiceId> {
+    let configured =
+        |s: &ServiceId| world.config.services.get(s).is_some_and(|c| c.endpoints.contains_key(&hold.region));
+    let back = |s: &ServiceId| world.traffic.get(s).is_some_and(|t| t.is_full(&hold.region));
+    hold.services.iter().filter(|s| configured(s) && !back(s)).cloned().collect()
 }
 
 /// The shortest time in which a question expires.

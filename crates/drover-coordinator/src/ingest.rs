@@ -1,11 +1,13 @@
 //! Reports come in: through the gate, into opinions, and from there at once into verdicts.
 
 use crate::coordinator::Coordinator;
-use crate::live::KnownVantage;
+use crate::live::{KnownVantage, Live};
 use drover_core::opinion::{Opinion, policy_of};
 use drover_core::vantage::Placement;
-use drover_model::probe::{ProbeOutcome, Report, ReportAck};
-use drover_model::{AgentId, EndpointKey};
+use drover_model::config::Config;
+use drover_model::probe::{FailureKind, Observation, ProbeOutcome, Report, ReportAck};
+use drover_model::{AgentId, EndpointKey, Timestamp};
+use drover_store::HISTORY_VALUE_BYTES_MAX;
 use std::collections::BTreeSet;
 
 /// Kind of raw observations in the history.
@@ -38,12 +40,7 @@ impl Coordinator {
         known.note(report);
         let mut touched: BTreeSet<EndpointKey> = BTreeSet::new();
         if ingested.opinions_count {
-            for o in &report.opinions {
-                let Some(service) = config.services.get(&o.endpoint.service) else { continue };
-                let policy = policy_of(service);
-                opinion(&mut live.opinions, &o.endpoint, &report.agent).seed(o, now, &policy);
-                touched.insert(o.endpoint.clone());
-            }
+            touched.extend(seed_opinions(live, report, config, now));
         }
         for (o, placement) in report.observations.iter().zip(&ingested.placements) {
             let Placement::Current { began_at } = placement else { continue };
@@ -59,7 +56,9 @@ impl Coordinator {
                 kind,
                 &policy_of(service),
             );
-            if home.as_ref() != Some(&o.endpoint.region) {
+            // A blind or skewed vantage abstains here too, and what failed on its own side says nothing of the endpoint.
+            let counts = ingested.opinions_count && kind != Some(FailureKind::Local);
+            if counts && home.as_ref() != Some(&o.endpoint.region) {
                 let tally = live.tallies.entry(o.endpoint.clone()).or_default();
                 if good { tally.good += 1 } else { tally.failed += 1 }
             }
@@ -79,23 +78,65 @@ impl Coordinator {
         }
     }
 
-    fn keep_history(&self, report: &Report, now: drover_model::Timestamp) {
-        if report.observations.is_empty() {
-            return;
+    fn keep_history(&self, report: &Report, now: Timestamp) {
+        let at = u64::try_from(now.as_millis()).unwrap_or(0);
+        let agent = report.agent.as_str();
+        let room = HISTORY_VALUE_BYTES_MAX.saturating_sub(agent.len());
+        let (chunks, left_out) = chunks(&report.observations, room);
+        if left_out > 0 {
+            tracing::warn!(agent, left_out, "observations too large for the history");
         }
-        match serde_json::to_vec(&report.observations) {
-            Ok(bytes) => {
-                let at = u64::try_from(now.as_millis()).unwrap_or(0);
-                if let Err(e) = self.history.append(HISTORY_OBSERVATIONS, at, report.agent.as_str(), &bytes) {
-                    tracing::warn!(
-                        error = &e as &dyn std::error::Error,
-                        "can't keep observations in the history"
-                    );
-                }
+        for chunk in chunks {
+            if let Err(e) = self.history.append(HISTORY_OBSERVATIONS, at, agent, &chunk) {
+                tracing::warn!(
+                    error = &e as &dyn std::error::Error,
+                    "can't keep observations in the history"
+                );
             }
-            Err(e) => tracing::warn!(error = %e, "can't encode observations for the history"),
         }
     }
+}
+
+/// JSON arrays of the observations in their order, none longer than `room` bytes, and how many observations fit in no
+/// array. A report after a long cut is far larger than one entry of the history may be.
+fn chunks(observations: &[Observation], room: usize) -> (Vec<Vec<u8>>, usize) {
+    let mut all: Vec<Vec<u8>> = Vec::new();
+    let mut left_out = 0;
+    for one in observations {
+        let Some(text) = serde_json::to_vec(one).ok().filter(|t| t.len() + 2 <= room) else {
+            left_out += 1;
+            continue;
+        };
+        match all.last_mut().filter(|chunk| chunk.len() + 1 + text.len() <= room) {
+            Some(chunk) => {
+                // Over the closing bracket of what is there.
+                chunk.pop();
+                chunk.push(b',');
+                chunk.extend_from_slice(&text);
+            }
+            None => all.push([b"[".as_slice(), &text].concat()),
+        }
+        if let Some(chunk) = all.last_mut() {
+            chunk.push(b']');
+        }
+    }
+    (all, left_out)
+}
+
+/// Takes over what an agent concluded by itself; says about which endpoints.
+fn seed_opinions(live: &mut Live, report: &Report, config: &Config, now: Timestamp) -> Vec<EndpointKey> {
+    let mut touched = Vec::new();
+    for o in &report.opinions {
+        let service = config.services.get(&o.endpoint.service);
+        // An agent that has not read the newest configuration yet may still hold an opinion of what is gone.
+        let Some(service) = service.filter(|s| s.endpoints.contains_key(&o.endpoint.region)) else {
+            continue;
+        };
+        let policy = policy_of(service);
+        opinion(&mut live.opinions, &o.endpoint, &report.agent).seed(o, now, &policy);
+        touched.push(o.endpoint.clone());
+    }
+    touched
 }
 
 impl KnownVantage {
@@ -131,4 +172,29 @@ fn opinion<'a>(
     agent: &AgentId,
 ) -> &'a mut Opinion {
     opinions.entry(endpoint.clone()).or_default().entry(agent.clone()).or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_long_report_is_kept_in_entries_that_the_history_takes() {
+        let observation = |sequence: u64| -> Observation {
+            serde_json::from_value(json!({
+                "sequence": sequence, "endpoint": "pay@eu-west", "began_at": drover_model::Timestamp::from_millis(0),
+                "age": "5ms", "latency_micros": 900, "outcome": {"result": "good"}, "status": null,
+                "certificate_expires_at": null,
+            }))
+            .unwrap()
+        };
+        let all: Vec<Observation> = (1..=500).map(observation).collect();
+        let (chunks, left_out) = super::chunks(&all, HISTORY_VALUE_BYTES_MAX - 9);
+        assert!(chunks.len() > 1 && chunks.iter().all(|c| c.len() <= HISTORY_VALUE_BYTES_MAX - 9));
+        let kept: Vec<Observation> =
+            chunks.iter().flat_map(|c| serde_json::from_slice::<Vec<Observation>>(c).unwrap()).collect();
+        assert_eq!((kept, left_out), (all.clone(), 0));
+        assert_eq!(super::chunks(&all, 10), (Vec::new(), all.len()));
+    }
 }

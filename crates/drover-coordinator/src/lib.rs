@@ -11,6 +11,7 @@ pub mod config_dir;
 pub mod coordinator;
 mod db;
 mod decider;
+mod endpoint;
 mod error;
 mod ingest;
 mod journal;

@@ -149,4 +149,15 @@ impl Live {
         self.tallies.retain(|e, _| is_endpoint(e));
         self.decisions.retain(|r, _| config.regions.contains_key(r));
     }
+
+    /// Forgets the numbers of endpoints that are read elsewhere or otherwise now: the counters of two processes must
+    /// not be subtracted from each other.
+    pub fn forget_moved(&mut self, old: &Config, new: &Config) {
+        let read_from = |config: &Config, e: &EndpointKey| {
+            let service = config.services.get(&e.service)?;
+            let endpoint = service.endpoints.get(&e.region)?;
+            Some((crate::endpoint::Target::of(service, endpoint), service.metrics.clone()))
+        };
+        self.readings.retain(|e, _| read_from(old, e) == read_from(new, e));
+    }
 }

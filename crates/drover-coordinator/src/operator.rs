@@ -3,6 +3,7 @@
 use crate::api::problem::ApiError;
 use crate::coordinator::Coordinator;
 use crate::db::keys;
+use crate::runs::working_on;
 use crate::text::list;
 use axum::http::StatusCode;
 use drover_model::api::{
@@ -77,12 +78,7 @@ impl Coordinator {
         let now = self.clock.now();
         let world = self.world(now);
         let mut reasons = drover_core::plan::stale(&plan, &world);
-        reasons.extend(world.runs.iter().filter(|r| !r.awaiting_approval).flat_map(|r| {
-            r.services
-                .iter()
-                .filter(|s| plan.services.contains(s))
-                .map(|s| Reason::RunInProgress { service: s.clone(), run: r.run.clone() })
-        }));
+        reasons.extend(working_on(&world, &plan.services, None));
         reasons.extend(
             drover_core::check::check(&plan, &world)
                 .into_iter()
@@ -98,12 +94,15 @@ impl Coordinator {
         let approved = drover_exec::Approved::by_command(plan, id)
             .map_err(|e| ApiError::new(StatusCode::CONFLICT, "other_plan", e.to_string()))?;
         let consent = drover_exec::Consent::Given(approved);
-        let run = self.create_run(consent, request.by.clone(), Trigger::Command, rto).await?;
-        self.audit(&request.by, "apply", id.as_str(), &request.reason, run.as_str()).await?;
+        let run =
+            self.create_run(self.next_run(), consent, request.by.clone(), Trigger::Command, rto).await?;
+        // The run is under way; an audit that can't be written must not read as a refusal.
+        let audited = self.audit(&request.by, "apply", id.as_str(), &request.reason, run.as_str()).await;
+        self.unless_fenced("audit a command", run.as_str(), audited)?;
         self.run_summary(&run).await?.ok_or_else(|| ApiError::not_found(run.to_string(), Vec::new()))
     }
 
-    /// Stops automatic action.
+    /// Stops automatic action: at once for whatever this coordinator is about to decide, then durably, then on record.
     pub(crate) async fn freeze(&self, request: &FreezeRequest) -> Result<Done, ApiError> {
         need_reason(&request.reason)?;
         let now = self.clock.now();
@@ -113,10 +112,10 @@ impl Coordinator {
             since: now,
             expires_at: request.expires_after.map(|s| now + s),
         };
-        self.db.put(keys::FREEZE, &freeze).await?;
-        self.audit(&request.by, "freeze", "automatic action", &request.reason, "frozen").await?;
         let until = freeze.expires_at.map_or_else(|| "with no end set".to_owned(), |t| format!("until {t}"));
-        self.live().freeze = Some(freeze);
+        self.live().freeze = Some(freeze.clone());
+        self.db.put_reserved(keys::FREEZE, &freeze).await?;
+        self.audit(&request.by, "freeze", "automatic action", &request.reason, "frozen").await?;
         Ok(Done { sentence: format!("automatic action is frozen {until}") })
     }
 
@@ -140,6 +139,7 @@ impl Coordinator {
             let known = self.loaded().config.services.keys().map(ToString::to_string).collect();
             return Err(ApiError::not_found(format!("service {service}"), known));
         }
+        let _one_at_a_time = self.shifting.lock().await;
         let ended: Vec<String> = {
             let live = self.live();
             let matching =
@@ -180,7 +180,8 @@ impl Coordinator {
             Ok(()) => format!("{verb}: done"),
             Err(e) => format!("refused: {}", e.0.detail),
         };
-        self.audit(&by, verb, run.as_str(), &reason, &text).await?;
+        let audited = self.audit(&by, verb, run.as_str(), &reason, &text).await;
+        self.unless_fenced("audit a command", run.as_str(), audited)?;
         outcome.map(|()| Done { sentence: format!("{run}: {verb} accepted") })
     }
 

@@ -1,7 +1,8 @@
 //! Pages: written down first, delivered after, told apart by a key so that the same trouble pages once.
 //!
 //! Delivery is at least once: the receiver gets the key and may drop what it has seen. A channel that fails is tried
-//! again with growing pauses until `PAGE_ATTEMPTS_MAX`; what is undelivered shows in `status` and in the metrics.
+//! again with growing pauses for as long as pages are kept; what is undelivered shows in `status` and in the metrics.
+//! Delivered pages move under a prefix of their own, so that looking for work never reads a week of them.
 
 use crate::coordinator::Coordinator;
 use crate::db::keys;
@@ -10,6 +11,7 @@ use drover_model::api::Severity;
 use drover_model::config::WebhookTarget;
 use drover_model::config::version_of;
 use drover_model::{Span, Timestamp};
+use drover_store::Expect;
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -18,14 +20,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 
-/// Attempts on one channel: with pauses from 1 s doubling to 5 min this is about an hour and a half.
-pub const PAGE_ATTEMPTS_MAX: u32 = 24;
-/// Longest pause between two attempts.
+/// Longest pause between two attempts; the first is 2 s, and each is twice the one before.
 const PAUSE_MAX: Span = Span::from_mins(5);
 /// One delivery may take this long.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(15);
-/// Delivered pages are kept this long, so that the same key does not page again soon.
-const KEPT_FOR: Span = Span::from_hours(24 * 7);
+/// Pages are kept this long: a delivered one so that the same key does not page again soon, an undelivered one because
+/// after a week of attempts every five minutes the news is none any more.
+pub(crate) const KEPT_FOR: Span = Span::from_hours(24 * 7);
 
 /// A page as written down.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
@@ -69,10 +70,9 @@ pub struct NewPage {
     pub next: Option<String>,
 }
 
-/// Store key of a page: its dedup key's digest, because a dedup key may hold any text.
-#[must_use]
-pub fn store_key(key: &str) -> String {
-    format!("{}{}", keys::OUTBOX, version_of(&key))
+/// Store key of a page under `prefix`: its dedup key's digest, because a dedup key may hold any text.
+fn store_key(prefix: &str, key: &str) -> String {
+    format!("{prefix}{}", version_of(&key))
 }
 
 impl Coordinator {
@@ -96,7 +96,12 @@ impl Coordinator {
             next_attempt: now,
             closed: false,
         };
-        self.db.create(&store_key(&page.key), &record).await?;
+        let waiting = store_key(keys::OUTBOX, &page.key);
+        let txn = self.db.fenced().expect(&waiting, Expect::Absent);
+        let txn = txn.expect(store_key(keys::PAGED, &page.key), Expect::Absent);
+        // A full store is itself something to page about, so pages may use the journal's reserve.
+        let txn = self.db.put_op(txn, &waiting, &record)?.for_journal();
+        self.db.commit(&format!("write the page {}", page.key), txn).await?;
         self.outbox_wake.notify_one();
         Ok(())
     }
@@ -126,15 +131,20 @@ impl Coordinator {
         let mut undelivered = 0;
         let mut oldest: Option<Timestamp> = None;
         for (key, mut record) in all {
-            if record.closed {
-                if now.since(record.at) > KEPT_FOR {
-                    self.db.delete(&key).await?;
-                }
-                continue;
-            }
-            if record.next_attempt <= now {
+            if !record.closed && record.next_attempt <= now {
                 self.deliver(&mut record).await;
-                self.db.put(&key, &record).await?;
+                if !record.closed && now.since(record.at) > KEPT_FOR {
+                    tracing::error!(
+                        key = record.key,
+                        attempts = record.attempts,
+                        "giving up a page after {KEPT_FOR}: {}",
+                        record.failure.as_deref().unwrap_or("no reason")
+                    );
+                    record.closed = true;
+                }
+                self.put_away(&key, &record).await?;
+            } else if record.closed {
+                self.put_away(&key, &record).await?;
             }
             if !record.closed {
                 undelivered += 1;
@@ -147,23 +157,34 @@ impl Coordinator {
         Ok(())
     }
 
+    /// Writes down how far a page is; one that is over leaves the outbox in the same breath.
+    async fn put_away(&self, key: &str, record: &PageRecord) -> Result<(), CoordinatorError> {
+        let txn = if record.closed {
+            let txn = self.db.fenced().delete(key);
+            self.db.put_op(txn, &store_key(keys::PAGED, &record.key), record)?
+        } else {
+            self.db.put_op(self.db.fenced(), key, record)?
+        };
+        self.db.commit(&format!("write the page {}", record.key), txn.for_journal()).await.map(|_| ())
+    }
+
     async fn deliver(&self, record: &mut PageRecord) {
         let paging = self.loaded().config.settings.paging.clone();
         let mut failure = None;
         if let Some(argv) = paging.on_page.as_ref().filter(|_| !record.delivered.contains("on_page")) {
-            match run_command(argv, record).await {
+            match run_command(argv, record, DELIVERY_TIMEOUT).await {
                 Ok(()) => drop(record.delivered.insert("on_page".into())),
                 Err(e) => failure = Some(format!("on_page: {e}")),
             }
         }
         if let Some(hook) = paging.webhook.as_ref().filter(|_| !record.delivered.contains("webhook")) {
-            match post(&self.http, hook, record).await {
+            match post(&self.http, hook, record, self.clock.now()).await {
                 Ok(()) => drop(record.delivered.insert("webhook".into())),
                 Err(e) => failure = Some(format!("webhook: {e}")),
             }
         }
-        record.attempts += 1;
-        record.closed = failure.is_none() || record.attempts >= PAGE_ATTEMPTS_MAX;
+        record.attempts = record.attempts.saturating_add(1);
+        record.closed = failure.is_none();
         if let Some(f) = &failure {
             tracing::warn!(key = record.key, attempt = record.attempts, "can't deliver a page: {f}");
         }
@@ -173,7 +194,7 @@ impl Coordinator {
     }
 }
 
-async fn run_command(argv: &[String], record: &PageRecord) -> Result<(), String> {
+async fn run_command(argv: &[String], record: &PageRecord, within: Duration) -> Result<(), String> {
     let (program, arguments) = argv.split_first().ok_or("the command is empty")?;
     let body = serde_json::to_vec(record).map_err(|e| e.to_string())?;
     let mut child = tokio::process::Command::new(program)
@@ -185,15 +206,20 @@ async fn run_command(argv: &[String], record: &PageRecord) -> Result<(), String>
         .kill_on_drop(true)
         .spawn()
         .map_err(|e| format!("can't start `{program}`: {e}"))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A program that does not read its input is not a failed page; its exit status is what counts.
-        let _unread = stdin.write_all(&body).await;
-    }
-    match tokio::time::timeout(DELIVERY_TIMEOUT, child.wait()).await {
+    let stdin = child.stdin.take();
+    // A page is larger than a pipe may be, and a program that hangs may never read: writing waits no longer than it.
+    let ended = tokio::time::timeout(within, async {
+        if let Some(mut stdin) = stdin {
+            // A program that does not read its input is not a failed page; its exit status is what counts.
+            let _unread = stdin.write_all(&body).await;
+        }
+        child.wait().await
+    });
+    match ended.await {
         Ok(Ok(status)) if status.success() => Ok(()),
         Ok(Ok(status)) => Err(format!("`{program}` ended with {status}")),
         Ok(Err(e)) => Err(e.to_string()),
-        Err(_) => Err(format!("`{program}` took longer than {}s", DELIVERY_TIMEOUT.as_secs())),
+        Err(_) => Err(format!("`{program}` took longer than {within:?}")),
     }
 }
 
@@ -208,12 +234,18 @@ pub fn signature(secret: &[u8], timestamp: &str, body: &[u8]) -> Option<String> 
     Some(format!("sha256={}", hex::encode(mac.finalize().into_bytes())))
 }
 
-async fn post(http: &reqwest::Client, hook: &WebhookTarget, record: &PageRecord) -> Result<(), String> {
+/// `now` is signed, not the time of the page: a receiver that refuses old signatures would refuse every retry.
+async fn post(
+    http: &reqwest::Client,
+    hook: &WebhookTarget,
+    record: &PageRecord,
+    now: Timestamp,
+) -> Result<(), String> {
     let secret = tokio::fs::read(&hook.secret_file)
         .await
         .map_err(|e| format!("can't read the secret {}: {e}", hook.secret_file.display()))?;
     let body = serde_json::to_vec(record).map_err(|e| e.to_string())?;
-    let timestamp = record.at.to_string();
+    let timestamp = now.to_string();
     let signed =
         signature(secret.trim_ascii(), &timestamp, &body).ok_or("the secret can't be used as a key")?;
     let answer = http
@@ -233,6 +265,35 @@ async fn post(http: &reqwest::Client, hook: &WebhookTarget, record: &PageRecord)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn record(message: String) -> PageRecord {
+        let at = Timestamp::from_millis(0);
+        PageRecord {
+            key: "k".into(),
+            severity: Severity::Info,
+            subject: "s".into(),
+            message,
+            next: None,
+            at,
+            delivered: BTreeSet::new(),
+            attempts: 0,
+            failure: None,
+            next_attempt: at,
+            closed: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_that_never_reads_its_page_does_not_hold_up_the_others() {
+        // More than a pipe holds, so that the write itself would wait for ever.
+        let page = record("x".repeat(1 << 20));
+        let argv = ["sh", "-c", "exec sleep 3600"].map(str::to_owned);
+        let why = run_command(&argv, &page, Duration::from_millis(300)).await.unwrap_err();
+        assert_eq!(why, "`sh` took longer than 300ms");
+        let argv = ["sh", "-c", "exit 0"].map(str::to_owned);
+        let unread = run_command(&argv, &page, Duration::from_secs(60)).await;
+        assert_eq!(unread, Ok(()), "its exit status counts, not what it read");
+    }
 
     #[test]
     fn the_signature_is_hmac_sha256_over_time_and_body() {

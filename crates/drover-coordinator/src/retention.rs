@@ -3,13 +3,15 @@
 
 use crate::api::commands::StoredAnswer;
 use crate::coordinator::Coordinator;
-use crate::db::keys;
+use crate::db::{LIST_PAGE, keys};
 use crate::error::CoordinatorError;
 use crate::ingest::HISTORY_OBSERVATIONS;
 use crate::operator::PLAN_KEPT_FOR;
+use crate::outbox::{KEPT_FOR, PageRecord};
 use drover_model::Span;
 use drover_model::api::PlanView;
 use drover_model::decision::{DecisionBody, StoredDecision};
+use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,22 +44,32 @@ impl Coordinator {
             .prune(HISTORY_OBSERVATIONS, before)
             .await
             .map_err(|e| CoordinatorError::store("prune observations", e))?;
-        for (key, stored) in self.db.list::<StoredDecision>(keys::DECISIONS).await? {
+        self.sweep_under::<StoredDecision>(keys::DECISIONS, |stored| {
             let led_to_run = matches!(&stored.body, DecisionBody::Action { run: Some(_), .. });
-            if !led_to_run && now.since(stored.at) > retention.transitions {
-                self.db.delete(&key).await?;
+            !led_to_run && now.since(stored.at) > retention.transitions
+        })
+        .await?;
+        self.sweep_under::<StoredAnswer>(keys::ANSWERS, |a| now.since(a.at) > ANSWER_KEPT_FOR).await?;
+        self.sweep_under::<PlanView>(keys::PLANS, |p| now.since(p.made_at) > PLAN_KEPT_FOR).await?;
+        self.sweep_under::<PageRecord>(keys::PAGED, |p| now.since(p.at) > KEPT_FOR).await
+    }
+
+    /// Deletes what is over, a page at a time, so that a large store is never in memory whole.
+    async fn sweep_under<T: DeserializeOwned>(
+        &self,
+        prefix: &str,
+        is_over: impl Fn(&T) -> bool,
+    ) -> Result<(), CoordinatorError> {
+        let mut after = None;
+        loop {
+            let (items, next) = self.db.list_page::<T>(prefix, after, LIST_PAGE).await?;
+            for (key, _) in items.iter().filter(|(_, record)| is_over(record)) {
+                self.db.delete(key).await?;
+            }
+            match next {
+                Some(next) => after = Some(next),
+                None => return Ok(()),
             }
         }
-        for (key, answer) in self.db.list::<StoredAnswer>(keys::ANSWERS).await? {
-            if now.since(answer.at) > ANSWER_KEPT_FOR {
-                self.db.delete(&key).await?;
-            }
-        }
-        for (key, plan) in self.db.list::<PlanView>(keys::PLANS).await? {
-            if now.since(plan.made_at) > PLAN_KEPT_FOR {
-                self.db.delete(&key).await?;
-            }
-        }
-        Ok(())
     }
 }

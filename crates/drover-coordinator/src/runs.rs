@@ -10,16 +10,19 @@ use crate::outbox::NewPage;
 use crate::steps::Hands;
 use axum::http::StatusCode;
 use drover_exec::drive::{Ports, Request};
-use drover_exec::{Command, Consent, Effect, Execution, Journal, Outcome, Refused, drive};
+use drover_exec::{
+    Command, Consent, Effect, Execution, Journal, JournalError, Outcome, Refused, StandDown, drive,
+};
 use drover_model::api::{RunSummary, RunView, Severity};
 use drover_model::decision::FailureClass;
 use drover_model::journal::{Record, RunState, Trigger};
-use drover_model::plan::ActiveRun;
+use drover_model::plan::{ActiveRun, World};
 use drover_model::reason::Reason;
 use drover_model::traffic::Actor;
 use drover_model::{RegionId, RunId, ServiceId, Span, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Commands waiting for one run; a further one is answered `busy`.
@@ -28,15 +31,22 @@ const COMMANDS_WAITING_MAX: usize = 8;
 const ENDED_RUNS_KEPT: usize = 200;
 /// A command's record is durable within this, or the answer says that it is not known.
 const COMMAND_TIMEOUT: Span = Span::from_secs(20);
+/// Looks at the store after an append whose outcome is not known, before this coordinator gives up.
+const LOOKS_AFTER_DOUBT: u32 = 5;
+/// Pause between two of them.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+
+/// Code of an answer that passes by itself.
+pub(crate) const BUSY: &str = "busy";
 
 struct Handle {
     snapshot: watch::Receiver<Execution>,
     commands: mpsc::Sender<Request>,
 }
 
-/// An automatic run that a person stopped or refused.
+/// An automatic run that ended without having recovered anything.
 #[derive(Debug, Clone)]
-pub struct EndedByPerson {
+pub struct EndedEarly {
     /// Which.
     pub run: RunId,
     /// The region.
@@ -85,17 +95,27 @@ impl RunTable {
 
     /// Automatic runs that a person stopped or refused, newest last.
     #[must_use]
-    pub fn ended_by_people(&self) -> Vec<EndedByPerson> {
+    pub fn ended_by_people(&self) -> Vec<EndedEarly> {
+        self.ended_early(|by| matches!(by, Some(Actor::Person { .. })))
+    }
+
+    /// Automatic runs that their own policy ended, such as a preflight that found something else than was planned.
+    #[must_use]
+    pub fn ended_by_policy(&self) -> Vec<EndedEarly> {
+        self.ended_early(|by| by.is_none())
+    }
+
+    fn ended_early(&self, counts: impl Fn(Option<&Actor>) -> bool) -> Vec<EndedEarly> {
         self.with(|runs| {
             runs.values()
                 .filter_map(|h| {
                     let e = h.snapshot.borrow();
                     let state = e.state();
                     let Trigger::Decision { class, .. } = &e.origin().trigger else { return None };
-                    let by_person =
+                    let early =
                         matches!(state, RunState::Aborted | RunState::RolledBack | RunState::Rejected);
-                    let ended_at = e.ended_at().filter(|_| by_person)?;
-                    Some(EndedByPerson {
+                    let ended_at = e.ended_at().filter(|_| early && counts(e.progress().stopped_by()))?;
+                    Some(EndedEarly {
                         run: e.run().clone(),
                         region: e.plan().intent.region.clone(),
                         services: e.plan().services.clone(),
@@ -113,8 +133,16 @@ impl RunTable {
         self.with(|runs| runs.get(&number).map(|h| h.snapshot.borrow().clone()))
     }
 
-    fn next_number(&self) -> u64 {
-        self.with(|runs| runs.keys().next_back().map_or(1, |n| n + 1))
+    /// Open questions that drover asked.
+    fn questions(&self) -> Vec<Execution> {
+        self.with(|runs| {
+            let open = runs.values().map(|h| h.snapshot.borrow()).filter(|e| {
+                e.state() == RunState::AwaitingApproval
+                    && e.current_step().is_none()
+                    && matches!(e.origin().trigger, Trigger::Decision { .. })
+            });
+            open.map(|e| e.clone()).collect()
+        })
     }
 
     fn insert(&self, run: &RunId, handle: Handle) {
@@ -131,38 +159,76 @@ impl RunTable {
 }
 
 impl Coordinator {
-    /// Creates a run and starts it. The caller holds the admission lock or is the decider, which takes it.
+    /// A name that no run has had, not even one whose creation failed: what may have landed is never written over.
+    pub(crate) fn next_run(&self) -> RunId {
+        RunId::numbered(self.counters.runs.next())
+    }
+
+    /// Creates a run and starts it. The caller holds the admission lock, and has `run` from [`Self::next_run`].
     ///
     /// # Errors
     /// When the journal can't be written or this coordinator no longer leads.
     pub(crate) async fn create_run(
         self: &Arc<Self>,
+        run: RunId,
         consent: Consent,
         by: Actor,
         trigger: Trigger,
         rto: Span,
     ) -> Result<RunId, CoordinatorError> {
-        let run = RunId::numbered(self.runs.next_number());
+        let what = format!("create {run}");
         let now = self.clock.now();
-        let (execution, first) =
-            Execution::create(run.clone(), consent, by, trigger, rto, self.db.epoch(), now);
+        let (_, first) = Execution::create(run.clone(), consent, by, trigger, rto, self.db.epoch(), now);
         let Effect::Append(record) = first else {
-            return Err(CoordinatorError::store(format!("create {run}"), "the run has no first record"));
+            return Err(CoordinatorError::store(what, "the run has no first record"));
         };
         let mut journal = StoreJournal::new(self.db.clone());
-        journal.append(&record).await.map_err(|e| CoordinatorError::store(format!("create {run}"), e))?;
-        drop(execution);
-        let replayed = Execution::replay(std::slice::from_ref(&record))
-            .map_err(|e| CoordinatorError::store(format!("create {run}"), e))?;
+        match journal.append(&record).await {
+            Ok(()) => {}
+            Err(JournalError::Fenced { .. }) => return Err(CoordinatorError::Fenced { what }),
+            Err(e @ JournalError::Unavailable { .. }) => {
+                if !self.stands_after_doubt(&mut journal, &record).await? {
+                    return Err(CoordinatorError::store(what, e));
+                }
+            }
+            Err(e) => return Err(CoordinatorError::store(what, e)),
+        }
+        let replayed =
+            Execution::replay(std::slice::from_ref(&record)).map_err(|e| CoordinatorError::store(what, e))?;
         self.drive_run(replayed);
         Ok(run)
+    }
+
+    /// Did the first record land although its append failed? A run that nobody drives must not stay behind: where the
+    /// store does not say, this coordinator stops, and the next one reads it.
+    async fn stands_after_doubt(
+        &self,
+        journal: &mut StoreJournal,
+        record: &Record,
+    ) -> Result<bool, CoordinatorError> {
+        let mut looks = 0;
+        loop {
+            looks += 1;
+            match journal.load(&record.run).await {
+                Ok(found) => return Ok(found.first() == Some(record)),
+                Err(e) if looks >= LOOKS_AFTER_DOUBT => {
+                    tracing::error!(run = %record.run, "it is not known whether the run was created; stopping");
+                    self.stop.cancel();
+                    return Err(CoordinatorError::store(format!("look for {}", record.run), e));
+                }
+                Err(_) => tokio::time::sleep(LOOK_PAUSE).await,
+            }
+        }
     }
 
     /// Goes on with every run of the store that is not over.
     pub(crate) async fn resume_runs(self: &Arc<Self>) -> Result<(), CoordinatorError> {
         let records: Vec<(String, Record)> = self.db.list(keys::RUNS).await?;
         let mut by_run: BTreeMap<u64, Vec<Record>> = BTreeMap::new();
-        for (_, record) in records {
+        for (key, record) in records {
+            // By the key, so that a number is spent even where the journal under it is illegal.
+            let number = key.strip_prefix(keys::RUNS).and_then(|k| k.split('/').next()?.parse().ok());
+            self.counters.runs.continue_after(number.unwrap_or(0));
             by_run.entry(keys::number_of(record.run.as_str()).unwrap_or(0)).or_default().push(record);
         }
         for (number, records) in by_run {
@@ -218,11 +284,54 @@ impl Coordinator {
             };
             match outcome {
                 Outcome::Finished(state) => tracing::info!(%run, %state, "run is over"),
-                Outcome::StoodDown(why) => tracing::error!(%run, "stood down: {why:?}"),
+                Outcome::StoodDown(why) => me.stood_down(&run, &why).await,
             }
             me.decide_wake.notify_one();
         };
-        self.tasks.spawn(tracing::Instrument::instrument(task, span));
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            if let Err(e) = tokio::spawn(tracing::Instrument::instrument(task, span)).await {
+                // Nobody drives the run now; a fresh start reads its journal and goes on.
+                tracing::error!("the driver of a run ended by itself ({e}); stopping");
+                stop.cancel();
+            }
+        });
+    }
+
+    /// This process does not command the run any more: a newer leader does, or nobody, and then people must know.
+    async fn stood_down(&self, run: &RunId, why: &StandDown) {
+        let why_in_full = crate::text::chain(why);
+        tracing::error!(%run, "stood down: {why_in_full}");
+        if matches!(why, StandDown::Fenced(_)) {
+            self.stop.cancel();
+            return;
+        }
+        let page = NewPage {
+            key: format!("stood_down/{run}"),
+            severity: Severity::Critical,
+            subject: run.to_string(),
+            message: format!("{run} is not driven any more: {why_in_full}"),
+            next: Some("drover doctor".into()),
+        };
+        if let Err(e) = self.page(page).await {
+            tracing::error!(error = &e as &dyn std::error::Error, "can't write a page down");
+        }
+    }
+
+    /// Takes back questions whose plan the world has overtaken: nobody can say yes to them, and while they stand they
+    /// keep a better one from being asked. Says whether there were any.
+    pub(crate) async fn withdraw_overtaken(&self, world: &World) -> bool {
+        let mut any = false;
+        for question in self.runs.questions() {
+            let overtaken = drover_core::plan::stale(question.plan(), world);
+            let Some(first) = overtaken.first() else { continue };
+            let command = Command::Reject { by: Actor::Automatic, reason: format!("overtaken: {first}") };
+            match self.send_command(question.run(), command).await {
+                Ok(()) => any = true,
+                Err(e) => tracing::warn!(run = %question.run(), "can't withdraw a question: {}", e.0.detail),
+            }
+        }
+        any
     }
 
     /// Sends a command and waits until its record is durable.
@@ -238,14 +347,14 @@ impl Coordinator {
         if snapshot.is_over() {
             return Err(wrong(snapshot.state().to_string()));
         }
-        if let Command::Approve { plan, .. } = &command {
-            self.check_approval(&snapshot, plan)?;
+        if let Command::Approve { .. } = &command {
+            self.check_approval(&snapshot)?;
         }
         let (reply, answer) = oneshot::channel();
         let number = keys::number_of(run.as_str()).unwrap_or(0);
         let sent = self.runs.with(|runs| runs.get(&number).map(|h| h.commands.try_send((command, reply))));
         if !matches!(sent, Some(Ok(()))) {
-            return Err(wrong("busy with other commands, or ending".into()));
+            return Err(busy(format!("{run} is busy with other commands, or ending")));
         }
         match tokio::time::timeout(COMMAND_TIMEOUT.to_duration(), answer).await {
             Ok(Ok(Ok(_))) => {
@@ -265,12 +374,14 @@ impl Coordinator {
     }
 
     /// An approval is for the world that was shown: if an object that the plan read has moved, a new plan is needed (I9).
-    fn check_approval(&self, snapshot: &Execution, _named: &drover_model::PlanId) -> Result<(), ApiError> {
+    /// It begins a run, so nothing else may work on its services (I2).
+    fn check_approval(&self, snapshot: &Execution) -> Result<(), ApiError> {
         if snapshot.current_step().is_some_and(|s| s > 0) {
             return Ok(());
         }
         let world = self.world(self.clock.now());
-        let reasons = drover_core::plan::stale(snapshot.plan(), &world);
+        let mut reasons = drover_core::plan::stale(snapshot.plan(), &world);
+        reasons.extend(working_on(&world, &snapshot.plan().services, Some(snapshot.run())));
         if reasons.is_empty() { Ok(()) } else { Err(ApiError::refused(reasons)) }
     }
 
@@ -327,8 +438,27 @@ impl Coordinator {
     }
 }
 
+/// A reason for each run other than `but` that works on one of these services.
+pub(crate) fn working_on<'a>(
+    world: &'a World,
+    services: &'a [ServiceId],
+    but: Option<&'a RunId>,
+) -> impl Iterator<Item = Reason> + 'a {
+    let others = world.runs.iter().filter(move |r| !r.awaiting_approval && Some(&r.run) != but);
+    others.flat_map(move |r| {
+        let shared = r.services.iter().filter(move |s| services.contains(s));
+        shared.map(move |s| Reason::RunInProgress { service: s.clone(), run: r.run.clone() })
+    })
+}
+
+/// It passes by itself; the same command may be sent again.
+fn busy(detail: String) -> ApiError {
+    ApiError::new(StatusCode::CONFLICT, BUSY, detail)
+}
+
 fn refused_error(run: &RunId, refused: &Refused) -> ApiError {
     match refused {
+        Refused::Busy { .. } => busy(refused.to_string()),
         Refused::State(reason) => ApiError::refused(vec![reason.clone()]),
         other => {
             let mut e = ApiError::new(StatusCode::CONFLICT, "refused", other.to_string());

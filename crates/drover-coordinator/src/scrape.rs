@@ -114,31 +114,47 @@ impl Delta {
         self.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
     }
 
-    /// The 95th percentile of latency: the upper bound of the bucket that holds it, so never too good; nothing when
-    /// there are no samples or it lies beyond the last finite bound.
+    /// The 95th percentile of latency, as far as a histogram knows it; nothing when there are no samples.
     #[must_use]
     pub fn latency_p95(&self) -> Option<P95> {
         let total = self.buckets.last().map(|(_, n)| *n)?;
         if total <= 0.0 {
             return None;
         }
-        let (bound, _) = self.buckets.iter().find(|(_, n)| *n >= total * 0.95)?;
-        if bound.is_finite() {
-            // Seconds from a histogram bound: small, positive and finite.
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-            return Some(P95::AtMost(Span::from_millis((bound * 1_000.0).ceil() as u64)));
+        let rank = total * 0.95;
+        let i = self.buckets.iter().position(|(_, n)| *n >= rank)?;
+        let (bound, upto) = self.buckets[i];
+        let (lower, below) = i.checked_sub(1).map_or((0.0, 0.0), |j| self.buckets[j]);
+        if bound.is_infinite() {
+            return Some(P95::Above(span((lower * 1_000.0).floor())));
         }
-        let last = self.buckets.iter().rev().find(|(b, _)| b.is_finite()).map_or(0.0, |(b, _)| *b);
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        Some(P95::Above(Span::from_millis((last * 1_000.0) as u64)))
+        let share = if upto > below { ((rank - below) / (upto - below)).clamp(0.0, 1.0) } else { 1.0 };
+        Some(P95::Within {
+            above: span((lower * 1_000.0).floor()),
+            about: span(((lower + (bound - lower) * share) * 1_000.0).ceil()),
+            at_most: span((bound * 1_000.0).ceil()),
+        })
     }
+}
+
+// Milliseconds from a histogram bound: small and positive; a negative bound, which no latency has, becomes zero.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn span(millis: f64) -> Span {
+    Span::from_millis(millis as u64)
 }
 
 /// A percentile as a histogram knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum P95 {
-    /// Not more than this.
-    AtMost(Span),
+    /// It lies in this bucket.
+    Within {
+        /// The bucket's lower bound.
+        above: Span,
+        /// Where it lies if the bucket's samples are spread evenly.
+        about: Span,
+        /// The bucket's upper bound.
+        at_most: Span,
+    },
     /// More than this, the largest finite bound.
     Above(Span),
 }
@@ -182,10 +198,11 @@ impl Readings {
 }
 
 /// A service's load from its endpoints' readings: the highest sum of rates over slots of one interval, over the
-/// readings kept. `None` when nothing was read within `fresh_for`.
+/// readings kept. Each endpoint says whether it carries traffic. `None` when one that does has no rate in that time: a
+/// sum without it would make the service look smaller than it is.
 #[must_use]
 pub fn load<'a>(
-    endpoints: impl Iterator<Item = &'a Readings>,
+    endpoints: impl Iterator<Item = (bool, Option<&'a Readings>)>,
     interval: Span,
     now: Timestamp,
 ) -> Option<(RequestsPerSecond, Timestamp)> {
@@ -193,14 +210,17 @@ pub fn load<'a>(
     let mut slots: std::collections::BTreeMap<i64, f64> = std::collections::BTreeMap::new();
     let mut newest: Option<Timestamp> = None;
     let horizon = now - interval.times(READINGS_KEPT as u64);
-    for readings in endpoints {
+    for (carries, readings) in endpoints {
         let mut mine: std::collections::BTreeMap<i64, f64> = std::collections::BTreeMap::new();
-        for (at, rate) in readings.rates() {
+        for (at, rate) in readings.map(Readings::rates).unwrap_or_default() {
             if at >= horizon {
                 let best = mine.entry(at.as_millis() / slot).or_default();
                 *best = best.max(rate);
                 newest = newest.max(Some(at));
             }
+        }
+        if carries && mine.is_empty() {
+            return None;
         }
         for (s, rate) in mine {
             *slots.entry(s).or_default() += rate;
@@ -243,7 +263,9 @@ mod tests {
         assert_eq!((r.requests, r.errors), (100.0, 10.0));
         let mut d = Delta::default();
         d.add(&Reading { at: at(0), requests: 0.0, errors: 0.0, buckets: vec![] }, &r);
-        assert_eq!(d.latency_p95(), Some(P95::AtMost(Span::from_secs(1))));
+        let (above, at_most) = (Span::from_millis(100), Span::from_secs(1));
+        // The 95th of 100 is the first of six in the bucket: a sixth of the way from 100 ms to 1 s.
+        assert_eq!(d.latency_p95(), Some(P95::Within { above, about: Span::from_millis(250), at_most }));
     }
 
     #[test]
@@ -272,8 +294,14 @@ mod tests {
                 dead.push(Reading { at: at(t), requests: 50.0 * t as f64, errors: 0.0, buckets: vec![] });
             }
         }
-        let (rate, _) = load([&alive, &dead].into_iter(), Span::from_secs(1), at(5)).unwrap();
+        let interval = Span::from_secs(1);
+        let both = [(true, Some(&alive)), (true, Some(&dead))];
+        let (rate, _) = load(both.into_iter(), interval, at(5)).unwrap();
         assert_eq!(rate, RequestsPerSecond(150));
-        assert_eq!(load([&Readings::default()].into_iter(), Span::from_secs(1), at(5)), None);
+
+        let unread = |carries| [(true, Some(&alive)), (carries, None)].into_iter();
+        assert_eq!(load(unread(true), interval, at(5)), None, "a part is not the whole");
+        assert_eq!(load(unread(false), interval, at(5)).unwrap().0, RequestsPerSecond(100));
+        assert_eq!(load(both.into_iter(), interval, at(500)), None, "all too old");
     }
 }

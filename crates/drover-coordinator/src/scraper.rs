@@ -2,6 +2,7 @@
 //! is simply missing.
 
 use crate::coordinator::Coordinator;
+use crate::endpoint::Target;
 use crate::scrape::{EXPOSITION_BYTES_MAX, Reading, parse};
 use drover_model::config::{Config, MetricsSource};
 use drover_model::{EndpointKey, Timestamp};
@@ -19,8 +20,7 @@ const READINGS_IN_FLIGHT_MAX: usize = 256;
 
 struct Wanted {
     key: EndpointKey,
-    url: String,
-    host: String,
+    target: Target,
     source: MetricsSource,
 }
 
@@ -32,8 +32,7 @@ fn wanted(config: &Config) -> Vec<Wanted> {
         .flat_map(|(s, m)| {
             s.endpoints.values().map(move |e| Wanted {
                 key: EndpointKey::new(&s.name, &e.region),
-                url: format!("http://{}{}", authority(&e.address, e.port), m.path),
-                host: s.dns_name.clone(),
+                target: Target::of(s, e),
                 source: m.clone(),
             })
         })
@@ -73,8 +72,14 @@ impl Coordinator {
 
     async fn scrape_one(&self, wanted: Wanted) {
         let timeout = wanted.source.interval.to_duration().min(READ_TIMEOUT_MAX);
-        let read = self.read_metrics(&wanted.url, &wanted.host, &wanted.source, timeout).await;
+        let read = self.read_metrics(&wanted.target, &wanted.source, timeout).await;
         let mut live = self.live();
+        // Read from an address or a source that a reload has replaced meanwhile: not this endpoint's any more.
+        let still =
+            |w: &Wanted| w.key == wanted.key && w.target == wanted.target && w.source == wanted.source;
+        if !self::wanted(&self.loaded().config).iter().any(still) {
+            return;
+        }
         let readings = live.readings.entry(wanted.key).or_default();
         match read {
             Ok(reading) => readings.push(reading),
@@ -88,27 +93,22 @@ impl Coordinator {
     /// Why there is none, in words.
     pub(crate) async fn read_metrics(
         &self,
-        url: &str,
-        host: &str,
+        target: &Target,
         source: &MetricsSource,
         timeout: Duration,
     ) -> Result<Reading, String> {
-        let mut answer = self
-            .http
-            .get(url)
-            .header("host", host)
-            .timeout(timeout)
-            .send()
-            .await
-            .map_err(|e| crate::text::chain(&e.without_url()))?;
+        let request = self.request_to(target, reqwest::Method::GET, &source.path).await?;
+        let place = format!("{}{}", authority(&target.address, target.port), source.path);
+        let mut answer =
+            request.timeout(timeout).send().await.map_err(|e| crate::text::chain(&e.without_url()))?;
         if !answer.status().is_success() {
-            return Err(format!("{url} answered {}", answer.status()));
+            return Err(format!("{place} answered {}", answer.status()));
         }
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(|e| crate::text::chain(&e.without_url()))? {
             body.extend_from_slice(&chunk);
             if body.len() > EXPOSITION_BYTES_MAX {
-                return Err(format!("{url} sent more than {EXPOSITION_BYTES_MAX} bytes"));
+                return Err(format!("{place} sent more than {EXPOSITION_BYTES_MAX} bytes"));
             }
         }
         parse(&String::from_utf8_lossy(&body), source, self.clock.now()).map_err(|e| e.to_string())

@@ -5,16 +5,18 @@ use crate::config_dir::Loaded;
 use crate::coordinator::{Coordinator, Dns};
 use crate::db::keys;
 use crate::error::CoordinatorError;
+use drover_core::weights::NeverDark;
 use drover_dns::provider::{
     Applied, BlockedReason, EmbeddedInstances, EmbeddedOptions, Instance, LaggingState, Observed,
     ProviderError, RecordSets,
 };
-use drover_dns::publish::Batch;
+use drover_dns::publish::{Batch, Change};
 use drover_dns::zone::{DnsName, Member, RecordKey, RecordSet, RecordType};
 use drover_model::api::DnsView;
 use drover_model::config::{self, Service, version_of};
 use drover_model::traffic::TrafficState;
-use drover_model::{Epoch, ServiceId};
+use drover_model::{Epoch, ServiceId, Timestamp};
+use drover_store::Expect;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +24,10 @@ use std::time::Duration;
 pub const OWNER: &str = "drover";
 /// How often DNS is compared with the targets when nothing asked for it.
 const RECONCILE_EVERY: Duration = Duration::from_secs(5);
+/// Pause after DNS showed something else than what was observed a moment ago: whoever changed it may not be done.
+const CONFLICT_PAUSE: Duration = Duration::from_millis(200);
+/// Attempts to set a target while runs move it. A run moves one once a step, so that two attempts are plenty.
+const RETARGET_TRIES_MAX: u32 = 16;
 
 /// TTL on the wire: whole seconds, rounded up, at least one.
 #[must_use]
@@ -67,11 +73,35 @@ pub fn record_set(service: &Service, target: &TrafficState, epoch: Epoch) -> Rec
     }
 }
 
-/// Digest of the parts of a service's configuration that its record set is made from.
+/// Digest of the parts of a service's configuration that its record set is made from: first what its weights are
+/// made from, after the slash what else DNS shows. A change of the latter alone must not derive the weights afresh,
+/// because that would end a move of traffic that was narrowed on purpose.
 fn published_from(service: &Service) -> String {
-    let endpoints: Vec<_> =
-        service.endpoints.values().map(|e| (&e.region, &e.address, e.weight, e.priority)).collect();
-    version_of(&(&service.dns_name, service.record_type, ttl_seconds(service), endpoints))
+    let weights: Vec<_> = service.endpoints.values().map(|e| (&e.region, e.weight, e.priority)).collect();
+    let addresses: Vec<_> = service.endpoints.values().map(|e| (&e.region, &e.address)).collect();
+    let shown = version_of(&(&service.dns_name, service.record_type, ttl_seconds(service), addresses));
+    format!("{}/{shown}", version_of(&weights))
+}
+
+/// The target that `service` asks for, when it is another than `state`, which was made from `known`.
+fn next_target(
+    state: TrafficState,
+    known: Option<&str>,
+    service: &Service,
+    now: Timestamp,
+) -> Result<Option<TrafficState>, NeverDark> {
+    let digest = published_from(service);
+    if known == Some(digest.as_str()) {
+        return Ok(None);
+    }
+    let weights_of = |digest: &str| digest.split_once('/').map(|(weights, _)| weights.to_owned());
+    let moved = if known.and_then(weights_of) == weights_of(&digest) {
+        None
+    } else {
+        drover_core::targets::retarget(&state, service, now)?
+    };
+    // Same weights, but other addresses or another TTL: a new version all the same.
+    Ok(Some(moved.unwrap_or(TrafficState { generation: state.generation.next(), changed_at: now, ..state })))
 }
 
 fn from_key(service: &ServiceId) -> String {
@@ -108,29 +138,36 @@ impl Coordinator {
     }
 
     async fn retarget(&self, service: &Service) -> Result<(), CoordinatorError> {
-        let now = self.clock.now();
-        let digest = published_from(service);
         let key = keys::traffic(&service.name);
-        let standing = self.db.get::<TrafficState>(&key).await?.map(|(t, _)| t);
-        let known = self.db.get::<String>(&from_key(&service.name)).await?.map(|(d, _)| d);
-        let next = match standing {
-            None => drover_core::targets::initial_traffic(service, now),
-            Some(_) if known.as_ref() == Some(&digest) => return Ok(()),
-            Some(state) => match drover_core::targets::retarget(&state, service, now) {
-                Ok(Some(next)) => next,
-                // Same weights, but other addresses or another TTL: a new version all the same.
-                Ok(None) => TrafficState { generation: state.generation.next(), changed_at: now, ..state },
-                Err(dark) => {
-                    tracing::error!(service = %service.name, "the old target stays: {dark}");
-                    return Ok(());
+        let what = format!("set the target of {}", service.name);
+        for _ in 0..RETARGET_TRIES_MAX {
+            let now = self.clock.now();
+            let standing = self.db.get::<TrafficState>(&key).await?;
+            let known = self.db.get::<String>(&from_key(&service.name)).await?.map(|(d, _)| d);
+            let (expect, next) = match standing {
+                None => (Expect::Absent, drover_core::targets::initial_traffic(service, now)),
+                Some((state, revision)) => match next_target(state, known.as_deref(), service, now) {
+                    Ok(Some(next)) => (Expect::ModRevision(revision), next),
+                    Ok(None) => return Ok(()),
+                    Err(dark) => {
+                        tracing::error!(service = %service.name, "the old target stays: {dark}");
+                        return Ok(());
+                    }
+                },
+            };
+            // A run may move the same target meanwhile; what it published must not be overwritten with older shares.
+            let txn = self.db.put_op(self.db.fenced().expect(&key, expect), &key, &next)?;
+            let txn = self.db.put_op(txn, &from_key(&service.name), &published_from(service))?;
+            if self.db.commit(&what, txn).await?.is_some() {
+                let mut live = self.live();
+                if live.traffic.get(&service.name).is_none_or(|t| t.generation < next.generation) {
+                    live.traffic.insert(service.name.clone(), next);
                 }
-            },
-        };
-        let txn = self.db.put_op(self.db.fenced(), &key, &next)?;
-        let txn = self.db.put_op(txn, &from_key(&service.name), &digest)?;
-        self.db.commit(&format!("set the target of {}", service.name), txn).await?;
-        self.live().traffic.insert(service.name.clone(), next);
-        Ok(())
+                return Ok(());
+            }
+        }
+        let overtaken = format!("the target changed under each of {RETARGET_TRIES_MAX} attempts");
+        Err(CoordinatorError::store(what, overtaken))
     }
 
     /// Reconciles until told to stop.
@@ -170,10 +207,30 @@ impl Coordinator {
         if diff.changes.is_empty() {
             return Ok(());
         }
+        match self.apply(provider, &diff.changes).await {
+            // One record set that a server will never take must not keep the others from it.
+            Err(ProviderError::Refused { .. }) => {}
+            answer => return answer,
+        }
+        let mut refusals = Vec::new();
+        for change in &diff.changes {
+            match self.apply(provider, std::slice::from_ref(change)).await {
+                Err(e @ ProviderError::Refused { .. }) => {
+                    tracing::error!("DNS refuses a record set: {e}");
+                    refusals.push(e);
+                }
+                answer => answer?,
+            }
+        }
+        self.note_refusals(&refusals);
+        Ok(())
+    }
+
+    async fn apply(&self, provider: &dyn RecordSets, changes: &[Change]) -> Result<(), ProviderError> {
         let batch = Batch {
             epoch: self.db.epoch(),
-            idempotency_key: format!("reconcile-{}-{}", self.db.epoch(), version_of(&diff.changes)),
-            changes: diff.changes,
+            idempotency_key: format!("reconcile-{}-{}", self.db.epoch(), version_of(&changes)),
+            changes: changes.to_vec(),
         };
         match provider.apply(&batch).await {
             Ok(Applied::Changed(c)) => {
@@ -181,10 +238,27 @@ impl Coordinator {
             }
             Ok(Applied::Unchanged(_)) => {}
             // A run published in between: the next round sees its state.
-            Err(ProviderError::Conflict { .. }) => self.reconcile_wake.notify_one(),
+            Err(ProviderError::Conflict { .. }) => {
+                tokio::select! {
+                    () = self.stop.cancelled() => {}
+                    () = tokio::time::sleep(CONFLICT_PAUSE) => {}
+                }
+                self.reconcile_wake.notify_one();
+            }
             Err(e) => return Err(e),
         }
         Ok(())
+    }
+
+    /// Shows each refusal with the server that refused.
+    fn note_refusals(&self, refusals: &[ProviderError]) {
+        let mut live = self.live();
+        for refusal in refusals {
+            let ProviderError::Refused { instance, .. } = refusal else { continue };
+            for view in live.dns_views.iter_mut().filter(|v| v.instance == *instance) {
+                view.behind.insert(0, refusal.to_string());
+            }
+        }
     }
 
     fn desired(&self, loaded: &Loaded) -> Vec<RecordSet> {
@@ -256,4 +330,48 @@ fn blocked_sentence(b: &drover_dns::provider::Blocked) -> String {
         BlockedReason::OwnedByOther => "it belongs to somebody else".to_owned(),
     };
     format!("{} {} can't be published: {why}", b.desired.name, b.desired.rtype)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use drover_model::Weight;
+    use drover_model::config::decode::{self, SourceFile};
+
+    fn service() -> Service {
+        let files = [
+            include_str!("../../../regions/eu-west.yaml"),
+            include_str!("../../../regions/us-east.yaml"),
+            include_str!("../../../regions/ap-south.yaml"),
+            include_str!("../../../regions/witness.yaml"),
+            include_str!("../../../regions/services.yaml"),
+            include_str!("../../../regions/settings.yaml"),
+        ];
+        let files: Vec<_> =
+            files.iter().enumerate().map(|(i, t)| SourceFile::new(format!("{i}.yaml"), *t)).collect();
+        let config = decode::load(&files).unwrap().config;
+        config.services[&ServiceId::new("checkout").unwrap()].clone()
+    }
+
+    #[test]
+    fn another_address_or_ttl_keeps_the_weights_that_a_run_narrowed() {
+        let now = Timestamp::from_millis(0);
+        let mut service = service();
+        let known = published_from(&service);
+        let mut state = drover_core::targets::initial_traffic(&service, now);
+        // As after `failover --to`: all of it in one region, which no derivation from shares would give.
+        for (i, weight) in state.weights.values_mut().enumerate() {
+            *weight = Weight(if i == 0 { 100 } else { 0 });
+        }
+        assert_eq!(next_target(state.clone(), Some(&known), &service, now).unwrap(), None);
+
+        service.ttl = service.ttl.times(2);
+        service.endpoints.values_mut().for_each(|e| e.address = "127.9.9.9".into());
+        let next = next_target(state.clone(), Some(&known), &service, now).unwrap().unwrap();
+        assert_eq!((next.weights, next.generation), (state.weights.clone(), state.generation.next()));
+
+        service.endpoints.values_mut().for_each(|e| e.weight = Some(10));
+        let next = next_target(state.clone(), Some(&known), &service, now).unwrap().unwrap();
+        assert_ne!(next.weights, state.weights, "weights were changed on purpose");
+    }
 }

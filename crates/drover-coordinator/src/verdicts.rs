@@ -65,8 +65,9 @@ impl Coordinator {
             }
             if was.map_or(VerdictState::Unknown, |(s, _)| s) != is.0 {
                 tracing::info!(%endpoint, verdict = %is.0, "verdict: {}", standing.verdict.reason);
-                let body =
-                    DecisionBody::Verdict { inputs: inputs.clone(), verdict: verdict::conclude(&inputs) };
+                // What stands after damping, not what the moment alone would say.
+                let verdict = standing.verdict.clone();
+                let body = DecisionBody::Verdict { inputs: inputs.clone(), verdict };
                 self.record_later(now, body);
             }
             live.standing.insert(endpoint.clone(), Judged { standing, inputs });

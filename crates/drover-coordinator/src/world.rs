@@ -3,13 +3,13 @@
 use crate::config_dir::Loaded;
 use crate::coordinator::Coordinator;
 use crate::live::Live;
-use crate::runs::EndedByPerson;
+use crate::runs::EndedEarly;
 use crate::scrape;
 use crate::verdicts::vantage_states;
 use drover_model::journal::RunState;
 use drover_model::plan::World;
 use drover_model::traffic::{Block, Load};
-use drover_model::{EndpointKey, Timestamp};
+use drover_model::{EndpointKey, RequestsPerSecond, Timestamp};
 
 impl Coordinator {
     /// The world now.
@@ -31,15 +31,15 @@ impl Coordinator {
             .values()
             .map(|s| {
                 let measured = s.metrics.as_ref().and_then(|m| {
-                    let readings =
-                        s.endpoints.keys().filter_map(|r| live.readings.get(&EndpointKey::new(&s.name, r)));
+                    let target = live.traffic.get(&s.name);
+                    let readings = s.endpoints.keys().map(|r| {
+                        // Without a target every endpoint may carry traffic.
+                        let carries = target.is_none_or(|t| t.weight(r).0 > 0);
+                        (carries, live.readings.get(&EndpointKey::new(&s.name, r)))
+                    });
                     scrape::load(readings, m.interval, now)
                 });
-                let load = match (measured, s.peak_load) {
-                    (Some((rate, at)), _) => Load::Measured { rate, at },
-                    (None, Some(rate)) => Load::Declared { rate },
-                    (None, None) => Load::Unknown,
-                };
+                let load = load_of(measured, s.peak_load);
                 (s.name.clone(), load)
             })
             .collect();
@@ -59,9 +59,19 @@ impl Coordinator {
     }
 }
 
+/// The load to reckon with: never less than what was declared, because a quiet hour says nothing of the peak.
+fn load_of(measured: Option<(RequestsPerSecond, Timestamp)>, declared: Option<RequestsPerSecond>) -> Load {
+    match (measured, declared) {
+        (Some((m, _)), Some(d)) if d > m => Load::Declared { rate: d },
+        (Some((rate, at)), _) => Load::Measured { rate, at },
+        (None, Some(rate)) => Load::Declared { rate },
+        (None, None) => Load::Unknown,
+    }
+}
+
 /// The block periods in force: those that automatic failovers set, and those that follow from a person having stopped
 /// one (I8). The latter are derived from the runs themselves, so that no crash can come between.
-fn blocks(live: &Live, stopped: Vec<EndedByPerson>, loaded: &Loaded) -> Vec<Block> {
+fn blocks(live: &Live, stopped: Vec<EndedEarly>, loaded: &Loaded) -> Vec<Block> {
     let mut all: Vec<Block> = live.blocks.values().cloned().collect();
     for run in stopped.into_iter().filter(|r| r.state != RunState::Rejected) {
         for service in run.services {
@@ -74,4 +84,19 @@ fn blocks(live: &Live, stopped: Vec<EndedByPerson>, loaded: &Loaded) -> Vec<Bloc
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_declared_peak_counts_when_more_than_that_was_not_measured() {
+        let at = Timestamp::from_millis(1);
+        let rate = RequestsPerSecond;
+        assert_eq!(load_of(Some((rate(5), at)), Some(rate(9))), Load::Declared { rate: rate(9) });
+        assert_eq!(load_of(Some((rate(9), at)), Some(rate(5))), Load::Measured { rate: rate(9), at });
+        assert_eq!(load_of(None, Some(rate(5))), Load::Declared { rate: rate(5) });
+        assert_eq!(load_of(None, None), Load::Unknown);
+    }
 }

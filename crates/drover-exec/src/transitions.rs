@@ -35,9 +35,9 @@ impl Progress {
             Entry::StepSkipped { step, by, reason } => self.skipped(*step, by, reason, at),
             Entry::Paused { by, reason } => self.paused(by, reason, at),
             Entry::Resumed { .. } => self.resumed(),
-            Entry::AbortRequested { by, reason, roll_back } => self
-                .aborted(by, reason, *roll_back, at)
-                .map(|()| self.stopped_by = Some(by.clone())),
+            Entry::AbortRequested { by, reason, roll_back } => {
+                self.aborted(by, reason, *roll_back, at).map(|()| self.stopped_by = Some(by.clone()))
+            }
             Entry::RollbackBegun { reason } => self.rollback_begun(reason),
             Entry::UndoStarted { step, attempt } => self.undo_started(*step, *attempt),
             Entry::UndoDone { step, attempt, outcome } => self.undo_done(*step, *attempt, outcome, at),

@@ -166,6 +166,9 @@ pub struct VantageView {
     pub replayed: u64,
     /// Observations that came too late and went to history.
     pub late: u64,
+    /// Why its last report was refused, when it was.
+    #[serde(default)]
+    pub refused: Option<String>,
 }
 
 /// One DNS server.

@@ -3,6 +3,7 @@
 use super::problem::ApiError;
 use crate::coordinator::Coordinator;
 use crate::db::keys;
+use crate::runs::BUSY;
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, State};
@@ -70,49 +71,101 @@ pub(crate) struct StoredAnswer {
 }
 
 /// Does `work` once for this key. A second request with the same key gets the first answer; with the same key but
-/// another content it is refused.
+/// another content it is refused. Commands wait for each other (I2).
 async fn once<Req, Res, Fut>(
+    c: Arc<Coordinator>,
+    key: IdempotencyKey,
+    request: Req,
+    work: impl FnOnce(Arc<Coordinator>, Req) -> Fut + Send + 'static,
+) -> Result<Json<Res>, ApiError>
+where
+    Req: Serialize + Send + 'static,
+    Res: Serialize + DeserializeOwned + Send + 'static,
+    Fut: Future<Output = Result<Res, ApiError>> + Send + 'static,
+{
+    let me = c.clone();
+    to_the_end(&c, async move {
+        let _one_at_a_time = me.admission.lock().await;
+        answer_once(&me, &key, request, |r| work(me.clone(), r)).await
+    })
+    .await
+}
+
+/// As [`once`], for what must not wait behind the admission of a run: a freeze.
+async fn once_at_once<Req, Res, Fut>(
+    c: Arc<Coordinator>,
+    key: IdempotencyKey,
+    request: Req,
+    work: impl FnOnce(Arc<Coordinator>, Req) -> Fut + Send + 'static,
+) -> Result<Json<Res>, ApiError>
+where
+    Req: Serialize + Send + 'static,
+    Res: Serialize + DeserializeOwned + Send + 'static,
+    Fut: Future<Output = Result<Res, ApiError>> + Send + 'static,
+{
+    let me = c.clone();
+    to_the_end(&c, async move {
+        let _one_at_a_time = me.freezing.lock().await;
+        answer_once(&me, &key, request, |r| work(me.clone(), r)).await
+    })
+    .await
+}
+
+/// Goes on although the client hangs up: what was begun is finished, and its answer kept for the repeat.
+async fn to_the_end<Res: Send + 'static>(
+    c: &Coordinator,
+    work: impl Future<Output = Result<Json<Res>, ApiError>> + Send + 'static,
+) -> Result<Json<Res>, ApiError> {
+    c.tasks.spawn(work).await.unwrap_or_else(|e| {
+        tracing::error!("a command ended by itself: {e}");
+        Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the command ended by itself"))
+    })
+}
+
+async fn answer_once<Req, Res, Fut>(
     c: &Coordinator,
     key: &IdempotencyKey,
-    request: &Req,
-    work: impl FnOnce() -> Fut,
+    request: Req,
+    work: impl FnOnce(Req) -> Fut,
 ) -> Result<Json<Res>, ApiError>
 where
     Req: Serialize,
     Res: Serialize + DeserializeOwned,
     Fut: Future<Output = Result<Res, ApiError>>,
 {
-    let _one_at_a_time = c.admission.lock().await;
     let store_key = format!("{}{}", keys::ANSWERS, version_of(&key.0));
-    let digest = version_of(request);
+    let digest = version_of(&request);
     if let Some((answer, _)) = c.db.get::<StoredAnswer>(&store_key).await? {
-        if answer.request != digest {
-            return Err(ApiError::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "idempotency_key_reused",
-                "this Idempotency-Key was used for another command",
-            ));
-        }
-        return match answer.body {
-            Ok(value) => serde_json::from_value(value).map(Json).map_err(|e| {
-                ApiError::new(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "internal",
-                    format!("can't read the kept answer: {e}"),
-                )
-            }),
-            Err(problem) => Err(ApiError(Box::new(problem))),
-        };
+        return repeated(answer, &digest);
     }
-    let result = work().await;
+    let result = work(request).await;
     let body = match &result {
         Ok(value) => Ok(serde_json::to_value(value).unwrap_or_default()),
-        // An internal failure may pass; keeping it would refuse the retry that cures it.
-        Err(e) if e.0.status >= 500 => return result.map(Json),
+        // What may pass by itself is not kept: that would refuse the retry that cures it.
+        Err(e) if e.0.status >= 500 || e.0.code == BUSY => return result.map(Json),
         Err(e) => Err((*e.0).clone()),
     };
-    c.db.put(&store_key, &StoredAnswer { at: c.clock.now(), request: digest, body }).await?;
+    let kept = c.db.put(&store_key, &StoredAnswer { at: c.clock.now(), request: digest, body }).await;
+    c.unless_fenced("keep an answer", "a command", kept)?;
     result.map(Json)
+}
+
+/// The answer that was given the first time.
+fn repeated<Res: DeserializeOwned>(answer: StoredAnswer, digest: &str) -> Result<Json<Res>, ApiError> {
+    if answer.request != digest {
+        return Err(ApiError::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "idempotency_key_reused",
+            "this Idempotency-Key was used for another command",
+        ));
+    }
+    match answer.body {
+        Ok(value) => serde_json::from_value(value).map(Json).map_err(|e| {
+            let detail = format!("can't read the kept answer: {e}");
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+        }),
+        Err(problem) => Err(ApiError(Box::new(problem))),
+    }
 }
 
 pub(super) async fn make_plan(
@@ -120,7 +173,7 @@ pub(super) async fn make_plan(
     key: IdempotencyKey,
     Body(request): Body<PlanRequest>,
 ) -> Result<Json<PlanView>, ApiError> {
-    once(&c, &key, &request, || c.make_plan(&request)).await
+    once(c, key, request, |c, r| async move { c.make_plan(&r).await }).await
 }
 
 pub(super) async fn apply(
@@ -130,7 +183,7 @@ pub(super) async fn apply(
     Body(request): Body<CommandRequest>,
 ) -> Result<Json<RunSummary>, ApiError> {
     let id = PlanId::from_text(&id);
-    once(&c, &key, &(&id, &request), || c.apply_plan(&id, &request)).await
+    once(c, key, (id, request), |c, (id, r)| async move { c.apply_plan(&id, &r).await }).await
 }
 
 pub(super) async fn run_command(
@@ -140,7 +193,10 @@ pub(super) async fn run_command(
     Body(request): Body<CommandRequest>,
 ) -> Result<Json<Done>, ApiError> {
     let id = RunId::new(&id).map_err(|_| ApiError::not_found(format!("run {id}"), Vec::new()))?;
-    once(&c, &key, &(&id, &verb, &request), || c.command_run(&id, &verb, &request)).await
+    let work = |c: Arc<Coordinator>, (id, verb, r): (RunId, String, CommandRequest)| async move {
+        c.command_run(&id, &verb, &r).await
+    };
+    once(c, key, (id, verb, request), work).await
 }
 
 pub(super) async fn freeze(
@@ -148,7 +204,7 @@ pub(super) async fn freeze(
     key: IdempotencyKey,
     Body(request): Body<FreezeRequest>,
 ) -> Result<Json<Done>, ApiError> {
-    once(&c, &key, &request, || c.freeze(&request)).await
+    once_at_once(c, key, request, |c, r| async move { c.freeze(&r).await }).await
 }
 
 pub(super) async fn unfreeze(
@@ -156,7 +212,7 @@ pub(super) async fn unfreeze(
     key: IdempotencyKey,
     Body(request): Body<CommandRequest>,
 ) -> Result<Json<Done>, ApiError> {
-    once(&c, &key, &request, || c.unfreeze(&request)).await
+    once_at_once(c, key, request, |c, r| async move { c.unfreeze(&r).await }).await
 }
 
 pub(super) async fn rearm(
@@ -164,7 +220,7 @@ pub(super) async fn rearm(
     key: IdempotencyKey,
     Body(request): Body<RearmRequest>,
 ) -> Result<Json<Done>, ApiError> {
-    once(&c, &key, &request, || c.rearm(&request)).await
+    once(c, key, request, |c, r| async move { c.rearm(&r).await }).await
 }
 
 pub(super) async fn reload(
@@ -172,8 +228,8 @@ pub(super) async fn reload(
     key: IdempotencyKey,
     Body(request): Body<CommandRequest>,
 ) -> Result<Json<Done>, ApiError> {
-    once(&c, &key, &request, || async {
-        c.audit(&request.by, "config reload", "configuration", &request.reason, "asked").await?;
+    once(c, key, request, |c, r| async move {
+        c.audit(&r.by, "config reload", "configuration", &r.reason, "asked").await?;
         let sentence = c.reload_now().await?;
         Ok(Done { sentence })
     })

@@ -14,9 +14,11 @@ use drover_model::api::{
     API_SCHEMA, ConfigView, DecisionSummary, ExplainView, Page, PlanView, ReplayView, RunSummary, RunView,
     StatusView,
 };
+use drover_model::decision::StoredDecision;
 use drover_model::runbook::Runbook;
 use drover_model::{DecisionId, PlanId, RunId};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
 /// How lists are walked.
@@ -40,6 +42,20 @@ impl Paging {
             page.push(item);
         }
         Page { items: page, next_cursor: rest.peek().and(last).map(|n| n.to_string()) }
+    }
+
+    /// One page of numbered records, newest first, reading no more of them than it shows and one.
+    async fn page_of<T: DeserializeOwned, V>(
+        &self,
+        c: &Coordinator,
+        prefix: &str,
+        last: u64,
+        show: impl Fn(T) -> V,
+    ) -> Result<Page<V>, ApiError> {
+        let limit = self.limit.unwrap_or(PAGE_ITEMS_MAX).clamp(1, PAGE_ITEMS_MAX);
+        let below = self.cursor.unwrap_or(u64::MAX);
+        let found = c.db.list_below::<T>(prefix, below, last, limit + 1).await?;
+        Ok(self.page(found.into_iter().map(|(n, record)| (n, show(record))).collect()))
     }
 }
 
@@ -70,9 +86,8 @@ pub(super) async fn decisions(
     State(c): State<Arc<Coordinator>>,
     Query(paging): Query<Paging>,
 ) -> Result<Json<Page<DecisionSummary>>, ApiError> {
-    let all = c.recent_decisions().await?;
-    let numbered = all.iter().map(|d| (keys::number_of(d.id.as_str()).unwrap_or(0), summary(d))).collect();
-    Ok(Json(paging.page(numbered)))
+    let last = c.counters.decisions.last();
+    Ok(Json(paging.page_of(&c, keys::DECISIONS, last, |d: StoredDecision| summary(&d)).await?))
 }
 
 pub(super) async fn replay(
@@ -81,7 +96,9 @@ pub(super) async fn replay(
 ) -> Result<Json<ReplayView>, ApiError> {
     let missing = || ApiError::not_found(format!("decision {id}"), Vec::new());
     let id = DecisionId::new(&id).map_err(|_| missing())?;
-    let number = keys::number_of(id.as_str()).ok_or_else(missing)?;
+    // Only the number is looked up, so that `run-7` must not find `decision-7`.
+    let number =
+        keys::number_of(id.as_str()).filter(|n| DecisionId::numbered(*n) == id).ok_or_else(missing)?;
     let stored = c.db.get(&keys::numbered(keys::DECISIONS, number)).await?;
     let Some((decision, _)) = stored else { return Err(missing()) };
     let replay = drover_core::replay::replay(&decision);
@@ -122,6 +139,8 @@ pub(super) async fn run(
         ApiError::not_found(format!("run {id}"), known)
     };
     let id = RunId::new(&id).map_err(|_| missing())?;
+    // Only the number is looked up, so that `decision-7` must not find `run-7`.
+    keys::number_of(id.as_str()).filter(|n| RunId::numbered(*n) == id).ok_or_else(missing)?;
     c.run_view(&id).await?.map(Json).ok_or_else(missing)
 }
 
@@ -143,8 +162,6 @@ pub(super) async fn audit(
     State(c): State<Arc<Coordinator>>,
     Query(paging): Query<Paging>,
 ) -> Result<Json<Page<AuditRecord>>, ApiError> {
-    let mut all: Vec<(u64, AuditRecord)> =
-        c.db.list::<AuditRecord>(keys::AUDIT).await?.into_iter().map(|(_, r)| (r.number, r)).collect();
-    all.reverse();
-    Ok(Json(paging.page(all)))
+    let last = c.counters.audit.last();
+    Ok(Json(paging.page_of(&c, keys::AUDIT, last, |record: AuditRecord| record).await?))
 }

@@ -2,11 +2,14 @@
 //! again after a crash is harmless (I1). Nothing here chooses: the plan has every detail.
 
 mod preflight;
+mod publish;
 mod shift;
+mod sides;
 mod validate;
 mod verify;
 
 use crate::coordinator::Coordinator;
+use crate::error::CoordinatorError;
 use crate::outbox::NewPage;
 use drover_exec::{Effects, Order, PageOrder};
 use drover_model::api::Severity;
@@ -23,13 +26,21 @@ pub(crate) fn failed(kind: FailureNature, message: impl Into<String>) -> StepFai
     StepFailure { kind, message: message.into(), measurements: Vec::new() }
 }
 
+/// A failure of the store, which may pass; but a newer leader's word is final (I3).
+fn store_failure(e: CoordinatorError) -> StepFailure {
+    match e {
+        CoordinatorError::Fenced { .. } => failed(FailureNature::Fenced, e.to_string()),
+        e => failed(FailureNature::Retryable, crate::text::chain(&e)),
+    }
+}
+
 pub(crate) fn done(changed: bool, summary: impl Into<String>, measurements: Vec<Measurement>) -> StepOutcome {
     StepOutcome { changed, summary: summary.into(), measurements }
 }
 
 impl Effects for Hands {
     async fn act(&self, order: &Order) -> Result<StepOutcome, StepFailure> {
-        let c = &*self.coordinator;
+        let c = &self.coordinator;
         tracing::info!(run = %order.run, step = order.step().id, attempt = order.attempt, "step begins");
         let result = match &order.step().kind {
             StepKind::Preflight { predicates } => preflight::act(c, predicates),
@@ -65,7 +76,7 @@ impl Effects for Hands {
         let c = self.coordinator.clone();
         let page = NewPage {
             key: page.key.clone(),
-            severity: Severity::Critical,
+            severity: page_severity(&page.message),
             subject: page.key.split(['/', ':', ' ']).next().unwrap_or_default().to_owned(),
             message: page.message.clone(),
             next: Some("drover run list".into()),
@@ -75,6 +86,20 @@ impl Effects for Hands {
                 tracing::error!(error = &e as &dyn std::error::Error, "can't write a page down");
             }
         });
+    }
+}
+
+/// How bad what a run tells is. An end as planned and a rejected question need nobody; whatever else a run says means
+/// that what it was to mend is not mended, or that it waits for somebody.
+fn page_severity(message: &str) -> Severity {
+    use drover_model::journal::RunState;
+    let ended = |state: RunState| message.contains(&format!(" ended {state}:"));
+    if ended(RunState::Succeeded) || ended(RunState::Rejected) {
+        Severity::Info
+    } else if ended(RunState::SucceededWithExceptions) {
+        Severity::Warning
+    } else {
+        Severity::Critical
     }
 }
 
@@ -91,5 +116,22 @@ async fn notify(c: &Coordinator, order: &Order, message: &str) -> Result<StepOut
     match c.page(page).await {
         Ok(()) => Ok(done(true, "written to the outbox", Vec::new())),
         Err(e) => Err(failed(FailureNature::Retryable, crate::text::chain(&e))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_pages_as_loud_as_what_it_says() {
+        assert_eq!(page_severity("run-1 (failover eu-west) ended succeeded: all steps done"), Severity::Info);
+        let doubtful = "run-1 (failover eu-west) ended succeeded with exceptions: a step was skipped";
+        assert_eq!(page_severity(doubtful), Severity::Warning);
+        let aborted = "run-1 (failover eu-west) ended aborted: a check failed";
+        assert_eq!(page_severity(aborted), Severity::Critical);
+        let stuck = "run-1 (failover eu-west) needs an operator: step 3 failed";
+        assert_eq!(page_severity(stuck), Severity::Critical);
+        assert_eq!(page_severity("run-1 holds: record 4 could not be written"), Severity::Critical);
     }
 }

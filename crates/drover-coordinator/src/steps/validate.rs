@@ -3,9 +3,9 @@
 
 use super::{done, failed};
 use crate::coordinator::Coordinator;
+use crate::endpoint::Target;
 use crate::live::Tally;
 use crate::scrape::{Delta, P95, Reading};
-use crate::scraper::authority;
 use drover_model::config::Service;
 use drover_model::journal::{CheckOutcome, FailureNature, Measurement, StepFailure, StepOutcome};
 use drover_model::plan::ValidationTarget;
@@ -74,8 +74,7 @@ async fn read(
 ) -> Result<Reading, String> {
     let source = service.metrics.as_ref().ok_or("no metrics source is configured (`metrics`)")?;
     let e = service.endpoints.get(region).ok_or("no such endpoint")?;
-    let url = format!("http://{}{}", authority(&e.address, e.port), source.path);
-    c.read_metrics(&url, &service.dns_name, source, READ_TIMEOUT).await
+    c.read_metrics(&Target::of(service, e), source, READ_TIMEOUT).await
 }
 
 fn judge(t: &ValidationTarget, before: &Baseline, after: &Baseline) -> Vec<Measurement> {
@@ -142,9 +141,20 @@ fn latency(t: &ValidationTarget, delta: &Delta, missing: Option<&String>) -> Mea
         return m;
     }
     let (value, outcome) = match delta.latency_p95() {
-        Some(P95::AtMost(p)) if p <= t.max_latency_p95 => (format!("at most {p}"), CheckOutcome::Pass),
-        Some(P95::AtMost(p)) => (format!("up to {p}"), CheckOutcome::Fail),
-        Some(P95::Above(p)) => (format!("above {p}"), CheckOutcome::Fail),
+        Some(P95::Within { at_most, .. }) if at_most <= t.max_latency_p95 => {
+            (format!("at most {at_most}"), CheckOutcome::Pass)
+        }
+        Some(P95::Within { above, at_most, .. }) if above >= t.max_latency_p95 => {
+            (format!("between {above} and {at_most}"), CheckOutcome::Fail)
+        }
+        // The bound lies inside the bucket. An estimate may pass it, but is not enough to fail it.
+        Some(P95::Within { above, about, at_most }) => {
+            let within = about <= t.max_latency_p95;
+            let outcome = if within { CheckOutcome::Pass } else { CheckOutcome::Inconclusive };
+            (format!("about {about}, between {above} and {at_most}"), outcome)
+        }
+        Some(P95::Above(p)) if p >= t.max_latency_p95 => (format!("above {p}"), CheckOutcome::Fail),
+        Some(P95::Above(p)) => (format!("above {p}, the last bucket"), CheckOutcome::Inconclusive),
         None => ("no histogram".to_owned(), CheckOutcome::Inconclusive),
     };
     Measurement { name, value: Some(value), bound, samples, outcome }
@@ -159,4 +169,41 @@ fn availability(t: &ValidationTarget, tally: Tally) -> Measurement {
     let share = Percent::of(tally.good, samples);
     let outcome = if share < t.min_availability { CheckOutcome::Fail } else { CheckOutcome::Pass };
     Measurement { name, value: Some(share.to_string()), bound, samples, outcome }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use drover_model::ServiceId;
+
+    fn judged(limit_millis: u64, buckets: &[(f64, f64)]) -> CheckOutcome {
+        let target = ValidationTarget {
+            service: ServiceId::new("pay").unwrap(),
+            regions: Vec::new(),
+            window: Span::from_secs(1),
+            max_error_rate: Percent::ZERO,
+            max_latency_p95: Span::from_millis(limit_millis),
+            min_availability: Percent::FULL,
+            min_samples: 1,
+        };
+        let delta = Delta { buckets: buckets.to_vec(), ..Delta::default() };
+        latency(&target, &delta, None).outcome
+    }
+
+    #[test]
+    fn a_percentile_fails_only_when_its_whole_bucket_lies_above_the_limit() {
+        // The 95th of 100 is a sixth of the way from 100 ms to 1 s: 250 ms.
+        let buckets = [(0.1, 94.0), (1.0, 100.0), (f64::INFINITY, 100.0)];
+        assert_eq!(judged(1_000, &buckets), CheckOutcome::Pass, "the whole bucket is below");
+        assert_eq!(judged(300, &buckets), CheckOutcome::Pass, "the estimate is below");
+        assert_eq!(
+            judged(200, &buckets),
+            CheckOutcome::Inconclusive,
+            "the estimate is above, the bucket is not"
+        );
+        assert_eq!(judged(100, &buckets), CheckOutcome::Fail);
+        let beyond = [(0.1, 10.0), (f64::INFINITY, 100.0)];
+        assert_eq!(judged(100, &beyond), CheckOutcome::Fail);
+        assert_eq!(judged(200, &beyond), CheckOutcome::Inconclusive, "nobody knows how far beyond");
+    }
 }

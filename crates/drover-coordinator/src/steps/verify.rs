@@ -1,12 +1,15 @@
 //! `verify_app` and `verify_dns`: ask the service, ask DNS.
 
-use super::shift::verified;
-use super::{done, failed};
+use super::publish::{ASKED_AT_ONCE, all_verified, gone};
+use super::{done, failed, store_failure};
 use crate::coordinator::Coordinator;
-use crate::scraper::authority;
+use crate::db::keys;
+use crate::endpoint::{Target, tls_of};
 use crate::traffic::{record_key, record_set};
 use drover_model::journal::{CheckOutcome, FailureNature, Measurement, StepFailure, StepOutcome};
 use drover_model::plan::{AppCheckTarget, TrafficChange};
+use drover_model::traffic::TrafficState;
+use futures::stream::StreamExt;
 use std::time::Instant;
 
 /// Bytes of an answer that are searched for the expected text.
@@ -20,10 +23,9 @@ pub(super) async fn app(c: &Coordinator, targets: &[AppCheckTarget]) -> Result<S
     }
     let mut measurements = Vec::with_capacity(targets.len());
     let mut broken = Vec::new();
-    for target in targets {
-        let began = Instant::now();
-        let answer = ask(c, target).await;
-        let millis = began.elapsed().as_millis();
+    let requests: Vec<_> = targets.iter().map(|t| timed(c, t)).collect();
+    let answers: Vec<_> = futures::stream::iter(requests).buffered(ASKED_AT_ONCE).collect().await;
+    for (target, (answer, millis)) in targets.iter().zip(answers) {
         let (value, outcome) = match answer {
             Ok(()) => (format!("as expected in {millis} ms"), CheckOutcome::Pass),
             Err(e) => {
@@ -52,13 +54,25 @@ pub(super) async fn app(c: &Coordinator, targets: &[AppCheckTarget]) -> Result<S
     Err(failure)
 }
 
+/// The answer, and the milliseconds that it took.
+async fn timed(c: &Coordinator, target: &AppCheckTarget) -> (Result<(), String>, u128) {
+    let began = Instant::now();
+    let answer = ask(c, target).await;
+    (answer, began.elapsed().as_millis())
+}
+
 async fn ask(c: &Coordinator, target: &AppCheckTarget) -> Result<(), String> {
     let check = &target.check;
-    let scheme = if target.tls { "https" } else { "http" };
-    let url = format!("{scheme}://{}{}", authority(&target.address, target.port), check.path);
     let method = reqwest::Method::from_bytes(check.method.as_bytes()).map_err(|e| e.to_string())?;
-    let mut request =
-        c.http.request(method, url).header("host", &target.host).timeout(check.timeout.to_duration());
+    // The plan says that TLS is spoken; whom to trust is configuration, which may be renewed while a run goes on.
+    let trust = || c.loaded().config.services.get(&target.endpoint.service).and_then(tls_of);
+    let place = Target {
+        address: target.address.clone(),
+        port: target.port,
+        host: target.host.clone(),
+        tls: target.tls.then(|| trust().unwrap_or_default()),
+    };
+    let mut request = c.request_to(&place, method, &check.path).await?.timeout(check.timeout.to_duration());
     if let Some(body) = &check.body {
         request = request.header("content-type", "application/json").body(body.clone());
     }
@@ -88,10 +102,16 @@ pub(super) async fn dns(c: &Coordinator, expected: &[TrafficChange]) -> Result<S
         return Err(failed(FailureNature::Permanent, "no DNS server is configured"));
     };
     let loaded = c.loaded();
-    let mut measurements = Vec::new();
+    let mut sets = Vec::new();
     for change in expected {
-        let Some(service) = loaded.config.services.get(&change.service) else { continue };
-        let Some(target) = c.live().traffic.get(&change.service).cloned() else { continue };
+        let Some(service) = loaded.config.services.get(&change.service) else {
+            return Err(gone(&change.service));
+        };
+        let standing = c.db.get::<TrafficState>(&keys::traffic(&change.service)).await;
+        let Some((target, _)) = standing.map_err(store_failure)? else {
+            let message = format!("{} has no published target", change.service);
+            return Err(failed(FailureNature::Permanent, message));
+        };
         if target.generation < change.to_generation
             || (target.generation == change.to_generation && target.weights != change.weights_after)
         {
@@ -102,15 +122,23 @@ pub(super) async fn dns(c: &Coordinator, expected: &[TrafficChange]) -> Result<S
             return Err(failed(FailureNature::Permanent, message));
         }
         let Some(key) = record_key(service) else { continue };
-        let set = record_set(service, &target, c.db.epoch());
-        let sentence = verified(&*provider, &key, &set).await?;
-        measurements.push(Measurement {
-            name: format!("DNS {}", change.dns_name),
+        sets.push((key, record_set(service, &target, c.db.epoch())));
+    }
+    let answers = all_verified(&*provider, &sets).await?;
+    let measurements: Vec<Measurement> = answers
+        .into_iter()
+        .zip(&sets)
+        .map(|(sentence, (_, set))| Measurement {
+            name: format!("DNS {}", set.name),
             value: Some(sentence),
-            bound: format!("generation {}", change.to_generation),
+            bound: format!("generation {}", set.generation),
             samples: 1,
             outcome: CheckOutcome::Pass,
-        });
+        })
+        .collect();
+    if measurements.is_empty() {
+        // Nobody was asked, so nothing is proved (I10).
+        return Err(failed(FailureNature::Inconclusive, "there is no record set to ask DNS about"));
     }
     Ok(done(false, format!("DNS answers {} record set(s) as published", measurements.len()), measurements))
 }

@@ -1,5 +1,7 @@
 //! `/metrics`: what `status` knows, as numbers for alert rules.
 
+use crate::text::wire_name;
+use drover_model::Timestamp;
 use drover_model::api::StatusView;
 use drover_model::decision::{VantageState, VerdictState};
 use drover_model::journal::RunState;
@@ -79,23 +81,32 @@ fn coordinator(r: &mut Registry, view: &StatusView) {
     add(r, "outbox_undelivered", "Pages not delivered", one(number(c.pages_undelivered)));
     let oldest = c.pages_oldest.map_or(0.0, drover_model::Span::as_secs_f64);
     add(r, "outbox_oldest_seconds", "Age of the oldest page not delivered", one(oldest));
-    let holds = view.holds.iter().filter_map(|h| {
-        let left = h.expires_at?.as_millis().saturating_sub(view.at.as_millis());
-        #[allow(clippy::cast_precision_loss)] // Milliseconds until an end that a person set.
-        let seconds = left as f64 / 1_000.0;
-        Some((labels(&[("hold", h.run.as_str()), ("region", h.region.as_str())]), seconds))
-    });
-    add(r, "hold_expires_seconds", "Time left of a drain", holds);
+    add(r, "hold_expires_seconds", "Time left of a drain or a freeze, below zero past its end", lapses(view));
     let dns = view
         .dns
         .iter()
-        .map(|d| (labels(&[("instance", &d.instance)]), flag(d.reachable && d.behind.is_empty())));
+        .map(|d| (labels(&[("server", &d.instance)]), flag(d.reachable && d.behind.is_empty())));
     add(r, "dns_instance_in_sync", "The DNS server answers the targets", dns);
-    let reach = view.dns.iter().map(|d| (labels(&[("instance", &d.instance)]), flag(d.reachable)));
+    let reach = view.dns.iter().map(|d| (labels(&[("server", &d.instance)]), flag(d.reachable)));
     add(r, "dns_instance_reachable", "The DNS server can be reached", reach);
     let generations =
         view.services.iter().map(|s| (labels(&[("service", s.name.as_str())]), number(s.generation.0)));
     add(r, "dns_target_generation", "Generation of a service's target", generations);
+}
+
+fn lapses(view: &StatusView) -> Vec<(Labels, f64)> {
+    let left = |until: Timestamp| {
+        let millis = until.as_millis().saturating_sub(view.at.as_millis());
+        #[allow(clippy::cast_precision_loss)] // Milliseconds until an end that a person set.
+        let seconds = millis as f64 / 1_000.0;
+        seconds
+    };
+    let holds = view.holds.iter().filter_map(|h| {
+        let labels = labels(&[("hold", h.run.as_str()), ("region", h.region.as_str())]);
+        h.expires_at.map(|until| (labels, left(until)))
+    });
+    let freeze = view.freeze.iter().filter_map(|f| f.expires_at);
+    holds.chain(freeze.map(|until| (labels(&[("hold", "freeze"), ("region", "")]), left(until)))).collect()
 }
 
 fn endpoints(r: &mut Registry, view: &StatusView) {
@@ -105,7 +116,7 @@ fn endpoints(r: &mut Registry, view: &StatusView) {
             let l = labels(&[
                 ("service", s.name.as_str()),
                 ("region", e.region.as_str()),
-                ("verdict", &v.to_string()),
+                ("verdict", &wire_name(v)),
             ]);
             (l, flag(e.verdict == *v))
         })
@@ -144,14 +155,8 @@ fn vantages(r: &mut Registry, view: &StatusView) {
 
 fn runs(r: &mut Registry, view: &StatusView) {
     let states =
-        view.runs.iter().map(|x| (labels(&[("run", x.id.as_str()), ("state", &x.state.to_string())]), 1.0));
+        view.runs.iter().map(|x| (labels(&[("run", x.id.as_str()), ("state", &wire_name(&x.state))]), 1.0));
     add(r, "run_state", "Where a run stands", states);
-    let waiting = view
-        .runs
-        .iter()
-        .filter(|x| {
-            matches!(x.state, RunState::NeedsOperator | RunState::Paused | RunState::AwaitingApproval)
-        })
-        .count();
-    add(r, "run_needs_operator", "Runs that wait for a person", one(number(waiting as u64)));
+    let stuck = view.runs.iter().filter(|x| x.state == RunState::NeedsOperator).count();
+    add(r, "run_needs_operator", "Runs that can't go on without a person", one(number(stuck as u64)));
 }

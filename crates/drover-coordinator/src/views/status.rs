@@ -159,6 +159,7 @@ fn vantage_views(loaded: &Loaded, world: &World, live: &Live) -> Vec<VantageView
                 dropped: seen.map_or(0, |v| v.dropped),
                 replayed: seen.map_or(0, |v| v.replayed),
                 late: seen.map_or(0, |v| v.late),
+                refused: seen.and_then(|v| v.refused.clone()),
                 agent,
                 region,
             }

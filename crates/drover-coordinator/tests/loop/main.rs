@@ -2,5 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod deciding;
+mod mended;
 mod operating;
+mod truths;
 mod world;

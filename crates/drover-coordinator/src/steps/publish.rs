@@ -1,0 +1,115 @@
+//! Publishing: what stands in the store goes to DNS, and DNS is asked whether it is so.
+
+use super::failed;
+use crate::coordinator::Coordinator;
+use crate::db::keys;
+use crate::traffic::{record_key, record_set};
+use drover_dns::provider::{ProviderError, RecordSets, Verification};
+use drover_dns::publish::Batch;
+use drover_dns::zone::{RecordKey, RecordSet};
+use drover_exec::Order;
+use drover_model::ServiceId;
+use drover_model::journal::{FailureNature, StepFailure};
+use drover_model::plan::TrafficChange;
+use drover_model::traffic::TrafficState;
+use futures::stream::{StreamExt, TryStreamExt};
+
+/// Questions asked at the same time: enough that a hundred services take a few round trips, few enough not to flood
+/// a server.
+pub(super) const ASKED_AT_ONCE: usize = 32;
+
+/// A service that was planned for and is configured no longer: nothing can be published for it.
+pub(super) fn gone(service: &ServiceId) -> StepFailure {
+    failed(FailureNature::Permanent, format!("{service} is not configured any more"))
+}
+
+/// Publishes what stands in the store for these services and asks DNS whether it is so.
+pub(super) async fn publish(
+    c: &Coordinator,
+    order: &Order,
+    changes: &[TrafficChange],
+) -> Result<(), StepFailure> {
+    let Some(provider) = c.dns() else {
+        return Err(failed(
+            FailureNature::Permanent,
+            "no DNS server is configured, so weights can't be published",
+        ));
+    };
+    let loaded = c.loaded();
+    let mut desired = Vec::new();
+    let mut missing = None;
+    for change in changes {
+        let Some(service) = loaded.config.services.get(&change.service) else {
+            missing = Some(gone(&change.service));
+            continue;
+        };
+        let standing = c.db.get::<TrafficState>(&keys::traffic(&change.service)).await;
+        if let Some((target, _)) = standing.map_err(super::store_failure)? {
+            desired.push((record_key(service), record_set(service, &target, order.epoch)));
+        }
+    }
+    let keys: Vec<_> = desired.iter().filter_map(|(k, _)| k.clone()).collect();
+    let sets: Vec<_> = desired.iter().map(|(_, s)| s.clone()).collect();
+    let observed = provider.observe(&keys).await.map_err(|e| provider_failure(&e))?;
+    let diff = provider.diff(&sets, &observed);
+    if let Some(blocked) = diff.blocked.first() {
+        let message = format!("{} can't be published: {:?}", blocked.desired.name, blocked.reason);
+        return Err(failed(FailureNature::Retryable, message));
+    }
+    if !diff.changes.is_empty() {
+        let batch = Batch { epoch: order.epoch, idempotency_key: order.key.clone(), changes: diff.changes };
+        provider.apply(&batch).await.map_err(|e| provider_failure(&e))?;
+    }
+    let sets: Vec<_> = desired.into_iter().filter_map(|(k, s)| Some((k?, s))).collect();
+    all_verified(&*provider, &sets).await?;
+    c.reconcile_wake.notify_one();
+    missing.map_or(Ok(()), Err)
+}
+
+/// As [`verified`], of many at once; one sentence each, in order. The first that fails ends it.
+pub(super) async fn all_verified(
+    provider: &dyn RecordSets,
+    sets: &[(RecordKey, RecordSet)],
+) -> Result<Vec<String>, StepFailure> {
+    let questions: Vec<_> = sets.iter().map(|(key, set)| verified(provider, key, set)).collect();
+    futures::stream::iter(questions).buffered(ASKED_AT_ONCE).try_collect().await
+}
+
+/// Every server that could be asked answers as expected; at least one could.
+async fn verified(
+    provider: &dyn RecordSets,
+    key: &RecordKey,
+    set: &RecordSet,
+) -> Result<String, StepFailure> {
+    match provider.verify(key, Some(set)).await {
+        Ok(Verification::Verified { instances }) => {
+            Ok(format!("{key}: {} answer generation {}", instances.join(", "), set.generation))
+        }
+        Ok(Verification::Partial { verified, missing }) => {
+            let names: Vec<_> = missing.iter().map(|m| m.instance.as_str()).collect();
+            Ok(format!(
+                "{key}: {} answer generation {}, not reached: {}",
+                verified.join(", "),
+                set.generation,
+                names.join(", ")
+            ))
+        }
+        Ok(Verification::Mismatch { mismatches, .. }) => {
+            let first =
+                mismatches.first().map(|m| format!("{}: {}", m.instance, m.found)).unwrap_or_default();
+            Err(failed(FailureNature::Retryable, format!("{key} is not answered as published: {first}")))
+        }
+        Err(e) => Err(provider_failure(&e)),
+    }
+}
+
+fn provider_failure(e: &ProviderError) -> StepFailure {
+    let nature = match e {
+        ProviderError::Fenced { .. } => FailureNature::Fenced,
+        ProviderError::Refused { .. } => FailureNature::Permanent,
+        ProviderError::Conflict { .. }
+        | ProviderError::Unreachable { .. }
+        | ProviderError::TimedOut { .. } => FailureNature::Retryable,
+    };
+    failed(nature, crate::text::chain(e))
+}
