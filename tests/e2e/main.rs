@@ -5,4 +5,12 @@
     reason = "all of this is test code, also the helpers that clippy does not recognise as such"
 )]
 
+mod crash;
+mod failover;
+mod holding;
+mod operating;
+mod refusals;
 mod tidy;
+mod vantage;
+mod wire;
+mod world;

@@ -1,0 +1,85 @@
+//! SIGKILL to the coordinator at a random moment of a failover. Whatever it was doing, its successor ends it right.
+
+use crate::wire;
+use crate::world::{WORLDS_MAX, World, weights};
+use drover_model::journal::RunState;
+use drover_model::runbook::Purpose;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Rounds when `DROVER_E2E_KILL_ROUNDS` does not say.
+const ROUNDS: u64 = 3;
+/// From before the failure is concluded until after the run's usual end, in milliseconds after the region died.
+const MOMENTS_MILLIS: std::ops::Range<u64> = 1_500..13_000;
+
+#[test]
+fn a_failover_survives_the_death_of_its_coordinator() {
+    let rounds =
+        std::env::var("DROVER_E2E_KILL_ROUNDS").map_or(ROUNDS, |n| n.parse().expect("a number of rounds"));
+    let next = AtomicU64::new(0);
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= rounds {
+                break;
+            }
+            let after = fastrand::Rng::with_seed(seed).u64(MOMENTS_MILLIS);
+            round(seed, Duration::from_millis(after));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..WORLDS_MAX {
+            scope.spawn(work);
+        }
+    });
+}
+
+#[allow(clippy::print_stderr, reason = "a test's own output, shown when it fails")]
+fn round(seed: u64, after: Duration) {
+    let w = World::up();
+    // Shown when the round fails, to play it again.
+    eprintln!("seed {seed}: the coordinator is killed {after:?} after the region");
+    let (epoch, first) = (w.status().coordinator.epoch, w.coordinator());
+    w.drover(&["break", "eu-west"]).expect_code(0);
+    std::thread::sleep(after);
+    first.signal(Signal::SIGKILL);
+    let status = w.until("the failover is done", |s| {
+        s.coordinator.epoch > epoch && s.runs.iter().any(|r| r.state == RunState::Succeeded)
+    });
+    assert_ne!(w.coordinator().pid, first.pid);
+    let runs: Vec<_> = status.runs.iter().map(|r| (r.purpose, r.region.as_str(), r.state)).collect();
+    assert_eq!(
+        runs,
+        [(Purpose::Failover, "eu-west", RunState::Succeeded)],
+        "one failover, whoever finished it"
+    );
+    for service in ["checkout", "catalog"] {
+        let expected = [("ap-south".to_owned(), 50), ("eu-west".to_owned(), 0), ("us-east".to_owned(), 50)];
+        assert_eq!(weights(&status, service), expected);
+        assert_eq!(w.answered(service), ["ap-south", "us-east"]);
+    }
+    no_generation_twice(&w);
+}
+
+/// The DNS instance remembers every change that it made: each record set went forward, step by step.
+fn no_generation_twice(w: &World) {
+    let control = w.config.settings.dns.as_ref().unwrap().instances[0].control;
+    let (status, changes) = wire::http(control, "GET", "/v1/changes", "").unwrap();
+    assert_eq!(status, 200, "{changes}");
+    let mut live: BTreeMap<String, u64> = BTreeMap::new();
+    let batches = changes["applied"].as_array().unwrap_or_else(|| panic!("no list in {changes}"));
+    assert!(!batches.is_empty());
+    for change in batches.iter().flat_map(|b| b["changes"].as_array().unwrap()) {
+        let key = change["key"].to_string();
+        let before = live.get(&key).copied();
+        assert_eq!(change["from_generation"].as_u64(), before, "{key} in {changes}");
+        let to = change["to_generation"].as_u64().unwrap_or_else(|| panic!("{key} was removed: {changes}"));
+        assert!(before.is_none_or(|b| b < to), "{key} in {changes}");
+        live.insert(key, to);
+    }
+    assert_eq!(live.len(), w.config.services.len(), "{changes}");
+    assert!(batches.iter().all(|b| b["epoch"] != Value::Null));
+}

@@ -1,0 +1,85 @@
+//! The few bytes that tests put on the wire themselves: an HTTP request, a DNS question, an order to a sample service.
+
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+/// A local answer takes milliseconds.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// Largest answer over UDP.
+const DATAGRAM_BYTES_MAX: usize = 4_096;
+
+/// One request on a connection of its own; status and body.
+///
+/// # Errors
+/// When nobody answers.
+pub fn http(address: SocketAddr, method: &str, path: &str, body: &str) -> std::io::Result<(u16, Value)> {
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
+    Ok((status, serde_json::from_str(body).unwrap_or(Value::Null)))
+}
+
+/// The addresses that a server answers with for a name.
+pub fn addresses(server: SocketAddr, name: &str) -> Vec<Ipv4Addr> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+    socket.connect(server).unwrap();
+    // A random id, recursion desired, one question.
+    let id = fastrand::u16(..).to_be_bytes();
+    let mut question = vec![id[0], id[1], 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.trim_end_matches('.').split('.') {
+        question.push(u8::try_from(label.len()).unwrap());
+        question.extend(label.as_bytes());
+    }
+    question.extend([0, 0, 1, 0, 1]);
+    socket.send(&question).unwrap();
+    let mut answer = vec![0; DATAGRAM_BYTES_MAX];
+    let length = socket.recv(&mut answer).unwrap();
+    answer.truncate(length);
+    assert_eq!(answer[..2], id, "an answer to another question");
+    records(&answer, question.len())
+}
+
+/// The A records that follow on the question.
+fn records(answer: &[u8], after_question: usize) -> Vec<Ipv4Addr> {
+    let count = u16::from_be_bytes([answer[6], answer[7]]);
+    let (mut at, mut found) = (after_question, Vec::new());
+    for _ in 0..count {
+        // The owner: labels, ended by an empty one or by a pointer.
+        while answer[at] != 0 && answer[at] < 0xc0 {
+            at += usize::from(answer[at]) + 1;
+        }
+        at += if answer[at] == 0 { 1 } else { 2 };
+        let kind = u16::from_be_bytes([answer[at], answer[at + 1]]);
+        let length = usize::from(u16::from_be_bytes([answer[at + 8], answer[at + 9]]));
+        let data = &answer[at + 10..at + 10 + length];
+        if let (1, [a, b, c, d]) = (kind, data) {
+            found.push(Ipv4Addr::new(*a, *b, *c, *d));
+        }
+        at += 10 + length;
+    }
+    found
+}
+
+/// Tells a sample service what is wrong with it from now on.
+pub fn order(control: &Path, faults: &Value) {
+    let mut stream = UnixStream::connect(control).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+    writeln!(stream, "{faults}").unwrap();
+    let mut said = String::new();
+    BufReader::new(stream).read_line(&mut said).unwrap();
+    assert_eq!(said.trim_end(), "ok", "{faults} at {}", control.display());
+}
