@@ -5,6 +5,7 @@ use super::world_file::WorldFile;
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
 use crate::output::Out;
+use drover_model::api::Done;
 use drover_model::{Percent, Span};
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +114,9 @@ pub struct Said {
     pub sentence: String,
     /// What to do.
     pub hint: Option<String>,
+    /// It was not done because the order makes no sense.
+    #[serde(default)]
+    pub misused: bool,
 }
 
 /// Breaks something.
@@ -156,13 +160,14 @@ async fn send(order: &Order, out: &Out) -> Result<ExitCode> {
     let said: Said = serde_json::from_str(&answer)
         .map_err(|e| Failure::because(ExitCode::Internal, "can't read what the world says", &e))?;
     if !said.done {
-        let failure = Failure::new(ExitCode::Failed, said.sentence);
+        let failure =
+            Failure::new(if said.misused { ExitCode::Usage } else { ExitCode::Failed }, said.sentence);
         return Err(match said.hint {
             Some(hint) => failure.hint(hint),
             None => failure,
         });
     }
-    out.show(&said, |_| format!("{}\n", said.sentence))?;
+    out.show(&Done { sentence: said.sentence.clone() }, |_| format!("{}\n", said.sentence))?;
     Ok(ExitCode::Done)
 }
 

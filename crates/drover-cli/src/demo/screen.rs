@@ -57,9 +57,9 @@ impl Screen {
 
     /// Something that happened, so long after the trouble began (before it, when negative).
     pub fn event(&self, after_millis: i64, tone: Tone, text: &str) {
-        for (number, line) in wrap(text, COLUMNS - 11).iter().enumerate() {
+        for (number, line) in wrap(text, COLUMNS - 10).iter().enumerate() {
             let clock = if number == 0 { clock(after_millis) } else { String::new() };
-            self.line(&format!(" {} {}", paint(Tone::Quiet, format!("{clock:>8} ")), paint(tone, line)));
+            self.line(&format!(" {} {}", paint(Tone::Quiet, format!("{clock:>7} ")), paint(tone, line)));
         }
     }
 

@@ -202,8 +202,8 @@ fn what_is_missing(status: &StatusView) -> String {
     for service in &status.services {
         let endpoints = service.endpoints.iter().filter(|e| e.verdict != VerdictState::Healthy);
         missing.extend(endpoints.map(|e| format!("{} in {} is {}", service.name, e.region, e.verdict)));
-        if !matches!(service.load, Load::Measured { .. }) {
-            missing.push(format!("the load of {} is not measured", service.name));
+        if service.load == Load::Unknown {
+            missing.push(format!("the load of {} is not known", service.name));
         }
     }
     let dns = status.dns.iter().filter(|d| !d.reachable || !d.behind.is_empty());

@@ -18,7 +18,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Cells of a bar.
 const CELLS: u64 = 8;
 /// Requests a second that fill a bar: two regions that carry everything stay below.
-const FULL: u64 = 320;
+const FULL: u64 = 280;
 
 /// Draws until it is dropped.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ fn weights(source: &Source, status: Option<&StatusView>) -> String {
 
 fn heading(regions: &[RegionId]) -> String {
     let columns: String = regions.iter().map(|r| format!("{:<15}", r.as_str())).collect();
-    format!("{:>9}  {columns}{:>6}  {:<9}{:>9}", "", "failed", "weights", "no action")
+    format!("{:>8}  {columns}{:>6}  {:<8}{:>9}", "", "failed", "weights", "no action")
 }
 
 type ByRegion = BTreeMap<RegionId, Counts>;
@@ -98,7 +98,7 @@ fn line(
     let (bad, all) = controls.values().fold((0, 0), |(bad, all), c| (bad + c.failed, all + c.total()));
     let nobody = format!("{:>9}", format!("{} bad", percent(bad, all)));
     let nobody = if bad > 0 { paint(Tone::Bad, nobody) } else { paint(Tone::Quiet, nobody) };
-    format!("{}  {columns}{shown}  {weights:<9}{nobody}", paint(Tone::Quiet, format!("{:>9}", clock(after))))
+    format!("{}  {columns}{shown}  {weights:<8}{nobody}", paint(Tone::Quiet, format!("{:>8}", clock(after))))
 }
 
 /// A bar and a number, 15 columns: answered, then failed.
@@ -128,10 +128,7 @@ mod tests {
         let followers: ByRegion = regions.iter().cloned().zip(counts).collect();
         let controls: ByRegion = [(regions[1].clone(), Counts { ok: 0, failed: 20 })].into();
         let drawn = finish(&line(4_100, &regions, &followers, &controls, "34/33/33"), false);
-        assert_eq!(
-            drawn,
-            "    +4.1s  ████      170  xxxx      160  █████x    182     161  34/33/33 100% bad"
-        );
+        assert_eq!(drawn, "   +4.1s  █████     170  xxxxx     160  █████x    182     161  34/33/33 100% bad");
         assert!(drawn.chars().count() <= 80, "{}", drawn.chars().count());
         assert!(finish(&heading(&regions), false).chars().count() <= 80);
     }

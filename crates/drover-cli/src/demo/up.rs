@@ -14,7 +14,7 @@ use crate::output::Out;
 use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncWriteExt, BufReader};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 
 /// Between two looks at the clients.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
@@ -64,8 +64,9 @@ async fn keep(world: &mut World, factor: u64, screen: &Screen) -> Result<()> {
         tokio::select! {
             () = &mut told => break,
             () = screen.reader_gone() => break,
-            taken = take(&control) => {
-                if let Some((stream, order)) = taken {
+            accepted = control.accept() => {
+                // Read here and not in the branch's future: a tick that came first would drop who is speaking.
+                if let Some((stream, order)) = take(accepted).await {
                     let said = obey(world, order).await;
                     screen.passing("");
                     screen.say(&said.sentence);
@@ -104,6 +105,9 @@ fn describe(world: &World, factor: u64, control: &Path) -> Result<WorldFile> {
     })
 }
 
+/// The longest command of the list, and two blanks.
+const COMMAND_WIDTH: usize = 39;
+
 fn say_hello(world: &World, factor: u64, screen: &Screen) -> Result<()> {
     let query = world.dns_instance()?.query;
     screen.title("the sample world runs");
@@ -122,14 +126,11 @@ fn say_hello(world: &World, factor: u64, screen: &Screen) -> Result<()> {
         ("drover heal", "mend everything"),
         ("drover failback --all --from eu-west", "bring it back by a ramp"),
     ] {
-        screen.line(&format!("    {command:<39}{what}"));
+        screen.line(&format!("    {command:<COMMAND_WIDTH$}{what}"));
     }
     let name = world.config.services.values().next().map(|s| s.dns_name.clone()).unwrap_or_default();
-    screen.line(&format!(
-        "    {:<39}{}",
-        format!("dig @{} -p {} {name}", query.ip(), query.port()),
-        "what DNS answers"
-    ));
+    screen.line("    what DNS answers:");
+    screen.line(&format!("    dig @{} -p {} {name}", query.ip(), query.port()));
     screen.line("");
     Ok(())
 }
@@ -146,8 +147,10 @@ fn counted(crowd: &Crowd, seen: usize) -> String {
     format!("  requests/s: {}", parts.join(", "))
 }
 
-async fn take(control: &UnixListener) -> Option<(BufReader<UnixStream>, serde_json::Result<Order>)> {
-    let (stream, _) = control.accept().await.ok()?;
+async fn take(
+    accepted: std::io::Result<(UnixStream, tokio::net::unix::SocketAddr)>,
+) -> Option<(BufReader<UnixStream>, serde_json::Result<Order>)> {
+    let (stream, _) = accepted.ok()?;
     let mut stream = BufReader::new(stream);
     let line = tokio::time::timeout(ORDER_TIMEOUT, control::read_line(&mut stream)).await.ok()?.ok()?;
     Some((stream, serde_json::from_str(&line)))
@@ -165,10 +168,16 @@ async fn obey(world: &mut World, order: serde_json::Result<Order>) -> Said {
         Err(e) => Err(Failure::because(ExitCode::Usage, "not an order", &e)),
     };
     match done {
-        Ok(sentence) => Said { done: true, sentence, hint: None },
+        Ok(sentence) => Said { done: true, sentence, hint: None, misused: false },
         Err(failure) => {
             let causes = failure.causes.iter().map(|c| format!(": {c}")).collect::<String>();
-            Said { done: false, sentence: format!("{}{causes}", failure.message), hint: failure.hint }
+            let misused = failure.code == ExitCode::Usage;
+            Said {
+                done: false,
+                sentence: format!("{}{causes}", failure.message),
+                hint: failure.hint,
+                misused,
+            }
         }
     }
 }

@@ -129,7 +129,11 @@ impl Teller {
         }
         // A coordinator that just took over has not heard everybody; until then it knows nothing, which is no news.
         let hears_everybody = status.vantages.iter().all(|v| v.state != VantageState::NeverHeard);
-        for region in status.regions.iter().filter(|r| !r.witness && (hears_everybody || r.worst != VerdictState::Unknown)) {
+        for region in status
+            .regions
+            .iter()
+            .filter(|r| !r.witness && (hears_everybody || r.worst != VerdictState::Unknown))
+        {
             let tone = match region.worst {
                 VerdictState::Healthy => Tone::Good,
                 VerdictState::Down | VerdictState::Unreachable => Tone::Bad,
@@ -138,7 +142,9 @@ impl Teller {
             let word = region.worst.to_string();
             self.once(&format!("region {}", region.name), &word, tone, &format!("{} is {word}", region.name));
             // Of a region that carries nothing there is nothing to decide.
-            if let Some(sentence) = region.decision.as_ref().filter(|_| total_weight(status, &region.name) > 0) {
+            if let Some(sentence) =
+                region.decision.as_ref().filter(|_| total_weight(status, &region.name) > 0)
+            {
                 self.once(&format!("decision {}", region.name), sentence, Tone::Strong, sentence);
             }
         }

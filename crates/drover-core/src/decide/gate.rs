@@ -43,11 +43,12 @@ pub(super) fn decide_case(case: &Case<'_>, planner: Planner<'_>) -> ActionDecisi
     let gates = [
         Gate::new("freeze", freeze(case)),
         Gate::new("run_in_progress", run_in_progress(case)),
+        // Before any gate that asks: a person should be asked once, about the whole of it.
+        Gate::new("settling", settling(case)),
         Gate::new("automatic", automatic(case)),
         Gate { passed: agreement(case), ..Gate::new("quorum", too_few_vantages(case)) },
         Gate::new("quiet_after_takeover", quiet_after_takeover(case)),
         Gate::new("common_cause", common_cause(case)),
-        Gate::new("settling", settling(case)),
         Gate::new("block_period", block_period(case)),
         Gate::new("flap_damping", flap_damping(case)),
     ];

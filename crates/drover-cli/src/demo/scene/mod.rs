@@ -62,7 +62,7 @@ impl Scene {
                  say why."
             }
             Scene::Capacity => {
-                "Checkout's endpoints carry 150 requests a second here instead of 250. Then eu-west dies. To move all \
+                "Checkout's endpoints carry 120 requests a second here instead of 250. Then eu-west dies. To move all \
                  of its traffic would overload the others, so drover must refuse, show the numbers, and ask a person. \
                  Catalog still fits, and may move by itself."
             }

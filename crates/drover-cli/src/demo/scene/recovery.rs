@@ -22,7 +22,7 @@ const AFTER: Duration = Duration::from_millis(1_200);
 const NOTED_WITHIN: Span = Span::from_millis(300);
 
 /// Shows that it stays well.
-pub(super) async fn linger(_stage: &Stage) {
+pub(super) async fn linger() {
     tokio::time::sleep(AFTER).await;
 }
 
@@ -159,9 +159,6 @@ pub(super) fn clients_follow(stage: &mut Stage, published: Option<Timestamp>) {
     );
     let stale = ledger.count(|s| s.stale);
     stage.report.expect(what, after.failed == 0 && after.total() > 0, found);
-    let spread: Vec<String> =
-        ledger.by_region(0, Group::Control).into_iter().map(|(r, c)| format!("{r} {}", c.total())).collect();
-    stage.report.figure("DEBUG", spread.join(" "));
     let nobody = format!("{} of {} requests failed", controls.failed, controls.total());
     stage.report.figure("the same time with nobody acting (control group)", nobody);
     stage.report.figure("requests sent past their TTL because DNS did not answer", stale.to_string());

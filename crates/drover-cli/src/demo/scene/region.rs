@@ -9,6 +9,6 @@ pub(super) async fn play(stage: &mut Stage) -> Result<()> {
     stage.trouble("SIGKILL to eu-west: checkout, catalog and the agent");
     stage.world.kill_region(&region).await;
     let moved = stage.moved_off(&region, WITHIN).await;
-    recovery::linger(stage).await;
+    recovery::linger().await;
     recovery::judge(stage, &region, moved).await
 }

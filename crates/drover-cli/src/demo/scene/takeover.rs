@@ -31,7 +31,7 @@ pub(super) async fn play(stage: &mut Stage) -> Result<()> {
         );
     }
     let moved = stage.moved_off(&region, WITHIN).await;
-    recovery::linger(stage).await;
+    recovery::linger().await;
     recovery::judge(stage, &region, moved).await?;
     taken_over(stage).await?;
     published_once(stage).await
