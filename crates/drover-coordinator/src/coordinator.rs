@@ -27,8 +27,6 @@ pub struct Options {
     pub config: ConfigDir,
     /// Where the store, the socket and the history live.
     pub state_directory: PathBuf,
-    /// Longest time from SIGTERM to the end.
-    pub stop_within: Duration,
 }
 
 /// Everything that the coordinator's tasks share.

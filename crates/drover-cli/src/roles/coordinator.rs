@@ -1,6 +1,6 @@
 //! `drover coordinator`.
 
-use super::{Process, STOP_WITHIN};
+use super::Process;
 use crate::args::CoordinatorArgs;
 use crate::context::SOCKET;
 use crate::exit::ExitCode;
@@ -39,7 +39,6 @@ pub async fn run(args: &CoordinatorArgs) -> Result<ExitCode> {
     let options = Options {
         config: ConfigDir { config: args.config.clone(), runbooks: args.runbooks.clone() },
         state_directory: args.state.clone(),
-        stop_within: STOP_WITHIN,
     };
     let coordinator =
         Coordinator::open(options, process.stop.clone(), tasks.clone()).await.map_err(|e| failure(&e))?;

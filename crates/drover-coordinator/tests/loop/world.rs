@@ -323,7 +323,6 @@ async fn boot(dir: &tempfile::TempDir) -> (Arc<Coordinator>, SocketAddr, Cancell
     let options = Options {
         config: ConfigDir { config: dir.path().join("config"), runbooks: None },
         state_directory: dir.path().join("state"),
-        stop_within: Duration::from_secs(5),
     };
     let coordinator = Coordinator::open(options, stop.clone(), tasks.clone()).await.unwrap();
     coordinator.start().await.unwrap();
