@@ -59,10 +59,15 @@ fn a_silent_agent() {
     );
 }
 
-/// The coordinator no longer hears a region whose services are well: everybody else still sees them.
+/// The coordinator neither hears a region's agent nor reaches its services, which are well: all other vantages see them.
 #[test]
 fn a_coordinator_cut_off_from_a_healthy_region() {
     let w = World::up();
+    // Whatever does not bind an address of its own, as the coordinator, comes from here.
+    let coordinator = "127.0.0.1";
+    for service in ["checkout", "catalog"] {
+        w.fault(&w.service(service, "eu-west"), &json!({"dropped": [coordinator]}));
+    }
     w.agent("eu-west-1").signal(Signal::SIGSTOP);
     w.until("the region is not heard", |s| vantage(s, "eu-west-1").state == VantageState::Silent);
     w.stays("nothing moves", quiet);

@@ -12,5 +12,6 @@ mod operating;
 mod refusals;
 mod tidy;
 mod vantage;
+mod verbs;
 mod wire;
 mod world;

@@ -123,16 +123,3 @@ pub enum AgentError {
     #[error("a part of the agent broke: {0}")]
     Broken(String),
 }
-
-/// An error with all its causes in one line, for a log or a status.
-#[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(c) = cause {
-        text.push_str(": ");
-        text.push_str(&c.to_string());
-        cause = c.source();
-    }
-    text
-}

@@ -239,7 +239,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent.yaml");
         std::fs::write(&path, text).unwrap();
-        Identity::load(&path).map_err(|e| crate::error::chain(&e))
+        Identity::load(&path).map_err(|e| drover_model::chain(&e))
     }
 
     #[test]

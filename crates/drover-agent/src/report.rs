@@ -13,7 +13,7 @@
 
 use crate::client::CoordinatorClient;
 use crate::clock::wall_now;
-use crate::error::{AgentError, chain};
+use crate::error::AgentError;
 use crate::ledger::{Batch, Ledger};
 use crate::roster::Rosters;
 use crate::selfcheck::Sight;
@@ -122,7 +122,7 @@ impl Link {
     }
 
     fn failed(&self, error: &AgentError) {
-        let error = chain(error);
+        let error = drover_model::chain(error);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.error.as_ref() != Some(&error) {
             tracing::warn!(coordinator = %self.url, %error, "the coordinator did not take a report");

@@ -1,6 +1,6 @@
 //! The probe list in force, and the targets made of it.
 
-use crate::error::{AgentError, chain};
+use crate::error::AgentError;
 use crate::state::StateDir;
 use crate::target::{Target, Watch};
 use drover_model::probe::ProbeList;
@@ -40,7 +40,9 @@ impl Rosters {
         if let Some(list) = rosters.state.load_list() {
             match rosters.check(&list) {
                 Ok(()) => drop(rosters.current.send_replace(Some(rosters.roster_of(list)))),
-                Err(e) => tracing::warn!(error = %chain(&e), "the stored probe list is ignored"),
+                Err(e) => {
+                    tracing::warn!(error = %drover_model::chain(&e), "the stored probe list is ignored")
+                }
             }
         }
         rosters
@@ -77,7 +79,7 @@ impl Rosters {
         let (state, kept) = (Arc::clone(&self.state), list.clone());
         let saved = tokio::task::spawn_blocking(move || state.save_list(&kept)).await;
         if let Ok(Err(e)) = saved {
-            tracing::warn!(error = %chain(&e), "the probe list is in force but would not survive a restart");
+            tracing::warn!(error = %drover_model::chain(&e), "the probe list is in force but would not survive a restart");
         }
         tracing::info!(config_version = %list.config_version, targets = list.targets.len(), "new probe list");
         self.current.send_replace(Some(self.roster_of(list)));

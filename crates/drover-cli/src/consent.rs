@@ -8,7 +8,9 @@ use drover_model::PlanId;
 /// What is known when a plan is about to run.
 #[derive(Debug, Clone, Copy)]
 pub struct Situation<'a> {
-    /// The plan that was just made and shown.
+    /// What would be done, as a question begins: `Run plan-1`.
+    pub what: &'a str,
+    /// The plan that was just made and shown, or that the run in question has.
     pub plan: &'a PlanId,
     /// The plan that may run, when one was named.
     pub named: Option<&'a PlanId>,
@@ -43,7 +45,7 @@ pub fn decide(s: Situation<'_>) -> Answer {
             format!("the plan is now {}, not {named}: the world moved, or the command differs", s.plan);
         return Answer::No(
             Failure::new(ExitCode::Refused, message)
-                .hint("read the new plan; the reason is part of a plan, too"),
+                .hint("read the new plan; if it is what you want, name it"),
         );
     }
     match (s.yes, s.named.is_some(), s.can_ask) {
@@ -51,10 +53,12 @@ pub fn decide(s: Situation<'_>) -> Answer {
         (true, false, true) if !s.production => Answer::Go,
         (_, _, true) if s.production => Answer::AskName,
         (_, _, true) => Answer::AskYes,
-        (_, _, false) => Answer::No(
-            Failure::usage("without a terminal nobody can be asked")
-                .hint(format!("to run exactly this plan, repeat the command with --yes --plan {}", s.plan)),
-        ),
+        (_, _, false) => {
+            Answer::No(Failure::usage("without a terminal nobody can be asked").hint(format!(
+                "to do it to exactly this plan, repeat the command with --yes --plan {}",
+                s.plan
+            )))
+        }
     }
 }
 
@@ -68,12 +72,12 @@ pub fn obtain(out: &Out, s: Situation<'_>, region: &str) -> Result<()> {
         Answer::Go => Ok(()),
         Answer::No(failure) => Err(failure),
         Answer::AskYes => {
-            let answer = out.ask(&format!("Run {}? [y/N]", s.plan))?;
+            let answer = out.ask(&format!("{}? [y/N]", s.what))?;
             if matches!(answer.as_str(), "y" | "Y" | "yes") { Ok(()) } else { Err(declined()) }
         }
         Answer::AskName => {
             let answer =
-                out.ask(&format!("This is production. To run {}, type the region's name:", s.plan))?;
+                out.ask(&format!("This is production. {}? To go ahead, type the region's name:", s.what))?;
             if answer == region { Ok(()) } else { Err(declined()) }
         }
     }
@@ -87,6 +91,7 @@ mod tests {
     fn consent_is_asked_for_or_carried_by_the_plans_id() {
         let (plan, other) = (PlanId::from_text("plan-1"), PlanId::from_text("plan-2"));
         let kind = |named: Option<&PlanId>, yes, can_ask, production| match decide(Situation {
+            what: "Run plan-1",
             plan: &plan,
             named,
             yes,

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// How often pages are derived from what is not normal.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Holds and freezes warn this long before they lapse.
+/// Holds and freezes warn this long before they lapse, but not before the last quarter of their time.
 pub const LAPSE_WARNING: Span = Span::from_mins(15);
 /// How long a coordinator may take to hear everybody: two of the default probe intervals, and some.
 const STARTING: Span = Span::from_secs(90);
@@ -90,6 +90,11 @@ fn endpoint(s: &ServiceView, e: &EndpointView, starting: bool, all: &mut Vec<Att
             line(severity, &subject, &format!("endpoint_{}", wire_name(&e.verdict)), sentence, explain);
         a.since = e.since;
         all.push(a);
+    }
+    if let Some(ends) = e.certificate_expires_at.filter(|_| e.certificate_expiring) {
+        let sentence = format!("the certificate of {} in {} ends at {ends}", s.name, e.region);
+        let next = Some(format!("renew it; then drover explain {subject}"));
+        all.push(line(Severity::Warning, &subject, "certificate_expiring", sentence, next));
     }
     let next = format!("drover failback {} --from {} --plan", s.name, e.region);
     match (&e.share_reason, e.verdict) {
@@ -177,15 +182,31 @@ fn dns(view: &StatusView, all: &mut Vec<Attention>) {
     }
 }
 
-fn lapse(until: Option<Timestamp>, now: Timestamp) -> (Severity, String) {
-    match until {
-        None => (Severity::Info, "with no end set".to_owned()),
-        Some(t) if t <= now => (Severity::Critical, format!("past its end by {}", rounded(now.since(t)))),
-        Some(t) if t.since(now) <= LAPSE_WARNING => {
-            (Severity::Warning, format!("lapses in {}", rounded(t.since(now))))
-        }
-        Some(t) => (Severity::Info, format!("{} left", rounded(t.since(now)))),
+/// Where something that a person laid down stands between its beginning and its end.
+struct Lapse {
+    severity: Severity,
+    words: String,
+    /// It is over, or nearly: that pages, as nothing else does that a person laid down.
+    near: bool,
+}
+
+fn lapse(since: Timestamp, until: Option<Timestamp>, now: Timestamp) -> Lapse {
+    let Some(until) = until else {
+        return Lapse { severity: Severity::Info, words: "with no end set".to_owned(), near: false };
+    };
+    let left = until.since(now);
+    if until <= now {
+        let words = format!("past its end by {}", rounded(now.since(until)));
+        return Lapse { severity: Severity::Critical, words, near: true };
     }
+    if left <= LAPSE_WARNING.min(until.since(since).divided_by(4)) {
+        return Lapse {
+            severity: Severity::Warning,
+            words: format!("lapses in {}", rounded(left)),
+            near: true,
+        };
+    }
+    Lapse { severity: Severity::Info, words: format!("{} left", rounded(left)), near: false }
 }
 
 /// Without the milliseconds that nobody reads.
@@ -195,19 +216,22 @@ fn rounded(span: Span) -> Span {
 
 fn laid_down(view: &StatusView, now: Timestamp, all: &mut Vec<Attention>) {
     if let Some(f) = &view.freeze {
-        let (lapsing, left) = lapse(f.expires_at, now);
-        let sentence = format!("automatic action is frozen by {} ({}), {left}", f.by, f.reason);
+        let lapse = lapse(f.since, f.expires_at, now);
+        let sentence = format!("automatic action is frozen by {} ({}), {}", f.by, f.reason, lapse.words);
         let next = Some("drover unfreeze --reason TEXT".into());
-        let mut a = line(lapsing.max(Severity::Warning), "freeze", "frozen", sentence, next);
+        let code = if lapse.near { "frozen_lapsing" } else { "frozen" };
+        let mut a = line(lapse.severity.max(Severity::Warning), "freeze", code, sentence, next);
         a.since = Some(f.since);
         all.push(a);
     }
     for h in &view.holds {
-        let (severity, left) = lapse(h.expires_at, now);
+        let lapse = lapse(h.since, h.expires_at, now);
+        let services = list(&h.services);
         let sentence =
-            format!("{} is drained of {} by {} ({}), {left}", h.region, list(&h.services), h.by, h.reason);
+            format!("{} is drained of {services} by {} ({}), {}", h.region, h.by, h.reason, lapse.words);
         let next = Some(format!("drover undrain {}", h.region));
-        let mut a = line(severity, &h.region, "drained", sentence, next);
+        let code = if lapse.near { "drained_lapsing" } else { "drained" };
+        let mut a = line(lapse.severity, &h.region, code, sentence, next);
         a.since = Some(h.since);
         all.push(a);
     }
@@ -279,8 +303,7 @@ impl FirstSeen {
 /// Does this page people? Runs page by themselves; what a person laid down pages only when it lapses.
 fn pages(a: &Attention) -> bool {
     match a.code.as_str() {
-        "frozen" | "drained" => a.sentence.contains("lapses in") || a.sentence.contains("past its end"),
-        "pages_undelivered" => false,
+        "frozen" | "drained" | "pages_undelivered" => false,
         code if code.starts_with("run_") => false,
         _ => a.severity >= Severity::Warning,
     }
@@ -335,6 +358,24 @@ mod tests {
 
     fn at(secs: i64) -> Timestamp {
         Timestamp::from_millis(secs * 1_000)
+    }
+
+    #[test]
+    fn what_lapses_warns_in_its_last_quarter_and_no_earlier_than_a_quarter_of_an_hour() {
+        let near = |length: i64, now: i64| lapse(at(0), Some(at(length)), at(now)).near;
+        assert!(!near(600, 0), "a drain for ten minutes does not page when it begins");
+        assert!(!near(600, 449) && near(600, 450));
+        assert!(!near(86_400, 85_499) && near(86_400, 85_500));
+        assert_eq!(lapse(at(0), Some(at(600)), at(601)).severity, Severity::Critical);
+        assert!(!lapse(at(0), None, at(9)).near);
+    }
+
+    #[test]
+    fn what_a_person_wrote_never_pages() {
+        let reason = "the lease lapses in May, past its end we move";
+        let drained = line(Severity::Info, "eu-west", "drained", reason.into(), None);
+        assert!(!pages(&drained));
+        assert!(pages(&Attention { code: "drained_lapsing".into(), severity: Severity::Warning, ..drained }));
     }
 
     #[test]

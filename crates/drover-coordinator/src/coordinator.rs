@@ -6,11 +6,11 @@ use crate::config_dir::{ConfigDir, Loaded, judge};
 use crate::db::{Db, keys};
 use crate::error::CoordinatorError;
 use crate::live::Live;
+use crate::recorder::{DECISIONS_WAITING_MAX, ToRecord};
 use crate::runs::RunTable;
 use arc_swap::ArcSwap;
 use drover_dns::provider::RecordSets;
 use drover_model::Timestamp;
-use drover_model::decision::DecisionBody;
 use drover_model::traffic::{Block, Freeze, Hold, TrafficState};
 use drover_store::{EmbeddedStore, History};
 use std::path::PathBuf;
@@ -71,8 +71,8 @@ pub struct Coordinator {
     pub(crate) reloading: tokio::sync::Mutex<()>,
     pub(crate) counters: Counters,
     /// Verdicts on their way to the store.
-    pub(crate) recorder: mpsc::Sender<(Timestamp, DecisionBody)>,
-    inbox: Mutex<Option<mpsc::Receiver<(Timestamp, DecisionBody)>>>,
+    pub(crate) recorder: mpsc::Sender<ToRecord>,
+    inbox: Mutex<Option<mpsc::Receiver<ToRecord>>>,
     pub(crate) tasks: TaskTracker,
 }
 
@@ -146,7 +146,7 @@ impl Coordinator {
         live.blocks = db.list::<Block>(keys::BLOCKS).await?.into_iter().collect();
         live.freeze = db.get::<Freeze>(keys::FREEZE).await?.map(|(f, _)| f);
         live.rearmed = db.get(keys::REARMED).await?.map(|(r, _)| r).unwrap_or_default();
-        let (recorder, inbox) = mpsc::channel(crate::decider::DECISIONS_WAITING_MAX);
+        let (recorder, inbox) = mpsc::channel(DECISIONS_WAITING_MAX);
         let coordinator = Arc::new(Self {
             clock,
             db,
@@ -174,6 +174,7 @@ impl Coordinator {
             options,
         });
         coordinator.find_counters().await?;
+        coordinator.recall_standing().await?;
         coordinator.connect_dns();
         coordinator.retarget_all().await?;
         Ok(coordinator)

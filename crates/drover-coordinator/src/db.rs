@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// Store keys, one place for all.
 pub mod keys {
     use drover_model::decision::FailureClass;
-    use drover_model::{PlanId, RunId, ServiceId};
+    use drover_model::{EndpointKey, PlanId, RunId, ServiceId};
 
     /// Who leads.
     pub const LEADER: &str = "leader";
@@ -26,6 +26,8 @@ pub mod keys {
     pub const REARMED: &str = "rearmed";
     /// Where traffic stands.
     pub const TRAFFIC: &str = "traffic/";
+    /// The verdict that stands for each endpoint, as of its last change.
+    pub const STANDING: &str = "standing/";
     /// Runs by number.
     pub const RUNS: &str = "runs/";
     /// Decisions by number.
@@ -47,6 +49,12 @@ pub mod keys {
     #[must_use]
     pub fn traffic(service: &ServiceId) -> String {
         format!("{TRAFFIC}{service}")
+    }
+
+    /// An endpoint's verdict.
+    #[must_use]
+    pub fn standing(endpoint: &EndpointKey) -> String {
+        format!("{STANDING}{endpoint}")
     }
 
     /// A service's block period.
@@ -248,7 +256,15 @@ impl Db {
         &self,
         prefix: &str,
     ) -> Result<Vec<(String, T)>, CoordinatorError> {
-        self.list_from(prefix, None).await
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let (items, next) = self.list_page(prefix, after, LIST_PAGE).await?;
+            all.extend(items);
+            match next {
+                Some(next) => after = Some(next),
+                None => return Ok(all),
+            }
+        }
     }
 
     /// Reads numbered records below `below`, the highest first, `limit` at most. `last` is the highest number there is.
@@ -314,34 +330,6 @@ impl Db {
             items.push((item.key, value.value));
         }
         Ok((items, page.next))
-    }
-
-    /// Reads every record under a prefix whose key comes after `after`.
-    ///
-    /// # Errors
-    /// When the store fails or a record is not what was expected.
-    pub async fn list_after<T: DeserializeOwned>(
-        &self,
-        prefix: &str,
-        after: &str,
-    ) -> Result<Vec<(String, T)>, CoordinatorError> {
-        self.list_from(prefix, Some(after.to_owned())).await
-    }
-
-    async fn list_from<T: DeserializeOwned>(
-        &self,
-        prefix: &str,
-        mut after: Option<String>,
-    ) -> Result<Vec<(String, T)>, CoordinatorError> {
-        let mut all = Vec::new();
-        loop {
-            let (items, next) = self.list_page(prefix, after, LIST_PAGE).await?;
-            all.extend(items);
-            match next {
-                Some(next) => after = Some(next),
-                None => return Ok(all),
-            }
-        }
     }
 
     /// The last key under a prefix, in key order.

@@ -6,20 +6,17 @@ use crate::coordinator::Coordinator;
 use crate::db::keys;
 use crate::error::CoordinatorError;
 use crate::live::LastDecision;
-use crate::runs::EndedEarly;
 use drover_core::opinion::policy_of;
 use drover_core::{check, decide, plan};
 use drover_exec::{Approved, Consent};
-use drover_model::config::Service;
-use drover_model::decision::{
-    ActionDecision, Conclusion, DECISION_SCHEMA, DecisionBody, GuardResult, StoredDecision,
-};
-use drover_model::journal::{RunState, Trigger};
-use drover_model::plan::{Finding, Intent, Plan, World};
+use drover_model::api::{API_SCHEMA, PlanView};
+use drover_model::decision::{ActionDecision, Conclusion, DECISION_SCHEMA, DecisionBody, StoredDecision};
+use drover_model::journal::Trigger;
+use drover_model::plan::{Intent, Plan, World};
 use drover_model::reason::Reason;
 use drover_model::runbook::Purpose;
 use drover_model::traffic::{Actor, Hold};
-use drover_model::{DecisionId, RunId, ServiceId, Span, Timestamp};
+use drover_model::{DecisionId, EndpointKey, RunId, ServiceId, Span, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,10 +24,6 @@ use std::time::Duration;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Pause before a lapsed drain that could not be ended is tried again.
 const LAPSE_RETRY: Span = Span::from_mins(15);
-/// Decisions handed out newest first, at most.
-const RECENT_MAX: usize = 2_000;
-/// Decisions waiting to be written; past this a verdict change is logged and not stored, and says so.
-pub const DECISIONS_WAITING_MAX: usize = 10_000;
 
 impl Coordinator {
     /// Decides until told to stop.
@@ -117,15 +110,20 @@ impl Coordinator {
     async fn take_decision(
         self: &Arc<Self>,
         world: &World,
-        mut decision: ActionDecision,
+        decision: ActionDecision,
         now: Timestamp,
     ) -> Result<bool, CoordinatorError> {
-        if let Some(reason) = self.too_soon(&decision, now) {
-            hold_back(&mut decision, "repeat", reason);
+        // A freeze counts from the moment it was asked for, even in the middle of a look: look again, and see it.
+        if decision.conclusion != Conclusion::Hold && world.freeze.is_none() && self.live().freeze.is_some() {
+            self.decide_wake.notify_one();
+            return Ok(false);
+        }
+        if let Reason::CheckFailed { finding } = &decision.reason {
+            tracing::error!(region = %decision.region, "the plan checker found: {finding}");
         }
         let plan = match decision.conclusion {
             Conclusion::Hold => None,
-            Conclusion::Act | Conclusion::Ask => self.plan_for(world, &mut decision, now),
+            Conclusion::Act | Conclusion::Ask => self.keep_plan(world, &decision, now).await?,
         };
         let before = self.live().decisions.get(&decision.region).cloned();
         let same = before.as_ref().is_some_and(|b| {
@@ -170,53 +168,6 @@ impl Coordinator {
         Ok(run.is_some())
     }
 
-    /// Why a move that would be made or asked about has to wait a little, when it has.
-    fn too_soon(&self, decision: &ActionDecision, now: Timestamp) -> Option<Reason> {
-        if decision.conclusion == Conclusion::Hold {
-            return None;
-        }
-        // A freeze counts from the moment it was asked for, even in the middle of a look.
-        if let Some(f) = self.live().freeze.as_ref().filter(|f| f.holds_at(now)) {
-            let (by, why) = (f.by.to_string(), f.reason.clone());
-            return Some(Reason::Frozen { by, why, until: f.expires_at });
-        }
-        let asking = decision.conclusion == Conclusion::Ask;
-        self.answered_no(decision, now).filter(|_| asking).or_else(|| self.ended_by_itself(decision, now))
-    }
-
-    /// A person said no to the same move lately: asking again every second would be nagging. The block period of the
-    /// services, or `rearm`, ends that.
-    fn answered_no(&self, decision: &ActionDecision, now: Timestamp) -> Option<Reason> {
-        let quiet = self.longest(decision, |s| s.failover.block_period);
-        let rearmed = self.live().rearmed.clone();
-        let mut ended = self.runs.ended_by_people().into_iter().rev();
-        let run = ended.find(|r| {
-            r.state == RunState::Rejected
-                && r.region == decision.region
-                && r.services == decision.services
-                && now.since(r.ended_at) < quiet
-                && !r.services.iter().any(|s| rearmed.get(s).is_some_and(|at| *at >= r.ended_at))
-        })?;
-        blocked(run, quiet)
-    }
-
-    /// The last run for this found something else than was planned and ended without touching anything. What it found
-    /// may pass, so the next attempt comes after one failure window, not at once and not in a block period.
-    fn ended_by_itself(&self, decision: &ActionDecision, now: Timestamp) -> Option<Reason> {
-        let quiet = self.longest(decision, |s| s.failover.failure_window);
-        let mut ended = self.runs.ended_by_policy().into_iter().rev();
-        let run = ended.find(|r| {
-            r.region == decision.region && r.services == decision.services && now.since(r.ended_at) < quiet
-        })?;
-        blocked(run, quiet)
-    }
-
-    fn longest(&self, decision: &ActionDecision, of: impl Fn(&Service) -> Span) -> Span {
-        let loaded = self.loaded();
-        let services = decision.services.iter().filter_map(|s| loaded.config.services.get(s));
-        services.map(of).max().unwrap_or(Span::ZERO)
-    }
-
     /// Ends drains whose time is over by the same path as `undrain`: planned, checked, run, validated. While frozen, or
     /// where a guard refuses, nothing moves and `status` says that the drain is past its end. One run a look, from a
     /// world of this moment: the next one must see it (I2).
@@ -240,6 +191,7 @@ impl Coordinator {
                 automatic: true,
                 hold_for: None,
                 reason: format!("the drain by {} ({}) is past its end", hold.by, hold.reason),
+                accept: vec![],
             };
             let planned = plan::plan(&world, &intent, now);
             let Some(plan) = planned.plan.filter(|_| planned.refusals.is_empty()) else { continue };
@@ -282,24 +234,20 @@ impl Coordinator {
         self.live().decisions.insert(decision.region.clone(), LastDecision { decision, sentence, id });
     }
 
-    /// The plan of a decision, checked. Without a plan that passes, there is nothing to do or to ask: a hold.
-    fn plan_for(&self, world: &World, decision: &mut ActionDecision, now: Timestamp) -> Option<Plan> {
-        let planned = plan::plan(world, &decide::intent_of(decision), now);
-        let Some(plan) = planned.plan else {
-            let reason = planned.refusals.into_iter().next().unwrap_or(Reason::NothingToDo);
-            hold_back(decision, "plan", reason);
-            return None;
-        };
-        // What a person is asked to overrule, the checker finds too; anything else it finds stops the question as well.
-        let asked = decision.conclusion == Conclusion::Ask;
-        let stops = |f: &Finding| !(asked && check::a_person_may_overrule(f));
-        if let Some(f) = check::check(&plan, world).into_iter().find(stops) {
-            let reason = Reason::CheckFailed { finding: format!("{}: {}", f.invariant, f.message) };
-            tracing::error!(plan = %plan.id, "{reason}");
-            hold_back(decision, "check", reason);
-            return None;
-        }
-        Some(plan)
+    /// The plan of a decision, kept as it would be shown, so that whoever is asked sees what he agrees to.
+    async fn keep_plan(
+        &self,
+        world: &World,
+        decision: &ActionDecision,
+        now: Timestamp,
+    ) -> Result<Option<Plan>, CoordinatorError> {
+        let intent = decide::intent_of(decision);
+        let planned = plan::plan(world, &intent, now);
+        let Some(plan) = planned.plan.clone() else { return Ok(None) };
+        let view = PlanView { schema: API_SCHEMA, intent, planned, made_at: now };
+        let kept = self.db.put(&keys::plan(&plan.id), &view).await;
+        self.unless_fenced("keep a plan", plan.id.as_str(), kept)?;
+        Ok(Some(plan))
     }
 
     async fn start_from(
@@ -338,7 +286,7 @@ impl Coordinator {
         for service in &decision.services {
             let Some(config) = loaded.config.services.get(service) else { continue };
             let policy = policy_of(config);
-            let key = drover_model::EndpointKey::new(service, &decision.region);
+            let key = EndpointKey::new(service, &decision.region);
             for opinion in live.opinions.get(&key).into_iter().flat_map(|o| o.values()) {
                 if let Some(at) = opinion.at(now, &policy).first_failure_of_streak_at {
                     first = first.min(at);
@@ -361,46 +309,6 @@ impl Coordinator {
         self.db.put(&keys::numbered(keys::DECISIONS, number), &stored).await
     }
 
-    /// Writes a verdict down soon, without holding up whoever judged.
-    pub(crate) fn record_later(&self, at: Timestamp, body: DecisionBody) {
-        if self.recorder.try_send((at, body)).is_err() {
-            tracing::error!(
-                "more than {DECISIONS_WAITING_MAX} decisions wait to be stored; this one is only logged"
-            );
-        }
-    }
-
-    /// Writes down what was recorded until told to stop.
-    pub(crate) async fn run_recorder(
-        self: Arc<Self>,
-        mut inbox: tokio::sync::mpsc::Receiver<(Timestamp, DecisionBody)>,
-    ) {
-        loop {
-            let (at, body) = tokio::select! {
-                () = self.stop.cancelled() => return,
-                next = inbox.recv() => match next {
-                    Some(next) => next,
-                    None => return,
-                },
-            };
-            let id = DecisionId::numbered(self.counters.decisions.next());
-            if let Err(e) = self.store_decision(&id, at, body).await {
-                tracing::error!(error = &e as &dyn std::error::Error, "can't store a decision");
-            }
-        }
-    }
-
-    /// The newest decisions first.
-    pub(crate) async fn recent_decisions(&self) -> Result<Vec<StoredDecision>, CoordinatorError> {
-        let newest = self.counters.decisions.last();
-        let from = newest.saturating_sub(RECENT_MAX as u64);
-        let after = keys::numbered(keys::DECISIONS, from);
-        let mut all: Vec<StoredDecision> =
-            self.db.list_after(keys::DECISIONS, &after).await?.into_iter().map(|(_, d)| d).collect();
-        all.reverse();
-        Ok(all)
-    }
-
     /// Finds where the numbers of audit and decisions go on.
     pub(crate) async fn find_counters(&self) -> Result<(), CoordinatorError> {
         for (prefix, counter) in
@@ -410,18 +318,6 @@ impl Coordinator {
         }
         Ok(())
     }
-}
-
-/// What would have been done or asked is not, for this reason.
-fn hold_back(decision: &mut ActionDecision, guard: &str, reason: Reason) {
-    decision.guards.push(GuardResult { guard: guard.into(), passed: false, reason: reason.clone() });
-    decision.reason = reason;
-    decision.conclusion = Conclusion::Hold;
-}
-
-fn blocked(run: EndedEarly, quiet: Span) -> Option<Reason> {
-    let service = run.services.into_iter().next()?;
-    Some(Reason::Blocked { service, class: run.class, run: run.run, until: run.ended_at + quiet })
 }
 
 /// What a drain still keeps out: services that are configured there and did not come back by other ways.

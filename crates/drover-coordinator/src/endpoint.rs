@@ -83,17 +83,17 @@ async fn tls_client(target: &Target, tls: &TlsOptions) -> Result<reqwest::Client
     if let Some(file) = &tls.ca_file {
         let bundle = reqwest::Certificate::from_pem_bundle(&read(file).await?);
         let roots =
-            bundle.map_err(|e| format!("can't use {}: {}", file.display(), crate::text::chain(&e)))?;
+            bundle.map_err(|e| format!("can't use {}: {}", file.display(), drover_model::chain(&e)))?;
         builder = builder.tls_certs_only(roots);
     }
     if let (Some(certificate), Some(key)) = (&tls.client_certificate_file, &tls.client_key_file) {
         let pem = [read(certificate).await?, read(key).await?].join(b"\n".as_slice());
         let identity = reqwest::Identity::from_pem(&pem);
         let shown = certificate.display();
-        builder =
-            builder.identity(identity.map_err(|e| format!("can't use {shown}: {}", crate::text::chain(&e)))?);
+        builder = builder
+            .identity(identity.map_err(|e| format!("can't use {shown}: {}", drover_model::chain(&e)))?);
     }
-    builder.build().map_err(|e| crate::text::chain(&e))
+    builder.build().map_err(|e| drover_model::chain(&e))
 }
 
 async fn read(file: &Path) -> Result<Vec<u8>, String> {
@@ -149,7 +149,7 @@ mod tests {
                 .get(target.url("/"))
                 .send()
                 .await
-                .map_err(|e| crate::text::chain(&e))?
+                .map_err(|e| drover_model::chain(&e))?
                 .text()
                 .await
                 .map_err(|e| e.to_string())

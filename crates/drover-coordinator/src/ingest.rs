@@ -56,6 +56,10 @@ impl Coordinator {
                 kind,
                 &policy_of(service),
             );
+            if let Some(ends) = o.certificate_expires_at {
+                let seen = live.certificates.entry(o.endpoint.clone()).or_default();
+                seen.insert(report.agent.clone(), ends);
+            }
             // A blind or skewed vantage abstains here too, and what failed on its own side says nothing of the endpoint.
             let counts = ingested.opinions_count && kind != Some(FailureKind::Local);
             if counts && home.as_ref() != Some(&o.endpoint.region) {

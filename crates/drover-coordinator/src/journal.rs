@@ -32,7 +32,7 @@ impl Journal for StoreJournal {
         let txn = self
             .db
             .put_op(self.db.fenced().expect(key.clone(), Expect::Absent), &key, record)
-            .map_err(|e| unavailable(crate::text::chain(&e)))?
+            .map_err(|e| unavailable(drover_model::chain(&e)))?
             .for_journal();
         match self.db.commit_raw(txn).await {
             Ok(_) => Ok(()),
@@ -50,7 +50,7 @@ impl Journal for StoreJournal {
         let records = self.db.list::<Record>(&keys::journal_of(run)).await;
         match records {
             Ok(list) => Ok(list.into_iter().map(|(_, r)| r).collect()),
-            Err(e) => Err(JournalError::Unavailable { detail: crate::text::chain(&e) }),
+            Err(e) => Err(JournalError::Unavailable { detail: drover_model::chain(&e) }),
         }
     }
 }

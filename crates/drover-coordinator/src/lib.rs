@@ -20,6 +20,7 @@ mod live;
 mod operator;
 pub mod outbox;
 mod probe_list;
+mod recorder;
 mod reload;
 mod retention;
 mod runs;

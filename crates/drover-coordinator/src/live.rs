@@ -81,12 +81,16 @@ pub struct Live {
     pub opinions: BTreeMap<EndpointKey, BTreeMap<AgentId, Opinion>>,
     /// Verdicts.
     pub standing: BTreeMap<EndpointKey, Judged>,
+    /// What stood when the coordinator before this one stopped, until this one has concluded something itself.
+    pub recalled: BTreeMap<EndpointKey, StandingVerdict>,
     /// Decisions by region.
     pub decisions: BTreeMap<RegionId, LastDecision>,
     /// Metrics readings.
     pub readings: BTreeMap<EndpointKey, Readings>,
     /// Probes from outside.
     pub tallies: BTreeMap<EndpointKey, Tally>,
+    /// When the certificates end that vantages were shown; not every vantage may be shown the same one.
+    pub certificates: BTreeMap<EndpointKey, BTreeMap<AgentId, Timestamp>>,
     /// Targets, as in the store.
     pub traffic: BTreeMap<ServiceId, TrafficState>,
     /// Drains, as in the store.
@@ -118,9 +122,11 @@ impl Live {
             vantages: BTreeMap::new(),
             opinions: BTreeMap::new(),
             standing: BTreeMap::new(),
+            recalled: BTreeMap::new(),
             decisions: BTreeMap::new(),
             readings: BTreeMap::new(),
             tallies: BTreeMap::new(),
+            certificates: BTreeMap::new(),
             traffic: BTreeMap::new(),
             holds: BTreeMap::new(),
             blocks: BTreeMap::new(),
@@ -145,8 +151,13 @@ impl Live {
             opinions.retain(|a, _| agents.contains_key(a));
         }
         self.standing.retain(|e, _| is_endpoint(e));
+        self.recalled.retain(|e, _| is_endpoint(e));
         self.readings.retain(|e, _| is_endpoint(e));
         self.tallies.retain(|e, _| is_endpoint(e));
+        self.certificates.retain(|e, _| is_endpoint(e));
+        for seen in self.certificates.values_mut() {
+            seen.retain(|a, _| agents.contains_key(a));
+        }
         self.decisions.retain(|r, _| config.regions.contains_key(r));
     }
 

@@ -3,6 +3,7 @@
 use crate::api::problem::ApiError;
 use crate::coordinator::Coordinator;
 use crate::db::keys;
+use crate::error::CoordinatorError;
 use crate::runs::working_on;
 use crate::text::list;
 use axum::http::StatusCode;
@@ -11,7 +12,7 @@ use drover_model::api::{
 };
 use drover_model::journal::Trigger;
 use drover_model::reason::Reason;
-use drover_model::traffic::Freeze;
+use drover_model::traffic::{Actor, Freeze};
 use drover_model::{PlanId, RunId, Span};
 use std::sync::Arc;
 
@@ -72,9 +73,13 @@ impl Coordinator {
         let Some((view, _)) = self.db.get::<PlanView>(&keys::plan(id)).await? else {
             return Err(ApiError::refused(vec![Reason::UnknownPlan { plan: id.to_string() }]));
         };
-        let Some(plan) = view.planned.plan else {
+        let Some(mut plan) = view.planned.plan else {
             return Err(ApiError::refused(view.planned.refusals));
         };
+        // Planned without a word and applied with one: the run, and a drain that comes of it, say the latter.
+        if plan.intent.reason.trim().is_empty() {
+            plan.intent.reason.clone_from(&request.reason);
+        }
         let now = self.clock.now();
         let world = self.world(now);
         let mut reasons = drover_core::plan::stale(&plan, &world);
@@ -96,9 +101,7 @@ impl Coordinator {
         let consent = drover_exec::Consent::Given(approved);
         let run =
             self.create_run(self.next_run(), consent, request.by.clone(), Trigger::Command, rto).await?;
-        // The run is under way; an audit that can't be written must not read as a refusal.
-        let audited = self.audit(&request.by, "apply", id.as_str(), &request.reason, run.as_str()).await;
-        self.unless_fenced("audit a command", run.as_str(), audited)?;
+        self.noted(&request.by, "apply", id.as_str(), &request.reason, run.as_str()).await?;
         self.run_summary(&run).await?.ok_or_else(|| ApiError::not_found(run.to_string(), Vec::new()))
     }
 
@@ -115,7 +118,7 @@ impl Coordinator {
         let until = freeze.expires_at.map_or_else(|| "with no end set".to_owned(), |t| format!("until {t}"));
         self.live().freeze = Some(freeze.clone());
         self.db.put_reserved(keys::FREEZE, &freeze).await?;
-        self.audit(&request.by, "freeze", "automatic action", &request.reason, "frozen").await?;
+        self.noted(&request.by, "freeze", "automatic action", &request.reason, "frozen").await?;
         Ok(Done { sentence: format!("automatic action is frozen {until}") })
     }
 
@@ -126,7 +129,7 @@ impl Coordinator {
         self.db.delete(keys::FREEZE).await?;
         self.live().freeze = None;
         let outcome = if was { "automatic action is allowed again" } else { "it was not frozen" };
-        self.audit(&request.by, "unfreeze", "automatic action", &request.reason, outcome).await?;
+        self.noted(&request.by, "unfreeze", "automatic action", &request.reason, outcome).await?;
         self.decide_wake.notify_one();
         Ok(Done { sentence: outcome.into() })
     }
@@ -160,9 +163,22 @@ impl Coordinator {
         self.live().rearmed = rearmed;
         let outcome = format!("{} block period(s) ended", ended.len());
         let subject = request.service.as_ref().map_or_else(|| "all services".to_owned(), ToString::to_string);
-        self.audit(&request.by, "rearm", &subject, &request.reason, &outcome).await?;
+        self.noted(&request.by, "rearm", &subject, &request.reason, &outcome).await?;
         self.decide_wake.notify_one();
         Ok(Done { sentence: outcome })
+    }
+
+    /// Audits what has been done already: that a line could not be written must not read as a refusal.
+    async fn noted(
+        &self,
+        by: &Actor,
+        verb: &str,
+        subject: &str,
+        reason: &str,
+        outcome: &str,
+    ) -> Result<(), CoordinatorError> {
+        let audited = self.audit(by, verb, subject, reason, outcome).await;
+        self.unless_fenced("audit a command", subject, audited)
     }
 
     /// Approve, reject, pause, resume, skip, abort.
@@ -180,8 +196,7 @@ impl Coordinator {
             Ok(()) => format!("{verb}: done"),
             Err(e) => format!("refused: {}", e.0.detail),
         };
-        let audited = self.audit(&by, verb, run.as_str(), &reason, &text).await;
-        self.unless_fenced("audit a command", run.as_str(), audited)?;
+        self.noted(&by, verb, run.as_str(), &reason, &text).await?;
         outcome.map(|()| Done { sentence: format!("{run}: {verb} accepted") })
     }
 

@@ -24,6 +24,8 @@ use tokio::io::AsyncWriteExt;
 const PAUSE_MAX: Span = Span::from_mins(5);
 /// One delivery may take this long.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(15);
+/// Pause between two attempts to write a page down.
+const WRITE_PAUSE: Duration = Duration::from_secs(1);
 /// Pages are kept this long: a delivered one so that the same key does not page again soon, an undelivered one because
 /// after a week of attempts every five minutes the news is none any more.
 pub(crate) const KEPT_FOR: Span = Span::from_hours(24 * 7);
@@ -106,6 +108,21 @@ impl Coordinator {
         Ok(())
     }
 
+    /// Writes a page down, and tries again until it is written or this coordinator stops: whoever is told nothing must not
+    /// be the one who was needed. The journal has it, so that a successor tells it again.
+    pub(crate) async fn page_until_written(&self, page: NewPage) {
+        loop {
+            match self.page(page.clone()).await {
+                Ok(()) | Err(CoordinatorError::Fenced { .. }) => return,
+                Err(e) => tracing::error!(error = &e as &dyn std::error::Error, "can't write a page down"),
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(WRITE_PAUSE) => {}
+            }
+        }
+    }
+
     /// Delivers what is due until told to stop.
     pub async fn run_outbox(self: Arc<Self>) {
         let mut idle = tokio::time::interval(Duration::from_millis(500));
@@ -116,7 +133,12 @@ impl Coordinator {
                 () = self.outbox_wake.notified() => {}
                 _ = idle.tick() => {}
             }
-            if let Err(e) = self.deliver_due().await {
+            // A page in delivery is dropped with its program: it is in the store, and told again after the next start.
+            let work = tokio::select! {
+                () = self.stop.cancelled() => return,
+                work = self.deliver_due() => work,
+            };
+            if let Err(e) = work {
                 tracing::error!(error = &e as &dyn std::error::Error, "can't work on the outbox");
                 if matches!(e, CoordinatorError::Fenced { .. }) {
                     return;
@@ -182,6 +204,9 @@ impl Coordinator {
                 Ok(()) => drop(record.delivered.insert("webhook".into())),
                 Err(e) => failure = Some(format!("webhook: {e}")),
             }
+        }
+        if paging.channels() == 0 {
+            tracing::warn!(key = record.key, "no channel is configured: this page is only logged");
         }
         record.attempts = record.attempts.saturating_add(1);
         record.closed = failure.is_none();

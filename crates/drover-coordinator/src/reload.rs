@@ -111,7 +111,7 @@ fn unreadable(dir: &ConfigDir, error: &CoordinatorError) -> Diagnostic {
         offset: 0,
         length: 1,
         source_line: String::new(),
-        message: crate::text::chain(error),
+        message: drover_model::chain(error),
         suggestion: Some("make it readable; nothing has to be restarted".into()),
     }
 }

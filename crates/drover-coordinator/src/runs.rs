@@ -14,12 +14,11 @@ use drover_exec::{
     Command, Consent, Effect, Execution, Journal, JournalError, Outcome, Refused, StandDown, drive,
 };
 use drover_model::api::{RunSummary, RunView, Severity};
-use drover_model::decision::FailureClass;
 use drover_model::journal::{Record, RunState, Trigger};
-use drover_model::plan::{ActiveRun, World};
+use drover_model::plan::{ActiveRun, EndedRun, StepKind, World};
 use drover_model::reason::Reason;
 use drover_model::traffic::Actor;
-use drover_model::{RegionId, RunId, ServiceId, Span, Timestamp};
+use drover_model::{RunId, ServiceId, Span};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -42,23 +41,6 @@ pub(crate) const BUSY: &str = "busy";
 struct Handle {
     snapshot: watch::Receiver<Execution>,
     commands: mpsc::Sender<Request>,
-}
-
-/// An automatic run that ended without having recovered anything.
-#[derive(Debug, Clone)]
-pub struct EndedEarly {
-    /// Which.
-    pub run: RunId,
-    /// The region.
-    pub region: RegionId,
-    /// The services.
-    pub services: Vec<ServiceId>,
-    /// What kind of failure it was about.
-    pub class: FailureClass,
-    /// How it ended.
-    pub state: RunState,
-    /// When.
-    pub ended_at: Timestamp,
 }
 
 /// Every run that this coordinator knows.
@@ -93,35 +75,29 @@ impl RunTable {
         })
     }
 
-    /// Automatic runs that a person stopped or refused, newest last.
+    /// Runs of drover's own that ended and moved nothing for good, oldest first.
     #[must_use]
-    pub fn ended_by_people(&self) -> Vec<EndedEarly> {
-        self.ended_early(|by| matches!(by, Some(Actor::Person { .. })))
-    }
-
-    /// Automatic runs that their own policy ended, such as a preflight that found something else than was planned.
-    #[must_use]
-    pub fn ended_by_policy(&self) -> Vec<EndedEarly> {
-        self.ended_early(|by| by.is_none())
-    }
-
-    fn ended_early(&self, counts: impl Fn(Option<&Actor>) -> bool) -> Vec<EndedEarly> {
+    pub fn ended(&self) -> Vec<EndedRun> {
         self.with(|runs| {
             runs.values()
                 .filter_map(|h| {
                     let e = h.snapshot.borrow();
-                    let state = e.state();
                     let Trigger::Decision { class, .. } = &e.origin().trigger else { return None };
-                    let early =
-                        matches!(state, RunState::Aborted | RunState::RolledBack | RunState::Rejected);
-                    let ended_at = e.ended_at().filter(|_| early && counts(e.progress().stopped_by()))?;
-                    Some(EndedEarly {
+                    let early = matches!(
+                        e.state(),
+                        RunState::Aborted
+                            | RunState::RolledBack
+                            | RunState::Rejected
+                            | RunState::ExpiredUnapproved
+                    );
+                    Some(EndedRun {
                         run: e.run().clone(),
                         region: e.plan().intent.region.clone(),
                         services: e.plan().services.clone(),
                         class: *class,
-                        state,
-                        ended_at,
+                        state: e.state(),
+                        ended_at: e.ended_at().filter(|_| early)?,
+                        by_person: matches!(e.progress().stopped_by(), Some(Actor::Person { .. })),
                     })
                 })
                 .collect()
@@ -300,7 +276,7 @@ impl Coordinator {
 
     /// This process does not command the run any more: a newer leader does, or nobody, and then people must know.
     async fn stood_down(&self, run: &RunId, why: &StandDown) {
-        let why_in_full = crate::text::chain(why);
+        let why_in_full = drover_model::chain(why);
         tracing::error!(%run, "stood down: {why_in_full}");
         if matches!(why, StandDown::Fenced(_)) {
             self.stop.cancel();
@@ -404,25 +380,24 @@ impl Coordinator {
         };
         let mut view = execution.view(&records, self.clock.now());
         let usual = self.usual_step_times(run).await?;
-        for step in &mut view.steps {
-            let word = step.id.split_once('-').map_or(step.id.as_str(), |(_, w)| w);
-            step.usual = usual.get(word).copied();
+        for (shown, step) in view.steps.iter_mut().zip(&view.plan.steps) {
+            shown.usual = usual.get(&alike(&step.kind)).copied();
         }
         Ok(Some(view))
     }
 
-    /// Median time of each step kind in earlier runs that succeeded.
+    /// Median time of steps that are alike, in earlier runs that succeeded.
     async fn usual_step_times(&self, but: &RunId) -> Result<BTreeMap<String, Span>, CoordinatorError> {
         let mut times: BTreeMap<String, Vec<Span>> = BTreeMap::new();
         self.runs.with(|runs| {
             for h in runs.values() {
                 let e = h.snapshot.borrow();
-                if e.run() == but || !e.is_over() {
+                if e.run() == but || e.state() != RunState::Succeeded {
                     continue;
                 }
                 for (step, progress) in e.plan().steps.iter().zip(e.progress().steps()) {
                     if let (Some(began), Some(ended)) = (progress.started_at, progress.ended_at) {
-                        times.entry(step.kind.word().to_owned()).or_default().push(ended.since(began));
+                        times.entry(alike(&step.kind)).or_default().push(ended.since(began));
                     }
                 }
             }
@@ -435,6 +410,14 @@ impl Coordinator {
                 (word, middle)
             })
             .collect())
+    }
+}
+
+/// What steps must have in common for their times to be compared: a drain's wait says nothing of a soak.
+fn alike(kind: &StepKind) -> String {
+    match kind {
+        StepKind::Wait { span, why } => format!("wait {span} {why}"),
+        kind => kind.word().to_owned(),
     }
 }
 

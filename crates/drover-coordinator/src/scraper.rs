@@ -39,6 +39,12 @@ fn wanted(config: &Config) -> Vec<Wanted> {
         .collect()
 }
 
+fn still_wanted(config: &Config, read: &Wanted) -> bool {
+    let Some(service) = config.services.get(&read.key.service) else { return false };
+    let Some(endpoint) = service.endpoints.get(&read.key.region) else { return false };
+    service.metrics.as_ref() == Some(&read.source) && Target::of(service, endpoint) == read.target
+}
+
 /// `address:port`, with brackets round IPv6.
 #[must_use]
 pub fn authority(address: &str, port: u16) -> String {
@@ -75,9 +81,7 @@ impl Coordinator {
         let read = self.read_metrics(&wanted.target, &wanted.source, timeout).await;
         let mut live = self.live();
         // Read from an address or a source that a reload has replaced meanwhile: not this endpoint's any more.
-        let still =
-            |w: &Wanted| w.key == wanted.key && w.target == wanted.target && w.source == wanted.source;
-        if !self::wanted(&self.loaded().config).iter().any(still) {
+        if !still_wanted(&self.loaded().config, &wanted) {
             return;
         }
         let readings = live.readings.entry(wanted.key).or_default();
@@ -100,12 +104,12 @@ impl Coordinator {
         let request = self.request_to(target, reqwest::Method::GET, &source.path).await?;
         let place = format!("{}{}", authority(&target.address, target.port), source.path);
         let mut answer =
-            request.timeout(timeout).send().await.map_err(|e| crate::text::chain(&e.without_url()))?;
+            request.timeout(timeout).send().await.map_err(|e| drover_model::chain(&e.without_url()))?;
         if !answer.status().is_success() {
             return Err(format!("{place} answered {}", answer.status()));
         }
         let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|e| crate::text::chain(&e.without_url()))? {
+        while let Some(chunk) = answer.chunk().await.map_err(|e| drover_model::chain(&e.without_url()))? {
             body.extend_from_slice(&chunk);
             if body.len() > EXPOSITION_BYTES_MAX {
                 return Err(format!("{place} sent more than {EXPOSITION_BYTES_MAX} bytes"));

@@ -2,6 +2,7 @@
 
 use crate::coordinator::Coordinator;
 use crate::live::{Judged, Live};
+use crate::recorder::ToRecord;
 use drover_core::damping::{self, Damping};
 use drover_core::opinion::{Opinion, policy_of};
 use drover_core::{quorum, verdict};
@@ -58,6 +59,8 @@ impl Coordinator {
             let concluded = verdict::conclude(&inputs);
             let before = live.standing.get(endpoint).map(|j| &j.standing);
             let was = before.map(|s| (s.verdict.state, s.verdict.suspect));
+            let recalled = is_settled(concluded.state).then(|| live.recalled.remove(endpoint)).flatten();
+            let before = recalled.as_ref().or(before);
             let standing = damping::apply(before, concluded, now, &Damping::of(service));
             let is = (standing.verdict.state, standing.verdict.suspect);
             if was != Some(is) {
@@ -68,11 +71,25 @@ impl Coordinator {
                 // What stands after damping, not what the moment alone would say.
                 let verdict = standing.verdict.clone();
                 let body = DecisionBody::Verdict { inputs: inputs.clone(), verdict };
-                self.record_later(now, body);
+                // What has not settled yet must not replace what is recalled: the next start would recall that.
+                let remember = is_settled(is.0).then(|| (endpoint.clone(), standing.clone()));
+                self.record_later(ToRecord { at: now, body, remember });
             }
             live.standing.insert(endpoint.clone(), Judged { standing, inputs });
         }
         changed
+    }
+}
+
+/// Something is concluded. While reports trickle in after a start nothing is, and an endpoint that was down before the
+/// start and is down after it has been in one trouble and not in two: not a flap, and not a trouble that began now,
+/// which the common-cause breaker would count with any other region's.
+fn is_settled(state: VerdictState) -> bool {
+    match state {
+        VerdictState::Healthy | VerdictState::Degraded | VerdictState::Unreachable | VerdictState::Down => {
+            true
+        }
+        VerdictState::Partitioned | VerdictState::Unknown => false,
     }
 }
 

@@ -3,11 +3,10 @@
 use crate::config_dir::Loaded;
 use crate::coordinator::Coordinator;
 use crate::live::Live;
-use crate::runs::EndedEarly;
 use crate::scrape;
 use crate::verdicts::vantage_states;
 use drover_model::journal::RunState;
-use drover_model::plan::World;
+use drover_model::plan::{EndedRun, World};
 use drover_model::traffic::{Block, Load};
 use drover_model::{EndpointKey, RequestsPerSecond, Timestamp};
 
@@ -16,6 +15,7 @@ impl Coordinator {
     pub(crate) fn world(&self, now: Timestamp) -> World {
         let loaded = self.loaded();
         let runs = self.runs.active();
+        let ended = self.runs.ended();
         let live = self.live();
         let agents = loaded.config.agents();
         let vantages = vantage_states(&live, &loaded.config, &agents, now);
@@ -51,8 +51,10 @@ impl Coordinator {
             loads,
             holds: live.holds.values().cloned().collect(),
             freeze: live.freeze.clone(),
-            blocks: blocks(&live, self.runs.ended_by_people(), &loaded),
+            blocks: blocks(&live, &ended, &loaded),
             runs,
+            ended,
+            rearmed: live.rearmed.clone(),
             runbooks: loaded.runbooks.clone(),
             heard_since_start,
         }
@@ -71,15 +73,16 @@ fn load_of(measured: Option<(RequestsPerSecond, Timestamp)>, declared: Option<Re
 
 /// The block periods in force: those that automatic failovers set, and those that follow from a person having stopped
 /// one (I8). The latter are derived from the runs themselves, so that no crash can come between.
-fn blocks(live: &Live, stopped: Vec<EndedEarly>, loaded: &Loaded) -> Vec<Block> {
+fn blocks(live: &Live, ended: &[EndedRun], loaded: &Loaded) -> Vec<Block> {
     let mut all: Vec<Block> = live.blocks.values().cloned().collect();
-    for run in stopped.into_iter().filter(|r| r.state != RunState::Rejected) {
-        for service in run.services {
-            let period = loaded.config.services.get(&service).map(|s| s.failover.block_period);
-            let rearmed = live.rearmed.get(&service).is_some_and(|at| *at >= run.ended_at);
+    let stopped = |r: &&EndedRun| r.by_person && matches!(r.state, RunState::Aborted | RunState::RolledBack);
+    for run in ended.iter().filter(stopped) {
+        for service in &run.services {
+            let period = loaded.config.services.get(service).map(|s| s.failover.block_period);
+            let rearmed = live.rearmed.get(service).is_some_and(|at| *at >= run.ended_at);
             if let Some(period) = period.filter(|_| !rearmed) {
                 let until = run.ended_at + period;
-                all.push(Block { service, class: run.class, run: run.run.clone(), until });
+                all.push(Block { service: service.clone(), class: run.class, run: run.run.clone(), until });
             }
         }
     }

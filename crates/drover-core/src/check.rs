@@ -52,7 +52,7 @@ pub fn check(plan: &Plan, world: &World) -> Vec<Finding> {
     eyes.findings
 }
 
-/// A plan's content with an empty name, as its digest sees it.
+/// A plan's content with an empty name and no reason, as its digest sees it.
 #[derive(Serialize)]
 struct Unnamed<'a> {
     schema: u16,
@@ -96,6 +96,7 @@ impl<'a> Eyes<'a> {
     /// I9: the name is the content's.
     fn identity(&mut self) {
         let Plan { schema, intent, services, runbook, base, steps, id } = self.plan;
+        let intent = &Intent { reason: String::new(), ..intent.clone() };
         let content = Unnamed { schema: *schema, id: "", intent, services, runbook, base, steps };
         let name = serde_json::to_vec(&content).map(|bytes| PlanId::of(&bytes));
         if name.as_ref().ok() != Some(id) {
@@ -172,6 +173,9 @@ impl<'a> Eyes<'a> {
         let own: BTreeSet<&ServiceId> = self.plan.services.iter().collect();
         if own.len() != self.plan.services.len() {
             self.find("I2", "the plan names a service twice");
+        }
+        if self.plan.intent.automatic && !self.plan.intent.accept.is_empty() {
+            self.find("acceptance", "drover itself takes on a refusal, which only a person may");
         }
         for run in self.world.runs.iter().filter(|r| !r.awaiting_approval) {
             for service in run.services.iter().filter(|s| own.contains(s)) {

@@ -7,7 +7,8 @@
 use crate::plan::point_of_no_return;
 use crate::predicates;
 use drover_model::decision::GuardResult;
-use drover_model::plan::{LoadRow, Plan, Planned, Step, StepKind, TrafficChange};
+use drover_model::plan::{Acceptance, LoadRow, Plan, Planned, Step, StepKind, TrafficChange};
+use drover_model::reason::Reason;
 use drover_model::runbook::OnFailure;
 use drover_model::units::RequestsPerSecond;
 use drover_model::{Percent, RegionId, ServiceId, Weight};
@@ -142,7 +143,7 @@ fn of_usable(row: &DiffRow) -> String {
     }
 }
 
-/// What refuses first, then what is left behind or worth telling, then what merely passed, as a list of names.
+/// What refuses first, then what is left behind or taken on by name, then what merely passed, as a list of names.
 fn guards(planned: &Planned, width: usize, lines: &mut Vec<String>) {
     let refuses = |g: &GuardResult| !g.passed && planned.refusals.contains(&g.reason);
     let rank = |g: &&GuardResult| match (g.passed, refuses(g)) {
@@ -150,13 +151,22 @@ fn guards(planned: &Planned, width: usize, lines: &mut Vec<String>) {
         (false, false) => 1,
         (true, _) => 2,
     };
-    let told = |g: &&GuardResult| g.reason != drover_model::reason::Reason::Passed;
+    let taken_on = |g: &GuardResult| {
+        matches!(g.reason, Reason::CapacityInsufficient { .. })
+            && planned.plan.as_ref().is_some_and(|p| p.intent.accepts(Acceptance::Capacity))
+    };
+    let told = |g: &&GuardResult| g.reason != Reason::Passed;
     let mut telling: Vec<&GuardResult> = planned.guards.iter().filter(told).collect();
     telling.sort_by_key(rank);
     lines.push("guards".to_owned());
     let (mut room, mut shown) = (GUARD_LINES_MAX, 0);
     for guard in &telling {
-        let mark = ["NO  ", "LEFT", "ok  "][rank(guard)];
+        let mark = match rank(guard) {
+            0 => "NO  ",
+            1 if taken_on(guard) => "OVER",
+            1 => "LEFT",
+            _ => "ok  ",
+        };
         let mut told = wrapped(&format!("{}: {}", guard.guard, guard.reason), width - 7);
         told.extend(
             guard.reason.next_command().filter(|_| rank(guard) == 0).map(|next| format!("next: {next}")),

@@ -75,6 +75,8 @@ pub(crate) fn of(services: Vec<Service>) -> World {
         freeze: None,
         blocks: vec![],
         runs: vec![],
+        ended: vec![],
+        rearmed: BTreeMap::new(),
         runbooks: [Purpose::Failover, Purpose::Failback, Purpose::Drain, Purpose::Undrain]
             .map(|p| (p, runbook(p)))
             .into(),
@@ -92,6 +94,7 @@ pub(crate) fn intent(purpose: Purpose, place: &str) -> Intent {
         automatic: false,
         hold_for: None,
         reason: "a test".into(),
+        accept: vec![],
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::error::{IllegalRecord, StandDown};
 use crate::handle::Effect;
-use crate::journal::{JournalError, PageOrder};
+use crate::journal::{JournalError, PageAbout, PageOrder};
 use crate::state::{Execution, Pending, Work};
 use drover_model::journal::{Entry, JOURNAL_RECORDS_MAX, JOURNAL_SCHEMA, Record};
 use drover_model::{Span, Timestamp};
@@ -64,6 +64,8 @@ impl Execution {
                 cov_mark::hit!(a_lost_journal_holds_the_run);
                 vec![Effect::Page(PageOrder {
                     key: format!("{}/journal/{sequence}", self.origin.run),
+                    run: self.origin.run.clone(),
+                    about: PageAbout::Holds,
                     message: format!(
                         "{} holds: record {sequence} could not be written in {tries} attempts ({error}); trying \
                          again every {APPEND_PAUSE}",

@@ -2,7 +2,7 @@
 
 use crate::approved::Approved;
 use crate::state::Origin;
-use drover_model::journal::{Record, StepFailure, StepOutcome};
+use drover_model::journal::{Record, RunState, StepFailure, StepOutcome};
 use drover_model::plan::{Plan, Step};
 use drover_model::{Epoch, RunId, Timestamp};
 use std::future::Future;
@@ -82,11 +82,26 @@ impl Order {
     }
 }
 
+/// What a page of a run is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageAbout {
+    /// It waits for an answer.
+    Asks,
+    /// It holds, or its journal can't be written, and somebody must look.
+    Holds,
+    /// It is over.
+    Ended(RunState),
+}
+
 /// A page: people are told something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageOrder {
     /// The same for the same page told again by a new leader, so that the outbox sends it once.
     pub key: String,
+    /// The run.
+    pub run: RunId,
+    /// What it is about, for whoever routes it.
+    pub about: PageAbout,
     /// What to say.
     pub message: String,
 }

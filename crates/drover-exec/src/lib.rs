@@ -36,6 +36,6 @@ pub use commands::Command;
 pub use drive::{Outcome, Ports, Reply, Request, drive};
 pub use error::{IllegalRecord, Refused, StandDown};
 pub use handle::{Effect, Event};
-pub use journal::{Effects, Journal, JournalError, Order, PageOrder};
+pub use journal::{Effects, Journal, JournalError, Order, PageAbout, PageOrder};
 pub use progress::{Progress, StepProgress, StepStatus};
 pub use state::{Execution, Origin};

@@ -1,6 +1,6 @@
 //! What people are told, and when: a run asks, holds, needs them, or is over.
 
-use crate::journal::PageOrder;
+use crate::journal::{PageAbout, PageOrder};
 use crate::progress::{Hold, Phase};
 use crate::state::Execution;
 
@@ -9,24 +9,32 @@ impl Execution {
     /// tells it again names the same.
     pub(crate) fn page(&self) -> Option<PageOrder> {
         let (run, note) = (&self.origin.run, &self.progress.note);
-        let (word, message) = match &self.progress.phase {
+        let (word, about, message) = match &self.progress.phase {
             Phase::Awaiting { expires_at } | Phase::Asking { expires_at } => {
                 let plan = &self.progress.plan.id;
                 let answer = format!("`drover approve {run} --reason TEXT` or `drover reject {run}`");
-                ("approval", format!("waits for approval of {plan} until {expires_at}: {note}; {answer}"))
+                (
+                    "approval",
+                    PageAbout::Asks,
+                    format!("waits for approval of {plan} until {expires_at}: {note}; {answer}"),
+                )
             }
             Phase::Held { hold: Hold::Paused, .. } => {
-                ("paused", format!("is paused: {note}; `drover run show {run}`"))
+                ("paused", PageAbout::Holds, format!("is paused: {note}; `drover run show {run}`"))
             }
-            Phase::Held { hold: Hold::NeedsOperator, .. } => {
-                ("needs_operator", format!("needs an operator: {note}; `drover run show {run}`"))
-            }
-            Phase::Over(state) => ("ended", format!("ended {state}: {note}")),
+            Phase::Held { hold: Hold::NeedsOperator, .. } => (
+                "needs_operator",
+                PageAbout::Holds,
+                format!("needs an operator: {note}; `drover run show {run}`"),
+            ),
+            Phase::Over(state) => ("ended", PageAbout::Ended(*state), format!("ended {state}: {note}")),
             _ => return None,
         };
         let intent = &self.progress.plan.intent;
         Some(PageOrder {
             key: format!("{run}/{word}/{}", self.progress.noted_at),
+            run: run.clone(),
+            about,
             message: format!("{run} ({} {}) {message}", intent.purpose, intent.region),
         })
     }

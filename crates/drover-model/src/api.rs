@@ -63,6 +63,9 @@ pub struct CoordinatorView {
     pub store_bytes: u64,
     /// Is the store past its alarm size?
     pub store_alarm: bool,
+    /// Channels to people that are configured; without one, pages are only logged.
+    #[serde(default)]
+    pub page_channels: u32,
     /// Pages not delivered yet.
     pub pages_undelivered: u64,
     /// Age of the oldest of them.
@@ -107,6 +110,12 @@ pub struct EndpointView {
     pub usable: RequestsPerSecond,
     /// Load by weight, when the service's load is known.
     pub load: Option<RequestsPerSecond>,
+    /// When the first of the certificates ends that probes were shown there.
+    #[serde(default)]
+    pub certificate_expires_at: Option<Timestamp>,
+    /// That is sooner than the check's `expiry_warning`.
+    #[serde(default)]
+    pub certificate_expiring: bool,
 }
 
 /// One service.

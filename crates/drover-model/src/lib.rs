@@ -5,6 +5,7 @@
 //! old journal must replay for ever, so fields are added with a default and never change their meaning.
 
 pub mod api;
+mod chain;
 pub mod config;
 pub mod decision;
 pub mod ids;
@@ -17,6 +18,7 @@ pub mod time;
 pub mod traffic;
 pub mod units;
 
+pub use chain::chain;
 pub use ids::{AgentId, DecisionId, EndpointKey, PlanId, RegionId, RunId, ServiceId};
 pub use time::{Span, Timestamp};
 pub use units::{Epoch, Generation, Percent, RequestsPerSecond, Weight};

@@ -5,8 +5,9 @@
 //! the epoch stay outside, so that the same plan made twice has the same name.
 
 use crate::config::{AppCheck, Config, RecordType};
-use crate::decision::{VantageState, Verdict};
+use crate::decision::{FailureClass, VantageState, Verdict};
 use crate::ids::{AgentId, EndpointKey, PlanId, RegionId, RunId, ServiceId};
+use crate::journal::RunState;
 use crate::reason::Reason;
 use crate::runbook::{OnFailure, Purpose, Runbook};
 use crate::time::{Span, Timestamp};
@@ -44,6 +45,26 @@ pub struct ActiveRun {
     pub awaiting_approval: bool,
 }
 
+/// A run of drover's own decision that is over and moved nothing for good: a question that got a no or no answer, or a
+/// run that was stopped, or that its own policy ended. It is what automation must remember not to nag or fight (I8).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EndedRun {
+    /// Which.
+    pub run: RunId,
+    /// The region that it was about.
+    pub region: RegionId,
+    /// The services.
+    pub services: Vec<ServiceId>,
+    /// What kind of failure it was about.
+    pub class: FailureClass,
+    /// How it ended.
+    pub state: RunState,
+    /// When.
+    pub ended_at: Timestamp,
+    /// A person ended it, and not its policy or the clock.
+    pub by_person: bool,
+}
+
 /// A runbook with the digest of what it says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LoadedRunbook {
@@ -74,6 +95,12 @@ pub struct World {
     pub blocks: Vec<Block>,
     /// Runs that are not over.
     pub runs: Vec<ActiveRun>,
+    /// Lately ended runs of drover's own that moved nothing for good, oldest first.
+    #[serde(default)]
+    pub ended: Vec<EndedRun>,
+    /// When people ended block periods.
+    #[serde(default)]
+    pub rearmed: BTreeMap<ServiceId, Timestamp>,
     /// The runbook in force for each purpose.
     pub runbooks: BTreeMap<Purpose, LoadedRunbook>,
     /// Vantages that have reported a probe begun after this coordinator started (quiet time after a takeover).
@@ -90,6 +117,39 @@ impl World {
         world.traffic.retain(|s, _| wanted(s));
         world.loads.retain(|s, _| wanted(s));
         world
+    }
+}
+
+/// A guard's refusal that a person takes on by name. What proves that data is safe or that anything is left to serve
+/// can't be accepted away: there is no such word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Acceptance {
+    /// More load on a region than its capacity less headroom (I7).
+    Capacity,
+}
+
+impl Acceptance {
+    /// Every word, for help and errors.
+    pub const ALL: [Acceptance; 1] = [Acceptance::Capacity];
+
+    /// The word on the command line and in JSON.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Acceptance::Capacity => "capacity",
+        }
+    }
+}
+
+impl std::str::FromStr for Acceptance {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|a| a.word() == text).ok_or_else(|| {
+            let known: Vec<&str> = Self::ALL.iter().map(|a| a.word()).collect();
+            format!("`{text}` can't be accepted; what can: {}", known.join(", "))
+        })
     }
 }
 
@@ -110,6 +170,17 @@ pub struct Intent {
     pub hold_for: Option<Span>,
     /// Why, in the operator's words.
     pub reason: String,
+    /// Refusals that the person takes on. Part of the plan's name, so that nobody accepts what he did not see.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accept: Vec<Acceptance>,
+}
+
+impl Intent {
+    /// Did a person take this on? Drover itself never does.
+    #[must_use]
+    pub fn accepts(&self, what: Acceptance) -> bool {
+        !self.automatic && self.accept.contains(&what)
+    }
 }
 
 /// Change of one service's published weights: exact, with what it replaces.

@@ -58,6 +58,8 @@ pub enum Reason {
     RunInProgress { service: ServiceId, run: RunId },
     /// A question about the same move is already open.
     AlreadyAsked { run: RunId },
+    /// The same move was asked about and nobody answered: it is asked again, each time after a longer pause.
+    Unanswered { service: ServiceId, region: RegionId, run: RunId, asked: u32, until: Timestamp },
     /// The policy says to ask.
     NotAutomatic { service: ServiceId },
     /// Too many regions of the service are out already.
@@ -70,6 +72,8 @@ pub enum Reason {
     FlapDamping { changes: u32, until: Timestamp },
     /// The region carries nothing of the service.
     AlreadyOut { service: ServiceId, region: RegionId },
+    /// The endpoint is still bad, and its traffic was taken off before.
+    MovedAlready { service: ServiceId, region: RegionId, state: VerdictState },
     /// The region has its full share.
     AlreadyFull { service: ServiceId, region: RegionId },
     /// The region that should take traffic is not known to be healthy.
@@ -114,6 +118,9 @@ impl Reason {
         Some(match self {
             Reason::Frozen { .. } => "drover unfreeze --reason TEXT".into(),
             Reason::Blocked { service, .. } => format!("drover rearm {service}"),
+            Reason::Unanswered { service, region, .. } => {
+                format!("drover failover {service} --from {region} --plan")
+            }
             Reason::RunInProgress { run, .. } => format!("drover run follow {run}"),
             Reason::AlreadyAsked { run } => format!("drover approve {run} --reason TEXT"),
             Reason::StalePlan { .. } | Reason::UnknownPlan { .. } => {
@@ -125,9 +132,10 @@ impl Reason {
             Reason::CommonCause { .. } => {
                 "drover status --all, then drover failover --all --from REGION".into()
             }
-            Reason::CapacityInsufficient { service, .. } | Reason::LoadUnknown { service } => {
-                format!("drover explain {service}")
+            Reason::CapacityInsufficient { service, .. } => {
+                format!("drover explain {service}; to overrule: --accept capacity")
             }
+            Reason::LoadUnknown { service } => format!("drover explain {service}"),
             Reason::WrongState { run, .. } => format!("drover run show {run}"),
             Reason::DnsNotConfigured => "add `dns:` to the settings, then drover config validate".into(),
             Reason::NoRunbook { .. } => "drover runbook list".into(),
@@ -200,6 +208,10 @@ fn fmt_refusal(reason: &Reason, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         }
         Reason::RunInProgress { service, run } => write!(f, "{run} is working on {service}"),
         Reason::AlreadyAsked { run } => write!(f, "{run} is waiting for an answer about the same move"),
+        Reason::Unanswered { region, run, asked, until, .. } => write!(
+            f,
+            "nobody answered {run} about {region} ({asked} time(s) in a row); asking again at {until}"
+        ),
         Reason::NotAutomatic { service } => write!(f, "the policy of {service} says `automatic: false`"),
         Reason::MaxUnavailable { service, out, max } => {
             write!(f, "{out} region(s) of {service} would be out, {max} allowed")
@@ -218,6 +230,9 @@ fn fmt_refusal(reason: &Reason, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 fn fmt_object(reason: &Reason, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match reason {
         Reason::AlreadyOut { service, region } => write!(f, "{region} carries nothing of {service}"),
+        Reason::MovedAlready { service, region, state } => {
+            write!(f, "{service} in {region} is still {state}, and its traffic was moved already")
+        }
         Reason::AlreadyFull { service, region } => {
             write!(f, "{region} already has its full share of {service}")
         }

@@ -55,7 +55,7 @@ impl Failure {
         } else {
             FailureKind::Protocol
         };
-        Self::new(kind, &format!("{what}: {}", crate::error::chain(error)))
+        Self::new(kind, &format!("{what}: {}", drover_model::chain(error)))
     }
 }
 

@@ -9,7 +9,7 @@ pub use moves::{
     ReasonArgs, UndrainArgs,
 };
 pub use roles::{AgentArgs, CoordinatorArgs, DnsArgs, LogFormat, ProcessArgs};
-pub use runs::{AnswerArgs, RunReasonArgs, RunVerb};
+pub use runs::{AnswerArgs, RunVerb, SureArgs};
 
 use crate::demo;
 use crate::exit::ExitCode;

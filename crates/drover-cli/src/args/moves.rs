@@ -1,5 +1,6 @@
 //! Arguments of the verbs that move traffic or stop automatic action.
 
+use drover_model::plan::Acceptance;
 use drover_model::{PlanId, RegionId, ServiceId, Span};
 
 /// Which services: named ones, or all.
@@ -39,6 +40,9 @@ impl std::str::FromStr for PlanFlag {
 /// How a plan becomes a run.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ConsentArgs {
+    /// Take on a guard's refusal by name: capacity (more load than the rest may carry)
+    #[arg(long, value_name = "GUARD")]
+    pub accept: Vec<Acceptance>,
     /// Show the plan and stop (exit 8 when there is one); with an id: run this plan and no other
     #[arg(long, value_name = "ID", num_args = 0..=1, default_missing_value = "")]
     pub plan: Option<PlanFlag>,
@@ -66,6 +70,7 @@ pub struct HowLong {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  drover failover --all --from eu-west --plan\n  \
     drover failover checkout --from eu-west --to us-east --reason 'rack fire'\n  \
+    drover failover checkout --from eu-west --accept capacity --plan\n  \
     drover failover --all --from eu-west --reason 'rack fire' --yes --plan plan-0a1b2c3d4e5f")]
 pub struct FailoverArgs {
     #[command(flatten)]

@@ -38,13 +38,13 @@ pub enum RunVerb {
     #[command(
         after_help = "Example:\n  drover run skip run-7 --reason 'metrics source is down, checked by hand'"
     )]
-    Skip(RunReasonArgs),
+    Skip(SureArgs),
     /// Stop a run for good
     #[command(after_help = "Examples:\n  drover run abort run-7 --reason 'false alarm'\n  \
                             drover run abort run-7 --roll-back --reason 'false alarm'")]
     Abort {
         #[command(flatten)]
-        run: RunReasonArgs,
+        run: SureArgs,
         /// Undo what was done
         #[arg(long)]
         roll_back: bool,
@@ -58,6 +58,19 @@ pub struct RunReasonArgs {
     pub run: String,
     #[command(flatten)]
     pub reason: ReasonArgs,
+}
+
+/// A run, why, and that it is meant: what can't be taken back is asked about.
+#[derive(Debug, clap::Args)]
+pub struct SureArgs {
+    #[command(flatten)]
+    pub run: RunReasonArgs,
+    /// The run's plan; refused when the run has another one
+    #[arg(long, value_name = "ID")]
+    pub plan: Option<String>,
+    /// Don't ask; needed without a terminal, with `--plan ID`
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// Arguments of `approve` and `reject`.

@@ -3,6 +3,7 @@
 use super::crowd::{Crowd, Group};
 use super::order::{Order, Said};
 use super::sample::{FACTOR, FACTOR_MAX, Wanted};
+use super::scene::to_file;
 use super::screen::Screen;
 use super::service::control;
 use super::until_told;
@@ -39,7 +40,7 @@ pub struct UpArgs {
 /// When it does not come up, or one runs in this directory already.
 pub async fn run_up(args: UpArgs, out: &Out) -> Result<ExitCode> {
     let screen = Screen::new(out);
-    let wanted = |_: &Path| Wanted { factor: args.factor, capacity: None, on_page: None };
+    let wanted = |at: &Path| Wanted { factor: args.factor, capacity: None, on_page: Some(to_file(at)) };
     let mut world = tokio::select! {
         world = World::start(wanted) => world?,
         () = until_told() => return Ok(ExitCode::Done),

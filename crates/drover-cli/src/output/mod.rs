@@ -14,6 +14,8 @@ use drover_model::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Columns assumed where nobody says otherwise.
 pub const WIDTH_DEFAULT: usize = 80;
@@ -52,6 +54,8 @@ pub struct Out {
     pub format: Format,
     colour: bool,
     talk_colour: bool,
+    /// Lines of progress on the screen, which the next ones replace.
+    progress_lines: Arc<AtomicUsize>,
 }
 
 impl Out {
@@ -63,6 +67,7 @@ impl Out {
             format,
             colour: !plain && std::io::stdout().is_terminal(),
             talk_colour: !plain && std::io::stderr().is_terminal(),
+            progress_lines: Arc::default(),
         }
     }
 
@@ -109,14 +114,22 @@ impl Out {
         let _ = writeln!(stderr, "{}", paint::finish(text, self.talk_colour).trim_end());
     }
 
-    /// Shows one line that the next one replaces, on a terminal; nothing elsewhere.
-    pub fn progress(&self, line: &str) {
-        if !std::io::stderr().is_terminal() {
+    /// Is there a terminal on which progress can replace itself?
+    pub fn shows_progress(&self) -> bool {
+        std::io::stderr().is_terminal()
+    }
+
+    /// Shows lines that the next ones replace, on a terminal; nothing elsewhere. Nothing at all clears them.
+    pub fn progress(&self, lines: &str) {
+        if !self.shows_progress() {
             return;
         }
-        let cut: String = line.chars().take(width().saturating_sub(1)).collect();
+        let room = width().saturating_sub(1);
+        let cut: Vec<String> = lines.lines().map(|line| line.chars().take(room).collect()).collect();
+        let above = self.progress_lines.swap(cut.len(), Ordering::Relaxed).saturating_sub(1);
+        let up = if above > 0 { format!("\x1b[{above}A") } else { String::new() };
         let mut stderr = std::io::stderr().lock();
-        let _ = write!(stderr, "\r\x1b[K{}", paint::finish(&cut, self.talk_colour));
+        let _ = write!(stderr, "\r{up}\x1b[J{}", paint::finish(&cut.join("\n"), self.talk_colour));
         let _ = stderr.flush();
     }
 

@@ -203,8 +203,11 @@ fn standing(view: &StatusView, look: &Look, checks: &mut Vec<Check>) {
 
 fn upkeep(view: &StatusView, checks: &mut Vec<Check>) {
     let c = &view.coordinator;
-    checks.push(if c.pages_undelivered == 0 {
-        check(Mark::Ok, "pages", "none waits")
+    checks.push(if c.page_channels == 0 {
+        check(Mark::Warn, "pages", "no channel is configured: whatever happens, nobody is told")
+            .then("set `paging: {on_page: [COMMAND]}` or a webhook in the settings")
+    } else if c.pages_undelivered == 0 {
+        check(Mark::Ok, "pages", format!("none waits, {}", count(c.page_channels as usize, "channel")))
     } else {
         let oldest =
             c.pages_oldest.map(|s| format!(", the oldest for {}", span(whole(s)))).unwrap_or_default();

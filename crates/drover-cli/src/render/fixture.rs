@@ -55,7 +55,7 @@ fn status(parts: Value) -> StatusView {
         "coordinator": {
             "version": "0.1.0", "epoch": {"incarnation": 3_735_928_559u64, "counter": 2}, "started_at": before(7_500),
             "config_version": "0f1e2d3c4b5a6978", "config_refused": [], "store_bytes": 1_048_576, "store_alarm": false,
-            "pages_undelivered": 0, "pages_oldest": null,
+            "page_channels": 1, "pages_undelivered": 0, "pages_oldest": null,
         },
         "attention": [],
         "regions": [region("eu-west", "Dublin", false, 3), region("us-east", "Ashburn", false, 3)],

@@ -22,6 +22,7 @@ fn painted(line: &str) -> String {
     match line.trim_start() {
         l if l.starts_with("NO ") => mark(Tone::Bad, "NO"),
         l if l.starts_with("LEFT ") => mark(Tone::Doubtful, "LEFT"),
+        l if l.starts_with("OVER ") => mark(Tone::Bad, "OVER"),
         l if l.starts_with("ok ") => mark(Tone::Good, "ok"),
         l if l.starts_with("no plan") => mark(Tone::Bad, "no plan"),
         l if l.starts_with("plan-") => line.split_once(' ').map_or_else(

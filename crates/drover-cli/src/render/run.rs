@@ -139,7 +139,8 @@ pub fn happened(entry: &TimelineEntry, look: &Look) -> String {
     table::hanging(look, vec![cells])
 }
 
-/// The line that follows a run: time against the objective, the current step against its usual time, what comes next.
+/// The two lines that follow a run: time against the objective and the current step against its usual time, then what
+/// will be decided next.
 pub fn progress(view: &RunView, now: Timestamp) -> String {
     let done = view.steps.iter().filter(|s| matches!(s.state.as_str(), "done" | "skipped")).count();
     let current = view.steps.iter().find(|s| s.state == "running");
@@ -148,11 +149,8 @@ pub fn progress(view: &RunView, now: Timestamp) -> String {
         let usual = s.usual.map(|u| format!(" (usually {})", span(whole(u)))).unwrap_or_default();
         format!(" | {} {took}{usual}", s.id)
     });
-    let next = if view.next_decision.is_empty() {
-        String::new()
-    } else {
-        format!(" | next: {}", view.next_decision)
-    };
+    let next =
+        if view.next_decision.is_empty() { String::new() } else { format!("\nnext: {}", view.next_decision) };
     format!(
         "{} {} | {} of RTO {} | {done}/{}{}{next}",
         view.summary.id,

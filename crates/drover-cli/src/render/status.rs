@@ -9,7 +9,7 @@ use drover_model::decision::VerdictState;
 use drover_model::traffic::{Load, ShareReason};
 
 /// Codes of lines that stand in the section about what people laid down.
-const LAID_DOWN: [&str; 3] = ["frozen", "drained", "blocked"];
+const LAID_DOWN: [&str; 5] = ["frozen", "frozen_lapsing", "drained", "drained_lapsing", "blocked"];
 /// Characters of a configuration's version that tell two apart at a glance.
 const VERSION_DIGITS: usize = 8;
 

@@ -102,11 +102,11 @@ fn a_plan_stands_out_where_it_decides() {
 
 #[test]
 fn who_follows_a_run_sees_time_step_and_next_decision() {
-    let line = finish(&run::progress(&fixture::run(false), look(80).now), false);
+    let lines = finish(&run::progress(&fixture::run(false), look(80).now), false);
     assert_eq!(
-        line,
-        "run-7 validating | 2 m 35 s of RTO 30 m | 1/2 | 2-wait 2 m 8 s (usually 45 s) | next: validated at the end of \
-         the window"
+        lines,
+        "run-7 validating | 2 m 35 s of RTO 30 m | 1/2 | 2-wait 2 m 8 s (usually 45 s)\n\
+         next: validated at the end of the window"
     );
 }
 

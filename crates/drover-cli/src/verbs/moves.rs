@@ -57,10 +57,13 @@ fn intent(
     region: drover_model::RegionId,
     reason: String,
 ) -> Intent {
-    Intent { purpose, services, region, to: None, automatic: false, hold_for: None, reason }
+    Intent { purpose, services, region, to: None, automatic: false, hold_for: None, reason, accept: vec![] }
 }
 
-async fn go(bench: &Bench, intent: Intent, consent: &ConsentArgs) -> Result<ExitCode> {
+async fn go(bench: &Bench, mut intent: Intent, consent: &ConsentArgs) -> Result<ExitCode> {
+    intent.accept = consent.accept.clone();
+    intent.accept.sort();
+    intent.accept.dedup();
     let request = PlanRequest { by: me(), intent };
     let view: PlanView = bench.client.post(&["plans"], &request).await?;
     let only_plan = consent.plan == Some(PlanFlag::Show);
@@ -79,8 +82,9 @@ async fn go(bench: &Bench, intent: Intent, consent: &ConsentArgs) -> Result<Exit
         _ => None,
     };
     let production = bench.target.production;
-    let situation =
-        Situation { plan: &id, named, yes: consent.yes, can_ask: bench.out.can_ask(), production };
+    let what = format!("Run {id}");
+    let (yes, can_ask) = (consent.yes, bench.out.can_ask());
+    let situation = Situation { what: &what, plan: &id, named, yes, can_ask, production };
     obtain(&bench.out, situation, view.intent.region.as_str())?;
     start(bench, &id, &view.intent.reason, consent.no_wait).await
 }
@@ -117,7 +121,9 @@ pub async fn apply(bench: &Bench, args: &ApplyArgs) -> Result<ExitCode> {
     shown(bench, &view)?;
     // The id was typed: that is the plan that was named.
     let (can_ask, production) = (bench.out.can_ask(), bench.target.production);
-    let situation = Situation { plan: &id, named: Some(&id), yes: args.yes, can_ask, production };
+    let what = format!("Run {id}");
+    let situation =
+        Situation { what: &what, plan: &id, named: Some(&id), yes: args.yes, can_ask, production };
     obtain(&bench.out, situation, view.intent.region.as_str()).map_err(|f| f.for_apply(&id))?;
     start(bench, &id, &args.reason, args.no_wait).await
 }

@@ -1,7 +1,7 @@
 //! `run …`, `approve` and `reject`.
 
 use super::{Bench, me};
-use crate::args::{AnswerArgs, RunVerb};
+use crate::args::{AnswerArgs, RunVerb, SureArgs};
 use crate::consent::{Situation, obtain};
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
@@ -22,17 +22,49 @@ const FOLLOW_PATIENCE: Duration = Duration::from_secs(60);
 /// # Errors
 /// When the coordinator can't be asked or refuses.
 pub async fn run(bench: &Bench, verb: RunVerb) -> Result<ExitCode> {
-    let reason = |args: &crate::args::RunReasonArgs| (args.run.clone(), args.reason.reason.clone());
-    let (verb, (run, reason), roll_back) = match verb {
+    let (verb, args) = match verb {
         RunVerb::List { limit } => return list(bench, limit).await,
         RunVerb::Show { run } => return show(bench, &run).await,
         RunVerb::Follow { run } => return follow(bench, &run).await,
-        RunVerb::Pause(args) => ("pause", reason(&args), false),
-        RunVerb::Resume(args) => ("resume", reason(&args), false),
-        RunVerb::Skip(args) => ("skip", reason(&args), false),
-        RunVerb::Abort { run, roll_back } => ("abort", reason(&run), roll_back),
+        RunVerb::Pause(args) => ("pause", args),
+        RunVerb::Resume(args) => ("resume", args),
+        RunVerb::Skip(args) => return skip(bench, args).await,
+        RunVerb::Abort { run, roll_back } => return abort(bench, run, roll_back).await,
     };
-    command(bench, &run, verb, reason, None, roll_back).await
+    command(bench, &args.run, verb, args.reason.reason, None, false).await
+}
+
+/// A skipped check is never made good: the run can end only with exceptions.
+async fn skip(bench: &Bench, args: SureArgs) -> Result<ExitCode> {
+    let view = get(bench, &args.run.run).await?;
+    let standing = view.steps.iter().find(|s| !matches!(s.state.as_str(), "done" | "skipped"));
+    let step = standing.map_or("the current step", |s| s.id.as_str());
+    make_sure(bench, &view, &args, &format!("Skip {step} of {}", view.summary.id))?;
+    command(bench, &args.run.run, "skip", args.run.reason.reason, None, false).await
+}
+
+/// An aborted run does not go on; with a rollback it moves traffic once more.
+async fn abort(bench: &Bench, args: SureArgs, roll_back: bool) -> Result<ExitCode> {
+    let view = get(bench, &args.run.run).await?;
+    let how = if roll_back { "and undo what it did" } else { "and leave what it did" };
+    make_sure(bench, &view, &args, &format!("Abort {} {how}", view.summary.id))?;
+    command(bench, &args.run.run, "abort", args.run.reason.reason, None, roll_back).await
+}
+
+fn make_sure(bench: &Bench, view: &RunView, args: &SureArgs, what: &str) -> Result<()> {
+    if view.summary.state.is_final() {
+        return Ok(()); // Refused by the coordinator, with the reason.
+    }
+    let named = args.plan.as_deref().map(PlanId::from_text);
+    let situation = Situation {
+        what,
+        plan: &view.plan.id,
+        named: named.as_ref(),
+        yes: args.yes,
+        can_ask: bench.out.can_ask(),
+        production: bench.target.production,
+    };
+    obtain(&bench.out, situation, view.summary.region.as_str())
 }
 
 async fn list(bench: &Bench, limit: usize) -> Result<ExitCode> {
@@ -68,6 +100,7 @@ pub async fn show(bench: &Bench, run: &str) -> Result<ExitCode> {
 pub async fn follow(bench: &Bench, run: &str) -> Result<ExitCode> {
     let out = &bench.out;
     let (mut told, mut lost): (usize, Option<Instant>) = (0, None);
+    let mut next = String::new();
     loop {
         let view = match get(bench, run).await {
             Ok(view) => view,
@@ -102,6 +135,10 @@ pub async fn follow(bench: &Bench, run: &str) -> Result<ExitCode> {
             return Ok(ExitCode::of_run(view.summary.state));
         }
         out.progress(&render::run::progress(&view, out.look().now));
+        if !out.shows_progress() && next != view.next_decision {
+            next.clone_from(&view.next_decision);
+            out.talk(&format!("next: {next}"));
+        }
         tokio::time::sleep(FOLLOW_EVERY).await;
     }
 }
@@ -154,7 +191,9 @@ pub async fn approve(bench: &Bench, args: AnswerArgs) -> Result<ExitCode> {
     }
     let named = args.plan_id();
     let (can_ask, production) = (bench.out.can_ask(), bench.target.production);
-    let situation = Situation { plan: &plan, named: named.as_ref(), yes: args.yes, can_ask, production };
+    let what = format!("Agree to {plan}");
+    let situation =
+        Situation { what: &what, plan: &plan, named: named.as_ref(), yes: args.yes, can_ask, production };
     obtain(&bench.out, situation, view.summary.region.as_str())?;
     command(bench, &args.run, "approve", args.reason, Some(plan), false).await
 }

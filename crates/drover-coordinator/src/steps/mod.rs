@@ -11,11 +11,12 @@ mod verify;
 use crate::coordinator::Coordinator;
 use crate::error::CoordinatorError;
 use crate::outbox::NewPage;
-use drover_exec::{Effects, Order, PageOrder};
+use drover_exec::{Effects, Order, PageAbout, PageOrder};
 use drover_model::api::Severity;
-use drover_model::journal::{FailureNature, Measurement, StepFailure, StepOutcome};
+use drover_model::journal::{FailureNature, Measurement, RunState, StepFailure, StepOutcome};
 use drover_model::plan::{Reversal, StepKind};
 use std::sync::Arc;
+use tracing::Instrument as _;
 
 /// The coordinator's hands.
 pub struct Hands {
@@ -30,7 +31,7 @@ pub(crate) fn failed(kind: FailureNature, message: impl Into<String>) -> StepFai
 fn store_failure(e: CoordinatorError) -> StepFailure {
     match e {
         CoordinatorError::Fenced { .. } => failed(FailureNature::Fenced, e.to_string()),
-        e => failed(FailureNature::Retryable, crate::text::chain(&e)),
+        e => failed(FailureNature::Retryable, drover_model::chain(&e)),
     }
 }
 
@@ -40,8 +41,40 @@ pub(crate) fn done(changed: bool, summary: impl Into<String>, measurements: Vec<
 
 impl Effects for Hands {
     async fn act(&self, order: &Order) -> Result<StepOutcome, StepFailure> {
+        self.take(order).instrument(step_span(order, "step")).await
+    }
+
+    async fn undo(&self, order: &Order) -> Result<StepOutcome, StepFailure> {
+        self.take_back(order).instrument(step_span(order, "undo")).await
+    }
+
+    fn page(&self, order: &PageOrder) {
+        let c = self.coordinator.clone();
+        let page = NewPage {
+            key: order.key.clone(),
+            severity: page_severity(order.about),
+            subject: order.run.to_string(),
+            message: order.message.clone(),
+            next: Some(match order.about {
+                PageAbout::Asks => {
+                    format!("drover approve {run} --reason TEXT, or drover reject {run}", run = order.run)
+                }
+                PageAbout::Holds | PageAbout::Ended(_) => format!("drover run show {}", order.run),
+            }),
+        };
+        self.coordinator.tasks.spawn(async move { c.page_until_written(page).await });
+    }
+}
+
+/// Every line that is logged inside of a step carries its run, step and attempt.
+fn step_span(order: &Order, what: &'static str) -> tracing::Span {
+    tracing::info_span!("step", run = %order.run, id = order.step().id, attempt = order.attempt, what)
+}
+
+impl Hands {
+    async fn take(&self, order: &Order) -> Result<StepOutcome, StepFailure> {
         let c = &self.coordinator;
-        tracing::info!(run = %order.run, step = order.step().id, attempt = order.attempt, "step begins");
+        tracing::info!("begins");
         let result = match &order.step().kind {
             StepKind::Preflight { predicates } => preflight::act(c, predicates),
             StepKind::VerifyApp { targets } => verify::app(c, targets).await,
@@ -53,13 +86,13 @@ impl Effects for Hands {
             StepKind::Wait { .. } | StepKind::Approve { .. } => Ok(done(false, "nothing to do", Vec::new())),
         };
         match &result {
-            Ok(o) => tracing::info!(run = %order.run, step = order.step().id, "step done: {}", o.summary),
-            Err(f) => tracing::warn!(run = %order.run, step = order.step().id, "step failed: {}", f.message),
+            Ok(o) => tracing::info!("done: {}", o.summary),
+            Err(f) => tracing::warn!("failed: {}", f.message),
         }
         result
     }
 
-    async fn undo(&self, order: &Order) -> Result<StepOutcome, StepFailure> {
+    async fn take_back(&self, order: &Order) -> Result<StepOutcome, StepFailure> {
         match &order.step().reversal {
             Reversal::Nothing => Ok(done(false, "nothing to undo", Vec::new())),
             Reversal::RestoreWeights { changes } => shift::undo(&self.coordinator, order, changes).await,
@@ -71,35 +104,15 @@ impl Effects for Hands {
             }
         }
     }
-
-    fn page(&self, page: &PageOrder) {
-        let c = self.coordinator.clone();
-        let page = NewPage {
-            key: page.key.clone(),
-            severity: page_severity(&page.message),
-            subject: page.key.split(['/', ':', ' ']).next().unwrap_or_default().to_owned(),
-            message: page.message.clone(),
-            next: Some("drover run list".into()),
-        };
-        self.coordinator.tasks.spawn(async move {
-            if let Err(e) = c.page(page).await {
-                tracing::error!(error = &e as &dyn std::error::Error, "can't write a page down");
-            }
-        });
-    }
 }
 
 /// How bad what a run tells is. An end as planned and a rejected question need nobody; whatever else a run says means
 /// that what it was to mend is not mended, or that it waits for somebody.
-fn page_severity(message: &str) -> Severity {
-    use drover_model::journal::RunState;
-    let ended = |state: RunState| message.contains(&format!(" ended {state}:"));
-    if ended(RunState::Succeeded) || ended(RunState::Rejected) {
-        Severity::Info
-    } else if ended(RunState::SucceededWithExceptions) {
-        Severity::Warning
-    } else {
-        Severity::Critical
+fn page_severity(about: PageAbout) -> Severity {
+    match about {
+        PageAbout::Ended(RunState::Succeeded | RunState::Rejected) => Severity::Info,
+        PageAbout::Ended(RunState::SucceededWithExceptions) => Severity::Warning,
+        PageAbout::Asks | PageAbout::Holds | PageAbout::Ended(_) => Severity::Critical,
     }
 }
 
@@ -115,7 +128,7 @@ async fn notify(c: &Coordinator, order: &Order, message: &str) -> Result<StepOut
     };
     match c.page(page).await {
         Ok(()) => Ok(done(true, "written to the outbox", Vec::new())),
-        Err(e) => Err(failed(FailureNature::Retryable, crate::text::chain(&e))),
+        Err(e) => Err(failed(FailureNature::Retryable, drover_model::chain(&e))),
     }
 }
 
@@ -125,13 +138,12 @@ mod tests {
 
     #[test]
     fn a_run_pages_as_loud_as_what_it_says() {
-        assert_eq!(page_severity("run-1 (failover eu-west) ended succeeded: all steps done"), Severity::Info);
-        let doubtful = "run-1 (failover eu-west) ended succeeded with exceptions: a step was skipped";
-        assert_eq!(page_severity(doubtful), Severity::Warning);
-        let aborted = "run-1 (failover eu-west) ended aborted: a check failed";
-        assert_eq!(page_severity(aborted), Severity::Critical);
-        let stuck = "run-1 (failover eu-west) needs an operator: step 3 failed";
-        assert_eq!(page_severity(stuck), Severity::Critical);
-        assert_eq!(page_severity("run-1 holds: record 4 could not be written"), Severity::Critical);
+        let ended = |state| page_severity(PageAbout::Ended(state));
+        assert_eq!(ended(RunState::Succeeded), Severity::Info);
+        assert_eq!(ended(RunState::SucceededWithExceptions), Severity::Warning);
+        assert_eq!(ended(RunState::Aborted), Severity::Critical);
+        assert_eq!(ended(RunState::ExpiredUnapproved), Severity::Critical);
+        assert_eq!(page_severity(PageAbout::Asks), Severity::Critical);
+        assert_eq!(page_severity(PageAbout::Holds), Severity::Critical);
     }
 }

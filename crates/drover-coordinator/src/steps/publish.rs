@@ -111,5 +111,5 @@ fn provider_failure(e: &ProviderError) -> StepFailure {
         | ProviderError::Unreachable { .. }
         | ProviderError::TimedOut { .. } => FailureNature::Retryable,
     };
-    failed(nature, crate::text::chain(e))
+    failed(nature, drover_model::chain(e))
 }

@@ -76,10 +76,10 @@ async fn ask(c: &Coordinator, target: &AppCheckTarget) -> Result<(), String> {
     if let Some(body) = &check.body {
         request = request.header("content-type", "application/json").body(body.clone());
     }
-    let mut answer = request.send().await.map_err(|e| crate::text::chain(&e.without_url()))?;
+    let mut answer = request.send().await.map_err(|e| drover_model::chain(&e.without_url()))?;
     let status = answer.status().as_u16();
     let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(|e| crate::text::chain(&e.without_url()))? {
+    while let Some(chunk) = answer.chunk().await.map_err(|e| drover_model::chain(&e.without_url()))? {
         body.extend_from_slice(&chunk);
         if body.len() > ANSWER_BYTES_MAX {
             break;

@@ -2,6 +2,7 @@
 
 use crate::api::problem::ApiError;
 use crate::coordinator::Coordinator;
+use crate::db::keys;
 use drover_core::decide;
 use drover_model::api::{API_SCHEMA, DecisionSummary, EndpointExplanation, ExplainView};
 use drover_model::decision::{ActionDecision, DecisionBody, StoredDecision};
@@ -10,6 +11,10 @@ use drover_model::{EndpointKey, RegionId};
 
 /// Stored decisions shown beside the live state.
 const HISTORY_SHOWN: usize = 10;
+/// Stored decisions looked at for them, newest first, at most: what is older is listed by `drover log`.
+const HISTORY_READ_MAX: u64 = 2_000;
+/// Of these, so many at a time: one holds the world that it was made from, which may be large.
+const HISTORY_PAGE: usize = 50;
 
 /// What is asked about.
 struct Subject {
@@ -77,20 +82,28 @@ impl Coordinator {
     }
 
     async fn decision_history(&self, subject: &Subject) -> Result<Vec<DecisionSummary>, ApiError> {
+        let last = self.counters.decisions.last();
+        let end = last.saturating_sub(HISTORY_READ_MAX);
         let mut found = Vec::new();
-        for stored in self.recent_decisions().await? {
-            let concerns = match &stored.body {
-                DecisionBody::Verdict { inputs, .. } => subject.endpoints.contains(&inputs.endpoint),
-                DecisionBody::Action { region, .. } => subject.regions.contains(region),
-            };
-            if concerns {
-                found.push(summary(&stored));
-            }
-            if found.len() >= HISTORY_SHOWN {
-                break;
-            }
+        let mut below = last + 1;
+        while below > end + 1 && found.len() < HISTORY_SHOWN {
+            let page = self.db.list_below(keys::DECISIONS, below, last, HISTORY_PAGE).await?;
+            let Some((lowest, _)) = page.last() else { break };
+            below = *lowest;
+            let concerning = page.iter().map(|(_, stored)| stored).filter(|d| subject.is_concerned_by(d));
+            found.extend(concerning.map(summary));
         }
+        found.truncate(HISTORY_SHOWN);
         Ok(found)
+    }
+}
+
+impl Subject {
+    fn is_concerned_by(&self, stored: &StoredDecision) -> bool {
+        match &stored.body {
+            DecisionBody::Verdict { inputs, .. } => self.endpoints.contains(&inputs.endpoint),
+            DecisionBody::Action { region, .. } => self.regions.contains(region),
+        }
     }
 }
 

@@ -7,12 +7,12 @@ use drover_core::{capacity, quorum, weights};
 use drover_model::api::{
     API_SCHEMA, CoordinatorView, EndpointView, RegionView, RunSummary, ServiceView, StatusView, VantageView,
 };
-use drover_model::config::{RegionRole, Service};
+use drover_model::config::{HealthCheck, RegionRole, Service};
 use drover_model::decision::VerdictState;
 use drover_model::plan::World;
 use drover_model::traffic::ShareReason;
 use drover_model::units::Generation;
-use drover_model::{EndpointKey, Percent};
+use drover_model::{EndpointKey, Percent, Span, Timestamp};
 
 /// Ended runs shown beside those that are not over.
 const ENDED_RUNS_SHOWN: usize = 3;
@@ -26,7 +26,7 @@ impl Coordinator {
         let runs = self.runs.summaries();
         let live = self.live();
         let mut services: Vec<ServiceView> =
-            loaded.config.services.values().map(|s| service_view(s, &world, &runs)).collect();
+            loaded.config.services.values().map(|s| service_view(s, &world, &live, now, &runs)).collect();
         services.sort_by_key(|s| (loaded.config.services.get(&s.name).map(|c| c.priority), s.name.clone()));
         let mut view = StatusView {
             schema: API_SCHEMA,
@@ -57,6 +57,7 @@ impl Coordinator {
             config_refused: live.config_refused.clone(),
             store_bytes: stats.as_ref().map_or(0, |s| s.bytes),
             store_alarm: stats.as_ref().is_ok_and(|s| s.alarm.is_some()),
+            page_channels: loaded.config.settings.paging.channels(),
             pages_undelivered: live.pages_undelivered,
             pages_oldest: live.pages_oldest.map(|t| self.clock.now().since(t)),
         }
@@ -74,7 +75,7 @@ fn shown(mut runs: Vec<RunSummary>) -> Vec<RunSummary> {
     runs
 }
 
-fn service_view(s: &Service, world: &World, runs: &[RunSummary]) -> ServiceView {
+fn service_view(s: &Service, world: &World, live: &Live, now: Timestamp, runs: &[RunSummary]) -> ServiceView {
     let target = world.traffic.get(&s.name);
     let configured = weights::configured(s);
     let load = world.loads.get(&s.name).copied().unwrap_or(drover_model::traffic::Load::Unknown);
@@ -82,7 +83,9 @@ fn service_view(s: &Service, world: &World, runs: &[RunSummary]) -> ServiceView 
         .endpoints
         .values()
         .map(|e| {
-            let standing = world.verdicts.get(&EndpointKey::new(&s.name, &e.region));
+            let key = EndpointKey::new(&s.name, &e.region);
+            let standing = world.verdicts.get(&key);
+            let certificate = live.certificates.get(&key).and_then(|seen| seen.values().min().copied());
             let share = target.and_then(|t| t.shares.get(&e.region));
             let weight = target.map(|t| t.weight(&e.region)).unwrap_or_default();
             EndpointView {
@@ -96,6 +99,8 @@ fn service_view(s: &Service, world: &World, runs: &[RunSummary]) -> ServiceView 
                 share_reason: share.map_or(ShareReason::Configured, |x| x.reason.clone()),
                 usable: capacity::usable(s, &e.region),
                 load: load.rate().map(|l| capacity::projected(l, weight)),
+                certificate_expires_at: certificate,
+                certificate_expiring: certificate.is_some_and(|ends| ends < now + expiry_warning(s)),
             }
         })
         .collect();
@@ -107,6 +112,14 @@ fn service_view(s: &Service, world: &World, runs: &[RunSummary]) -> ServiceView 
         automatic: s.failover.automatic,
         run: runs.iter().find(|r| !r.state.is_final() && r.services.contains(&s.name)).map(|r| r.id.clone()),
         endpoints,
+    }
+}
+
+/// How long before a certificate's end people are told. A check without TLS is shown none.
+fn expiry_warning(s: &Service) -> Span {
+    match &s.check {
+        HealthCheck::Http(check) => check.tls_options.expiry_warning,
+        HealthCheck::Tcp(_) => Span::ZERO,
     }
 }
 

@@ -4,5 +4,6 @@
 mod deciding;
 mod mended;
 mod operating;
+mod remembered;
 mod truths;
 mod world;

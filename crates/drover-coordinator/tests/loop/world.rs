@@ -40,6 +40,8 @@ pub struct Agents {
     pub silent: Vec<String>,
     pub blind: Vec<String>,
     pub clock_ahead_millis: BTreeMap<String, i64>,
+    /// When the certificate ends that is shown in a region.
+    pub certificates: BTreeMap<String, drover_model::Timestamp>,
 }
 
 pub struct World {
@@ -361,7 +363,7 @@ fn play(
             observations.push(json!({
                 "sequence": *sequence, "endpoint": format!("{}@{seen}", service.name), "began_at": at,
                 "age": "5ms", "latency_micros": 900, "outcome": outcome, "status": null,
-                "certificate_expires_at": null,
+                "certificate_expires_at": agents.certificates.get(seen.as_str()),
             }));
         }
     }

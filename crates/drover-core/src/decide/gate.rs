@@ -1,11 +1,11 @@
 //! The guards between a verdict and an action, in the order in which they decide.
 
-use super::{Case, Planner, Seen};
+use super::{Case, Checker, Planner, Seen, hold_back, repeat};
 use crate::damping::{self, Damping};
 use crate::quorum;
 use drover_model::config::RegionRole;
 use drover_model::decision::{ActionDecision, Conclusion, FailureClass, GuardResult, VerdictState};
-use drover_model::plan::{ActiveRun, Intent};
+use drover_model::plan::{ActiveRun, Finding, Intent};
 use drover_model::reason::Reason;
 use drover_model::runbook::Purpose;
 use drover_model::{EndpointKey, RegionId, ServiceId, Span, Timestamp};
@@ -39,7 +39,48 @@ fn refuse(conclusion: Conclusion, reason: Reason, look_again_at: Option<Timestam
     Some(Refused { reason, conclusion, look_again_at })
 }
 
-pub(super) fn decide_case(case: &Case<'_>, planner: Planner<'_>) -> ActionDecision {
+/// What the guards make of the case. What is left to do or to ask is planned and checked here and now, so that what is
+/// stored, explained and run again later is all there was to the decision.
+pub(super) fn decide_case(case: &Case<'_>, planner: Planner<'_>, checker: Checker<'_>) -> ActionDecision {
+    let mut decision = guarded(case, planner);
+    if decision.conclusion != Conclusion::Hold
+        && let Some((reason, until)) = repeat::too_soon(case.world, &decision, case.now)
+    {
+        hold_back(&mut decision, "repeat", reason, Some(until));
+    }
+    if decision.conclusion != Conclusion::Hold
+        && let Some((guard, reason)) = no_sound_plan(case, &decision, planner, checker)
+    {
+        let asked_because =
+            (guard == "plan" && decision.conclusion == Conclusion::Ask).then(|| decision.reason.clone());
+        hold_back(&mut decision, guard, reason, None);
+        // Where there is nothing to agree to, why drover would have asked still tells more than that: everything fails
+        // at once, say, and so there is no target either.
+        decision.reason = asked_because.unwrap_or(decision.reason);
+    }
+    decision
+}
+
+/// Why there is nothing to do or to ask after all: no plan, or one that the second pair of eyes rejects. What a person
+/// is asked to overrule, the checker finds too; anything else that it finds stops the question as well.
+fn no_sound_plan(
+    case: &Case<'_>,
+    decision: &ActionDecision,
+    planner: Planner<'_>,
+    checker: Checker<'_>,
+) -> Option<(&'static str, Reason)> {
+    let planned = planner(case.world, &super::intent_of(decision), case.now);
+    let Some(plan) = planned.plan else {
+        return Some(("plan", planned.refusals.into_iter().next().unwrap_or(Reason::NothingToDo)));
+    };
+    let asked = decision.conclusion == Conclusion::Ask;
+    let stops = |f: &Finding| !(asked && crate::check::a_person_may_overrule(f));
+    let found = checker(&plan, case.world).into_iter().find(stops)?;
+    cov_mark::hit!(unsound_plan_holds);
+    Some(("check", Reason::CheckFailed { finding: format!("{}: {}", found.invariant, found.message) }))
+}
+
+fn guarded(case: &Case<'_>, planner: Planner<'_>) -> ActionDecision {
     let gates = [
         Gate::new("freeze", freeze(case)),
         Gate::new("run_in_progress", run_in_progress(case)),
@@ -124,6 +165,8 @@ fn too_few_vantages(case: &Case<'_>) -> Option<Refused> {
     refuse(Conclusion::Ask, reason, None)
 }
 
+/// No time ends this: an opinion formed before the takeover is stale after three intervals, so that a vantage which has not
+/// been heard with a fresh probe by then abstains anyway, and the quorum of I6 has to be met without it.
 fn quiet_after_takeover(case: &Case<'_>) -> Option<Refused> {
     let view = quorum::possible_for(case.world, case.region, &case.services());
     let outside = case.world.config.outside_vantages(case.region);
@@ -240,6 +283,7 @@ fn intent(case: &Case<'_>) -> Intent {
         automatic: true,
         hold_for: None,
         reason: format!("{} in {}: {}", case.class, case.region, agreement(case)),
+        accept: vec![],
     }
 }
 

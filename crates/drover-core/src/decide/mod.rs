@@ -10,6 +10,7 @@
 //! common-cause breaker sees both, or the second suspicion has proved to be nothing.
 
 mod gate;
+mod repeat;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -19,7 +20,7 @@ pub use words::sentence;
 use crate::quorum;
 use drover_model::config::{RegionRole, Service};
 use drover_model::decision::{ActionDecision, Conclusion, FailureClass, GuardResult, VerdictState};
-use drover_model::plan::{Intent, Planned, StandingVerdict, World};
+use drover_model::plan::{Finding, Intent, Plan, Planned, StandingVerdict, World};
 use drover_model::reason::Reason;
 use drover_model::runbook::Purpose;
 use drover_model::{EndpointKey, RegionId, ServiceId, Timestamp};
@@ -28,16 +29,25 @@ use std::collections::BTreeSet;
 /// The planner, as the last guard; a parameter so that each of its refusals can be tested by itself.
 pub(crate) type Planner<'a> = &'a dyn Fn(&World, &Intent, Timestamp) -> Planned;
 
+/// The independent check, likewise.
+pub(crate) type Checker<'a> = &'a dyn Fn(&Plan, &World) -> Vec<Finding>;
+
 /// Decides about every serving region in which something is not healthy or carries less than its share, in the order of
 /// their names. At most one decision that touches a service is [`Conclusion::Act`].
 #[must_use]
 pub fn decide(world: &World, now: Timestamp) -> Vec<ActionDecision> {
-    decide_with(world, now, &crate::plan::plan)
+    decide_with(world, now, &crate::plan::plan, &crate::check::check)
 }
 
-pub(crate) fn decide_with(world: &World, now: Timestamp, planner: Planner<'_>) -> Vec<ActionDecision> {
+pub(crate) fn decide_with(
+    world: &World,
+    now: Timestamp,
+    planner: Planner<'_>,
+    checker: Checker<'_>,
+) -> Vec<ActionDecision> {
     let serving = world.config.regions.values().filter(|r| r.role == RegionRole::Serving);
-    let mut decisions: Vec<_> = serving.filter_map(|r| decide_region(world, &r.name, now, planner)).collect();
+    let mut decisions: Vec<_> =
+        serving.filter_map(|r| decide_region(world, &r.name, now, planner, checker)).collect();
     one_at_a_time(world, &mut decisions, now);
     decisions
 }
@@ -74,6 +84,7 @@ pub fn intent_of(decision: &ActionDecision) -> Intent {
         automatic: true,
         hold_for: None,
         reason: format!("{class} in {region}: {reason}"),
+        accept: vec![],
     }
 }
 
@@ -126,6 +137,7 @@ fn decide_region(
     region: &RegionId,
     now: Timestamp,
     planner: Planner<'_>,
+    checker: Checker<'_>,
 ) -> Option<ActionDecision> {
     let seen = look(world, region);
     let out = |s: &Seen<'_>| world.traffic.get(&s.service.name).is_some_and(|t| !t.is_full(region));
@@ -138,7 +150,8 @@ fn decide_region(
         return Some(nothing_moves(world, region, &seen));
     }
     let class = class_of(&seen, &bad);
-    Some(gate::decide_case(&Case { world, now, region, moving: automatic_first(bad), class }, planner))
+    let case = Case { world, now, region, moving: automatic_first(bad), class };
+    Some(gate::decide_case(&case, planner, checker))
 }
 
 /// Every endpoint of `region`, the most important service first.
@@ -206,7 +219,8 @@ fn telling(world: &World, region: &RegionId, seen: &Seen<'_>) -> (u8, Reason) {
         return (1, Reason::TooLittleKnown { abstaining: configured, configured, need });
     };
     if standing.verdict.state.moves_traffic() {
-        return (0, Reason::AlreadyOut { service: seen.service.name.clone(), region: region.clone() });
+        let (service, state) = (seen.service.name.clone(), standing.verdict.state);
+        return (0, Reason::MovedAlready { service, region: region.clone(), state });
     }
     let reason = standing.verdict.reason.clone();
     let rank = match reason {
@@ -231,13 +245,14 @@ fn one_at_a_time(world: &World, decisions: &mut [ActionDecision], now: Timestamp
             decision.services.iter().filter_map(|s| world.config.services.get(s)).map(|s| s.interval).min();
         let until = now + interval.unwrap_or_default();
         let reason = Reason::Settling { region: decision.region.clone(), until };
-        decision.guards.push(GuardResult {
-            guard: "one_at_a_time".into(),
-            passed: false,
-            reason: reason.clone(),
-        });
-        decision.conclusion = Conclusion::Hold;
-        decision.reason = reason;
-        decision.look_again_at = Some(until);
+        hold_back(decision, "one_at_a_time", reason, Some(until));
     }
+}
+
+/// What would have been done or asked is not, for this reason.
+fn hold_back(decision: &mut ActionDecision, guard: &str, reason: Reason, look_again_at: Option<Timestamp>) {
+    decision.guards.push(GuardResult { guard: guard.into(), passed: false, reason: reason.clone() });
+    decision.conclusion = Conclusion::Hold;
+    decision.reason = reason;
+    decision.look_again_at = look_again_at;
 }

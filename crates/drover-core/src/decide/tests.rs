@@ -118,7 +118,7 @@ fn a_region_that_is_out_already_is_left_alone() {
     let mut world = eu_west_down();
     set_weight(&mut world, "checkout@eu-west", 0);
     set_weight(&mut world, "catalog@eu-west", 0);
-    assert_eq!(short(&only(&world)), (Conclusion::Hold, "already_out".into()));
+    assert_eq!(short(&only(&world)), (Conclusion::Hold, "moved_already".into()));
     for key in ["checkout@eu-west", "catalog@eu-west"] {
         hold(&mut world, &endpoint(key), "hhh", "h", 600);
     }
@@ -347,7 +347,7 @@ fn a_planner_that_says_nothing_is_never_followed() {
         rows: vec![],
         estimates: Estimates::default(),
     };
-    let decision = decide_with(&eu_west_down(), NOW, &silent).remove(0);
+    let decision = decide_with(&eu_west_down(), NOW, &silent, &crate::check::check).remove(0);
     assert_eq!(short(&decision), (Conclusion::Hold, "check_failed".into()));
 }
 

@@ -87,10 +87,10 @@ fn a_refusal_says_why_and_what_next() {
     guards
       NO   capacity: checkout would put 700rps on ap-south, which may carry 640rps
            (800rps less 20% headroom)
-           next: drover explain checkout
+           next: drover explain checkout; to overrule: --accept capacity
       NO   capacity: checkout would put 700rps on us-east, which may carry 640rps
            (800rps less 20% headroom)
-           next: drover explain checkout
+           next: drover explain checkout; to overrule: --accept capacity
       ok   dns, runbook, target
     ");
 }

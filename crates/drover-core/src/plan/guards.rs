@@ -5,7 +5,7 @@ use super::moves::{Move, leaves};
 use super::report::Report;
 use crate::capacity::{self, CapacityRow};
 use drover_model::Percent;
-use drover_model::plan::{Intent, World};
+use drover_model::plan::{Acceptance, Intent, World};
 use drover_model::reason::Reason;
 
 /// What a plan of any kind needs.
@@ -28,8 +28,24 @@ pub(super) fn standing(world: &World, intent: &Intent, report: &mut Report) {
 struct Answer {
     guard: &'static str,
     reason: Reason,
+    weight: Weight,
+}
+
+/// What an answer means for the plan.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Weight {
+    /// Worth telling.
+    Told,
+    /// A refusal that the person took on by name.
+    TakenOn,
     /// It refuses, unless a person overrules it.
-    objects: bool,
+    Objects,
+}
+
+impl Weight {
+    fn objects_if(objects: bool) -> Self {
+        if objects { Weight::Objects } else { Weight::Told }
+    }
 }
 
 /// Asks every guard about every move. Drover itself moves what passes and leaves the rest behind, to be asked about by
@@ -66,16 +82,16 @@ pub(super) fn ask<'w>(
 }
 
 fn sort_out<'w>(intent: &Intent, judged: Vec<(Move<'w>, Vec<Answer>)>, report: &mut Report) -> Vec<Move<'w>> {
-    let clean = |answers: &[Answer]| !answers.iter().any(|a| a.objects);
+    let clean = |answers: &[Answer]| !answers.iter().any(|a| a.weight == Weight::Objects);
     let some_pass = judged.iter().any(|(_, answers)| clean(answers));
     let mut kept = vec![];
     for (found, answers) in judged {
         let leave = intent.automatic && some_pass && !clean(&answers);
         for answer in answers {
-            match (answer.objects, leave) {
-                (false, _) => report.pass(answer.guard, answer.reason),
-                (true, true) => report.leave_behind(answer.guard, answer.reason),
-                (true, false) => report.object(answer.guard, answer.reason),
+            match (answer.weight, leave) {
+                (Weight::Told, _) => report.pass(answer.guard, answer.reason),
+                (Weight::TakenOn, _) | (Weight::Objects, true) => report.tell(answer.guard, answer.reason),
+                (Weight::Objects, false) => report.object(answer.guard, answer.reason),
             }
         }
         if leave {
@@ -112,7 +128,7 @@ fn max_unavailable(intent: &Intent, found: &Move<'_>) -> Option<Answer> {
     }
     cov_mark::hit!(i8_max_unavailable);
     let reason = Reason::MaxUnavailable { service: found.service.name.clone(), out, max };
-    Some(Answer { guard: "max_unavailable", reason, objects: intent.automatic })
+    Some(Answer { guard: "max_unavailable", reason, weight: Weight::objects_if(intent.automatic) })
 }
 
 /// I7: the tightest of the regions that take traffic, or what stands against them.
@@ -123,7 +139,9 @@ fn capacity_of(world: &World, intent: &Intent, found: &Move<'_>) -> Result<Optio
     for stage in &found.stages {
         let rows = capacity::assess(world, found.service, &stage.weights)
             // A person may know better how much there is; drover may not guess.
-            .map_err(|reason| vec![Answer { guard: "capacity", reason, objects: intent.automatic }])?;
+            .map_err(|reason| {
+                vec![Answer { guard: "capacity", reason, weight: Weight::objects_if(intent.automatic) }]
+            })?;
         for row in rows.into_iter().filter(|row| takers.contains(&&row.region)) {
             if !row.fits {
                 over.retain(|o| o.region != row.region || o.projected > row.projected);
@@ -140,8 +158,14 @@ fn capacity_of(world: &World, intent: &Intent, found: &Move<'_>) -> Result<Optio
     }
     cov_mark::hit!(i7_capacity);
     // Coming back takes load off the others; where it does not fit, that is told but stops nobody.
-    let objects = intent.automatic || leaves(intent.purpose);
-    let answer = |row| Answer { guard: "capacity", reason: too_much(found, row), objects };
+    let weight = match intent.automatic || leaves(intent.purpose) {
+        true if intent.accepts(Acceptance::Capacity) => {
+            cov_mark::hit!(i7_taken_on_by_name);
+            Weight::TakenOn
+        }
+        objects => Weight::objects_if(objects),
+    };
+    let answer = |row| Answer { guard: "capacity", reason: too_much(found, row), weight };
     Err(over.into_iter().map(answer).collect())
 }
 

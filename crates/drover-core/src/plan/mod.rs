@@ -9,7 +9,8 @@
 //!
 //! Two kinds of refusal are kept apart. Some leave nothing that could run: no plan. Others a person may overrule
 //! (capacity, unknown load, too many regions out): an automatic intent then gets its plan *and* the refusals, which
-//! mean "ask"; a person's intent gets the refusals alone. A non-empty `refusals` never means "go".
+//! mean "ask"; a person's intent gets the refusals alone, unless he takes one on by name
+//! ([`drover_model::plan::Acceptance`]). A non-empty `refusals` never means "go".
 
 mod base;
 mod figures;
@@ -79,11 +80,14 @@ fn assemble(world: &World, intent: &Intent, moves: &[Move<'_>], report: &mut Rep
     }))
 }
 
-/// Gives a plan its name: the digest of its JSON with an empty name.
+/// Gives a plan its name: the digest of its JSON with an empty name and without the reason, which is a word to people
+/// and executes nothing: a plan that was shown is the same plan when somebody says why.
 fn named(mut plan: Plan) -> Plan {
+    let reason = std::mem::take(&mut plan.intent.reason);
     plan.id = PlanId::from_text("");
     // These types always serialise: every map key is text and no number is outside JSON.
     plan.id = PlanId::of(&serde_json::to_vec(&plan).unwrap_or_default());
+    plan.intent.reason = reason;
     plan
 }
 

@@ -126,14 +126,14 @@ fn exclude(intent: &Intent, excluded: Excluded, nothing_moves: bool, report: &mu
         Excluded::AlreadyThere(reason) => report.pass("scope", reason),
         // A person who named or meant this service waits for the other run; drover moves what is free.
         Excluded::Busy(reason) if nothing_moves || !intent.automatic => report.refuse("one_run", reason),
-        Excluded::Busy(reason) => report.leave_behind("one_run", reason),
+        Excluded::Busy(reason) => report.tell("one_run", reason),
         Excluded::Unmovable(guard, reasons) => {
             let told = !intent.automatic && !intent.services.is_empty();
             for reason in reasons {
                 if nothing_moves || told {
                     report.refuse(guard, reason);
                 } else {
-                    report.leave_behind(guard, reason);
+                    report.tell(guard, reason);
                 }
             }
         }

@@ -17,15 +17,15 @@ impl Report {
         self.guards.push(GuardResult { guard: guard.to_owned(), passed: true, reason });
     }
 
-    /// A guard did not let one service pass, which is left behind.
-    pub(super) fn leave_behind(&mut self, guard: &str, reason: Reason) {
+    /// A guard did not let it pass and yet there is a plan: the service is left behind, or a person takes it on.
+    pub(super) fn tell(&mut self, guard: &str, reason: Reason) {
         self.guards.push(GuardResult { guard: guard.to_owned(), passed: false, reason });
     }
 
     /// A guard refuses; a person may overrule it.
     pub(super) fn object(&mut self, guard: &str, reason: Reason) {
         self.refusals.push(reason.clone());
-        self.leave_behind(guard, reason);
+        self.tell(guard, reason);
     }
 
     /// A guard refuses, and there is nothing that could run.

@@ -5,7 +5,7 @@ use super::*;
 use crate::testworld::{self, NOW, config, intent, judge, region, service_id, world};
 use drover_model::RequestsPerSecond;
 use drover_model::decision::VerdictState;
-use drover_model::plan::ActiveRun;
+use drover_model::plan::{Acceptance, ActiveRun};
 use drover_model::runbook::Purpose;
 use drover_model::traffic::Load;
 
@@ -219,6 +219,27 @@ fn an_overload_is_refused_or_asked_about() {
     let planned = plan(&world, &Intent { automatic: true, ..wanted }, NOW);
     let findings = crate::check::check(&planned.plan.unwrap(), &world);
     assert!(findings.len() == 2 && findings.iter().all(crate::check::a_person_may_overrule), "{findings:?}");
+}
+
+#[test]
+fn a_person_may_take_on_an_overload_by_name_and_drover_may_not() {
+    let mut world = world();
+    world.loads.insert(service_id("checkout"), Load::Measured { rate: RequestsPerSecond(1_400), at: NOW });
+    let wanted = only("checkout", intent(Purpose::Failover, "eu-west"));
+    let accepted = Intent { accept: vec![Acceptance::Capacity], ..wanted.clone() };
+    cov_mark::check!(i7_taken_on_by_name);
+    let planned = plan(&world, &accepted, NOW);
+    assert_eq!(planned.refusals, vec![]);
+    let told = planned.guards.iter().filter(|g| g.reason.code() == "capacity_insufficient");
+    assert!(told.clone().count() == 2 && told.clone().all(|g| !g.passed), "what was accepted stays told");
+    let made = planned.plan.unwrap();
+    assert_eq!(crate::check::check(&made, &world), vec![]);
+    let automatic = Intent { automatic: true, ..accepted };
+    assert_eq!(plan(&world, &automatic, NOW).refusals.len(), 2, "drover accepts nothing for anybody");
+    let mut asked = plan(&world, &Intent { automatic: true, ..wanted }, NOW).plan.unwrap();
+    asked.intent.accept = vec![Acceptance::Capacity];
+    let findings = crate::check::check(&asked, &world);
+    assert!(findings.iter().any(|f| f.invariant == "acceptance"), "{findings:?}");
 }
 
 #[test]

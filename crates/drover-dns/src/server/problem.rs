@@ -71,7 +71,7 @@ impl Problem {
             PublishError::NotWritten(_) => (StatusCode::INTERNAL_SERVER_ERROR, ProblemCode::NotWritten),
             PublishError::NotDurable(_) => (StatusCode::INTERNAL_SERVER_ERROR, ProblemCode::NotDurable),
         };
-        let mut problem = Self::new(status, code, chain(&error));
+        let mut problem = Self::new(status, code, drover_model::chain(&error));
         match error {
             PublishError::Conflict(conflicts) => problem.conflicts = conflicts,
             PublishError::Fenced { highest, reason, .. } => {
@@ -82,18 +82,6 @@ impl Problem {
         }
         problem
     }
-}
-
-/// An error with its causes in one line: the receiver has no chain to walk.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 impl IntoResponse for Problem {

@@ -83,6 +83,7 @@ pub fn plan(mut steps: Vec<Step>) -> Plan {
         automatic: false,
         hold_for: None,
         reason: "test".into(),
+        accept: vec![],
     };
     Plan {
         schema: 1,

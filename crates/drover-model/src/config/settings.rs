@@ -74,6 +74,14 @@ pub struct PagingSettings {
     pub webhook: Option<WebhookTarget>,
 }
 
+impl PagingSettings {
+    /// Channels to people.
+    #[must_use]
+    pub fn channels(&self) -> u32 {
+        u32::from(self.on_page.is_some()) + u32::from(self.webhook.is_some())
+    }
+}
+
 /// How long things are kept. Executions and the audit are kept for ever.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Retention {

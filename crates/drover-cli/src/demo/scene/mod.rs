@@ -76,11 +76,7 @@ impl Scene {
     /// The world that it needs.
     fn wanted(self, factor: u64, at: &Path) -> Wanted {
         let capacity = (self == Scene::Capacity).then(capacity::reduced).flatten();
-        Wanted {
-            factor,
-            capacity,
-            on_page: Some(vec!["tee".into(), "-a".into(), pages(at).display().to_string()]),
-        }
+        Wanted { factor, capacity, on_page: Some(to_file(at)) }
     }
 
     /// Builds its world.
@@ -115,6 +111,11 @@ impl Scene {
 /// Where a world's pages arrive.
 fn pages(at: &Path) -> std::path::PathBuf {
     at.join("pages.json")
+}
+
+/// The command that keeps a world's pages in a file.
+pub(super) fn to_file(at: &Path) -> Vec<String> {
+    vec!["tee".into(), "-a".into(), pages(at).display().to_string()]
 }
 
 /// The pages that arrived so far.
