@@ -2,7 +2,7 @@
 
 use crate::wire;
 use crate::world::{WORLDS_MAX, World, weights};
-use drover_model::journal::RunState;
+use drover_model::journal::{Entry, RunState};
 use drover_model::runbook::Purpose;
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -12,8 +12,12 @@ use std::time::Duration;
 
 /// Rounds when `DROVER_E2E_KILL_ROUNDS` does not say.
 const ROUNDS: u64 = 3;
-/// From before the failure is concluded until after the run's usual end, in milliseconds after the region died.
-const MOMENTS_MILLIS: std::ops::Range<u64> = 1_500..13_000;
+/// While the failure is being concluded, in milliseconds after the region died.
+const DETECTING_MILLIS: std::ops::Range<u64> = 0..2_500;
+/// While the run goes on, in milliseconds after it was seen: its waits alone, for the caches and for validation, take 5.5 s.
+const RUNNING_MILLIS: std::ops::Range<u64> = 0..5_000;
+/// One round in so many kills before there is a run; all others in the middle of it.
+const DETECTING_ONE_IN: u64 = 5;
 
 #[test]
 fn a_failover_survives_the_death_of_its_coordinator() {
@@ -26,8 +30,7 @@ fn a_failover_survives_the_death_of_its_coordinator() {
             if seed >= rounds {
                 break;
             }
-            let after = fastrand::Rng::with_seed(seed).u64(MOMENTS_MILLIS);
-            round(seed, Duration::from_millis(after));
+            round(seed);
         }
     };
     std::thread::scope(|scope| {
@@ -38,18 +41,36 @@ fn a_failover_survives_the_death_of_its_coordinator() {
 }
 
 #[allow(clippy::print_stderr, reason = "a test's own output, shown when it fails")]
-fn round(seed: u64, after: Duration) {
+fn round(seed: u64) {
     let w = World::up();
-    // Shown when the round fails, to play it again.
-    eprintln!("seed {seed}: the coordinator is killed {after:?} after the region");
+    let mut random = fastrand::Rng::with_seed(seed);
     let (epoch, first) = (w.status().coordinator.epoch, w.coordinator());
     w.drover(&["break", "eu-west"]).expect_code(0);
-    std::thread::sleep(after);
+    let detecting = seed % DETECTING_ONE_IN == DETECTING_ONE_IN - 1;
+    let moment = if detecting {
+        random.u64(DETECTING_MILLIS)
+    } else {
+        w.until("the failover runs", |s| !s.runs.is_empty());
+        random.u64(RUNNING_MILLIS)
+    };
+    std::thread::sleep(Duration::from_millis(moment));
+    let standing = w.status_now().and_then(|s| s.runs.first().map(|r| r.summary.clone()));
     first.signal(Signal::SIGKILL);
+    // Shown when the round fails, to play it again.
+    eprintln!(
+        "seed {seed}: the coordinator is killed {moment} ms after {}; {}",
+        if detecting { "the region" } else { "its run was seen" },
+        standing.as_deref().unwrap_or("there is no run yet")
+    );
     let status = w.until("the failover is done", |s| {
         s.coordinator.epoch > epoch && s.runs.iter().any(|r| r.state == RunState::Succeeded)
     });
     assert_ne!(w.coordinator().pid, first.pid);
+    if !detecting {
+        // The kill hit the run and not its aftermath, or the round would prove nothing.
+        let run = w.run(&status.runs[0].id);
+        assert!(run.timeline.iter().any(|t| t.entry == Entry::TakenOver), "{:#?}", run.timeline);
+    }
     let runs: Vec<_> = status.runs.iter().map(|r| (r.purpose, r.region.as_str(), r.state)).collect();
     assert_eq!(
         runs,

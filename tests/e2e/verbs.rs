@@ -68,15 +68,20 @@ fn a_run_is_paused_resumed_skipped_and_ends_with_exceptions() {
     until(&w, &run, RunState::Paused);
     w.drover(&["run", "follow", &run]).expect_code(5);
     w.drover(&["run", "resume", &run, "--reason", "it is fine"]).expect_code(0);
-    w.wait_for("the last step stands", |w| {
+    w.wait_for("the last step runs", |w| {
         view(w, &run).steps.last().filter(|s| s.state == "running").map(|_| ())
     });
+    let sure = ["run", "skip", &run, "--reason", "seen by hand", "--yes", "--plan", &plan];
+    let running = w.drover(&sure).expect_code(3);
+    assert!(running.stderr.contains("drover run pause"), "what comes first: {}", running.stderr);
+    w.drover(&["run", "pause", &run, "--reason", "no metrics today"]).expect_code(0);
+    until(&w, &run, RunState::Paused);
     let unsure = w.drover(&["run", "skip", &run, "--reason", "seen by hand"]);
     assert_eq!(unsure.code, 2, "without a terminal a skip must name the plan: {}", unsure.stderr);
     assert!(unsure.stderr.contains(&plan), "{}", unsure.stderr);
     let other = ["run", "skip", &run, "--reason", "seen by hand", "--yes", "--plan", "plan-0123456789ab"];
     w.drover(&other).expect_code(3);
-    w.drover(&["run", "skip", &run, "--reason", "seen by hand", "--yes", "--plan", &plan]).expect_code(0);
+    w.drover(&sure).expect_code(0);
     w.drover(&["run", "follow", &run]).expect_code(7);
     let ended = until(&w, &run, RunState::SucceededWithExceptions);
     assert!(ended.exceptions.iter().any(|e| e.contains("seen by hand")), "{:?}", ended.exceptions);

@@ -136,6 +136,9 @@ impl Reason {
                 format!("drover explain {service}; to overrule: --accept capacity")
             }
             Reason::LoadUnknown { service } => format!("drover explain {service}"),
+            Reason::WrongState { run, command, .. } if command == "skip" => {
+                format!("a step is skipped while its run is paused: drover run pause {run} --reason TEXT")
+            }
             Reason::WrongState { run, .. } => format!("drover run show {run}"),
             Reason::DnsNotConfigured => "add `dns:` to the settings, then drover config validate".into(),
             Reason::NoRunbook { .. } => "drover runbook list".into(),
