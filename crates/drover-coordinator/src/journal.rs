@@ -4,7 +4,7 @@ use crate::db::{Db, keys};
 use drover_exec::{Journal, JournalError};
 use drover_model::RunId;
 use drover_model::journal::Record;
-use drover_store::{Expect, TxnError};
+use drover_store::{Expect, Op, Txn, TxnError};
 
 /// The journal of all runs.
 #[derive(Clone)]
@@ -19,14 +19,15 @@ impl StoreJournal {
         Self { db }
     }
 
-    /// Is what stands at the record's place this very record? Then an earlier attempt did land.
-    async fn stands(&self, key: &str, record: &Record) -> bool {
-        matches!(self.db.get::<Record>(key).await, Ok(Some((found, _))) if found == *record)
+    /// Makes a run's first record durable together with `also`: all of it or nothing.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    pub async fn begin(&mut self, first: &Record, also: Vec<Op>) -> Result<(), JournalError> {
+        self.write(first, also).await
     }
-}
 
-impl Journal for StoreJournal {
-    async fn append(&mut self, record: &Record) -> Result<(), JournalError> {
+    async fn write(&mut self, record: &Record, also: Vec<Op>) -> Result<(), JournalError> {
         let key = keys::journal(&record.run, record.sequence);
         let unavailable = |detail: String| JournalError::Unavailable { detail };
         let txn = self
@@ -34,6 +35,7 @@ impl Journal for StoreJournal {
             .put_op(self.db.fenced().expect(key.clone(), Expect::Absent), &key, record)
             .map_err(|e| unavailable(drover_model::chain(&e)))?
             .for_journal();
+        let txn = also.into_iter().fold(txn, Txn::op);
         match self.db.commit_raw(txn).await {
             Ok(_) => Ok(()),
             Err(TxnError::Conflict { key: k, .. }) if k == keys::LEADER => {
@@ -44,6 +46,17 @@ impl Journal for StoreJournal {
             Err(e @ TxnError::OutOfSpace { .. }) => Err(JournalError::OutOfSpace { detail: e.to_string() }),
             Err(e) => Err(unavailable(e.to_string())),
         }
+    }
+
+    /// Is what stands at the record's place this very record? Then an earlier attempt did land.
+    async fn stands(&self, key: &str, record: &Record) -> bool {
+        matches!(self.db.get::<Record>(key).await, Ok(Some((found, _))) if found == *record)
+    }
+}
+
+impl Journal for StoreJournal {
+    async fn append(&mut self, record: &Record) -> Result<(), JournalError> {
+        self.write(record, Vec::new()).await
     }
 
     async fn load(&mut self, run: &RunId) -> Result<Vec<Record>, JournalError> {

@@ -1,5 +1,6 @@
 //! What people ask for: plans, approvals, freezes. Every command and every refusal is written to the audit.
 
+use crate::api::once::{Begun, Claim};
 use crate::api::problem::ApiError;
 use crate::coordinator::Coordinator;
 use crate::db::keys;
@@ -69,6 +70,7 @@ impl Coordinator {
         self: &Arc<Self>,
         id: &PlanId,
         request: &CommandRequest,
+        claim: &Claim,
     ) -> Result<RunSummary, ApiError> {
         let Some((view, _)) = self.db.get::<PlanView>(&keys::plan(id)).await? else {
             return Err(ApiError::refused(vec![Reason::UnknownPlan { plan: id.to_string() }]));
@@ -99,8 +101,10 @@ impl Coordinator {
         let approved = drover_exec::Approved::by_command(plan, id)
             .map_err(|e| ApiError::new(StatusCode::CONFLICT, "other_plan", e.to_string()))?;
         let consent = drover_exec::Consent::Given(approved);
-        let run =
-            self.create_run(self.next_run(), consent, request.by.clone(), Trigger::Command, rto).await?;
+        let run = self.next_run();
+        let begun = claim.begin(Begun::Created { run: run.clone() })?;
+        let by = request.by.clone();
+        let run = self.create_run_with(run, consent, by, Trigger::Command, rto, vec![begun]).await?;
         self.noted(&request.by, "apply", id.as_str(), &request.reason, run.as_str()).await?;
         self.run_summary(&run).await?.ok_or_else(|| ApiError::not_found(run.to_string(), Vec::new()))
     }
@@ -169,7 +173,7 @@ impl Coordinator {
     }
 
     /// Audits what has been done already: that a line could not be written must not read as a refusal.
-    async fn noted(
+    pub(crate) async fn noted(
         &self,
         by: &Actor,
         verb: &str,

@@ -19,6 +19,7 @@ use drover_model::plan::{ActiveRun, EndedRun, StepKind, World};
 use drover_model::reason::Reason;
 use drover_model::traffic::Actor;
 use drover_model::{RunId, ServiceId, Span};
+use drover_store::Op;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -109,6 +110,12 @@ impl RunTable {
         self.with(|runs| runs.get(&number).map(|h| h.snapshot.borrow().clone()))
     }
 
+    /// Sequence of the next record of a run that is under way.
+    pub(crate) fn next_sequence(&self, run: &RunId) -> Option<u64> {
+        let number = keys::number_of(run.as_str())?;
+        self.with(|runs| runs.get(&number).map(|h| h.snapshot.borrow().next_sequence()))
+    }
+
     /// Open questions that drover asked.
     fn questions(&self) -> Vec<Execution> {
         self.with(|runs| {
@@ -152,6 +159,22 @@ impl Coordinator {
         trigger: Trigger,
         rto: Span,
     ) -> Result<RunId, CoordinatorError> {
+        self.create_run_with(run, consent, by, trigger, rto, Vec::new()).await
+    }
+
+    /// As [`Self::create_run`]; `also` is written if and only if the run is.
+    ///
+    /// # Errors
+    /// As [`Self::create_run`].
+    pub(crate) async fn create_run_with(
+        self: &Arc<Self>,
+        run: RunId,
+        consent: Consent,
+        by: Actor,
+        trigger: Trigger,
+        rto: Span,
+        also: Vec<Op>,
+    ) -> Result<RunId, CoordinatorError> {
         let what = format!("create {run}");
         let now = self.clock.now();
         let (_, first) = Execution::create(run.clone(), consent, by, trigger, rto, self.db.epoch(), now);
@@ -159,7 +182,7 @@ impl Coordinator {
             return Err(CoordinatorError::store(what, "the run has no first record"));
         };
         let mut journal = StoreJournal::new(self.db.clone());
-        match journal.append(&record).await {
+        match journal.begin(&record, also).await {
             Ok(()) => {}
             Err(JournalError::Fenced { .. }) => return Err(CoordinatorError::Fenced { what }),
             Err(e @ JournalError::Unavailable { .. }) => {
@@ -364,6 +387,12 @@ impl Coordinator {
     /// A run in one line.
     pub(crate) async fn run_summary(&self, run: &RunId) -> Result<Option<RunSummary>, CoordinatorError> {
         Ok(self.runs.snapshot(run).map(|e| e.summary()))
+    }
+
+    /// The records of a run from a sequence on.
+    pub(crate) async fn journal_from(&self, run: &RunId, from: u64) -> Result<Vec<Record>, CoordinatorError> {
+        let all: Vec<(String, Record)> = self.db.list(&keys::journal_of(run)).await?;
+        Ok(all.into_iter().map(|(_, r)| r).filter(|r| r.sequence >= from).collect())
     }
 
     /// A run in full.

@@ -2,7 +2,8 @@
 //! document are both made from it, so they can't drift apart.
 
 mod agents;
-pub(crate) mod commands;
+mod commands;
+pub(crate) mod once;
 mod openapi;
 pub mod problem;
 mod reads;

@@ -3,6 +3,7 @@
 
 mod deciding;
 mod mended;
+mod once;
 mod operating;
 mod remembered;
 mod truths;

@@ -151,12 +151,20 @@ impl World {
         }
     }
 
-    /// Ends the coordinator and starts another on the same store.
-    pub async fn restart_coordinator(&mut self) {
+    pub fn coordinator(&self) -> &Arc<Coordinator> {
+        self.coordinator.as_ref().unwrap()
+    }
+
+    /// Ends the coordinator; its store is closed.
+    pub async fn stop_coordinator(&mut self) {
         self.stop_coordinator.cancel();
         self.tasks.close();
         tokio::time::timeout(GUARD, self.tasks.wait()).await.unwrap();
         drop(self.coordinator.take());
+    }
+
+    /// Starts another coordinator on the store of the one before.
+    pub async fn start_coordinator(&mut self) {
         let mut config = self.config.clone();
         config.settings.listen = self.api;
         write(&self.dir, &config);
@@ -164,6 +172,12 @@ impl World {
         self.coordinator = Some(coordinator);
         self.stop_coordinator = stop;
         self.tasks = tasks;
+    }
+
+    /// Ends the coordinator and starts another on the same store.
+    pub async fn restart_coordinator(&mut self) {
+        self.stop_coordinator().await;
+        self.start_coordinator().await;
     }
 
     pub fn rewrite(&self, edit: impl FnOnce(&mut Config)) {
@@ -178,15 +192,13 @@ impl World {
     }
 
     pub async fn post(&self, path: &str, body: Value) -> (u16, Value) {
-        let key = format!("{:x}", fastrand::u128(..));
-        let answer = self
-            .http
-            .post(format!("http://{}{path}", self.api))
-            .header("idempotency-key", key)
-            .json(&body)
-            .send()
-            .await
-            .unwrap();
+        self.post_as(&format!("{:x}", fastrand::u128(..)), path, &body).await
+    }
+
+    /// A command under this idempotency key.
+    pub async fn post_as(&self, key: &str, path: &str, body: &Value) -> (u16, Value) {
+        let request = self.http.post(format!("http://{}{path}", self.api)).header("idempotency-key", key);
+        let answer = request.json(body).send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap())
     }
 
