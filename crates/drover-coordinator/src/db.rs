@@ -30,6 +30,12 @@ pub mod keys {
     pub const STANDING: &str = "standing/";
     /// Runs by number.
     pub const RUNS: &str = "runs/";
+    /// Runs that are not over, by number.
+    pub const OPEN: &str = "open/";
+    /// How the others ended, by number.
+    pub const ENDED: &str = "ended/";
+    /// Version of these two.
+    pub const RUNS_INDEXED: &str = "runs-indexed";
     /// Decisions by number.
     pub const DECISIONS: &str = "decisions/";
     /// What a run moved and ended, so that its undo can put back just that.
@@ -79,11 +85,26 @@ pub mod keys {
         numbered(MOVED, number_of(run.as_str()).unwrap_or_default())
     }
 
+    /// A run that is not over.
+    #[must_use]
+    pub fn open(run: &RunId) -> String {
+        numbered(OPEN, number_of(run.as_str()).unwrap_or_default())
+    }
+
+    /// How a run ended.
+    #[must_use]
+    pub fn ended(run: &RunId) -> String {
+        numbered(ENDED, number_of(run.as_str()).unwrap_or_default())
+    }
+
     /// A plan.
     #[must_use]
     pub fn plan(id: &PlanId) -> String {
         format!("{PLANS}{id}")
     }
+
+    /// The highest number of a record, by its twelve digits.
+    pub const NUMBER_MAX: u64 = 999_999_999_999;
 
     /// A numbered record: padded, so that key order is number order.
     #[must_use]
@@ -332,23 +353,31 @@ impl Db {
         Ok((items, page.next))
     }
 
-    /// The last key under a prefix, in key order.
+    /// The highest number under a prefix, whether a record's own or that of a group such as a run's journal; 0 when
+    /// there is none. The store lists upwards only, so the number is halved down to: some forty reads of one record,
+    /// however many there are.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn last_key(&self, prefix: &str) -> Result<Option<String>, CoordinatorError> {
-        let mut after: Option<String> = None;
-        loop {
+    pub async fn last_number(&self, prefix: &str) -> Result<u64, CoordinatorError> {
+        // There is nothing above `high`, and something above every number below `low`.
+        let (mut low, mut high) = (0, keys::NUMBER_MAX);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            // After the last key of that number: `~` comes after `/`.
+            let after = format!("{}~", keys::numbered(prefix, middle));
             let page = self
                 .store
-                .list(prefix, after.as_deref(), LIST_PAGE)
+                .list(prefix, Some(&after), 1)
                 .await
                 .map_err(|e| CoordinatorError::store(format!("list {prefix}"), e))?;
-            match page.next {
-                Some(next) => after = Some(next),
-                None => return Ok(page.items.into_iter().next_back().map(|i| i.key).or(after)),
+            if page.items.is_empty() {
+                high = middle;
+            } else {
+                low = middle + 1;
             }
         }
+        Ok(low)
     }
 
     /// Creates a record that must not exist; `false` when it does. Pages are made so, and must get through when the disk
@@ -385,5 +414,10 @@ mod tests {
         assert_eq!(walk(5_001, 3).await, [5_000, 2, 1]);
         assert_eq!(walk(5_000, 1).await, [2]);
         assert_eq!(walk(1, 9).await, Vec::<u64>::new());
+
+        db.put(&keys::journal(&drover_model::RunId::numbered(7), 3), &0).await.unwrap();
+        for (prefix, last) in [(keys::AUDIT, 5_002), (keys::RUNS, 7), (keys::DECISIONS, 0)] {
+            assert_eq!(db.last_number(prefix).await.unwrap(), last, "{prefix}");
+        }
     }
 }

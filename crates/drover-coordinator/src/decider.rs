@@ -1,7 +1,6 @@
 //! Decides whenever something changed: runs the pure function on the world, keeps what it said with its inputs, and
 //! starts or asks for what it concluded.
 
-use crate::audit::number_of_key;
 use crate::coordinator::Coordinator;
 use crate::db::keys;
 use crate::error::CoordinatorError;
@@ -309,12 +308,15 @@ impl Coordinator {
         self.db.put(&keys::numbered(keys::DECISIONS, number), &stored).await
     }
 
-    /// Finds where the numbers of audit and decisions go on.
+    /// Finds where the numbers of audit, decisions and runs go on.
     pub(crate) async fn find_counters(&self) -> Result<(), CoordinatorError> {
-        for (prefix, counter) in
-            [(keys::AUDIT, &self.counters.audit), (keys::DECISIONS, &self.counters.decisions)]
-        {
-            counter.continue_after(self.db.last_key(prefix).await?.map_or(0, |k| number_of_key(&k)));
+        let counters = &self.counters;
+        for (prefix, counter) in [
+            (keys::AUDIT, &counters.audit),
+            (keys::DECISIONS, &counters.decisions),
+            (keys::RUNS, &counters.runs),
+        ] {
+            counter.continue_after(self.db.last_number(prefix).await?);
         }
         Ok(())
     }

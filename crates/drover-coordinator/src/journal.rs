@@ -1,8 +1,11 @@
 //! A run's journal in the store: one key a record, each created only if absent and only while this coordinator leads.
 
 use crate::db::{Db, keys};
+use crate::error::CoordinatorError;
+use crate::runs_index;
 use drover_exec::{Journal, JournalError};
 use drover_model::RunId;
+use drover_model::api::RunSummary;
 use drover_model::journal::Record;
 use drover_store::{Expect, Op, Txn, TxnError};
 
@@ -10,20 +13,29 @@ use drover_store::{Expect, Op, Txn, TxnError};
 #[derive(Clone)]
 pub struct StoreJournal {
     db: Db,
+    /// The run whose end is noted in the index of runs.
+    indexes: Option<RunSummary>,
 }
 
 impl StoreJournal {
     /// In this store, under its leader's epoch.
     #[must_use]
     pub fn new(db: Db) -> Self {
-        Self { db }
+        Self { db, indexes: None }
+    }
+
+    /// For driving this run: its end is noted in the index of runs in the transaction of its last record.
+    #[must_use]
+    pub fn of(db: Db, run: RunSummary) -> Self {
+        Self { db, indexes: Some(run) }
     }
 
     /// Makes a run's first record durable together with `also`: all of it or nothing.
     ///
     /// # Errors
     /// As [`Journal::append`].
-    pub async fn begin(&mut self, first: &Record, also: Vec<Op>) -> Result<(), JournalError> {
+    pub async fn begin(&mut self, first: &Record, mut also: Vec<Op>) -> Result<(), JournalError> {
+        also.push(runs_index::begun(&first.run).map_err(|e| not_encoded(&e))?);
         self.write(first, also).await
     }
 
@@ -54,9 +66,14 @@ impl StoreJournal {
     }
 }
 
+fn not_encoded(e: &CoordinatorError) -> JournalError {
+    JournalError::Unavailable { detail: drover_model::chain(e) }
+}
+
 impl Journal for StoreJournal {
     async fn append(&mut self, record: &Record) -> Result<(), JournalError> {
-        self.write(record, Vec::new()).await
+        let also = self.indexes.as_ref().map(|run| runs_index::ended(run, record)).transpose();
+        self.write(record, also.map_err(|e| not_encoded(&e))?.unwrap_or_default()).await
     }
 
     async fn load(&mut self, run: &RunId) -> Result<Vec<Record>, JournalError> {

@@ -24,9 +24,12 @@ mod recorder;
 mod reload;
 mod retention;
 mod runs;
+mod runs_index;
 mod scrape;
 mod scraper;
 mod steps;
+#[cfg(test)]
+mod testbed;
 mod text;
 mod traffic;
 mod verdicts;

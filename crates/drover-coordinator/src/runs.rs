@@ -27,8 +27,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 /// Commands waiting for one run; a further one is answered `busy`.
 const COMMANDS_WAITING_MAX: usize = 8;
-/// Ended runs kept in memory for lists; all of them stay in the store.
-const ENDED_RUNS_KEPT: usize = 200;
+/// Ended runs kept in memory, for block periods and the usual times of steps; all of them stay in the store.
+pub(crate) const ENDED_RUNS_KEPT: usize = 200;
 /// A command's record is durable within this, or the answer says that it is not known.
 const COMMAND_TIMEOUT: Span = Span::from_secs(20);
 /// Looks at the store after an append whose outcome is not known, before this coordinator gives up.
@@ -220,38 +220,43 @@ impl Coordinator {
         }
     }
 
-    /// Goes on with every run of the store that is not over.
+    /// Goes on with every run of the store that is not over, and remembers the newest that are: of these come block
+    /// periods and the usual times of steps. Older journals are not read.
     pub(crate) async fn resume_runs(self: &Arc<Self>) -> Result<(), CoordinatorError> {
-        let records: Vec<(String, Record)> = self.db.list(keys::RUNS).await?;
-        let mut by_run: BTreeMap<u64, Vec<Record>> = BTreeMap::new();
-        for (key, record) in records {
-            // By the key, so that a number is spent even where the journal under it is illegal.
-            let number = key.strip_prefix(keys::RUNS).and_then(|k| k.split('/').next()?.parse().ok());
-            self.counters.runs.continue_after(number.unwrap_or(0));
-            by_run.entry(keys::number_of(record.run.as_str()).unwrap_or(0)).or_default().push(record);
-        }
-        for (number, records) in by_run {
-            match Execution::replay(&records) {
-                Ok(execution) => {
-                    if !execution.is_over() {
-                        tracing::info!(run = %execution.run(), state = %execution.state(), "going on with a run");
-                    }
-                    self.drive_run(execution);
-                }
-                Err(e) => {
-                    tracing::error!(run = number, error = %e, "a journal can't be replayed; its run is left alone");
-                    let page = NewPage {
-                        key: format!("illegal_journal/{number}"),
-                        severity: Severity::Critical,
-                        subject: RunId::numbered(number).to_string(),
-                        message: format!("the journal can't be replayed, the run is left alone: {e}"),
-                        next: Some("drover doctor".into()),
-                    };
-                    self.page(page).await?;
-                }
-            }
+        self.index_runs().await?;
+        let last = self.counters.runs.last();
+        let ended: Vec<(u64, RunSummary)> =
+            self.db.list_below(keys::ENDED, u64::MAX, last, ENDED_RUNS_KEPT).await?;
+        let open: Vec<(String, RunId)> = self.db.list(keys::OPEN).await?;
+        let all = ended.into_iter().rev().map(|(_, r)| r.id).chain(open.into_iter().map(|(_, r)| r));
+        for run in all {
+            self.resume_run(&run).await?;
         }
         Ok(())
+    }
+
+    async fn resume_run(self: &Arc<Self>, run: &RunId) -> Result<(), CoordinatorError> {
+        let records = self.journal_from(run, 0).await?;
+        match Execution::replay(&records) {
+            Ok(execution) => {
+                if !execution.is_over() {
+                    tracing::info!(%run, state = %execution.state(), "going on with a run");
+                }
+                self.drive_run(execution);
+                Ok(())
+            }
+            Err(e) => {
+                tracing::error!(%run, error = %e, "a journal can't be replayed; its run is left alone");
+                let page = NewPage {
+                    key: format!("illegal_journal/{}", keys::number_of(run.as_str()).unwrap_or(0)),
+                    severity: Severity::Critical,
+                    subject: run.to_string(),
+                    message: format!("the journal can't be replayed, the run is left alone: {e}"),
+                    next: Some("drover doctor".into()),
+                };
+                self.page(page).await
+            }
+        }
     }
 
     fn drive_run(self: &Arc<Self>, execution: Execution) {
@@ -266,7 +271,7 @@ impl Coordinator {
         let me = self.clone();
         let span = tracing::info_span!("run", id = %run);
         let task = async move {
-            let mut journal = StoreJournal::new(me.db.clone());
+            let mut journal = StoreJournal::of(me.db.clone(), execution.summary());
             let hands = Hands { coordinator: me.clone() };
             let clock = me.clock;
             let ports = Ports {
@@ -336,12 +341,15 @@ impl Coordinator {
     /// Sends a command and waits until its record is durable.
     pub(crate) async fn send_command(&self, run: &RunId, command: Command) -> Result<(), ApiError> {
         let word = command.word().to_owned();
-        let Some(snapshot) = self.runs.snapshot(run) else {
-            let known = self.runs.summaries().iter().take(10).map(|r| r.id.to_string()).collect();
-            return Err(ApiError::not_found(run.to_string(), known));
-        };
         let wrong = |state: String| {
             ApiError::refused(vec![Reason::WrongState { run: run.clone(), state, command: word.clone() }])
+        };
+        let Some(snapshot) = self.runs.snapshot(run) else {
+            if let Some(ended) = self.ended_run(run).await? {
+                return Err(wrong(ended.state.to_string()));
+            }
+            let known = self.runs.summaries().iter().take(10).map(|r| r.id.to_string()).collect();
+            return Err(ApiError::not_found(run.to_string(), known));
         };
         if snapshot.is_over() {
             return Err(wrong(snapshot.state().to_string()));
@@ -386,7 +394,10 @@ impl Coordinator {
 
     /// A run in one line.
     pub(crate) async fn run_summary(&self, run: &RunId) -> Result<Option<RunSummary>, CoordinatorError> {
-        Ok(self.runs.snapshot(run).map(|e| e.summary()))
+        match self.runs.snapshot(run) {
+            Some(execution) => Ok(Some(execution.summary())),
+            None => self.ended_run(run).await,
+        }
     }
 
     /// The records of a run from a sequence on.

@@ -29,10 +29,17 @@ pub struct Paging {
 }
 
 impl Paging {
+    fn limit(&self) -> usize {
+        self.limit.unwrap_or(PAGE_ITEMS_MAX).clamp(1, PAGE_ITEMS_MAX)
+    }
+
+    fn below(&self) -> u64 {
+        self.cursor.unwrap_or(u64::MAX)
+    }
+
     /// One page of what is sorted newest first, by number.
     fn page<T>(&self, items: Vec<(u64, T)>) -> Page<T> {
-        let limit = self.limit.unwrap_or(PAGE_ITEMS_MAX).clamp(1, PAGE_ITEMS_MAX);
-        let below = self.cursor.unwrap_or(u64::MAX);
+        let (limit, below) = (self.limit(), self.below());
         let mut rest = items.into_iter().filter(|(n, _)| *n < below).peekable();
         let mut page = Vec::new();
         let mut last = None;
@@ -52,9 +59,7 @@ impl Paging {
         last: u64,
         show: impl Fn(T) -> V,
     ) -> Result<Page<V>, ApiError> {
-        let limit = self.limit.unwrap_or(PAGE_ITEMS_MAX).clamp(1, PAGE_ITEMS_MAX);
-        let below = self.cursor.unwrap_or(u64::MAX);
-        let found = c.db.list_below::<T>(prefix, below, last, limit + 1).await?;
+        let found = c.db.list_below::<T>(prefix, self.below(), last, self.limit() + 1).await?;
         Ok(self.page(found.into_iter().map(|(n, record)| (n, show(record))).collect()))
     }
 }
@@ -125,9 +130,9 @@ pub(super) async fn plan(
 pub(super) async fn runs(
     State(c): State<Arc<Coordinator>>,
     Query(paging): Query<Paging>,
-) -> Json<Page<RunSummary>> {
-    let all = c.runs.summaries();
-    Json(paging.page(all.into_iter().map(|r| (keys::number_of(r.id.as_str()).unwrap_or(0), r)).collect()))
+) -> Result<Json<Page<RunSummary>>, ApiError> {
+    let found = c.runs_below(paging.below(), paging.limit()).await?;
+    Ok(Json(paging.page(found)))
 }
 
 pub(super) async fn run(

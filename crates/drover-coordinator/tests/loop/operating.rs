@@ -2,6 +2,7 @@
 
 use crate::world::World;
 use drover_model::journal::RunState;
+use drover_store::Store;
 use serde_json::{Value, json};
 
 fn person() -> Value {
@@ -37,6 +38,11 @@ async fn drain_and_undrain() {
     let status = w.status().await;
     assert_eq!(status.holds.len(), 1);
     assert!(status.attention.iter().any(|a| a.code == "drained"), "who and why stay visible");
+    let store = &w.coordinator().store;
+    let kept = store.get("ended/000000000001").await.unwrap().unwrap();
+    let kept: drover_model::api::RunSummary = serde_json::from_slice(&kept.value).unwrap();
+    assert_eq!(kept, w.run_view("run-1").await.summary, "noted with its last record");
+    assert_eq!(store.get("open/000000000001").await.unwrap(), None);
 
     let (code, again) =
         w.post(&format!("/v1/plans/{id}/apply"), json!({"by": person(), "reason": "again"})).await;

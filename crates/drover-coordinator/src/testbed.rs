@@ -1,0 +1,112 @@
+//! A coordinator on a store of its own, with the shipped configuration and none of its loops, for tests that need its
+//! inside: a time of their own, a store from before, a part that does not work.
+
+use crate::config_dir::ConfigDir;
+use crate::{Coordinator, Options, api, listen};
+use drover_model::Timestamp;
+use drover_model::traffic::Actor;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Hang guard for what a test waits for.
+pub const GUARD: Duration = Duration::from_secs(60);
+
+const SHIPPED: [(&str, &str); 6] = [
+    ("eu-west.yaml", include_str!("../../../regions/eu-west.yaml")),
+    ("us-east.yaml", include_str!("../../../regions/us-east.yaml")),
+    ("ap-south.yaml", include_str!("../../../regions/ap-south.yaml")),
+    ("witness.yaml", include_str!("../../../regions/witness.yaml")),
+    ("services.yaml", include_str!("../../../regions/services.yaml")),
+    ("settings.yaml", include_str!("../../../regions/settings.yaml")),
+];
+
+pub struct Bed {
+    pub dir: tempfile::TempDir,
+    pub c: Arc<Coordinator>,
+    tasks: TaskTracker,
+}
+
+impl Bed {
+    pub async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("config")).unwrap();
+        for (name, text) in SHIPPED {
+            std::fs::write(dir.path().join("config").join(name), text).unwrap();
+        }
+        let (c, tasks) = open(dir.path()).await;
+        Self { dir, c, tasks }
+    }
+
+    /// Another coordinator on the same store.
+    pub async fn reopened(self) -> Self {
+        let Self { dir, c, tasks } = self;
+        c.stop.cancel();
+        tasks.close();
+        tokio::time::timeout(GUARD, tasks.wait()).await.unwrap();
+        assert_eq!(Arc::strong_count(&c), 1, "somebody still holds the store");
+        drop(c);
+        let (c, tasks) = open(dir.path()).await;
+        Self { dir, c, tasks }
+    }
+
+    /// The API on loopback.
+    pub async fn serve(&self) -> SocketAddr {
+        let socket = self.dir.path().join("drover.sock");
+        let any = ([127, 0, 0, 1], 0).into();
+        let bound = listen::serve(api::router(self.c.clone()), any, &socket, self.c.stop.clone(), &self.tasks);
+        bound.await.unwrap().address
+    }
+}
+
+async fn open(dir: &Path) -> (Arc<Coordinator>, TaskTracker) {
+    let options = Options {
+        config: ConfigDir { config: dir.join("config"), runbooks: None },
+        state_directory: dir.join("state"),
+    };
+    let tasks = TaskTracker::new();
+    let c = Coordinator::open(options, CancellationToken::new(), tasks.clone()).await.unwrap();
+    (c, tasks)
+}
+
+/// Status, content type and body of an answer.
+pub async fn get(api: SocketAddr, path: &str) -> (u16, String, String) {
+    send(reqwest::Method::GET, api, path, None).await
+}
+
+/// As [`get`], with any method and body.
+pub async fn send(
+    method: reqwest::Method,
+    api: SocketAddr,
+    path: &str,
+    body: Option<Vec<u8>>,
+) -> (u16, String, String) {
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let request = http.request(method, format!("http://{api}{path}")).header("idempotency-key", "k");
+    let request = request.header("content-type", "application/json").body(body.unwrap_or_default());
+    let answer = request.send().await.unwrap();
+    let kind = answer.headers().get("content-type").map(|v| v.to_str().unwrap().to_owned());
+    (answer.status().as_u16(), kind.unwrap_or_default(), answer.text().await.unwrap())
+}
+
+/// The code of an answer that must be a problem of this status.
+#[track_caller]
+pub fn code_of(answer: &(u16, String, String), status: u16) -> String {
+    assert_eq!((answer.0, answer.1.as_str()), (status, "application/problem+json"), "{}", answer.2);
+    let problem: Value = serde_json::from_str(&answer.2).unwrap();
+    assert_eq!(problem["status"], json!(status), "{problem}");
+    assert!(!problem["detail"].as_str().unwrap().is_empty(), "{problem}");
+    problem["code"].as_str().unwrap().to_owned()
+}
+
+pub fn person() -> Actor {
+    Actor::Person { name: "ann".into(), host: "here".into() }
+}
+
+pub fn at_secs(secs: i64) -> Timestamp {
+    Timestamp::from_millis(secs * 1_000)
+}
