@@ -14,6 +14,7 @@ use drover_model::Timestamp;
 use drover_model::traffic::{Block, Freeze, Hold, TrafficState};
 use drover_store::{EmbeddedStore, History};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
@@ -70,6 +71,8 @@ pub struct Coordinator {
     /// One reload at a time.
     pub(crate) reloading: tokio::sync::Mutex<()>,
     pub(crate) counters: Counters,
+    /// When the decider finished a look, in milliseconds; zero before the first.
+    looked_at: AtomicI64,
     /// Verdicts on their way to the store.
     pub(crate) recorder: mpsc::Sender<ToRecord>,
     inbox: Mutex<Option<mpsc::Receiver<ToRecord>>>,
@@ -110,6 +113,17 @@ impl Coordinator {
         // A panic while the lock was held is a bug in a pure function; its half-made state is still only a cache of
         // what agents report next, so going on is better than dying with it.
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The decider finished a look.
+    pub(crate) fn note_look(&self, at: Timestamp) {
+        self.looked_at.store(at.as_millis(), Ordering::Relaxed);
+    }
+
+    /// When the decider finished its last look.
+    pub(crate) fn looked_at(&self) -> Option<Timestamp> {
+        let at = self.looked_at.load(Ordering::Relaxed);
+        (at != 0).then(|| Timestamp::from_millis(at))
     }
 
     /// Opens the store, reads the configuration and takes over.
@@ -168,6 +182,7 @@ impl Coordinator {
             shifting: Arc::default(),
             reloading: tokio::sync::Mutex::new(()),
             counters: Counters::default(),
+            looked_at: AtomicI64::new(0),
             recorder,
             inbox: Mutex::new(Some(inbox)),
             tasks,

@@ -7,7 +7,7 @@ use drover_model::{Epoch, Timestamp};
 use drover_store::{Expect, JsonError, Op, Revision, Store, Txn, TxnError, get_json};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Store keys, one place for all.
 pub mod keys {
@@ -16,6 +16,8 @@ pub mod keys {
 
     /// Who leads.
     pub const LEADER: &str = "leader";
+    /// Written to see whether writing works again.
+    pub const WRITE_TEST: &str = "write-test";
     /// Automatic action off.
     pub const FREEZE: &str = "freeze";
     /// Operators' drains.
@@ -148,6 +150,8 @@ pub struct Db {
     store: Arc<dyn Store>,
     epoch: Epoch,
     leader_revision: Revision,
+    /// Why the last write failed, when it did; a write that was refused for its content is no failure.
+    write_failure: Arc<Mutex<Option<String>>>,
 }
 
 /// Records read in one page.
@@ -179,7 +183,9 @@ impl Db {
             .put_json(keys::LEADER, &leader)
             .map_err(|e| CoordinatorError::store(what, e))?;
         match store.txn(txn).await {
-            Ok(done) => Ok(Self { store, epoch, leader_revision: done.revision }),
+            Ok(done) => {
+                Ok(Self { store, epoch, leader_revision: done.revision, write_failure: Arc::default() })
+            }
             Err(TxnError::Conflict { .. }) => Err(CoordinatorError::Fenced { what: what.into() }),
             Err(e) => Err(CoordinatorError::store(what, e)),
         }
@@ -202,8 +208,8 @@ impl Db {
     /// # Errors
     /// When the store fails or this coordinator no longer leads.
     pub async fn commit(&self, what: &str, txn: Txn) -> Result<Option<Revision>, CoordinatorError> {
-        match self.store.txn(txn).await {
-            Ok(done) => Ok(Some(done.revision)),
+        match self.commit_raw(txn).await {
+            Ok(revision) => Ok(Some(revision)),
             Err(TxnError::Conflict { key, .. }) if key == keys::LEADER => {
                 Err(CoordinatorError::Fenced { what: what.to_owned() })
             }
@@ -217,7 +223,29 @@ impl Db {
     /// # Errors
     /// The store's.
     pub async fn commit_raw(&self, txn: Txn) -> Result<Revision, TxnError> {
-        self.store.txn(txn).await.map(|c| c.revision)
+        let done = self.store.txn(txn).await;
+        let failure = match &done {
+            Ok(_) | Err(TxnError::Conflict { .. }) => None,
+            // The transaction was wrong, which says nothing of the store.
+            Err(TxnError::TooLarge { .. } | TxnError::BadKey { .. }) => return done.map(|c| c.revision),
+            Err(e) => Some(e.to_string()),
+        };
+        *self.write_failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+        done.map(|c| c.revision)
+    }
+
+    /// Why the last write failed, when it did.
+    #[must_use]
+    pub fn write_failure(&self) -> Option<String> {
+        self.write_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Is the leader's record still this coordinator's?
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn leads(&self) -> Result<bool, CoordinatorError> {
+        Ok(self.get::<Leader>(keys::LEADER).await?.is_some_and(|(_, r)| r == self.leader_revision))
     }
 
     /// Reads one record.

@@ -37,6 +37,7 @@ impl Coordinator {
             match self.decide_once().await {
                 Ok(next) => {
                     let now = self.clock.now();
+                    self.note_look(now);
                     pause = next.map_or(LOOK_EVERY, |t| t.since(now).to_duration().min(LOOK_EVERY));
                     // A moment that has passed already is looked at soon, not in a busy loop.
                     pause = pause.max(Duration::from_millis(10));

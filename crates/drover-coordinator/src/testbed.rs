@@ -3,12 +3,17 @@
 
 use crate::config_dir::ConfigDir;
 use crate::{Coordinator, Options, api, listen};
+use async_trait::async_trait;
 use drover_model::Timestamp;
 use drover_model::traffic::Actor;
+use drover_store::{
+    Committed, EmbeddedStore, Page, ReadError, Revision, Store, Txn, TxnError, Versioned, Watch,
+};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -60,6 +65,41 @@ impl Bed {
         let any = ([127, 0, 0, 1], 0).into();
         let bound = listen::serve(api::router(self.c.clone()), any, &socket, self.c.stop.clone(), &self.tasks);
         bound.await.unwrap().address
+    }
+}
+
+/// A store whose disk is full while the switch is on.
+pub struct FullDisk {
+    inner: Arc<EmbeddedStore>,
+    full: Arc<AtomicBool>,
+}
+
+impl FullDisk {
+    pub fn over(inner: Arc<EmbeddedStore>) -> (Self, Arc<AtomicBool>) {
+        let full = Arc::new(AtomicBool::new(false));
+        (Self { inner, full: full.clone() }, full)
+    }
+}
+
+#[async_trait]
+impl Store for FullDisk {
+    async fn get(&self, key: &str) -> Result<Option<Versioned>, ReadError> {
+        self.inner.get(key).await
+    }
+    async fn list(&self, prefix: &str, after_key: Option<&str>, limit: usize) -> Result<Page, ReadError> {
+        self.inner.list(prefix, after_key, limit).await
+    }
+    async fn txn(&self, txn: Txn) -> Result<Committed, TxnError> {
+        if self.full.load(Ordering::Relaxed) {
+            return Err(TxnError::OutOfSpace { path: "store".into(), needed_bytes: 1, free_bytes: 0 });
+        }
+        self.inner.txn(txn).await
+    }
+    async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, ReadError> {
+        self.inner.watch(prefix, after).await
+    }
+    async fn revision(&self) -> Result<Revision, ReadError> {
+        self.inner.revision().await
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod once;
 mod openapi;
 pub mod problem;
 mod reads;
+mod ready;
 
 use crate::coordinator::Coordinator;
 use axum::Router;
@@ -74,8 +75,8 @@ fn command(
 
 fn read_routes() -> Vec<Route> {
     vec![
-        read("/livez", "The process runs", None, get(|| async { "ok\n" })),
-        read("/readyz", "The coordinator leads and decides", None, get(reads::readyz)),
+        read("/livez", "Alive: the process answers", None, get(ready::livez)),
+        read("/readyz", "Ready: leads, can write and decides; else 503 with the reason", None, get(ready::readyz)),
         read("/metrics", "Prometheus text", None, get(reads::metrics)),
         read("/v1/openapi.json", "This description", None, get(openapi::document)),
         read("/v1/status", "Everything at a glance", Some(schema::<m::StatusView>), get(reads::status)),

@@ -8,7 +8,7 @@ use crate::db::keys;
 use crate::views::explain::summary;
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use drover_model::api::{
     API_SCHEMA, ConfigView, DecisionSummary, ExplainView, Page, PlanView, ReplayView, RunSummary, RunView,
@@ -62,13 +62,6 @@ impl Paging {
         let found = c.db.list_below::<T>(prefix, self.below(), last, self.limit() + 1).await?;
         Ok(self.page(found.into_iter().map(|(n, record)| (n, show(record))).collect()))
     }
-}
-
-pub(super) async fn readyz(State(c): State<Arc<Coordinator>>) -> Response {
-    if c.stop.is_cancelled() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
-    }
-    "ready\n".into_response()
 }
 
 pub(super) async fn metrics(State(c): State<Arc<Coordinator>>) -> Response {
