@@ -61,10 +61,13 @@ impl Bed {
 
     /// The API on loopback.
     pub async fn serve(&self) -> SocketAddr {
+        self.serve_router(api::router(self.c.clone())).await
+    }
+
+    pub async fn serve_router(&self, router: axum::Router) -> SocketAddr {
         let socket = self.dir.path().join("drover.sock");
         let any = ([127, 0, 0, 1], 0).into();
-        let bound = listen::serve(api::router(self.c.clone()), any, &socket, self.c.stop.clone(), &self.tasks);
-        bound.await.unwrap().address
+        listen::serve(router, any, &socket, self.c.stop.clone(), &self.tasks).await.unwrap().address
     }
 }
 

@@ -5,6 +5,7 @@ mod agents;
 mod commands;
 pub(crate) mod once;
 mod openapi;
+pub mod paging;
 pub mod problem;
 mod reads;
 mod ready;
@@ -25,8 +26,6 @@ use tower_http::timeout::TimeoutLayer;
 pub const API_BODY_BYTES_MAX: usize = 4 << 20;
 /// Time for one request.
 pub const API_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// Items in a page, at most and by default.
-pub const PAGE_ITEMS_MAX: usize = 200;
 
 type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
@@ -39,8 +38,27 @@ pub(crate) struct Route {
     response: Option<SchemaOf>,
     /// A command: needs an `Idempotency-Key`.
     command: bool,
+    /// What may stand in the query.
+    query: &'static [QueryParameter],
     handler: MethodRouter<Arc<Coordinator>>,
 }
+
+/// One parameter of a query.
+pub(crate) struct QueryParameter {
+    name: &'static str,
+    kind: &'static str,
+    required: bool,
+    description: &'static str,
+}
+
+const fn optional(name: &'static str, kind: &'static str, description: &'static str) -> QueryParameter {
+    QueryParameter { name, kind, required: false, description }
+}
+
+const PAGED: &[QueryParameter] = &[
+    optional("cursor", "string", "`next_cursor` of the page before"),
+    optional("limit", "integer", "Items in the page, from 1; more than 200 means 200, which is also the default"),
+];
 
 fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
@@ -52,7 +70,16 @@ fn read(
     response: Option<SchemaOf>,
     h: MethodRouter<Arc<Coordinator>>,
 ) -> Route {
-    Route { method: "get", path, summary, request: None, response, command: false, handler: h }
+    Route { method: "get", path, summary, request: None, response, command: false, query: &[], handler: h }
+}
+
+fn paged(
+    path: &'static str,
+    summary: &'static str,
+    response: SchemaOf,
+    h: MethodRouter<Arc<Coordinator>>,
+) -> Route {
+    Route { query: PAGED, ..read(path, summary, Some(response), h) }
 }
 
 fn command(
@@ -69,6 +96,7 @@ fn command(
         request: Some(request),
         response: Some(response),
         command: true,
+        query: &[],
         handler: h,
     }
 }
@@ -86,10 +114,10 @@ fn read_routes() -> Vec<Route> {
             Some(schema::<m::ExplainView>),
             get(reads::explain),
         ),
-        read(
+        paged(
             "/v1/decisions",
             "Stored decisions, newest first",
-            Some(schema::<m::Page<m::DecisionSummary>>),
+            schema::<m::Page<m::DecisionSummary>>,
             get(reads::decisions),
         ),
         read(
@@ -99,7 +127,7 @@ fn read_routes() -> Vec<Route> {
             get(reads::replay),
         ),
         read("/v1/plans/{id}", "A plan that was made", Some(schema::<m::PlanView>), get(reads::plan)),
-        read("/v1/runs", "Runs, newest first", Some(schema::<m::Page<m::RunSummary>>), get(reads::runs)),
+        paged("/v1/runs", "Runs, newest first", schema::<m::Page<m::RunSummary>>, get(reads::runs)),
         read(
             "/v1/runs/{id}",
             "One run with its steps and timeline",
@@ -113,10 +141,10 @@ fn read_routes() -> Vec<Route> {
             Some(schema::<Vec<drover_model::runbook::Runbook>>),
             get(reads::runbooks),
         ),
-        read(
+        paged(
             "/v1/audit",
             "Commands, decisions and refusals, newest first",
-            Some(schema::<m::Page<crate::audit::AuditRecord>>),
+            schema::<m::Page<crate::audit::AuditRecord>>,
             get(reads::audit),
         ),
         read(
@@ -137,6 +165,7 @@ fn command_routes() -> Vec<Route> {
             request: Some(schema::<probe::Report>),
             response: Some(schema::<probe::ReportAck>),
             command: false,
+            query: &[],
             handler: post(agents::report),
         },
         command(
@@ -199,6 +228,10 @@ pub(crate) fn table() -> Vec<Route> {
 
 /// The whole API.
 pub fn router(coordinator: Arc<Coordinator>) -> Router {
+    bounded(coordinator, API_REQUEST_TIMEOUT)
+}
+
+fn bounded(coordinator: Arc<Coordinator>, timeout: Duration) -> Router {
     let mut router = Router::new();
     for route in table() {
         router = router.route(route.path, route.handler);
@@ -213,6 +246,46 @@ pub fn router(coordinator: Arc<Coordinator>) -> Router {
             .into_response()
         })
         .layer(DefaultBodyLimit::max(API_BODY_BYTES_MAX))
-        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, API_REQUEST_TIMEOUT))
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, timeout))
+        .layer(axum::middleware::map_response(problem::every_error_is_one))
         .with_state(coordinator)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testbed::{Bed, code_of, get, send};
+    use axum::http::Method;
+
+    #[tokio::test]
+    async fn every_error_is_a_problem() {
+        let bed = Bed::new().await;
+        let api = bed.serve().await;
+        assert_eq!(code_of(&get(api, "/v1/nothing").await, 404), "no_such_path");
+        assert_eq!(code_of(&send(Method::DELETE, api, "/v1/runs", None).await, 405), "method_not_allowed");
+        assert_eq!(code_of(&get(api, "/v1/freeze").await, 405), "method_not_allowed");
+        let large = vec![b' '; API_BODY_BYTES_MAX + 1];
+        let large = send(Method::POST, api, "/v1/freeze", Some(large)).await;
+        assert_eq!(code_of(&large, 413), "body_too_large_or_broken");
+        assert_eq!(code_of(&send(Method::POST, api, "/v1/freeze", Some(b"{".to_vec())).await, 400), "malformed");
+        for query in ["limit=0", "limit=-1", "limit=many", "cursor=x"] {
+            for list in ["runs", "decisions", "audit"] {
+                assert_eq!(code_of(&get(api, &format!("/v1/{list}?{query}")).await, 400), "bad_query", "{query}");
+            }
+        }
+        assert_eq!(get(api, "/v1/runs?limit=100000&cursor=7").await.0, 200, "more than a page holds is no error");
+        assert_eq!(code_of(&get(api, "/v1/runs/%FF").await, 400), "malformed");
+        assert_eq!(code_of(&get(api, "/v1/runs/run-9").await, 404), "not_found");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_takes_too_long_is_a_problem_too() {
+        let bed = Bed::new().await;
+        let _held = bed.c.admission.lock().await;
+        let router = bounded(bed.c.clone(), Duration::from_millis(50));
+        let api = bed.serve_router(router).await;
+        let body = serde_json::json!({"by": crate::testbed::person(), "reason": "r", "service": null});
+        let body = serde_json::to_vec(&body).unwrap();
+        assert_eq!(code_of(&send(Method::POST, api, "/v1/rearm", Some(body)).await, 408), "timeout");
+    }
 }

@@ -45,6 +45,12 @@ fn operation(route: &Route, generator: &mut SchemaGenerator, problem: &schemars:
             "description": "Names this command: sent twice it is done once, and the first answer comes back",
         }));
     }
+    for q in route.query {
+        parameters.push(json!({
+            "name": q.name, "in": "query", "required": q.required, "description": q.description,
+            "schema": { "type": q.kind },
+        }));
+    }
     let success = match route.response {
         Some(of) => {
             json!({ "description": "done", "content": { "application/json": { "schema": of(generator) } } })
@@ -84,5 +90,22 @@ mod tests {
         }
         assert!(seen > 20, "only {seen} references");
         assert_eq!(document["paths"].as_object().unwrap().len(), super::super::table().len());
+    }
+
+    #[test]
+    fn whatever_is_paged_says_how() {
+        let document = build();
+        let mut paged = Vec::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            let answer = item["get"]["responses"]["200"]["content"]["application/json"]["schema"].to_string();
+            if !answer.contains("schemas/Page") {
+                continue;
+            }
+            let of = item["get"]["parameters"].as_array().unwrap();
+            let names: Vec<_> = of.iter().filter(|p| p["in"] == "query").map(|p| p["name"].clone()).collect();
+            assert!(names.contains(&json!("cursor")) && names.contains(&json!("limit")), "{path}: {names:?}");
+            paged.push(path.as_str());
+        }
+        assert!(paged.len() >= 3, "{paged:?}");
     }
 }

@@ -6,6 +6,8 @@ use axum::response::{IntoResponse, Response};
 use drover_model::api::Problem;
 use drover_model::reason::Reason;
 
+const PROBLEM_JSON: &str = "application/problem+json";
+
 /// A refused or failed request.
 #[derive(Debug, Clone)]
 pub struct ApiError(pub Box<Problem>);
@@ -69,6 +71,39 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&self.0).unwrap_or_default();
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+        (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response()
     }
 }
+
+/// Bytes of a plain error that are kept as its detail.
+const PLAIN_DETAIL_BYTES_MAX: usize = 4 << 10;
+
+/// Makes a problem of every error that is none yet: what the router and its layers answer by themselves, such as a
+/// method that a path does not take, a path that can't be decoded, or a request that took too long.
+pub(super) async fn every_error_is_one(response: Response) -> Response {
+    let status = response.status();
+    let is_problem = response.headers().get(header::CONTENT_TYPE).is_some_and(|t| t == PROBLEM_JSON);
+    if is_problem || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let text = axum::body::to_bytes(body, PLAIN_DETAIL_BYTES_MAX).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).trim().to_owned();
+    let (code, otherwise) = match status {
+        StatusCode::METHOD_NOT_ALLOWED => ("method_not_allowed", "this path does not take this method"),
+        StatusCode::REQUEST_TIMEOUT => ("timeout", "the request took longer than one may"),
+        StatusCode::PAYLOAD_TOO_LARGE => ("body_too_large", "the body is larger than one may be"),
+        s if s.is_server_error() => ("internal", "something went wrong"),
+        _ => ("malformed", "the request can't be understood"),
+    };
+    let detail = if text.is_empty() { otherwise.to_owned() } else { text };
+    let mut answer = ApiError::new(status, code, detail).into_response();
+    // Such as `allow`, which a 405 must have.
+    for (name, value) in parts.headers.iter().filter(|(n, _)| !BODY_HEADERS.contains(n)) {
+        answer.headers_mut().insert(name, value.clone());
+    }
+    answer
+}
+
+/// Headers that tell of the body that is replaced.
+const BODY_HEADERS: [header::HeaderName; 2] = [header::CONTENT_TYPE, header::CONTENT_LENGTH];

@@ -1,13 +1,13 @@
 //! What can be read.
 
-use super::PAGE_ITEMS_MAX;
+use super::paging::{Asked, Paging};
 use super::problem::ApiError;
 use crate::audit::AuditRecord;
 use crate::coordinator::Coordinator;
 use crate::db::keys;
 use crate::views::explain::summary;
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use drover_model::api::{
@@ -17,51 +17,19 @@ use drover_model::api::{
 use drover_model::decision::StoredDecision;
 use drover_model::runbook::Runbook;
 use drover_model::{DecisionId, PlanId, RunId};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
-/// How lists are walked.
-#[derive(Debug, Deserialize)]
-pub struct Paging {
-    cursor: Option<u64>,
-    limit: Option<usize>,
-}
-
-impl Paging {
-    fn limit(&self) -> usize {
-        self.limit.unwrap_or(PAGE_ITEMS_MAX).clamp(1, PAGE_ITEMS_MAX)
-    }
-
-    fn below(&self) -> u64 {
-        self.cursor.unwrap_or(u64::MAX)
-    }
-
-    /// One page of what is sorted newest first, by number.
-    fn page<T>(&self, items: Vec<(u64, T)>) -> Page<T> {
-        let (limit, below) = (self.limit(), self.below());
-        let mut rest = items.into_iter().filter(|(n, _)| *n < below).peekable();
-        let mut page = Vec::new();
-        let mut last = None;
-        while page.len() < limit {
-            let Some((n, item)) = rest.next() else { break };
-            last = Some(n);
-            page.push(item);
-        }
-        Page { items: page, next_cursor: rest.peek().and(last).map(|n| n.to_string()) }
-    }
-
-    /// One page of numbered records, newest first, reading no more of them than it shows and one.
-    async fn page_of<T: DeserializeOwned, V>(
-        &self,
-        c: &Coordinator,
-        prefix: &str,
-        last: u64,
-        show: impl Fn(T) -> V,
-    ) -> Result<Page<V>, ApiError> {
-        let found = c.db.list_below::<T>(prefix, self.below(), last, self.limit() + 1).await?;
-        Ok(self.page(found.into_iter().map(|(n, record)| (n, show(record))).collect()))
-    }
+/// One page of numbered records, newest first, reading no more of them than it shows and one.
+async fn page_of<T: DeserializeOwned, V>(
+    c: &Coordinator,
+    paging: &Paging,
+    prefix: &str,
+    last: u64,
+    show: impl Fn(T) -> V,
+) -> Result<Json<Page<V>>, ApiError> {
+    let found = c.db.list_below::<T>(prefix, paging.below(), last, paging.limit() + 1).await?;
+    Ok(Json(paging.page(found.into_iter().map(|(n, record)| (n, show(record))).collect())))
 }
 
 pub(super) async fn metrics(State(c): State<Arc<Coordinator>>) -> Response {
@@ -77,15 +45,18 @@ pub(super) async fn explain(
     State(c): State<Arc<Coordinator>>,
     Path(subject): Path<String>,
 ) -> Result<Json<ExplainView>, ApiError> {
-    c.explain_view(&subject).await.map(Json)
+    match c.explain_numbered(&subject).await? {
+        Some(view) => Ok(Json(view)),
+        None => c.explain_view(&subject).await.map(Json),
+    }
 }
 
 pub(super) async fn decisions(
     State(c): State<Arc<Coordinator>>,
-    Query(paging): Query<Paging>,
+    Asked(paging): Asked<Paging>,
 ) -> Result<Json<Page<DecisionSummary>>, ApiError> {
     let last = c.counters.decisions.last();
-    Ok(Json(paging.page_of(&c, keys::DECISIONS, last, |d: StoredDecision| summary(&d)).await?))
+    page_of(&c, &paging, keys::DECISIONS, last, |d: StoredDecision| summary(&d)).await
 }
 
 pub(super) async fn replay(
@@ -94,11 +65,7 @@ pub(super) async fn replay(
 ) -> Result<Json<ReplayView>, ApiError> {
     let missing = || ApiError::not_found(format!("decision {id}"), Vec::new());
     let id = DecisionId::new(&id).map_err(|_| missing())?;
-    // Only the number is looked up, so that `run-7` must not find `decision-7`.
-    let number =
-        keys::number_of(id.as_str()).filter(|n| DecisionId::numbered(*n) == id).ok_or_else(missing)?;
-    let stored = c.db.get(&keys::numbered(keys::DECISIONS, number)).await?;
-    let Some((decision, _)) = stored else { return Err(missing()) };
+    let decision = c.stored_decision(&id).await?.ok_or_else(missing)?;
     let replay = drover_core::replay::replay(&decision);
     Ok(Json(ReplayView {
         schema: API_SCHEMA,
@@ -122,7 +89,7 @@ pub(super) async fn plan(
 
 pub(super) async fn runs(
     State(c): State<Arc<Coordinator>>,
-    Query(paging): Query<Paging>,
+    Asked(paging): Asked<Paging>,
 ) -> Result<Json<Page<RunSummary>>, ApiError> {
     let found = c.runs_below(paging.below(), paging.limit()).await?;
     Ok(Json(paging.page(found)))
@@ -158,8 +125,8 @@ pub(super) async fn runbooks(State(c): State<Arc<Coordinator>>) -> Json<Vec<Runb
 
 pub(super) async fn audit(
     State(c): State<Arc<Coordinator>>,
-    Query(paging): Query<Paging>,
+    Asked(paging): Asked<Paging>,
 ) -> Result<Json<Page<AuditRecord>>, ApiError> {
     let last = c.counters.audit.last();
-    Ok(Json(paging.page_of(&c, keys::AUDIT, last, |record: AuditRecord| record).await?))
+    page_of(&c, &paging, keys::AUDIT, last, |record: AuditRecord| record).await
 }

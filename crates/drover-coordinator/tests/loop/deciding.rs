@@ -24,6 +24,28 @@ async fn a_dead_region_is_failed_over() {
         assert_eq!(w.answered(s.name.as_str()).await, ["us-east", "ap-south"]);
     }
     assert_eq!(status.blocks.len(), 2, "no second automatic failover of the kind for a while");
+
+    let explain: ExplainView = serde_json::from_value(w.get("/v1/explain/run-1").await).unwrap();
+    assert!(
+        explain.sentence.starts_with("run-1 (failover of ")
+            && explain.sentence.contains(" from eu-west) is succeeded"),
+        "{}",
+        explain.sentence
+    );
+    assert_eq!(explain.endpoints.len(), 2, "what is seen of its services where they were");
+    let began_by = &explain.history[0];
+    assert!(began_by.sentence.ends_with("(run-1)"), "the decision that began it: {}", began_by.sentence);
+    let explain: ExplainView =
+        serde_json::from_value(w.get(&format!("/v1/explain/{}", began_by.id)).await).unwrap();
+    assert_eq!(explain.sentence, began_by.sentence);
+    assert_eq!(explain.decisions[0].region.as_str(), "eu-west");
+    let stored = w.get("/v1/decisions").await;
+    let of_endpoint = |d: &&serde_json::Value| d["subject"].as_str().unwrap().contains('@');
+    let verdict = stored["items"].as_array().unwrap().iter().find(of_endpoint).unwrap();
+    let path = format!("/v1/explain/{}", verdict["id"].as_str().unwrap());
+    let explain: ExplainView = serde_json::from_value(w.get(&path).await).unwrap();
+    assert_eq!(explain.endpoints.len(), 1, "a verdict, with what it was made from");
+    assert_eq!(w.get("/v1/explain/run-99").await["status"], 404);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
