@@ -6,6 +6,8 @@ use drover_model::api::RunView;
 use drover_model::journal::RunState;
 use drover_model::runbook::Purpose;
 use drover_model::traffic::Actor;
+use nix::sys::signal::Signal;
+use serde_json::Value;
 
 #[test]
 fn a_failover_by_hand_is_the_plan_that_was_shown() {
@@ -162,4 +164,23 @@ fn a_good_change_is_taken_and_a_bad_one_refused_visibly() {
     assert!(checked.stderr.contains("endpionts"), "with its place in the file: {}", checked.stderr);
     std::fs::remove_file(bad).unwrap();
     w.until("the refusal is gone", |s| s.coordinator.config_refused.is_empty());
+}
+
+#[test]
+fn a_hang_up_reloads_and_is_on_record() {
+    let w = World::up();
+    let before = w.status().coordinator.config_version;
+    let coordinator = w.coordinator();
+    w.edit_and(|c| c.settings.retention.store_alarm_bytes += 1, || coordinator.signal(Signal::SIGHUP));
+    let heard = |w: &World| {
+        let log: Value = w.drover(&["log", "-o", "json"]).expect_code(0).json();
+        let records = log["items"].as_array().unwrap();
+        let of_signal = records.iter().find(|r| r["verb"] == "config reload" && r["reason"] == "SIGHUP");
+        of_signal.map(|r| r["outcome"].as_str().unwrap().to_owned())
+    };
+    let outcome = w.wait_for("the signal is on record", heard);
+    // The look that comes each second may have been a moment faster.
+    assert!(["1 setting(s) changed", "nothing changed"].contains(&outcome.as_str()), "{outcome}");
+    assert_ne!(w.status().coordinator.config_version, before);
+    assert_eq!(w.coordinator().pid, coordinator.pid, "without a restart");
 }

@@ -260,12 +260,19 @@ impl World {
     /// Changes the coordinator's configuration and waits until it is in force.
     #[track_caller]
     pub fn edit(&self, change: impl FnOnce(&mut Config)) {
+        self.edit_and(change, || ());
+    }
+
+    /// As [`World::edit`], with something done the moment that the change is on disk.
+    #[track_caller]
+    pub fn edit_and(&self, change: impl FnOnce(&mut Config), then: impl FnOnce()) {
         let before = self.status().coordinator.config_version;
         let mut config = read(&self.config_file);
         change(&mut config);
         let new = self.path("world.new");
         std::fs::write(&new, encode::to_yaml(&config)).unwrap();
         std::fs::rename(new, &self.config_file).unwrap();
+        then();
         self.until("the change is in force", |s| s.coordinator.config_version != before);
     }
 

@@ -263,6 +263,10 @@ fn coordinator(view: &StatusView, all: &mut Vec<Attention>) {
             Some("drover config validate".into()),
         ));
     }
+    for needed in &c.restart_needed {
+        let next = Some("restart the coordinator".into());
+        all.push(line(Severity::Info, "configuration", "restart_needed", needed.clone(), next));
+    }
     if c.store_alarm {
         let sentence = format!("the store has {} bytes, past its alarm size", c.store_bytes);
         all.push(line(Severity::Warning, "store", "store_alarm", sentence, Some("drover doctor".into())));

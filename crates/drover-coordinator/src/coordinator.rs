@@ -13,6 +13,7 @@ use drover_dns::provider::RecordSets;
 use drover_model::Timestamp;
 use drover_model::traffic::{Block, Freeze, Hold, TrafficState};
 use drover_store::{EmbeddedStore, History};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +29,8 @@ pub struct Options {
     pub config: ConfigDir,
     /// Where the store, the socket and the history live.
     pub state_directory: PathBuf,
+    /// Where the API listens, when the command line says so and not the settings.
+    pub listen: Option<SocketAddr>,
 }
 
 /// Everything that the coordinator's tasks share.
@@ -40,6 +43,8 @@ pub struct Coordinator {
     pub options: Options,
     /// When.
     pub started_at: Timestamp,
+    /// Where the API listens, from the start to the end of this process.
+    pub listen: SocketAddr,
     /// Observations and transitions.
     pub history: History,
     /// The store itself, for its statistics.
@@ -144,7 +149,7 @@ impl Coordinator {
         for warning in &loaded.warnings {
             tracing::warn!("configuration: {warning}");
         }
-        let (store, history) = open_store(&options, &loaded)?;
+        let (store, history) = open_store(&options)?;
         let db = Db::take_over(store.clone(), now, fresh_incarnation()).await?;
         tracing::info!(epoch = %db.epoch(), config = loaded.version, "leading");
         let http = reqwest::Client::builder()
@@ -165,6 +170,7 @@ impl Coordinator {
             clock,
             db,
             started_at: now,
+            listen: options.listen.unwrap_or(loaded.config.settings.listen),
             history,
             store,
             http,
@@ -239,18 +245,16 @@ fn fresh_incarnation() -> u64 {
     fastrand::u64(1..1 << 53)
 }
 
-fn open_store(options: &Options, loaded: &Loaded) -> Result<(Arc<EmbeddedStore>, History), CoordinatorError> {
+fn open_store(options: &Options) -> Result<(Arc<EmbeddedStore>, History), CoordinatorError> {
     let directory = options.state_directory.clone();
     let fail = |source: Box<dyn std::error::Error + Send + Sync>| CoordinatorError::OpenStore {
         directory: directory.clone(),
         source,
     };
     std::fs::create_dir_all(&directory).map_err(|e| fail(e.into()))?;
-    let retention = &loaded.config.settings.retention;
-    let store_options = drover_store::Options {
-        size_alarm_bytes: retention.store_alarm_bytes,
-        ..drover_store::Options::default()
-    };
+    // Judged by `status`, with the history and by the configuration in force.
+    let store_options =
+        drover_store::Options { size_alarm_bytes: u64::MAX, ..drover_store::Options::default() };
     let (store, report) =
         EmbeddedStore::open(directory.join("drover.redb"), store_options).map_err(|e| fail(e.into()))?;
     tracing::info!(?report, "store verified");

@@ -6,6 +6,7 @@ use crate::coordinator::Coordinator;
 use crate::error::CoordinatorError;
 use drover_model::config::diagnostic::Diagnostic;
 use drover_model::config::diff;
+use drover_model::traffic::Actor;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,15 +19,36 @@ impl Coordinator {
         let mut tick = tokio::time::interval(POLL_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
+            let told = tokio::select! {
                 () = self.stop.cancelled() => return,
-                _ = tick.tick() => {}
-                () = self.reload_wake.notified() => {}
-            }
-            if let Err(e) = self.reload_now().await {
+                _ = tick.tick() => false,
+                () = self.reload_wake.notified() => true,
+            };
+            let reloaded = if told { self.reload_on_signal().await } else { self.reload_now().await };
+            if let Err(e) = reloaded {
                 tracing::error!(error = &e as &dyn std::error::Error, "can't reload the configuration");
             }
         }
+    }
+
+    /// On SIGHUP. Who sent it nobody knows; that it came, and what followed, is audited.
+    async fn reload_on_signal(&self) -> Result<String, CoordinatorError> {
+        let done = self.reload_now().await;
+        let outcome = match &done {
+            Ok(sentence) => sentence.clone(),
+            Err(e) => drover_model::chain(e),
+        };
+        self.audit(&Actor::Automatic, "config reload", "configuration", "SIGHUP", &outcome).await?;
+        done
+    }
+
+    /// What of the configuration in force only counts from the next start.
+    pub(crate) fn restart_needed(&self, loaded: &Loaded) -> Vec<String> {
+        let wanted = loaded.config.settings.listen;
+        if self.options.listen.is_some() || wanted == self.listen {
+            return Vec::new();
+        }
+        vec![format!("`listen: {wanted}` takes effect at the next start; until then {} answers", self.listen)]
     }
 
     /// Reads the directory and takes it when it is new and good. Says what was done. One at a time: of two that
@@ -80,7 +102,12 @@ impl Coordinator {
         self.connect_dns();
         self.retarget_all().await?;
         self.decide_wake.notify_one();
-        Ok(format!("{} setting(s) changed", changes.len()))
+        let mut sentence = format!("{} setting(s) changed", changes.len());
+        for needed in self.restart_needed(&self.loaded()) {
+            sentence.push_str("; ");
+            sentence.push_str(&needed);
+        }
+        Ok(sentence)
     }
 
     /// Keeps what is in force and shows why. Logged once for each set of findings, not at every look.
@@ -113,5 +140,76 @@ fn unreadable(dir: &ConfigDir, error: &CoordinatorError) -> Diagnostic {
         source_line: String::new(),
         message: drover_model::chain(error),
         suggestion: Some("make it readable; nothing has to be restarted".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testbed::{Bed, person, send};
+    use serde_json::{Value, json};
+
+    async fn post_reload(bed: &Bed) -> String {
+        let body = serde_json::to_vec(&json!({"by": person(), "reason": "new values"})).unwrap();
+        let api = bed.serve().await;
+        let (status, _, text) = send(reqwest::Method::POST, api, "/v1/config/reload", Some(body)).await;
+        assert_eq!(status, 200, "{text}");
+        serde_json::from_str::<Value>(&text).unwrap()["sentence"].as_str().unwrap().to_owned()
+    }
+
+    #[tokio::test]
+    async fn a_reload_by_command_takes_what_is_on_disk_and_is_audited() {
+        let bed = Bed::new().await;
+        let before = bed.c.loaded().version.clone();
+        bed.rewrite(|c| c.settings.retention.store_alarm_bytes += 1);
+        assert_eq!(post_reload(&bed).await, "1 setting(s) changed");
+        assert_ne!(bed.c.loaded().version, before);
+        let audit = bed.c.db.list::<crate::audit::AuditRecord>(crate::db::keys::AUDIT).await.unwrap();
+        let last = &audit.last().unwrap().1;
+        assert_eq!((last.verb.as_str(), last.outcome.as_str()), ("config reload", "1 setting(s) changed"));
+    }
+
+    #[tokio::test]
+    async fn a_reload_of_what_is_wrong_says_so_and_changes_nothing() {
+        let bed = Bed::new().await;
+        let before = bed.c.loaded().version.clone();
+        std::fs::write(bed.dir.path().join("config/bad.yaml"), "kind: Service\nendpionts: []\n").unwrap();
+        assert!(post_reload(&bed).await.starts_with("refused: "));
+        assert_eq!(bed.c.loaded().version, before);
+    }
+
+    #[tokio::test]
+    async fn a_new_alarm_size_counts_at_once_and_counts_the_history_too() {
+        let bed = Bed::new().await;
+        let now = bed.c.status_view().coordinator;
+        let length = |name: &str| std::fs::metadata(bed.dir.path().join("state").join(name)).unwrap().len();
+        assert_eq!(now.store_bytes, length("drover.redb") + length("history.redb"));
+        assert!(!now.store_alarm);
+        // The smallest alarm size that the settings take: the store alone is far below it.
+        let alarm = 1 << 20;
+        assert!(length("drover.redb") < alarm);
+        for _ in 0..100 {
+            bed.c.history.append("filling", 1, "k", &[0; 16_000]).unwrap();
+        }
+        bed.c.history.flush().await.unwrap();
+        bed.rewrite(|c| c.settings.retention.store_alarm_bytes = alarm);
+        assert_eq!(bed.c.reload_now().await.unwrap(), "1 setting(s) changed");
+        let view = bed.c.status_view();
+        assert!(view.coordinator.store_alarm && view.attention.iter().any(|a| a.code == "store_alarm"));
+    }
+
+    #[tokio::test]
+    async fn what_counts_from_the_next_start_only_says_so_until_then() {
+        let bed = Bed::new().await;
+        bed.rewrite(|c| c.settings.listen = "127.0.0.1:7999".parse().unwrap());
+        let said = bed.c.reload_now().await.unwrap();
+        assert!(
+            said.contains("1 setting(s) changed; `listen: 127.0.0.1:7999` takes effect at the next start"),
+            "{said}"
+        );
+        let view = bed.c.status_view();
+        assert!(view.attention.iter().any(|a| a.code == "restart_needed"), "{:?}", view.attention);
+        let bed = bed.reopened().await;
+        assert_eq!(bed.c.listen, "127.0.0.1:7999".parse().unwrap());
+        assert_eq!(bed.c.status_view().coordinator.restart_needed, Vec::<String>::new());
     }
 }

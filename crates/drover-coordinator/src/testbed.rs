@@ -4,8 +4,12 @@
 use crate::config_dir::ConfigDir;
 use crate::{Coordinator, Options, api, listen};
 use async_trait::async_trait;
-use drover_model::Timestamp;
+use drover_model::api::PlanRequest;
+use drover_model::config::{Config, encode};
+use drover_model::plan::{Intent, Plan};
+use drover_model::runbook::Purpose;
 use drover_model::traffic::Actor;
+use drover_model::{RegionId, Timestamp};
 use drover_store::{
     Committed, EmbeddedStore, Page, ReadError, Revision, Store, Txn, TxnError, Versioned, Watch,
 };
@@ -59,6 +63,56 @@ impl Bed {
         Self { dir, c, tasks }
     }
 
+    /// Every agent has seen every endpoint well.
+    pub fn all_is_well(&self) {
+        let endpoints = self.c.endpoints();
+        for agent in self.c.loaded().config.agents().keys() {
+            let now = self.c.clock.now();
+            let seen = (0..5 * endpoints.len()).map(|n| {
+                json!({
+                    "sequence": n + 1, "endpoint": endpoints[n % endpoints.len()], "began_at": now,
+                    "age": "5ms", "latency_micros": 900, "outcome": {"result": "good"}, "status": 200,
+                    "certificate_expires_at": null,
+                })
+            });
+            let report = json!({
+                "schema": 1, "agent": agent, "boot": "b", "boot_number": 1, "sent_at": now, "config_version": "any",
+                "observations": seen.collect::<Vec<_>>(), "opinions": [], "dropped": 0,
+                "self_check": {"references_reached": 2, "references": 2, "blind": false},
+            });
+            self.c.ingest(&serde_json::from_value(report).unwrap());
+        }
+    }
+
+    /// A plan that can be made when all is well.
+    pub async fn plan(&self) -> Plan {
+        self.all_is_well();
+        let intent = Intent {
+            purpose: Purpose::Drain,
+            services: Vec::new(),
+            region: RegionId::new("us-east").unwrap(),
+            to: None,
+            automatic: false,
+            hold_for: None,
+            accept: Vec::new(),
+            reason: "test".into(),
+        };
+        let view = self.c.make_plan(&PlanRequest { by: person(), intent }).await.unwrap();
+        let refusals = view.planned.refusals;
+        view.planned.plan.unwrap_or_else(|| panic!("no plan: {refusals:?}"))
+    }
+
+    /// Changes what is on disk, and nothing else.
+    pub fn rewrite(&self, edit: impl FnOnce(&mut Config)) {
+        let mut config = Config::clone(&self.c.loaded().config);
+        edit(&mut config);
+        let directory = self.dir.path().join("config");
+        for (name, _) in SHIPPED {
+            let _ = std::fs::remove_file(directory.join(name));
+        }
+        std::fs::write(directory.join("world.yaml"), encode::to_yaml(&config)).unwrap();
+    }
+
     /// The API on loopback.
     pub async fn serve(&self) -> SocketAddr {
         self.serve_router(api::router(self.c.clone())).await
@@ -110,6 +164,7 @@ async fn open(dir: &Path) -> (Arc<Coordinator>, TaskTracker) {
     let options = Options {
         config: ConfigDir { config: dir.join("config"), runbooks: None },
         state_directory: dir.join("state"),
+        listen: None,
     };
     let tasks = TaskTracker::new();
     let c = Coordinator::open(options, CancellationToken::new(), tasks.clone()).await.unwrap();

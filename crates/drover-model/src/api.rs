@@ -59,9 +59,12 @@ pub struct CoordinatorView {
     pub config_version: String,
     /// Why a newer configuration was refused, while the old one stays.
     pub config_refused: Vec<Diagnostic>,
-    /// Bytes in the store.
+    /// What of the configuration in force only counts from the next start, in words.
+    #[serde(default)]
+    pub restart_needed: Vec<String>,
+    /// Bytes in the store and in the history of observations.
     pub store_bytes: u64,
-    /// Is the store past its alarm size?
+    /// Are they past their alarm size, or is the store not sound?
     pub store_alarm: bool,
     /// Channels to people that are configured; without one, pages are only logged.
     #[serde(default)]

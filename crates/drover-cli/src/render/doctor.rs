@@ -74,6 +74,7 @@ pub fn unreachable(error: &str) -> Diagnosis {
 pub fn diagnose(view: &StatusView, dns: &[DnsAnswer], own_version: &str, look: &Look) -> Diagnosis {
     let mut checks = Vec::new();
     coordinator(view, own_version, &mut checks);
+    restart(view, &mut checks);
     vantages(view, &mut checks);
     checks.extend(view.regions.iter().filter(|r| !r.witness).map(automatic));
     resolvers(view, dns, &mut checks);
@@ -99,6 +100,13 @@ fn coordinator(view: &StatusView, own: &str, checks: &mut Vec<Check>) {
             check(Mark::Bad, "configuration", finding).then("drover config validate")
         }
     });
+}
+
+/// In force, and not yet what is done.
+fn restart(view: &StatusView, checks: &mut Vec<Check>) {
+    for needed in &view.coordinator.restart_needed {
+        checks.push(check(Mark::Warn, "configuration", needed).then("restart the coordinator"));
+    }
 }
 
 fn vantages(view: &StatusView, checks: &mut Vec<Check>) {

@@ -39,15 +39,15 @@ pub async fn run(args: &CoordinatorArgs) -> Result<ExitCode> {
     let options = Options {
         config: ConfigDir { config: args.config.clone(), runbooks: args.runbooks.clone() },
         state_directory: args.state.clone(),
+        listen: args.listen,
     };
     let coordinator =
         Coordinator::open(options, process.stop.clone(), tasks.clone()).await.map_err(|e| failure(&e))?;
     *running.lock().unwrap_or_else(PoisonError::into_inner) = Some(coordinator.clone());
     coordinator.start().await.map_err(|e| failure(&e))?;
-    let address = args.listen.unwrap_or_else(|| coordinator.loaded().config.settings.listen);
     let socket = socket(args);
     let router = api::router(coordinator.clone());
-    let bound = listen::serve(router, address, &socket, process.stop.clone(), &tasks)
+    let bound = listen::serve(router, coordinator.listen, &socket, process.stop.clone(), &tasks)
         .await
         .map_err(|e| failure(&e))?;
     let said = Bound { role: "coordinator", pid: std::process::id(), http: bound.address, socket: &socket };

@@ -102,8 +102,8 @@ pub(super) async fn reload(
     Body(request): Body<CommandRequest>,
 ) -> Result<Json<Done>, ApiError> {
     once(c, "config/reload", key, request, |c, _, r| async move {
-        c.audit(&r.by, "config reload", "configuration", &r.reason, "asked").await?;
         let sentence = c.reload_now().await?;
+        c.noted(&r.by, "config reload", "configuration", &r.reason, &sentence).await?;
         Ok(Done { sentence })
     })
     .await
@@ -117,8 +117,7 @@ async fn created_before(
     request: &CommandRequest,
 ) -> Result<RunSummary, ApiError> {
     let outcome = format!("{run}: answered after an interruption");
-    let audited = c.audit(&request.by, "apply", plan.as_str(), &request.reason, &outcome).await;
-    c.unless_fenced("audit a command", run.as_str(), audited)?;
+    c.noted(&request.by, "apply", plan.as_str(), &request.reason, &outcome).await?;
     c.run_summary(run).await?.ok_or_else(|| ApiError::not_found(run.to_string(), Vec::new()))
 }
 
@@ -133,8 +132,7 @@ async fn tell(
     if let Some(Begun::Told { run, from }) = &claim.left
         && c.journal_from(run, *from).await?.iter().any(|r| tells(r, verb, request))
     {
-        let audited = c.audit(&request.by, verb, run.as_str(), &request.reason, AFTER_INTERRUPTION).await;
-        c.unless_fenced("audit a command", run.as_str(), audited)?;
+        c.noted(&request.by, verb, run.as_str(), &request.reason, AFTER_INTERRUPTION).await?;
         return Ok(Done { sentence: format!("{run}: {verb} accepted") });
     }
     if claim.left.is_none()

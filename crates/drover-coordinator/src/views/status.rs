@@ -13,6 +13,7 @@ use drover_model::plan::World;
 use drover_model::traffic::ShareReason;
 use drover_model::units::Generation;
 use drover_model::{EndpointKey, Percent, Span, Timestamp};
+use drover_store::Alarm;
 
 /// Ended runs shown beside those that are not over.
 const ENDED_RUNS_SHOWN: usize = 3;
@@ -49,14 +50,20 @@ impl Coordinator {
 
     fn coordinator_view(&self, loaded: &Loaded, live: &Live) -> CoordinatorView {
         let stats = self.store.stats();
+        // Both files lie on one disk and are kept by one set of retentions.
+        let bytes = stats.as_ref().map_or(0, |s| s.bytes).saturating_add(self.history.bytes().unwrap_or(0));
+        // Its size is judged here, by the configuration in force; the store knows only the one it was opened with.
+        let large = bytes >= loaded.config.settings.retention.store_alarm_bytes;
+        let broken = stats.is_ok_and(|s| s.alarm.is_some_and(|a| !matches!(a, Alarm::Large { .. })));
         CoordinatorView {
             version: env!("CARGO_PKG_VERSION").into(),
             epoch: self.db.epoch(),
             started_at: self.started_at,
             config_version: loaded.version.clone(),
             config_refused: live.config_refused.clone(),
-            store_bytes: stats.as_ref().map_or(0, |s| s.bytes),
-            store_alarm: stats.as_ref().is_ok_and(|s| s.alarm.is_some()),
+            restart_needed: self.restart_needed(loaded),
+            store_bytes: bytes,
+            store_alarm: large || broken,
             page_channels: loaded.config.settings.paging.channels(),
             pages_undelivered: live.pages_undelivered,
             pages_oldest: live.pages_oldest.map(|t| self.clock.now().since(t)),

@@ -337,10 +337,11 @@ async fn boot(dir: &tempfile::TempDir) -> (Arc<Coordinator>, SocketAddr, Cancell
     let options = Options {
         config: ConfigDir { config: dir.path().join("config"), runbooks: None },
         state_directory: dir.path().join("state"),
+        listen: None,
     };
     let coordinator = Coordinator::open(options, stop.clone(), tasks.clone()).await.unwrap();
     coordinator.start().await.unwrap();
-    let address = coordinator.loaded().config.settings.listen;
+    let address = coordinator.listen;
     let socket = dir.path().join("drover.sock");
     let bound = listen::serve(api::router(coordinator.clone()), address, &socket, stop.clone(), &tasks)
         .await

@@ -89,14 +89,14 @@ pub struct Retention {
     pub observations: Span,
     /// Changes of opinion and verdict.
     pub transitions: Span,
-    /// Size of the store above which an alarm is raised, in bytes.
+    /// Size of the store and the history together from which an alarm is raised, in bytes.
     pub store_alarm_bytes: u64,
 }
 
 /// What holds for all (`kind: Settings`, at most one in a directory).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Settings {
-    /// Where the coordinator's API listens; loopback only.
+    /// Where the coordinator's API listens; loopback only. A change takes effect at the next start.
     pub listen: SocketAddr,
     /// DNS; without it weights are decided but nobody answers, and `validate` says so.
     pub dns: Option<DnsSettings>,

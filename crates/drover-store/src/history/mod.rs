@@ -307,6 +307,19 @@ impl History {
         answer.await.map_err(|_| HistoryError::Closed)?
     }
 
+    /// Size of its file, in bytes.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn bytes(&self) -> Result<u64, HistoryError> {
+        let path = self.current.path();
+        std::fs::metadata(path).map(|m| m.len()).map_err(|source| HistoryError::Io {
+            path: path.to_owned(),
+            action: "ask the size of",
+            source,
+        })
+    }
+
     /// What became of the entries.
     #[must_use]
     pub fn stats(&self) -> HistoryStats {

@@ -144,7 +144,7 @@ pub(crate) static RETENTION: Shape = Shape {
             "store_alarm_bytes",
             Kind::Integer { min: 1 << 20, max: 1 << 50 },
             Default::Integer(defaults::STORE_ALARM_BYTES),
-            "Size of the store, in bytes, above which an alarm is raised.",
+            "Size of the store and the history together, in bytes, from which an alarm is raised.",
         ),
     ],
 };
