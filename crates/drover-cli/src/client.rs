@@ -80,10 +80,24 @@ impl Client {
     /// # Errors
     /// As [`Client::get`].
     pub async fn list<T: DeserializeOwned>(&self, path: &[&str], limit: usize) -> Result<Vec<T>> {
+        self.list_where(path, &[], limit).await
+    }
+
+    /// As [`Client::list`], of what a query asks for.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn list_where<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        asked: &[(&str, String)],
+        limit: usize,
+    ) -> Result<Vec<T>> {
         let mut items = Vec::new();
         let mut cursor: Option<String> = None;
         while items.len() < limit {
-            let mut query = vec![("limit", (limit - items.len()).to_string())];
+            let mut query = asked.to_vec();
+            query.push(("limit", (limit - items.len()).to_string()));
             query.extend(cursor.take().map(|c| ("cursor", c)));
             let page: Page<T> = self.get(path, &query).await?;
             items.extend(page.items);

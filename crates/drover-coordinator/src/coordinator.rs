@@ -10,8 +10,8 @@ use crate::recorder::{DECISIONS_WAITING_MAX, ToRecord};
 use crate::runs::RunTable;
 use arc_swap::ArcSwap;
 use drover_dns::provider::RecordSets;
-use drover_model::Timestamp;
 use drover_model::traffic::{Block, Freeze, Hold, TrafficState};
+use drover_model::{EndpointKey, Timestamp};
 use drover_store::{EmbeddedStore, History};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -111,6 +111,13 @@ impl Coordinator {
     #[must_use]
     pub fn dns(&self) -> Option<Arc<dyn RecordSets>> {
         self.dns.load().as_ref().as_ref().map(|d| d.provider.clone())
+    }
+
+    /// Every endpoint that is configured.
+    pub(crate) fn endpoints(&self) -> Vec<EndpointKey> {
+        let loaded = self.loaded();
+        let services = loaded.config.services.values();
+        services.flat_map(|s| s.endpoints.keys().map(|r| EndpointKey::new(&s.name, r))).collect()
     }
 
     /// What is known at this moment. Held for microseconds, never across an await.

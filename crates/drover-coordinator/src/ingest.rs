@@ -2,21 +2,26 @@
 
 use crate::coordinator::Coordinator;
 use crate::live::{KnownVantage, Live};
+use crate::observations;
 use drover_core::opinion::{Opinion, policy_of};
 use drover_core::vantage::Placement;
+use drover_model::api::ObservationPlace;
 use drover_model::config::Config;
-use drover_model::probe::{FailureKind, Observation, ProbeOutcome, Report, ReportAck};
+use drover_model::probe::{FailureKind, ProbeOutcome, Report, ReportAck};
 use drover_model::{AgentId, EndpointKey, Timestamp};
-use drover_store::HISTORY_VALUE_BYTES_MAX;
 use std::collections::BTreeSet;
 
-/// Kind of raw observations in the history.
-pub const HISTORY_OBSERVATIONS: &str = "observations";
-
 impl Coordinator {
-    /// Takes a report in.
+    /// Takes a report in. Whatever became of it, it goes to the history, with what became of it.
     pub(crate) fn ingest(&self, report: &Report) -> ReportAck {
         let now = self.clock.now();
+        let (ack, places) = self.take_in(report, now);
+        self.keep_history(report, &places, now);
+        ack
+    }
+
+    /// Also says where each observation went; a refused report went nowhere.
+    fn take_in(&self, report: &Report, now: Timestamp) -> (ReportAck, Vec<ObservationPlace>) {
         let loaded = self.loaded();
         let config = &loaded.config;
         let home = config.region_of_agent(&report.agent).cloned();
@@ -34,7 +39,8 @@ impl Coordinator {
             Ok(i) => i,
             Err(refused) => {
                 tracing::warn!(agent = %report.agent, "{refused}");
-                return known.refuse(report, &refused.to_string(), &loaded.version);
+                let ack = known.refuse(report, &refused.to_string(), &loaded.version);
+                return (ack, vec![ObservationPlace::Refused; report.observations.len()]);
             }
         };
         known.note(report);
@@ -72,59 +78,15 @@ impl Coordinator {
         if changed {
             self.decide_wake.notify_one();
         }
-        self.keep_history(report, now);
-        ReportAck {
+        let ack = ReportAck {
             accepted: ingested.accepted,
             history_only: ingested.history_only,
             replayed: ingested.replayed,
             acknowledged_sequence: ingested.acknowledged_sequence,
             config_version: loaded.version.clone(),
-        }
-    }
-
-    fn keep_history(&self, report: &Report, now: Timestamp) {
-        let at = u64::try_from(now.as_millis()).unwrap_or(0);
-        let agent = report.agent.as_str();
-        let room = HISTORY_VALUE_BYTES_MAX.saturating_sub(agent.len());
-        let (chunks, left_out) = chunks(&report.observations, room);
-        if left_out > 0 {
-            tracing::warn!(agent, left_out, "observations too large for the history");
-        }
-        for chunk in chunks {
-            if let Err(e) = self.history.append(HISTORY_OBSERVATIONS, at, agent, &chunk) {
-                tracing::warn!(
-                    error = &e as &dyn std::error::Error,
-                    "can't keep observations in the history"
-                );
-            }
-        }
-    }
-}
-
-/// JSON arrays of the observations in their order, none longer than `room` bytes, and how many observations fit in no
-/// array. A report after a long cut is far larger than one entry of the history may be.
-fn chunks(observations: &[Observation], room: usize) -> (Vec<Vec<u8>>, usize) {
-    let mut all: Vec<Vec<u8>> = Vec::new();
-    let mut left_out = 0;
-    for one in observations {
-        let Some(text) = serde_json::to_vec(one).ok().filter(|t| t.len() + 2 <= room) else {
-            left_out += 1;
-            continue;
         };
-        match all.last_mut().filter(|chunk| chunk.len() + 1 + text.len() <= room) {
-            Some(chunk) => {
-                // Over the closing bracket of what is there.
-                chunk.pop();
-                chunk.push(b',');
-                chunk.extend_from_slice(&text);
-            }
-            None => all.push([b"[".as_slice(), &text].concat()),
-        }
-        if let Some(chunk) = all.last_mut() {
-            chunk.push(b']');
-        }
+        (ack, ingested.placements.iter().map(observations::place_of).collect())
     }
-    (all, left_out)
 }
 
 /// Takes over what an agent concluded by itself; says about which endpoints.
@@ -176,29 +138,4 @@ fn opinion<'a>(
     agent: &AgentId,
 ) -> &'a mut Opinion {
     opinions.entry(endpoint.clone()).or_default().entry(agent.clone()).or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn a_long_report_is_kept_in_entries_that_the_history_takes() {
-        let observation = |sequence: u64| -> Observation {
-            serde_json::from_value(json!({
-                "sequence": sequence, "endpoint": "pay@eu-west", "began_at": drover_model::Timestamp::from_millis(0),
-                "age": "5ms", "latency_micros": 900, "outcome": {"result": "good"}, "status": null,
-                "certificate_expires_at": null,
-            }))
-            .unwrap()
-        };
-        let all: Vec<Observation> = (1..=500).map(observation).collect();
-        let (chunks, left_out) = super::chunks(&all, HISTORY_VALUE_BYTES_MAX - 9);
-        assert!(chunks.len() > 1 && chunks.iter().all(|c| c.len() <= HISTORY_VALUE_BYTES_MAX - 9));
-        let kept: Vec<Observation> =
-            chunks.iter().flat_map(|c| serde_json::from_slice::<Vec<Observation>>(c).unwrap()).collect();
-        assert_eq!((kept, left_out), (all.clone(), 0));
-        assert_eq!(super::chunks(&all, 10), (Vec::new(), all.len()));
-    }
 }

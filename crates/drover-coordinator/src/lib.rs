@@ -17,6 +17,7 @@ mod ingest;
 mod journal;
 pub mod listen;
 mod live;
+mod observations;
 mod operator;
 pub mod outbox;
 mod probe_list;

@@ -7,7 +7,7 @@
 use crate::coordinator::Coordinator;
 use crate::db::{LIST_PAGE, keys};
 use crate::error::CoordinatorError;
-use crate::ingest::HISTORY_OBSERVATIONS;
+use crate::observations::HISTORY_OBSERVATIONS;
 use crate::operator::PLAN_KEPT_FOR;
 use crate::outbox::KEPT_FOR;
 use drover_model::{RunId, Span, Timestamp};
@@ -147,9 +147,8 @@ impl Coordinator {
 mod tests {
     use super::*;
     use crate::testbed::{Bed, person};
-    use drover_model::api::{PlanRequest, RunSummary};
+    use drover_model::api::RunSummary;
     use drover_model::journal::RunState;
-    use drover_model::plan::Intent;
     use drover_model::runbook::Purpose;
     use drover_model::{PlanId, RegionId};
     use serde_json::{Value, json};
@@ -205,17 +204,8 @@ mod tests {
     #[tokio::test]
     async fn answers_plans_and_pages_go_in_their_time() {
         let bed = Bed::new().await;
-        let intent = Intent {
-            purpose: Purpose::Drain,
-            services: Vec::new(),
-            region: RegionId::new("us-east").unwrap(),
-            to: None,
-            automatic: false,
-            hold_for: None,
-            reason: "test".into(),
-        };
         // As they are really written.
-        bed.c.make_plan(&PlanRequest { by: person(), intent }).await.unwrap();
+        bed.plan().await;
         let api = bed.serve().await;
         let body = serde_json::to_vec(&json!({"by": person(), "reason": "r", "service": null})).unwrap();
         let rearmed = crate::testbed::send(reqwest::Method::POST, api, "/v1/rearm", Some(body)).await;
@@ -262,7 +252,15 @@ mod tests {
             bed.c.db.put(&keys::ended(&id), &summary).await.unwrap();
         }
         bed.c.sweep(now).await.unwrap();
-        let left: Vec<u64> = bed.c.db.list::<IgnoredAny>(keys::MOVED).await.unwrap().iter().map(|(k, _)| crate::audit::number_of_key(k)).collect();
+        let left: Vec<u64> = bed
+            .c
+            .db
+            .list::<IgnoredAny>(keys::MOVED)
+            .await
+            .unwrap()
+            .iter()
+            .map(|(k, _)| crate::audit::number_of_key(k))
+            .collect();
         assert_eq!(left, [2, 3], "a run that is not over may still be undone");
         assert_eq!(count(&bed, keys::ENDED).await, 2, "how runs ended is kept for ever");
     }

@@ -15,6 +15,7 @@ use crate::demo;
 use crate::exit::ExitCode;
 use crate::output::Format;
 use clap::{Parser, Subcommand};
+use drover_model::{EndpointKey, Span};
 use std::path::PathBuf;
 
 /// Keeps services alive across regions: watches, decides, fails over, and proves that it worked.
@@ -241,11 +242,18 @@ pub struct DoctorArgs {}
 
 /// Arguments of `log`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  drover log\n  drover log --limit 500 -o json")]
+#[command(after_help = "Examples:\n  drover log\n  drover log --limit 500 -o json\n  \
+                        drover log --observations checkout@eu-west --since 2h")]
 pub struct LogArgs {
     /// Lines, at most
     #[arg(long, default_value_t = 50, value_name = "N")]
     pub limit: usize,
+    /// Raw observations of this endpoint instead: what each vantage saw, and whether it counted
+    #[arg(long, value_name = "SERVICE@REGION")]
+    pub observations: Option<EndpointKey>,
+    /// How far back, such as 90s or 2h
+    #[arg(long, value_name = "TIME", default_value = "1h", requires = "observations")]
+    pub since: Span,
 }
 
 /// Verbs of `store`.

@@ -5,6 +5,7 @@ pub mod config;
 pub mod doctor;
 pub mod explain;
 pub mod markdown;
+pub mod observations;
 pub mod offline;
 pub mod plan;
 pub mod run;

@@ -7,7 +7,7 @@ use crate::failure::Result;
 use crate::output::table;
 use crate::render;
 use drover_coordinator::audit::AuditRecord;
-use drover_model::api::{CommandRequest, Done, FreezeRequest, RearmRequest};
+use drover_model::api::{CommandRequest, Done, FreezeRequest, ObservationView, RearmRequest};
 
 fn said(bench: &Bench, done: &Done) -> Result<ExitCode> {
     bench.out.show(done, |look| table::paragraph(look, &done.sentence))?;
@@ -46,6 +46,13 @@ pub async fn rearm(bench: &Bench, args: RearmArgs) -> Result<ExitCode> {
 /// # Errors
 /// When the coordinator can't be asked.
 pub async fn log(bench: &Bench, args: &LogArgs) -> Result<ExitCode> {
+    if let Some(endpoint) = &args.observations {
+        let asked = [("endpoint", endpoint.to_string()), ("since", args.since.to_string())];
+        let seen: Vec<ObservationView> =
+            bench.client.list_where(&["observations"], &asked, args.limit).await?;
+        bench.out.show(&seen, |look| render::observations::render(&seen, look))?;
+        return Ok(ExitCode::Done);
+    }
     let records: Vec<AuditRecord> = bench.client.list(&["audit"], args.limit).await?;
     bench.out.show(&records, |look| render::audit::render(&records, look))?;
     Ok(ExitCode::Done)

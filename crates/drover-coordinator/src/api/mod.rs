@@ -44,6 +44,7 @@ pub(crate) struct Route {
 }
 
 /// One parameter of a query.
+#[derive(Clone, Copy)]
 pub(crate) struct QueryParameter {
     name: &'static str,
     kind: &'static str,
@@ -57,7 +58,18 @@ const fn optional(name: &'static str, kind: &'static str, description: &'static 
 
 const PAGED: &[QueryParameter] = &[
     optional("cursor", "string", "`next_cursor` of the page before"),
-    optional("limit", "integer", "Items in the page, from 1; more than 200 means 200, which is also the default"),
+    optional(
+        "limit",
+        "integer",
+        "Items in the page, from 1; more than 200 means 200, which is also the default",
+    ),
+];
+
+const OBSERVATIONS: &[QueryParameter] = &[
+    QueryParameter { name: "endpoint", kind: "string", required: true, description: "`SERVICE@REGION`" },
+    optional("since", "string", "How far back (`1h`, the default), or an RFC 3339 time"),
+    PAGED[0],
+    PAGED[1],
 ];
 
 fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
@@ -104,7 +116,12 @@ fn command(
 fn read_routes() -> Vec<Route> {
     vec![
         read("/livez", "Alive: the process answers", None, get(ready::livez)),
-        read("/readyz", "Ready: leads, can write and decides; else 503 with the reason", None, get(ready::readyz)),
+        read(
+            "/readyz",
+            "Ready: leads, can write and decides; else 503 with the reason",
+            None,
+            get(ready::readyz),
+        ),
         read("/metrics", "Prometheus text", None, get(reads::metrics)),
         read("/v1/openapi.json", "This description", None, get(openapi::document)),
         read("/v1/status", "Everything at a glance", Some(schema::<m::StatusView>), get(reads::status)),
@@ -141,6 +158,15 @@ fn read_routes() -> Vec<Route> {
             Some(schema::<Vec<drover_model::runbook::Runbook>>),
             get(reads::runbooks),
         ),
+        Route {
+            query: OBSERVATIONS,
+            ..paged(
+                "/v1/observations",
+                "Raw observations of an endpoint, newest first, each with whether it counted",
+                schema::<m::Page<m::ObservationView>>,
+                get(reads::observations),
+            )
+        },
         paged(
             "/v1/audit",
             "Commands, decisions and refusals, newest first",
@@ -267,13 +293,24 @@ mod tests {
         let large = vec![b' '; API_BODY_BYTES_MAX + 1];
         let large = send(Method::POST, api, "/v1/freeze", Some(large)).await;
         assert_eq!(code_of(&large, 413), "body_too_large_or_broken");
-        assert_eq!(code_of(&send(Method::POST, api, "/v1/freeze", Some(b"{".to_vec())).await, 400), "malformed");
+        assert_eq!(
+            code_of(&send(Method::POST, api, "/v1/freeze", Some(b"{".to_vec())).await, 400),
+            "malformed"
+        );
         for query in ["limit=0", "limit=-1", "limit=many", "cursor=x"] {
             for list in ["runs", "decisions", "audit"] {
-                assert_eq!(code_of(&get(api, &format!("/v1/{list}?{query}")).await, 400), "bad_query", "{query}");
+                assert_eq!(
+                    code_of(&get(api, &format!("/v1/{list}?{query}")).await, 400),
+                    "bad_query",
+                    "{query}"
+                );
             }
         }
-        assert_eq!(get(api, "/v1/runs?limit=100000&cursor=7").await.0, 200, "more than a page holds is no error");
+        assert_eq!(
+            get(api, "/v1/runs?limit=100000&cursor=7").await.0,
+            200,
+            "more than a page holds is no error"
+        );
         assert_eq!(code_of(&get(api, "/v1/runs/%FF").await, 400), "malformed");
         assert_eq!(code_of(&get(api, "/v1/runs/run-9").await, 404), "not_found");
     }

@@ -1,22 +1,25 @@
 //! What can be read.
 
-use super::paging::{Asked, Paging};
+use super::paging::{Asked, Paging, bad_query, limited};
 use super::problem::ApiError;
 use crate::audit::AuditRecord;
 use crate::coordinator::Coordinator;
 use crate::db::keys;
+use crate::error::CoordinatorError;
+use crate::observations::Wanted;
 use crate::views::explain::summary;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use drover_model::api::{
-    API_SCHEMA, ConfigView, DecisionSummary, ExplainView, Page, PlanView, ReplayView, RunSummary, RunView,
-    StatusView,
+    API_SCHEMA, ConfigView, DecisionSummary, ExplainView, ObservationView, Page, PlanView, ReplayView,
+    RunSummary, RunView, StatusView,
 };
 use drover_model::decision::StoredDecision;
 use drover_model::runbook::Runbook;
-use drover_model::{DecisionId, PlanId, RunId};
+use drover_model::{DecisionId, PlanId, RunId, Span, Timestamp};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
@@ -121,6 +124,52 @@ pub(super) async fn config(State(c): State<Arc<Coordinator>>) -> Json<ConfigView
 
 pub(super) async fn runbooks(State(c): State<Arc<Coordinator>>) -> Json<Vec<Runbook>> {
     Json(c.loaded().runbooks.values().map(|b| b.runbook.clone()).collect())
+}
+
+/// How observations are asked for.
+#[derive(Debug, Deserialize)]
+pub(super) struct ObservationQuery {
+    endpoint: String,
+    since: Option<String>,
+    cursor: Option<String>,
+    limit: Option<std::num::NonZeroUsize>,
+}
+
+/// How far back observations are shown when nobody says.
+const OBSERVATIONS_SINCE: Span = Span::from_hours(1);
+
+impl ObservationQuery {
+    fn wanted(&self, now: Timestamp) -> Result<Wanted, ApiError> {
+        let endpoint = self.endpoint.parse().map_err(|e| bad_query(format!("endpoint: {e}")))?;
+        let since = match &self.since {
+            None => now - OBSERVATIONS_SINCE,
+            Some(text) => match (text.parse::<Span>(), text.parse::<Timestamp>()) {
+                (Ok(span), _) => now - span,
+                (_, Ok(at)) => at,
+                (Err(e), Err(_)) => return Err(bad_query(format!("since: {e}, or an RFC 3339 time"))),
+            },
+        };
+        let cursor = self.cursor.as_deref().map(str::parse).transpose()?;
+        Ok(Wanted { endpoint, since, cursor, limit: limited(self.limit) })
+    }
+}
+
+pub(super) async fn observations(
+    State(c): State<Arc<Coordinator>>,
+    Asked(query): Asked<ObservationQuery>,
+) -> Result<Json<Page<ObservationView>>, ApiError> {
+    let wanted = query.wanted(c.clock.now())?;
+    let (me, asked) = (c.clone(), wanted.clone());
+    let page = tokio::task::spawn_blocking(move || me.observations(&asked))
+        .await
+        .map_err(|e| CoordinatorError::store("read observations", e))??;
+    // What is no longer configured may still be looked back on; what was never seen either is a mistake.
+    let known = c.endpoints();
+    if page.items.is_empty() && wanted.cursor.is_none() && !known.contains(&wanted.endpoint) {
+        let known = known.iter().map(ToString::to_string).collect();
+        return Err(ApiError::not_found(format!("endpoint {}", wanted.endpoint), known));
+    }
+    Ok(Json(page))
 }
 
 pub(super) async fn audit(

@@ -135,6 +135,13 @@ struct Counters {
     set_aside: AtomicU64,
 }
 
+/// Which way entries are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    OldestFirst,
+    NewestFirst,
+}
+
 /// An append-only record of what was seen, by kind and time. Dropping it writes what is queued.
 #[derive(Debug)]
 pub struct History {
@@ -244,6 +251,23 @@ impl History {
         self.read(kind, Bound::Excluded(key_of(kind, after)), to_ms, limit)
     }
 
+    /// Entries of a kind with `from_ms <= timestamp` that come before `before`, newest first, at most `limit`. Continue
+    /// with the last entry's id.
+    ///
+    /// # Errors
+    /// As `range`.
+    pub fn range_before(
+        &self,
+        kind: &str,
+        from_ms: u64,
+        before: EntryId,
+        limit: usize,
+    ) -> Result<Vec<Entry>, HistoryError> {
+        validate_kind(kind)?;
+        let from = key_of(kind, EntryId { timestamp_ms: from_ms, sequence: 0 });
+        self.read_between(Bound::Included(from), &key_of(kind, before), limit, Order::NewestFirst)
+    }
+
     fn read(
         &self,
         kind: &str,
@@ -251,20 +275,35 @@ impl History {
         to_ms: u64,
         limit: usize,
     ) -> Result<Vec<Entry>, HistoryError> {
-        let limit = if limit == 0 { HISTORY_RANGE_MAX } else { limit.min(HISTORY_RANGE_MAX) };
         let end = key_of(kind, EntryId { timestamp_ms: to_ms, sequence: 0 });
+        self.read_between(start, &end, limit, Order::OldestFirst)
+    }
+
+    fn read_between(
+        &self,
+        start: Bound<Vec<u8>>,
+        end: &[u8],
+        limit: usize,
+        order: Order,
+    ) -> Result<Vec<Entry>, HistoryError> {
+        let limit = if limit == 0 { HISTORY_RANGE_MAX } else { limit.min(HISTORY_RANGE_MAX) };
         let start = start.as_ref().map(Vec::as_slice);
         if let Bound::Included(from) | Bound::Excluded(from) = start
-            && from >= end.as_slice()
+            && from >= end
         {
             return Ok(Vec::new());
         }
         let result = self.current.with(|database| {
             let read = database.begin_read().map_err(Failure::of)?;
             let entries = read.open_table(ENTRIES).map_err(Failure::of)?;
-            let range = entries.range::<&[u8]>((start, Bound::Excluded(end.as_slice())));
+            let mut range = entries.range::<&[u8]>((start, Bound::Excluded(end))).map_err(Failure::of)?;
             let mut found = Vec::new();
-            for entry in range.map_err(Failure::of)?.take(limit) {
+            while found.len() < limit {
+                let next = match order {
+                    Order::OldestFirst => range.next(),
+                    Order::NewestFirst => range.next_back(),
+                };
+                let Some(entry) = next else { break };
                 let (key, value) = entry.map_err(Failure::of)?;
                 found.push(decode(key.value(), value.value()).map_err(Failure::Corrupt)?);
             }

@@ -38,6 +38,13 @@ async fn entries_come_back_by_kind_and_time_and_survive_a_reopening() {
     assert_eq!(keys(&first), ["a", "b"]);
     let rest = history.range_after("observation", first[1].id, 100, 0).unwrap();
     assert_eq!(keys(&rest), ["b2", "c", "d"], "pages part no two entries of one millisecond");
+
+    let end = EntryId { timestamp_ms: 40, sequence: 0 };
+    let newest = history.range_before("observation", 10, end, 2).unwrap();
+    assert_eq!(keys(&newest), ["c", "b2"]);
+    let older = history.range_before("observation", 11, newest[1].id, 0).unwrap();
+    assert_eq!(keys(&older), ["b"], "backwards, too");
+    assert_eq!(history.range_before("observation", 50, end, 0).unwrap(), []);
     drop(history);
 
     let (history, _) = open(&path);
