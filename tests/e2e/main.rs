@@ -9,6 +9,7 @@ mod crash;
 mod failover;
 mod holding;
 mod operating;
+mod output;
 mod refusals;
 mod tidy;
 mod vantage;

@@ -5,6 +5,7 @@ use super::world_file::WorldFile;
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
 use crate::output::Out;
+use crate::output::document::Versioned;
 use drover_model::api::Done;
 use drover_model::{Percent, Span};
 use serde::{Deserialize, Serialize};
@@ -167,7 +168,8 @@ async fn send(order: &Order, out: &Out) -> Result<ExitCode> {
             None => failure,
         });
     }
-    out.show(&Done { sentence: said.sentence.clone() }, |_| format!("{}\n", said.sentence))?;
+    let done = Done { sentence: said.sentence.clone() };
+    out.show(&Versioned::of(&done), |_| format!("{}\n", said.sentence))?;
     Ok(ExitCode::Done)
 }
 

@@ -2,6 +2,7 @@
 
 use super::crowd::{Group, Ledger};
 use super::screen::{Screen, clock, seconds};
+use crate::output::document::Document;
 use crate::output::paint::{Tone, paint};
 use drover_model::{Span, Timestamp};
 use serde::Serialize;
@@ -24,6 +25,8 @@ pub struct DemoReport {
     /// Scene by scene.
     pub scenes: Vec<SceneReport>,
 }
+
+impl Document for DemoReport {}
 
 /// One scene.
 #[derive(Debug, Serialize)]

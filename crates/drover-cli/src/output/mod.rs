@@ -3,6 +3,7 @@
 //! Everything else renders to plain strings, whose painted words carry invisible marks (see [`paint`]); here they
 //! become colours, or nothing.
 
+pub mod document;
 pub mod paint;
 pub mod report;
 pub mod table;
@@ -10,6 +11,7 @@ pub mod words;
 
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
+use document::Document;
 use drover_model::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -69,12 +71,6 @@ impl Out {
             talk_colour: !plain && std::io::stderr().is_terminal(),
             progress_lines: Arc::default(),
         }
-    }
-
-    /// The same terminal with another format.
-    #[must_use]
-    pub fn with(&self, format: Format) -> Self {
-        Self { format, ..self.clone() }
     }
 
     /// What to render for, now.
@@ -152,7 +148,7 @@ impl Out {
     ///
     /// # Errors
     /// When the format does not apply or the write failed.
-    pub fn show<T: Serialize>(&self, value: &T, table: impl FnOnce(&Look) -> String) -> Result<()> {
+    pub fn show<T: Document>(&self, value: &T, table: impl FnOnce(&Look) -> String) -> Result<()> {
         match self.format {
             Format::Table => self.text(&table(&self.look())),
             Format::Json | Format::Yaml => self.raw(structured(value, self.format)?.as_bytes()),
@@ -161,6 +157,15 @@ impl Out {
                     .hint("use table, json or yaml"))
             }
         }
+    }
+
+    /// Writes what has a form of its own that others define, such as a JSON Schema.
+    ///
+    /// # Errors
+    /// When the write failed.
+    pub fn verbatim<T: Serialize>(&self, value: &T) -> Result<()> {
+        let format = if self.format == Format::Yaml { Format::Yaml } else { Format::Json };
+        self.raw(structured(value, format)?.as_bytes())
     }
 
     /// Draws over what the terminal shows; where that can't be, below it.

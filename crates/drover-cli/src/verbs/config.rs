@@ -3,6 +3,7 @@
 use super::Bench;
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
+use crate::output::document::{Document, Items, Versioned};
 use crate::output::words::count;
 use crate::output::{Format, Out};
 use crate::render;
@@ -25,6 +26,8 @@ struct Validation {
     errors: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
 }
+
+impl Document for Validation {}
 
 /// The directory that is meant when none is named.
 fn directory(named: Option<PathBuf>) -> PathBuf {
@@ -126,7 +129,7 @@ pub async fn show(bench: &Bench) -> Result<ExitCode> {
     for refused in &view.refused {
         bench.out.talk(&format!("refused on disk: {refused}"));
     }
-    bench.out.show(&view, |_| view.yaml.clone())?;
+    bench.out.show(&Versioned::of(&view), |_| view.yaml.clone())?;
     Ok(ExitCode::Done)
 }
 
@@ -136,8 +139,7 @@ pub async fn show(bench: &Bench) -> Result<ExitCode> {
 /// When it can't be written.
 pub fn schema(out: &Out, runbook: bool) -> Result<ExitCode> {
     let schema = if runbook { schema::runbook_schema() } else { schema::config_schema() };
-    let format = if out.format == Format::Table { Format::Json } else { out.format };
-    out.with(format).show(&schema, |_| String::new())?;
+    out.verbatim(&schema)?;
     Ok(ExitCode::Done)
 }
 
@@ -156,7 +158,7 @@ pub async fn diff(bench: &Bench, dir: Option<PathBuf>) -> Result<ExitCode> {
         failure
     })?;
     let changes = diff::diff(&old.config, &new.config);
-    bench.out.show(&changes, |_| render::config::changes(&changes))?;
+    bench.out.show(&Items::of(&changes), |_| render::config::changes(&changes))?;
     Ok(if changes.is_empty() { ExitCode::Done } else { ExitCode::Attention })
 }
 

@@ -6,6 +6,7 @@ use crate::consent::{Situation, obtain};
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
 use crate::output::Format;
+use crate::output::document::Versioned;
 use crate::render;
 use drover_model::PlanId;
 use drover_model::api::{CommandRequest, PlanRequest, PlanView, RunSummary};
@@ -143,7 +144,7 @@ async fn start(bench: &Bench, id: &PlanId, reason: &str, no_wait: bool) -> Resul
         CommandRequest { by: me(), reason: reason.to_owned(), plan: Some(id.clone()), roll_back: false };
     let run: RunSummary = bench.client.post(&["plans", id.as_str(), "apply"], &request).await?;
     if no_wait {
-        bench.out.show(&run, |look| render::run::list(std::slice::from_ref(&run), look))?;
+        bench.out.show(&Versioned::of(&run), |look| render::run::list(std::slice::from_ref(&run), look))?;
         bench.out.talk(&format!("drover run follow {}", run.id));
         return Ok(ExitCode::Done);
     }

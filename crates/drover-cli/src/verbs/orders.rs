@@ -4,13 +4,14 @@ use super::{Bench, me};
 use crate::args::{FreezeArgs, LogArgs, RearmArgs, ReasonArgs};
 use crate::exit::ExitCode;
 use crate::failure::Result;
+use crate::output::document::{Items, Versioned};
 use crate::output::table;
 use crate::render;
 use drover_coordinator::audit::AuditRecord;
 use drover_model::api::{CommandRequest, Done, FreezeRequest, ObservationView, RearmRequest};
 
 fn said(bench: &Bench, done: &Done) -> Result<ExitCode> {
-    bench.out.show(done, |look| table::paragraph(look, &done.sentence))?;
+    bench.out.show(&Versioned::of(done), |look| table::paragraph(look, &done.sentence))?;
     Ok(ExitCode::Done)
 }
 
@@ -50,10 +51,10 @@ pub async fn log(bench: &Bench, args: &LogArgs) -> Result<ExitCode> {
         let asked = [("endpoint", endpoint.to_string()), ("since", args.since.to_string())];
         let seen: Vec<ObservationView> =
             bench.client.list_where(&["observations"], &asked, args.limit).await?;
-        bench.out.show(&seen, |look| render::observations::render(&seen, look))?;
+        bench.out.show(&Items::of(&seen), |look| render::observations::render(&seen, look))?;
         return Ok(ExitCode::Done);
     }
     let records: Vec<AuditRecord> = bench.client.list(&["audit"], args.limit).await?;
-    bench.out.show(&records, |look| render::audit::render(&records, look))?;
+    bench.out.show(&Items::of(&records), |look| render::audit::render(&records, look))?;
     Ok(ExitCode::Done)
 }

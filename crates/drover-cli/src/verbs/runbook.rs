@@ -5,6 +5,7 @@ use super::config::{read_directory, refused};
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
 use crate::output::Out;
+use crate::output::document::{Items, Versioned};
 use crate::output::words::count;
 use crate::render;
 use drover_coordinator::config_dir::SHIPPED_RUNBOOKS;
@@ -32,7 +33,7 @@ pub fn lint(out: &Out, dir: Option<PathBuf>) -> Result<ExitCode> {
         }
     };
     let books = load(&name, &files)?;
-    out.show(&books, |_| format!("{name} is valid: {}\n", count(books.len(), "runbook")))?;
+    out.show(&Items::of(&books), |_| format!("{name} is valid: {}\n", count(books.len(), "runbook")))?;
     Ok(ExitCode::Done)
 }
 
@@ -50,7 +51,7 @@ async fn all(bench: &Bench, dir: Option<PathBuf>) -> Result<Vec<Runbook>> {
 /// When they can't be read.
 pub async fn list(bench: &Bench, dir: Option<PathBuf>) -> Result<ExitCode> {
     let books = all(bench, dir).await?;
-    bench.out.show(&books, |look| render::config::runbooks(&books, look))?;
+    bench.out.show(&Items::of(&books), |look| render::config::runbooks(&books, look))?;
     Ok(ExitCode::Done)
 }
 
@@ -65,6 +66,6 @@ pub async fn show(bench: &Bench, name: &str, dir: Option<PathBuf>) -> Result<Exi
         failure.hint = suggest(name, books.iter().map(|b| b.name.as_str()));
         return Err(failure);
     };
-    bench.out.show(book, |look| render::config::runbook(book, look))?;
+    bench.out.show(&Versioned::of(book), |look| render::config::runbook(book, look))?;
     Ok(ExitCode::Done)
 }

@@ -5,6 +5,7 @@ use crate::args::{AnswerArgs, RunVerb, SureArgs};
 use crate::consent::{Situation, obtain};
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
+use crate::output::document::{Items, Versioned};
 use crate::output::{Format, table};
 use crate::render;
 use drover_model::PlanId;
@@ -69,7 +70,7 @@ fn make_sure(bench: &Bench, view: &RunView, args: &SureArgs, what: &str) -> Resu
 
 async fn list(bench: &Bench, limit: usize) -> Result<ExitCode> {
     let runs: Vec<RunSummary> = bench.client.list(&["runs"], limit).await?;
-    bench.out.show(&runs, |look| {
+    bench.out.show(&Items::of(&runs), |look| {
         if runs.is_empty() { "no run yet\n".to_owned() } else { render::run::list(&runs, look) }
     })?;
     Ok(ExitCode::Done)
@@ -159,7 +160,7 @@ async fn command(
 ) -> Result<ExitCode> {
     let request = CommandRequest { by: me(), reason, plan, roll_back };
     let done: Done = bench.client.post(&["runs", run, verb], &request).await?;
-    bench.out.show(&done, |look| table::paragraph(look, &done.sentence))?;
+    bench.out.show(&Versioned::of(&done), |look| table::paragraph(look, &done.sentence))?;
     if !matches!(verb, "reject" | "abort" | "pause") {
         bench.out.talk(&format!("drover run follow {run}"));
     }

@@ -4,6 +4,7 @@ use crate::args::Args;
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
 use crate::output::Out;
+use crate::output::document::Versioned;
 use crate::output::words::span;
 use clap::CommandFactory;
 use drover_model::Span;
@@ -38,13 +39,12 @@ pub fn check_store(out: &Out, state: &Path) -> Result<ExitCode> {
         report.anchor
     );
     let value = serde_json::json!({
-        "schema": 1,
         "store": path,
         "sound": true,
         "records": report.records,
         "was_closed_cleanly": report.was_closed_cleanly,
     });
-    out.show(&value, |_| sentence)?;
+    out.show(&Versioned::of(&value), |_| sentence)?;
     Ok(ExitCode::Done)
 }
 
