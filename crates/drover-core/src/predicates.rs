@@ -1,7 +1,7 @@
 //! Predicates: the live facts of a plan, evaluated when a step starts and not when the plan was made (I9). The answer
 //! always has numbers, whether it is yes or no.
 
-use crate::capacity;
+use crate::{capacity, verdict};
 use drover_model::decision::VerdictState;
 use drover_model::ids::EndpointKey;
 use drover_model::plan::{Predicate, World};
@@ -21,7 +21,9 @@ pub fn evaluate(predicate: &Predicate, world: &World) -> Result<String, Reason> 
         }
         Predicate::EndpointStillBad { endpoint } => {
             let (state, seen) = seen(world, endpoint);
-            holds(predicate, state.moves_traffic(), seen)
+            // Where no quorum can ever say `down`, a person was asked, and said yes to just this.
+            let asked = world.verdicts.get(endpoint).is_some_and(|s| verdict::is_beyond_quorum(&s.verdict));
+            holds(predicate, state.moves_traffic() || asked, seen)
         }
         Predicate::Fits { service, region, share, usable } => {
             fits(predicate, world, (service, region), *share, *usable)
@@ -119,6 +121,20 @@ mod tests {
         let endpoint = key("checkout", "eu-west");
         assert!(evaluate(&Predicate::EndpointHealthy { endpoint: endpoint.clone() }, &world).is_err());
         assert!(evaluate(&Predicate::EndpointStillBad { endpoint }, &world).is_err());
+    }
+
+    #[test]
+    fn what_no_quorum_can_condemn_is_still_bad_when_all_that_is_seen_fails() {
+        let mut world = world();
+        judge(&mut world, "eu-west", VerdictState::Unknown);
+        let endpoint = key("checkout", "eu-west");
+        let still_bad = Predicate::EndpointStillBad { endpoint: endpoint.clone() };
+        let standing = world.verdicts.get_mut(&endpoint).unwrap();
+        (standing.verdict.failing, standing.verdict.configured, standing.verdict.need) = (1, 1, 2);
+        assert!(evaluate(&still_bad, &world).is_ok());
+        let standing = world.verdicts.get_mut(&endpoint).unwrap();
+        (standing.verdict.configured, standing.verdict.need) = (3, 2);
+        assert!(evaluate(&still_bad, &world).is_err(), "a minority of three is none");
     }
 
     #[test]

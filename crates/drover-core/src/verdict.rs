@@ -99,6 +99,13 @@ fn is_suspicious(opinion: &VantageOpinion) -> bool {
     opinion.vantage_state.counts() && (opinion.state == OpinionState::Failing || opinion.last_probe_failed)
 }
 
+/// All that there is to see fails, while fewer vantages are configured than any quorum needs: never a reason to act, but
+/// one to ask, or a small world would be left to its fate in silence.
+#[must_use]
+pub fn is_beyond_quorum(verdict: &Verdict) -> bool {
+    verdict.state == VerdictState::Unknown && verdict.failing > 0 && verdict.configured < verdict.need
+}
+
 /// Concludes from `inputs`. A `need` below the rule of I6 is raised to it, so that no caller and no stored input can
 /// lower the bar.
 #[must_use]

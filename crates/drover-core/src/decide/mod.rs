@@ -17,7 +17,7 @@ mod words;
 
 pub use words::sentence;
 
-use crate::quorum;
+use crate::{quorum, verdict};
 use drover_model::config::{RegionRole, Service};
 use drover_model::decision::{ActionDecision, Conclusion, FailureClass, GuardResult, VerdictState};
 use drover_model::plan::{Finding, Intent, Plan, Planned, StandingVerdict, World};
@@ -105,14 +105,8 @@ impl Seen<'_> {
         self.carries && self.state().moves_traffic()
     }
 
-    /// All that there is to see fails, while fewer vantages are configured than any quorum needs: never a reason to act,
-    /// but one to ask, or a small world would be left to its fate in silence.
     fn is_beyond_quorum(&self) -> bool {
-        let Some(verdict) = self.standing.map(|s| &s.verdict) else { return false };
-        self.carries
-            && self.state() == VerdictState::Unknown
-            && verdict.failing > 0
-            && verdict.configured < verdict.need
+        self.carries && self.standing.is_some_and(|s| verdict::is_beyond_quorum(&s.verdict))
     }
 }
 
