@@ -184,6 +184,7 @@ impl Ledger {
             streak: view.streak,
             held_for: view.held_since.map_or(Span::ZERO, |since| now.since(since)),
             last_probe_age,
+            recovering: view.is_recovering(),
         })
     }
 

@@ -178,6 +178,9 @@ pub struct AgentOpinion {
     pub held_for: Span,
     /// Age of the last probe.
     pub last_probe_age: Span,
+    /// Held failing, while its last probes were good: `streak` counts successes. Agents of earlier builds don't say.
+    #[serde(default)]
+    pub recovering: bool,
 }
 
 /// The agent's check of itself.

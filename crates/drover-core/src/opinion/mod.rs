@@ -188,7 +188,8 @@ impl Opinion {
 
     /// Takes the agent's own opinion as a beginning, for a coordinator that has just started or was cut off. It counts
     /// until own evidence arrives, and goes on from there: a `Failing` that one fresh probe confirms is failing, so that a
-    /// new leader need not count to three again. An agent that holds nothing teaches nothing.
+    /// new leader need not count to three again. An agent that holds nothing teaches nothing. One whose last probes were
+    /// good teaches distrust and no more, as after a gap: nobody would act now on what ended while nobody listened.
     pub fn seed(&mut self, from: &AgentOpinion, now: Timestamp, policy: &OpinionPolicy) {
         let own_counts = self.last_probe_at.is_some() && !self.is_stale(now, policy.stale_after);
         if own_counts || from.state == OpinionState::Unknown || from.last_probe_age > policy.stale_after {
@@ -196,13 +197,19 @@ impl Opinion {
         }
         cov_mark::hit!(agents_word_until_own_evidence);
         let failing = from.state == OpinionState::Failing;
+        let (good, state) = if from.recovering && failing {
+            cov_mark::hit!(recovering_is_not_failing);
+            (true, OpinionState::Unknown)
+        } else {
+            (!failing, from.state)
+        };
         let (probed_at, held_since) = (now - from.last_probe_age, now - from.held_for);
         *self = Self {
-            state: from.state,
+            state,
             distrusted: failing,
             held_since: Some(held_since),
             trouble_since: failing.then_some(held_since),
-            streak: Streak::of(!failing, from.streak, probed_at),
+            streak: Streak::of(good, from.streak, probed_at),
             seeded_at: Some(probed_at),
             ..Self::new()
         };

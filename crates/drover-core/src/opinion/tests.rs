@@ -160,6 +160,7 @@ fn word(state: OpinionState) -> AgentOpinion {
         streak: 9,
         held_for: Span::from_secs(200),
         last_probe_age: Span::from_secs(10),
+        recovering: false,
     }
 }
 
@@ -194,6 +195,21 @@ fn an_agents_word_that_holds_nothing_teaches_nothing() {
         opinion.seed(&word, at(0), &policy());
         assert_eq!(opinion, Opinion::new());
     }
+}
+
+#[test]
+fn an_agents_word_of_a_recovery_is_no_failure() {
+    cov_mark::check!(recovering_is_not_failing);
+    let recovering = AgentOpinion { recovering: true, streak: 2, ..word(OpinionState::Failing) };
+    let mut opinion = Opinion::new();
+    opinion.seed(&recovering, at(0), &policy());
+    let view = opinion.at(at(0), &policy());
+    assert_eq!((view.state, view.last_probe_failed), (OpinionState::Unknown, false));
+    let mut relapsed = opinion.clone();
+    let t = feed(&mut relapsed, 1, "ff");
+    assert_eq!(relapsed.at(at(t), &policy()).state, OpinionState::Unknown, "as many failures as ever");
+    let t = feed(&mut opinion, 1, "g");
+    assert_eq!(opinion.at(at(t), &policy()).state, OpinionState::Unknown, "distrust stays");
 }
 
 #[test]

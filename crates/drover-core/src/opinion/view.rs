@@ -63,6 +63,13 @@ impl OpinionView {
             streak: self.streak,
             held_for: self.held_since.map_or(Span::ZERO, |since| now.since(since)),
             last_probe_age: self.last_probe_age?,
+            recovering: self.is_recovering(),
         })
+    }
+
+    /// Held failing, while its last probes were good.
+    #[must_use]
+    pub fn is_recovering(&self) -> bool {
+        self.state == OpinionState::Failing && !self.last_probe_failed
     }
 }
