@@ -1,0 +1,214 @@
+//! The store's journal and the hands of a leader, as the driver of runs wants them. A leader that has died keeps what
+//! it holds for ever: nothing of it returns.
+
+use crate::publishing;
+use crate::state::{CrashPoint, Shared, State};
+use crate::validating;
+use drover_core::predicates;
+use drover_exec::view::sentence;
+use drover_exec::{Effects, Journal, JournalError, Order, PageAbout, PageOrder};
+use drover_model::journal::{Entry, FailureNature, Record, StepFailure, StepOutcome};
+use drover_model::plan::{AppCheckTarget, Predicate, Reversal, StepKind};
+use drover_model::{Epoch, RunId};
+
+pub(crate) fn failed(kind: FailureNature, message: impl Into<String>) -> StepFailure {
+    StepFailure { kind, message: message.into(), measurements: vec![] }
+}
+
+pub(crate) fn done(changed: bool, summary: impl Into<String>) -> StepOutcome {
+    StepOutcome { changed, summary: summary.into(), measurements: vec![] }
+}
+
+/// The journal as one leader holds it.
+pub(crate) struct MemoryJournal {
+    pub(crate) shared: Shared,
+    pub(crate) epoch: Epoch,
+}
+
+impl MemoryJournal {
+    /// What becomes of a record; nothing when the leader dies over it.
+    fn try_append(&self, record: &Record) -> Option<Result<(), JournalError>> {
+        let mut state = self.shared.lock();
+        state.happenings += 1;
+        if self.epoch < state.store.epoch {
+            let detail = format!("epoch {} leads", state.store.epoch.counter);
+            return Some(Err(JournalError::Fenced { detail }));
+        }
+        if state.leader_died {
+            return None;
+        }
+        let point = state.crash_at.clone().filter(|point| point.is_at(&state, record));
+        if point.as_ref().is_some_and(|p| !p.durable) {
+            state.die();
+            return None;
+        }
+        let kept = state.keep(record);
+        if point.is_some() {
+            state.die();
+            return None;
+        }
+        Some(kept)
+    }
+}
+
+impl Journal for MemoryJournal {
+    async fn append(&mut self, record: &Record) -> Result<(), JournalError> {
+        match self.try_append(record) {
+            Some(result) => result,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn load(&mut self, run: &RunId) -> Result<Vec<Record>, JournalError> {
+        Ok(self.shared.lock().store.journals.get(run).cloned().unwrap_or_default())
+    }
+}
+
+impl CrashPoint {
+    fn is_at(&self, state: &State, record: &Record) -> bool {
+        let (word, step) = match &record.entry {
+            Entry::StepStarted { step, .. } => ("started", *step),
+            Entry::StepDone { step, .. } => ("done", *step),
+            Entry::StepFailed { step, .. } => ("failed", *step),
+            _ => return false,
+        };
+        let plan = state.store.journals.get(&record.run).and_then(|records| plan_of(records));
+        let kind = plan.and_then(|p| p.steps.get(step as usize)).map(|s| s.kind.word());
+        self.entry == word && kind == Some(self.step.as_str())
+    }
+}
+
+fn plan_of(records: &[Record]) -> Option<&drover_model::plan::Plan> {
+    match records.first().map(|r| &r.entry) {
+        Some(Entry::Created { plan, .. }) => Some(plan),
+        _ => None,
+    }
+}
+
+impl State {
+    fn die(&mut self) {
+        self.crash_at = None;
+        self.leader_died = true;
+    }
+
+    /// Makes a record durable: the next of its run, or the very one that stands there already.
+    pub(crate) fn keep(&mut self, record: &Record) -> Result<(), JournalError> {
+        let records = self.store.journals.entry(record.run.clone()).or_default();
+        let next = records.len() as u64;
+        if record.sequence != next {
+            let stands = usize::try_from(record.sequence).ok().and_then(|at| records.get(at));
+            let same = stands == Some(record);
+            return if same { Ok(()) } else { Err(JournalError::Conflict { sequence: record.sequence }) };
+        }
+        records.push(record.clone());
+        self.tell_record(record);
+        self.check_record(record);
+        Ok(())
+    }
+
+    /// What people want to hear of a run, where no page says it.
+    fn tell_record(&mut self, record: &Record) {
+        let Some(plan) = self.store.journals.get(&record.run).and_then(|r| plan_of(r)).cloned() else {
+            return;
+        };
+        let run = &record.run;
+        match &record.entry {
+            Entry::Created { by, ask: None, .. } => {
+                let services: Vec<_> = plan.services.iter().map(ToString::to_string).collect();
+                let (services, intent) = (services.join(", "), &plan.intent);
+                self.tell(format!(
+                    "{run} begins: {} of {services}, {} (by {by})",
+                    intent.purpose, intent.region
+                ));
+            }
+            Entry::Approved { .. }
+            | Entry::StepFailed { .. }
+            | Entry::StepSkipped { .. }
+            | Entry::Resumed { .. }
+            | Entry::RollbackBegun { .. }
+            | Entry::UndoFailed { .. }
+            | Entry::TakenOver => self.tell(format!("{run}: {}", sentence(&plan, &record.entry))),
+            _ => {}
+        }
+    }
+}
+
+/// The hands of one leader.
+pub(crate) struct Hands {
+    pub(crate) shared: Shared,
+}
+
+impl Hands {
+    fn alive(&self) -> bool {
+        let mut state = self.shared.lock();
+        state.happenings += 1;
+        !state.leader_died
+    }
+}
+
+impl Effects for Hands {
+    async fn act(&self, order: &Order) -> Result<StepOutcome, StepFailure> {
+        if !self.alive() {
+            std::future::pending::<()>().await;
+        }
+        self.shared.lock().check_act(order);
+        match &order.step().kind {
+            StepKind::Preflight { predicates } => preflight(&self.shared.lock(), predicates),
+            StepKind::VerifyApp { targets } => verify_app(&self.shared.lock(), targets),
+            StepKind::ShiftTraffic { changes } => publishing::shift(&mut self.shared.lock(), order, changes),
+            StepKind::VerifyDns { expected } => publishing::verify(&self.shared.lock(), expected),
+            StepKind::Validate { targets } => validating::act(&self.shared, targets).await,
+            StepKind::Notify { message } => {
+                let (key, run) = (order.key.clone(), order.run.clone());
+                let page = PageOrder { key, run, about: PageAbout::Holds, message: message.clone() };
+                self.page(&page);
+                Ok(done(true, "told"))
+            }
+            StepKind::Wait { .. } | StepKind::Approve { .. } => Ok(done(false, "nothing to do")),
+        }
+    }
+
+    async fn undo(&self, order: &Order) -> Result<StepOutcome, StepFailure> {
+        if !self.alive() {
+            std::future::pending::<()>().await;
+        }
+        match &order.step().reversal {
+            Reversal::Nothing => Ok(done(false, "nothing to undo")),
+            Reversal::RestoreWeights { changes } => publishing::undo(&mut self.shared.lock(), order, changes),
+            Reversal::ForwardOnly | Reversal::AskOperator => {
+                Err(failed(FailureNature::Permanent, "drover can't undo this step"))
+            }
+        }
+    }
+
+    fn page(&self, page: &PageOrder) {
+        let mut state = self.shared.lock();
+        if state.store.pages.insert(page.key.clone()) {
+            state.tell(format!("page: {}", page.message));
+        }
+    }
+}
+
+fn preflight(state: &State, all: &[Predicate]) -> Result<StepOutcome, StepFailure> {
+    let world = state.world();
+    let broken: Vec<String> =
+        all.iter().filter_map(|p| predicates::evaluate(p, &world).err()).map(|r| r.to_string()).collect();
+    if broken.is_empty() {
+        return Ok(done(false, format!("{} conditions hold", all.len())));
+    }
+    Err(failed(FailureNature::Retryable, broken.join("; ")))
+}
+
+/// A scripted request succeeds where a user's would.
+fn verify_app(state: &State, targets: &[AppCheckTarget]) -> Result<StepOutcome, StepFailure> {
+    let fails = |t: &&AppCheckTarget| {
+        let condition = state.truth.condition(&t.endpoint);
+        condition.dead || condition.errors_percent >= 100 || condition.latency >= t.check.timeout
+    };
+    match targets.iter().find(fails) {
+        Some(t) => {
+            Err(failed(FailureNature::Retryable, format!("{} {}: no answer", t.endpoint, t.check.name)))
+        }
+        None => Ok(done(false, format!("{} scripted request(s) answered as expected", targets.len()))),
+    }
+}

@@ -1,0 +1,234 @@
+//! What must never happen, looked for after every record, every effect and every change of DNS.
+//!
+//! The counting here is its own: evidence is counted from the reports that arrived, capacity from what is true, and
+//! nothing asks a verdict, a guard or the planner. So a mistake there shows here.
+
+use crate::leader;
+use crate::state::{Answers, State};
+use drover_exec::{Execution, Order};
+use drover_model::decision::FailureClass;
+use drover_model::journal::{Entry, Record, RunState, Trigger};
+use drover_model::plan::{Plan, StepKind};
+use drover_model::runbook::Purpose;
+use drover_model::units::WEIGHT_SUM;
+use drover_model::{AgentId, EndpointKey, Percent, RunId, ServiceId, Timestamp};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Results that are remembered of one vantage and endpoint: a day of them at the default interval is more than any
+/// window holds.
+const EVIDENCE_MAX: usize = 3_000;
+
+/// What was seen so far.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    evidence: BTreeMap<(AgentId, EndpointKey), VecDeque<(Timestamp, bool)>>,
+    /// When each vantage was heard last, and whether it could speak then.
+    heard: BTreeMap<AgentId, (Timestamp, bool)>,
+    /// What drover moved by itself, and when.
+    acted: Vec<(ServiceId, FailureClass, Timestamp)>,
+    pub(crate) violations: Vec<String>,
+}
+
+impl Watch {
+    /// A result arrived, was current, and its sender may speak.
+    pub(crate) fn evidence(&mut self, agent: &AgentId, endpoint: &EndpointKey, at: Timestamp, good: bool) {
+        let seen = self.evidence.entry((agent.clone(), endpoint.clone())).or_default();
+        seen.push_back((at, good));
+        if seen.len() > EVIDENCE_MAX {
+            seen.pop_front();
+        }
+    }
+
+    pub(crate) fn heard(&mut self, agent: &AgentId, at: Timestamp, may_speak: bool) {
+        self.heard.insert(agent.clone(), (at, may_speak));
+    }
+}
+
+/// The way a run was let begin.
+fn begins(record: &Record) -> bool {
+    matches!(record.entry, Entry::Created { ask: None, .. } | Entry::Approved { .. })
+}
+
+impl State {
+    fn violated(&mut self, invariant: &str, what: String) {
+        let line = format!("{invariant} is violated: {what}");
+        self.tell(line.clone());
+        self.watch.violations.push(line);
+    }
+
+    fn demand(&mut self, invariant: &str, holds: bool, what: impl FnOnce() -> String) {
+        if !holds {
+            self.violated(invariant, what());
+        }
+    }
+
+    /// After a record became durable.
+    pub(crate) fn check_record(&mut self, record: &Record) {
+        let Some(journal) = self.store.journals.get(&record.run).cloned() else { return };
+        let Some(Entry::Created { plan, ask, trigger, .. }) = journal.first().map(|r| r.entry.clone()) else {
+            self.violated("I1", format!("{} does not begin with what it is", record.run));
+            return;
+        };
+        if begins(record) {
+            self.check_alone(&record.run, &plan);
+        }
+        if let (Entry::Created { .. }, Trigger::Decision { class, .. }) = (&record.entry, trigger)
+            && ask.is_none()
+        {
+            self.check_may_act(&plan);
+            self.check_bounded(&plan, class);
+        }
+        if let Entry::Ended { state: RunState::Succeeded, .. } = record.entry {
+            self.check_proven(&record.run, &plan, &journal);
+        }
+    }
+
+    /// I2: nothing else that has begun touches these services.
+    fn check_alone(&mut self, run: &RunId, plan: &Plan) {
+        let others: Vec<Execution> = self.executions();
+        let busy = |e: &&Execution| {
+            e.run() != run
+                && leader::active(e).is_some_and(|a| !a.awaiting_approval)
+                && e.plan().services.iter().any(|s| plan.services.contains(s))
+        };
+        if let Some(other) = others.iter().find(busy) {
+            self.violated("I2", format!("{run} begins while {} works on the same service", other.run()));
+        }
+    }
+
+    /// I6: enough outside vantages that may speak have seen enough failures, some of them since this leader began.
+    fn check_may_act(&mut self, plan: &Plan) {
+        let (now, started) = (self.now(), self.leader.started_at);
+        let config = self.loaded.config.clone();
+        let outside = config.outside_vantages(&plan.intent.region);
+        let need = (outside.len() / 2 + 1).max(2);
+        for name in &plan.services {
+            let Some(service) = config.services.get(name) else { continue };
+            let endpoint = EndpointKey::new(name, &plan.intent.region);
+            let least = service.failover.failure_threshold.min(service.failover.gray_min_samples);
+            let agrees = |agent: &&AgentId| {
+                let (heard, may_speak) = self.watch.heard.get(*agent).copied().unwrap_or_default();
+                let fresh = now.since(heard) < config.settings.vantage.silent_after;
+                let seen = self.watch.evidence.get(&((*agent).clone(), endpoint.clone()));
+                let window = service.failover.failure_window.plus(service.stale_after());
+                let bad = seen.into_iter().flatten().filter(|(at, good)| !good && now.since(*at) < window);
+                // Of any endpoint: its own opinion of this one was sent with it.
+                let mut all = self.watch.evidence.iter().filter(|((a, _), _)| a == *agent);
+                let since = all.any(|(_, seen)| seen.back().is_some_and(|(at, _)| *at > started));
+                may_speak && fresh && since && bad.count() >= least as usize
+            };
+            let agree = outside.iter().filter(agrees).count();
+            let of = outside.len();
+            self.demand("I6", agree >= need, || {
+                format!("{endpoint} is left by itself: {agree} of {of} vantages have cause, {need} needed")
+            });
+        }
+    }
+
+    /// I8: not while frozen, not twice in a block period, not beyond the regions that may be out.
+    fn check_bounded(&mut self, plan: &Plan, class: FailureClass) {
+        let now = self.now();
+        let frozen = self.store.freeze.as_ref().is_some_and(|f| f.holds_at(now));
+        self.demand("I8", !frozen, || "drover acts while it is frozen".to_owned());
+        let config = self.loaded.config.clone();
+        for name in &plan.services {
+            let Some(service) = config.services.get(name) else { continue };
+            let rearmed = self.store.rearmed.get(name).copied();
+            let lately = self.watch.acted.iter().any(|(s, c, at)| {
+                let again = rearmed.is_some_and(|r| r >= *at);
+                s == name && *c == class && now.since(*at) < service.failover.block_period && !again
+            });
+            self.demand("I8", !lately, || format!("a second {class} failover of {name} in its block period"));
+            let shares = self.store.traffic.get(name).map(|t| t.shares.clone()).unwrap_or_default();
+            let left = |r, s: Percent| s == Percent::ZERO || r == &plan.intent.region;
+            let out = shares.iter().filter(|(r, s)| left(*r, s.share)).count();
+            let max = service.failover.max_unavailable_regions as usize;
+            self.demand("I8", out <= max, || format!("{out} regions of {name} would be out, {max} may be"));
+        }
+    }
+
+    /// I10: plain success means that every proof was passed and nothing skipped.
+    fn check_proven(&mut self, run: &RunId, plan: &Plan, journal: &[Record]) {
+        let done: BTreeSet<u32> = journal
+            .iter()
+            .filter_map(|r| if let Entry::StepDone { step, .. } = r.entry { Some(step) } else { None })
+            .collect();
+        let unproven = (0..).zip(&plan.steps).find(|(index, _)| !done.contains(index));
+        if let Some((_, step)) = unproven {
+            self.violated("I10", format!("{run} succeeded without {}", step.id));
+        }
+    }
+
+    /// I1: the newest record of the run is the intent of just this attempt.
+    pub(crate) fn check_act(&mut self, order: &Order) {
+        let newest = self.store.journals.get(&order.run).and_then(|j| j.last()).map(|r| r.entry.clone());
+        let intent = Entry::StepStarted { step: order.index, attempt: order.attempt };
+        self.demand("I1", newest == Some(intent), || {
+            format!("{} acts at {} without a durable intent", order.run, order.step().id)
+        });
+        if !matches!(order.step().kind, StepKind::ShiftTraffic { .. }) {
+            return;
+        }
+        self.check_alone(&order.run, &order.plan);
+        if let (Trigger::Decision { class, .. }, None) = (&order.origin.trigger, order.origin.ask) {
+            let now = self.now();
+            let acted = order.plan.services.iter().map(|s| (s.clone(), *class, now));
+            self.watch.acted.extend(acted);
+        }
+    }
+
+    /// After DNS answers something else.
+    pub(crate) fn check_published(&mut self, service: &ServiceId, before: Option<&Answers>) {
+        let Some(is) = self.dns.answers.get(service).cloned() else { return };
+        let sum: u32 = is.weights.values().map(|w| u32::from(w.0)).sum();
+        self.demand("I4", sum == u32::from(WEIGHT_SUM), || {
+            format!("the weights of {service} sum up to {sum}")
+        });
+        let older = before.is_some_and(|b| b.generation >= is.generation && *b != is);
+        self.demand("I3", !older, || format!("{service} went back to generation {}", is.generation));
+        self.check_capacity(service, before, &is);
+    }
+
+    /// I7: where drover acts by itself, what takes more can carry it with its headroom.
+    fn check_capacity(&mut self, name: &ServiceId, before: Option<&Answers>, is: &Answers) {
+        let automatic = self.executions().iter().any(|e| {
+            let intent = &e.plan().intent;
+            !e.is_over()
+                && e.origin().ask.is_none()
+                && intent.automatic
+                && intent.purpose == Purpose::Failover
+                && e.plan().services.contains(name)
+        });
+        let config = self.loaded.config.clone();
+        let (Some(service), Some(before), true) = (config.services.get(name), before, automatic) else {
+            return;
+        };
+        let declared = service.peak_load.unwrap_or_default();
+        let load = self.truth.load(&config, name).max(declared);
+        for (region, weight) in is.weights.iter().filter(|(r, w)| before.weights.get(*r) < Some(*w)) {
+            let capacity = service.endpoints.get(region).map_or(0, |e| e.capacity.0);
+            let headroom = service.failover.headroom.basis_points();
+            let asked = u128::from(load.0) * u128::from(weight.0) * 10_000;
+            let usable = u128::from(capacity) * u128::from(10_000 - headroom) * 100;
+            self.demand("I7", asked <= usable, || format!("{region} can't carry {} of {name}", weight.0));
+        }
+    }
+
+    /// After every step of time.
+    pub(crate) fn check_always(&mut self) {
+        let begun: Vec<Execution> = self
+            .executions()
+            .into_iter()
+            .filter(|e| leader::active(e).is_some_and(|a| !a.awaiting_approval))
+            .collect();
+        let mut taken: BTreeSet<&ServiceId> = BTreeSet::new();
+        let twice = begun.iter().flat_map(|e| &e.plan().services).find(|s| !taken.insert(s)).cloned();
+        if let Some(service) = twice {
+            self.violated("I2", format!("two runs work on {service}"));
+        }
+        let dark = self.dns.answers.iter().find(|(_, a)| a.weights.values().all(|w| w.0 == 0));
+        if let Some(service) = dark.map(|(s, _)| s.clone()) {
+            self.violated("I4", format!("{service} answers nothing"));
+        }
+    }
+}

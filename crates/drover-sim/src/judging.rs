@@ -1,0 +1,127 @@
+//! Reports in, verdicts out: the order in which the leader puts the core's functions.
+
+use crate::state::State;
+use drover_core::damping::{self, Damping};
+use drover_core::opinion::{Opinion, policy_of};
+use drover_core::vantage::Placement;
+use drover_core::{quorum, verdict};
+use drover_model::decision::{VantageState, VerdictInputs, VerdictState};
+use drover_model::probe::{FailureKind, ProbeOutcome, Report};
+use drover_model::{AgentId, EndpointKey, RegionId, Timestamp};
+use std::collections::BTreeMap;
+
+impl State {
+    /// Takes a report in; says what became of its observations.
+    pub(crate) fn ingest(&mut self, report: &Report) -> String {
+        let now = self.now();
+        let config = self.loaded.config.clone();
+        let gate = self.leader.gates.entry(report.agent.clone()).or_default();
+        let oldest = |e: &EndpointKey| {
+            let service = config.services.get(&e.service)?;
+            service.endpoints.contains_key(&e.region).then(|| service.stale_after())
+        };
+        let ingested = match gate.ingest(report, now, &config.settings.vantage, oldest) {
+            Ok(ingested) => ingested,
+            Err(refused) => return refused.to_string(),
+        };
+        if ingested.opinions_count {
+            for told in &report.opinions {
+                let Some(service) = config.services.get(&told.endpoint.service) else { continue };
+                self.opinion(&told.endpoint, &report.agent).seed(told, now, &policy_of(service));
+            }
+        }
+        let home = config.region_of_agent(&report.agent);
+        for (o, placement) in report.observations.iter().zip(&ingested.placements) {
+            let Placement::Current { began_at } = *placement else { continue };
+            let Some(service) = config.services.get(&o.endpoint.service) else { continue };
+            let (good, kind) = match &o.outcome {
+                ProbeOutcome::Good => (true, None),
+                ProbeOutcome::Failed { kind, .. } => (false, Some(*kind)),
+            };
+            self.opinion(&o.endpoint, &report.agent).observe(began_at, good, kind, &policy_of(service));
+            if ingested.opinions_count {
+                self.watch.evidence(&report.agent, &o.endpoint, began_at, good);
+            }
+            let counts = ingested.opinions_count && kind != Some(FailureKind::Local);
+            if counts && home != Some(&o.endpoint.region) {
+                let tally = self.leader.tallies.entry(o.endpoint.clone()).or_default();
+                if good { tally.good += 1 } else { tally.failed += 1 }
+            }
+        }
+        self.watch.heard(&report.agent, now, ingested.opinions_count);
+        format!(
+            "{} accepted, {} to history only, {} replayed",
+            ingested.accepted, ingested.history_only, ingested.replayed
+        )
+    }
+
+    fn opinion(&mut self, endpoint: &EndpointKey, agent: &AgentId) -> &mut Opinion {
+        let of_endpoint = self.leader.opinions.entry(endpoint.clone()).or_default();
+        of_endpoint.entry(agent.clone()).or_default()
+    }
+
+    /// What each configured vantage may say now.
+    pub(crate) fn vantage_states(&self, now: Timestamp) -> BTreeMap<AgentId, VantageState> {
+        let settings = &self.loaded.config.settings.vantage;
+        let state = |a: &AgentId| {
+            self.leader.gates.get(a).map_or(VantageState::NeverHeard, |gate| gate.state(now, settings))
+        };
+        self.loaded.config.agents().into_keys().map(|a| (a.clone(), state(&a))).collect()
+    }
+
+    /// Concludes every verdict anew, and tells what changed.
+    pub(crate) fn judge(&mut self) {
+        let now = self.now();
+        let states = self.vantage_states(now);
+        let config = self.loaded.config.clone();
+        let agents = config.agents();
+        for endpoint in self.endpoints() {
+            let Some(service) = config.services.get(&endpoint.service) else { continue };
+            let inputs = self.inputs(&endpoint, &agents, &states, now);
+            let concluded = verdict::conclude(&inputs);
+            let settled = is_settled(concluded.state);
+            let recalled = settled.then(|| self.leader.recalled.remove(&endpoint)).flatten();
+            let before = self.leader.standing.get(&endpoint).map(|(standing, _)| standing);
+            let was = before.map_or(VerdictState::Unknown, |s| s.verdict.state);
+            let standing =
+                damping::apply(recalled.as_ref().or(before), concluded, now, &Damping::of(service));
+            let is = standing.verdict.state;
+            if was != is {
+                self.tell(format!("{endpoint} is {is}: {}", standing.verdict.reason));
+            }
+            if is_settled(is) {
+                self.store.standing.insert(endpoint.clone(), standing.clone());
+            }
+            self.leader.standing.insert(endpoint, (standing, inputs));
+        }
+    }
+
+    fn inputs(
+        &self,
+        endpoint: &EndpointKey,
+        agents: &BTreeMap<AgentId, RegionId>,
+        states: &BTreeMap<AgentId, VantageState>,
+        now: Timestamp,
+    ) -> VerdictInputs {
+        let config = &self.loaded.config;
+        let nothing = Opinion::new();
+        let opinions = self.leader.opinions.get(endpoint);
+        let service = config.services.get(&endpoint.service);
+        let (mut outside, mut inside) = (vec![], vec![]);
+        for (agent, region) in agents {
+            let Some(service) = service else { continue };
+            let opinion = opinions.and_then(|o| o.get(agent)).unwrap_or(&nothing);
+            let state = states.get(agent).copied().unwrap_or(VantageState::NeverHeard);
+            let told = opinion.at(now, &policy_of(service)).told_by(agent, region, state);
+            if *region == endpoint.region { inside.push(told) } else { outside.push(told) }
+        }
+        let n = u32::try_from(outside.len()).unwrap_or(u32::MAX);
+        let need = quorum::need_under(n, service.and_then(|s| s.failover.quorum));
+        VerdictInputs { endpoint: endpoint.clone(), at: now, need, outside, inside }
+    }
+}
+
+/// Something is concluded. While reports trickle in after a start nothing is.
+fn is_settled(state: VerdictState) -> bool {
+    !matches!(state, VerdictState::Partitioned | VerdictState::Unknown)
+}

@@ -1,0 +1,244 @@
+//! One look of the leader: the world put together, decided about by the core, and what it says turned into runs. The
+//! order of things is the coordinator's; the choices are all the core's.
+
+use crate::state::State;
+use drover_core::opinion::policy_of;
+use drover_core::{check, decide, plan};
+use drover_exec::{Approved, Consent, Execution};
+use drover_model::decision::{ActionDecision, Conclusion};
+use drover_model::journal::{RunState, Trigger};
+use drover_model::plan::{ActiveRun, EndedRun, Intent, Plan, World};
+use drover_model::runbook::Purpose;
+use drover_model::traffic::{Actor, Block, Load};
+use drover_model::{DecisionId, EndpointKey, RunId, ServiceId, Span, Timestamp};
+use std::collections::BTreeMap;
+
+/// How long a question stands when no service says.
+const APPROVAL_SPAN: Span = Span::from_mins(15);
+/// Objective when no service says.
+const RTO: Span = Span::from_mins(30);
+
+/// A run that is to be created.
+pub(crate) struct NewRun {
+    pub(crate) run: RunId,
+    pub(crate) consent: Consent,
+    pub(crate) by: Actor,
+    pub(crate) trigger: Trigger,
+    pub(crate) rto: Span,
+}
+
+impl State {
+    /// The world now, as deciding, planning and checking may read it.
+    pub(crate) fn world(&self) -> World {
+        let now = self.now();
+        let config = self.loaded.config.clone();
+        let runs = self.executions();
+        let ended: Vec<EndedRun> = runs.iter().filter_map(ended).collect();
+        World {
+            verdicts: self.leader.standing.iter().map(|(e, (s, _))| (e.clone(), s.clone())).collect(),
+            vantages: self.vantage_states(now),
+            traffic: self.store.traffic.clone(),
+            loads: self.loads(now),
+            holds: self.store.holds.values().cloned().collect(),
+            freeze: self.store.freeze.clone(),
+            blocks: self.blocks(&ended),
+            runs: runs.iter().filter_map(active).collect(),
+            ended,
+            rearmed: self.store.rearmed.clone(),
+            runbooks: self.loaded.runbooks.clone(),
+            heard_since_start: self
+                .leader
+                .gates
+                .iter()
+                .filter(|(_, gate)| gate.probed_since(self.leader.started_at))
+                .map(|(agent, _)| agent.clone())
+                .collect(),
+            config,
+        }
+    }
+
+    /// Those that failovers set, and those that follow from a person having stopped one.
+    fn blocks(&self, ended: &[EndedRun]) -> Vec<Block> {
+        let mut all: Vec<Block> = self.store.blocks.values().cloned().collect();
+        let stopped =
+            |r: &&EndedRun| r.by_person && matches!(r.state, RunState::Aborted | RunState::RolledBack);
+        for run in ended.iter().filter(stopped) {
+            for service in run.services.iter().filter_map(|s| self.loaded.config.services.get(s)) {
+                let rearmed = self.store.rearmed.get(&service.name).is_some_and(|at| *at >= run.ended_at);
+                if !rearmed {
+                    let until = run.ended_at + service.failover.block_period;
+                    let (service, class) = (service.name.clone(), run.class);
+                    all.push(Block { service, class, run: run.run.clone(), until });
+                }
+            }
+        }
+        all
+    }
+
+    /// What a script said is measured; what was declared counts when it is more.
+    fn loads(&self, now: Timestamp) -> BTreeMap<ServiceId, Load> {
+        let load = |name: &ServiceId, declared| match (self.truth.loads.get(name).copied(), declared) {
+            (Some(measured), Some(rate)) if rate > measured => Load::Declared { rate },
+            (Some(rate), _) => Load::Measured { rate, at: now },
+            (None, Some(rate)) => Load::Declared { rate },
+            (None, None) => Load::Unknown,
+        };
+        let services = self.loaded.config.services.values();
+        services.map(|s| (s.name.clone(), load(&s.name, s.peak_load))).collect()
+    }
+
+    /// Decides about every region once, and says which run is to be created: at most one a look, because the next look
+    /// must see it.
+    pub(crate) fn decide(&mut self) -> Option<NewRun> {
+        let (world, now) = (self.world(), self.now());
+        let mut decisions = decide::decide(&world, now);
+        decisions.sort_by_key(|d| match d.conclusion {
+            Conclusion::Act => 0,
+            Conclusion::Ask => 1,
+            Conclusion::Hold => 2,
+        });
+        let regions: Vec<_> = decisions.iter().map(|d| d.region.clone()).collect();
+        self.leader.decisions.retain(|r, _| regions.contains(r));
+        let mut created = None;
+        for decision in decisions {
+            if created.is_some() && decision.conclusion != Conclusion::Hold {
+                continue;
+            }
+            let new = self.take(&world, decision, now);
+            created = created.or(new);
+        }
+        created.or_else(|| self.end_lapsed_hold(&world))
+    }
+
+    fn take(&mut self, world: &World, decision: ActionDecision, now: Timestamp) -> Option<NewRun> {
+        let plan = match decision.conclusion {
+            Conclusion::Hold => None,
+            Conclusion::Act | Conclusion::Ask => plan::plan(world, &decide::intent_of(&decision), now).plan,
+        };
+        let before = self.leader.decisions.insert(decision.region.clone(), decision.clone());
+        let same = before.is_some_and(|b| {
+            (b.conclusion, b.reason.code(), &b.services)
+                == (decision.conclusion, decision.reason.code(), &decision.services)
+        });
+        if !same || plan.is_some() {
+            self.tell(decide::sentence(&decision));
+        }
+        let plan = plan?;
+        self.store.decisions += 1;
+        let trigger = Trigger::Decision {
+            decision: DecisionId::numbered(self.store.decisions),
+            class: decision.class,
+            first_failure_at: self.first_failure(&decision, now),
+        };
+        let rto = self.rto_of(&plan);
+        let consent = if decision.conclusion == Conclusion::Act {
+            Consent::Given(Approved::by_policy(plan).ok()?)
+        } else {
+            let services = plan.services.iter().filter_map(|s| world.config.services.get(s));
+            let expires = services.map(|s| s.failover.approval_expires).min().unwrap_or(APPROVAL_SPAN);
+            Consent::Ask { plan, expires }
+        };
+        Some(NewRun { run: self.next_run(), consent, by: Actor::Automatic, trigger, rto })
+    }
+
+    pub(crate) fn next_run(&mut self) -> RunId {
+        self.store.runs_begun += 1;
+        RunId::numbered(self.store.runs_begun)
+    }
+
+    pub(crate) fn rto_of(&self, plan: &Plan) -> Span {
+        let services = plan.services.iter().filter_map(|s| self.loaded.config.services.get(s));
+        services.map(|s| s.rto).min().unwrap_or(RTO)
+    }
+
+    /// The start of the RTO clock: the first failure that any vantage saw of what is decided now.
+    fn first_failure(&self, decision: &ActionDecision, now: Timestamp) -> Timestamp {
+        let mut first = now;
+        for service in decision.services.iter().filter_map(|s| self.loaded.config.services.get(s)) {
+            let key = EndpointKey::new(&service.name, &decision.region);
+            let opinions = self.leader.opinions.get(&key).into_iter().flat_map(BTreeMap::values);
+            let seen =
+                opinions.filter_map(|o| o.at(now, &policy_of(service)).first_failure_of_streak_at).min();
+            first = seen.map_or(first, |at| first.min(at));
+        }
+        first
+    }
+
+    /// A drain whose time is over ends by the same path as `undrain`, if the guards let it.
+    fn end_lapsed_hold(&mut self, world: &World) -> Option<NewRun> {
+        let now = self.now();
+        if world.freeze.as_ref().is_some_and(|f| f.holds_at(now)) {
+            return None;
+        }
+        let lapsed = world.holds.iter().find(|h| {
+            let busy = world.runs.iter().any(|r| r.services.iter().any(|s| h.services.contains(s)));
+            h.expires_at.is_some_and(|t| t <= now) && !busy
+        })?;
+        let intent = Intent {
+            purpose: Purpose::Undrain,
+            services: lapsed.services.clone(),
+            region: lapsed.region.clone(),
+            to: None,
+            automatic: true,
+            hold_for: None,
+            reason: format!("the drain by {} is past its end", lapsed.by),
+            accept: vec![],
+        };
+        let planned = plan::plan(world, &intent, now);
+        let plan = planned.plan.filter(|_| planned.refusals.is_empty())?;
+        if !check::check(&plan, world).is_empty() {
+            return None;
+        }
+        let rto = self.rto_of(&plan);
+        let consent = Consent::Given(Approved::by_policy(plan).ok()?);
+        Some(NewRun { run: self.next_run(), consent, by: Actor::Automatic, trigger: Trigger::Command, rto })
+    }
+
+    /// Questions of drover's own whose plan the world has overtaken, with what overtook them.
+    pub(crate) fn overtaken(&self) -> Vec<(RunId, String)> {
+        let asked: Vec<_> = self
+            .executions()
+            .into_iter()
+            .filter(|e| {
+                e.state() == RunState::AwaitingApproval
+                    && e.current_step().is_none()
+                    && matches!(e.origin().trigger, Trigger::Decision { .. })
+            })
+            .collect();
+        if asked.is_empty() {
+            return vec![];
+        }
+        let world = self.world();
+        let overtaken = asked.into_iter().filter_map(|e| {
+            let first = plan::stale(e.plan(), &world).into_iter().next()?;
+            Some((e.run().clone(), format!("overtaken: {first}")))
+        });
+        overtaken.collect()
+    }
+}
+
+/// A run that is not over, as deciding sees it.
+pub(crate) fn active(e: &Execution) -> Option<ActiveRun> {
+    (!e.is_over()).then(|| ActiveRun {
+        run: e.run().clone(),
+        services: e.plan().services.clone(),
+        region: e.plan().intent.region.clone(),
+        awaiting_approval: e.state() == RunState::AwaitingApproval && e.current_step().is_none(),
+    })
+}
+
+/// A run of drover's own that ended and moved nothing for good.
+fn ended(e: &Execution) -> Option<EndedRun> {
+    use RunState::{Aborted, ExpiredUnapproved, Rejected, RolledBack};
+    let Trigger::Decision { class, .. } = &e.origin().trigger else { return None };
+    let early = matches!(e.state(), Aborted | RolledBack | Rejected | ExpiredUnapproved);
+    Some(EndedRun {
+        run: e.run().clone(),
+        region: e.plan().intent.region.clone(),
+        services: e.plan().services.clone(),
+        class: *class,
+        state: e.state(),
+        ended_at: e.ended_at().filter(|_| early)?,
+        by_person: matches!(e.progress().stopped_by(), Some(Actor::Person { .. })),
+    })
+}

@@ -1,0 +1,33 @@
+//! A small world in which nothing is real but drover's decisions and runs.
+//!
+//! Time, networks, services and DNS are data; opinions, verdicts, guards, plans, the checker and the driver of runs
+//! are the very code that production runs. The world advances by steps of at most a second, in an order that never
+//! changes, so that a script tells the same story every time.
+//!
+//! - [`Simulation`] is the world with a leader in it. Its verbs are those of the command line, and those of fate
+//!   (`break`, `silence`, `crash`).
+//! - `invariants` looks after every event whether something happened that must never happen. It counts by itself, from
+//!   what is true in this world, and asks neither the verdicts nor the planner.
+//! - [`Script`] is a text file of verbs with what they are expected to print.
+//!
+//! This crate decides nothing: what it adds to the core is hands, a store, and the order of things.
+
+mod agent;
+mod hands;
+mod invariants;
+mod judging;
+mod leader;
+mod publishing;
+mod render;
+mod runs;
+mod script;
+mod sim;
+mod state;
+mod truth;
+mod validating;
+mod verbs;
+mod world;
+
+pub use script::{Script, ScriptError};
+pub use sim::Simulation;
+pub use world::{WorldError, WorldFiles};
