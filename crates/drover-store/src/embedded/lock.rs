@@ -10,7 +10,17 @@ use std::path::Path;
 /// Held while the store is open; the system releases it when the process ends, however it ends.
 #[derive(Debug)]
 pub(crate) struct StoreLock {
-    _file: File,
+    file: File,
+}
+
+/// Said aloud, and not left to the closing of the file: a child process that is just being started holds a copy of the
+/// descriptor until it becomes its own program, and with it a lock that only closing would end.
+impl Drop for StoreLock {
+    fn drop(&mut self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::debug!(%error, "the store's lock ends with its file");
+        }
+    }
 }
 
 /// Why the lock was not taken.
@@ -34,7 +44,7 @@ impl StoreLock {
         if let Err(error) = write_holder(&mut file) {
             tracing::warn!(path = %path.display(), %error, "can't write the process id into the lock file");
         }
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }
 
@@ -49,4 +59,21 @@ fn holder(file: &mut File) -> Option<u32> {
     file.seek(SeekFrom::Start(0)).ok()?;
     file.take(32).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descriptor_that_a_starting_child_inherited_holds_no_lock() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.lock");
+        let lock = StoreLock::acquire(&path).unwrap();
+        let inherited = lock.file.try_clone().unwrap();
+        assert!(matches!(StoreLock::acquire(&path), Err(LockError::Held(Some(_)))));
+        drop(lock);
+        assert!(StoreLock::acquire(&path).is_ok());
+        drop(inherited);
+    }
 }
