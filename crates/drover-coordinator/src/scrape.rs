@@ -183,17 +183,22 @@ impl Readings {
         self.kept.back()
     }
 
-    /// Requests a second in the interval that ended at or before `at`, and when that was; absent before the second reading.
+    /// Requests a second up to each reading, over at least `apart`; absent before there are two readings so far apart.
+    ///
+    /// The hard case is a machine that stalls: a reading is stamped when it arrives, so that one which waited and the next
+    /// one lie milliseconds apart with a whole interval's requests between them, a load of thousands that never was.
     #[must_use]
-    pub fn rates(&self) -> Vec<(Timestamp, f64)> {
-        self.kept
-            .iter()
-            .zip(self.kept.iter().skip(1))
-            .filter_map(|(a, b)| {
-                let seconds = b.at.since(a.at).as_secs_f64();
-                (seconds > 0.0).then(|| (b.at, grown(a.requests, b.requests) / seconds))
-            })
-            .collect()
+    pub fn rates(&self, apart: Span) -> Vec<(Timestamp, f64)> {
+        let before = |index: usize| {
+            let b = &self.kept[index];
+            let a = self
+                .kept
+                .range(..index)
+                .rev()
+                .find(|a| b.at.since(a.at) >= apart.max(Span::from_millis(1)))?;
+            Some((b.at, grown(a.requests, b.requests) / b.at.since(a.at).as_secs_f64()))
+        };
+        (0..self.kept.len()).filter_map(before).collect()
     }
 }
 
@@ -212,7 +217,7 @@ pub fn load<'a>(
     let horizon = now - interval.times(READINGS_KEPT as u64);
     for (carries, readings) in endpoints {
         let mut mine: std::collections::BTreeMap<i64, f64> = std::collections::BTreeMap::new();
-        for (at, rate) in readings.map(Readings::rates).unwrap_or_default() {
+        for (at, rate) in readings.map(|r| r.rates(interval.divided_by(2))).unwrap_or_default() {
             if at >= horizon {
                 let best = mine.entry(at.as_millis() / slot).or_default();
                 *best = best.max(rate);
@@ -282,6 +287,18 @@ mod tests {
         let mut d = Delta::default();
         d.add(&reading(0, 500.0), &reading(1, 20.0));
         assert_eq!(d.requests, 20.0);
+    }
+
+    #[test]
+    fn a_reading_that_waited_makes_no_load_of_thousands() {
+        let mut readings = Readings::default();
+        // 300 requests a second all the time; the second reading was counted at 1 s and arrived at 1.98 s.
+        for (millis, requests) in [(0, 0.0), (1_980, 300.0), (2_000, 600.0), (3_000, 900.0)] {
+            let at = Timestamp::from_millis(millis);
+            readings.push(Reading { at, requests, errors: 0.0, buckets: vec![] });
+        }
+        let (rate, _) = load([(true, Some(&readings))].into_iter(), Span::from_secs(1), at(4)).unwrap();
+        assert_eq!(rate, RequestsPerSecond(300));
     }
 
     #[test]
