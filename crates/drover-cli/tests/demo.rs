@@ -1,4 +1,4 @@
-//! What the demo leaves behind: nothing, however it ends.
+//! The demo: whole, and however it ends. It leaves nothing behind.
 //!
 //! Every process of a world carries the number of the demo's process on its command line, so that those of one run can be
 //! told from those of another that happens at the same time.
@@ -65,6 +65,53 @@ fn hear(child: &mut Child, word: &str) {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
     assert!(lines.any(|line| line.contains(word)), "the demo ended and never said {word:?}");
     std::thread::spawn(move || lines.for_each(drop));
+}
+
+/// Ten times what it takes.
+const WHOLE_GUARD: Duration = Duration::from_secs(600);
+
+#[test]
+fn every_scene_ends_as_it_was_told_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_drover"))
+        .args(["demo", "-o", "json"])
+        .env("TMPDIR", directory.path())
+        .current_dir(directory.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdout = demo.stdout.take().unwrap();
+    let reading = std::thread::spawn(move || std::io::read_to_string(&mut stdout).unwrap());
+    let began = Instant::now();
+    let status = loop {
+        match demo.try_wait().unwrap() {
+            Some(status) => break status,
+            None => assert!(began.elapsed() < WHOLE_GUARD, "the demo hangs"),
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    let said = reading.join().unwrap();
+    let report: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let scenes = report["scenes"].as_array().unwrap();
+    let unmet =
+        scenes.iter().flat_map(|s| s["expectations"].as_array().unwrap()).filter(|e| e["met"] != true);
+    assert_eq!(unmet.collect::<Vec<_>>(), Vec::<&serde_json::Value>::new());
+    assert!(status.code() == Some(0) && report["met"] == true, "{status}: {said}");
+    let numbers: Vec<_> = scenes.iter().map(|s| s["number"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, [1, 2, 3, 4]);
+    let phases = |scene: usize| -> Vec<&str> {
+        scenes[scene]["phases"].as_array().unwrap().iter().map(|p| p["phase"].as_str().unwrap()).collect()
+    };
+    let recovery = ["detection", "decision", "publication", "drain", "validation", "after"];
+    assert_eq!(phases(0), recovery);
+    assert_eq!(phases(3), recovery);
+    assert_eq!(
+        phases(2),
+        ["detection", "decision", "approval", "publication", "drain", "validation", "after"]
+    );
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "files are left");
 }
 
 #[test]

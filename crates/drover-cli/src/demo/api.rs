@@ -4,7 +4,9 @@ use super::exchange::{Ask, ask};
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
 use drover_dns::publish::AppliedBatch;
-use drover_model::api::{CommandRequest, Done, ExplainView, Problem, RunView, StatusView};
+use drover_model::api::{
+    CommandRequest, DecisionSummary, Done, ExplainView, Page, Problem, RunView, StatusView,
+};
 use drover_model::traffic::Actor;
 use drover_model::{PlanId, RegionId, RunId};
 use hyper::Method;
@@ -45,6 +47,15 @@ impl Api {
     /// When the coordinator does not answer.
     pub async fn explain(&self, region: &RegionId) -> Result<ExplainView> {
         self.get(self.coordinator, &format!("/v1/explain/{region}")).await
+    }
+
+    /// The decisions that were stored last: more than a scene makes.
+    ///
+    /// # Errors
+    /// When the coordinator does not answer.
+    pub async fn decisions(&self) -> Result<Vec<DecisionSummary>> {
+        let page: Page<DecisionSummary> = self.get(self.coordinator, "/v1/decisions").await?;
+        Ok(page.items)
     }
 
     /// A run in full.

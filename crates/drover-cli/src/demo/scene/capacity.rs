@@ -53,8 +53,7 @@ pub(super) async fn play(stage: &mut Stage) -> Result<()> {
 }
 
 async fn asks(stage: &mut Stage, region: &RegionId, view: &RunView) -> Result<()> {
-    let asked = view.summary.state == RunState::AwaitingApproval
-        && view.timeline.iter().any(|t| matches!(t.entry, Entry::Created { ask: Some(_), .. }));
+    let asked = view.summary.state == RunState::AwaitingApproval && recovery::asked(view);
     let found = format!("{} is {}", view.summary.id, view.summary.state);
     stage.report.expect("drover does not move the traffic, it asks", asked, found);
     let history = stage.world.api.explain(region).await?.history;
@@ -99,24 +98,17 @@ fn unmoved(stage: &mut Stage, asked: &RunView, before: &StatusView, now: &Status
 async fn answered(stage: &mut Stage, region: &RegionId, asked: &RunView) -> Result<()> {
     let left = |s: &StatusView| (total_weight(s, region) == 0).then_some(());
     let moved = stage.watcher.until(WITHIN, left).await.is_some();
-    let validating = |s: &StatusView| {
-        let run = s.runs.iter().find(|r| r.id == asked.summary.id)?;
-        (run.state == RunState::Validating || run.state.is_final()).then_some(())
-    };
-    stage.watcher.until(WITHIN, validating).await;
-    tokio::time::sleep(stage.ttl().to_duration()).await;
+    stage.run_about(region, WITHIN, |r| r.id == asked.summary.id && r.state.is_final()).await;
     recovery::linger().await;
     let view = stage.world.api.run(&asked.summary.id).await?;
+    recovery::tell(stage, region, &view).await?;
     let approved = view
         .timeline
         .iter()
         .any(|t| matches!(&t.entry, Entry::Approved { plan, .. } if *plan == asked.plan.id));
     let found = format!("{} is {}", view.summary.id, view.summary.state);
     stage.report.expect("approved, exactly the plan that was shown runs", approved && moved, found);
-    let m = Moments::of(&view);
-    if let Some(at) = m.published {
-        stage.moment("publication: new weights are live and verified", at);
-    }
-    recovery::clients_follow(stage, m.published);
+    recovery::in_time(stage, &view);
+    recovery::clients_follow(stage, Moments::of(&view).published);
     Ok(())
 }

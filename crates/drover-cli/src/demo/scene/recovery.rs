@@ -30,6 +30,7 @@ pub(super) async fn linger() {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Moments {
     pub decided: Option<Timestamp>,
+    pub approved: Option<Timestamp>,
     pub published: Option<Timestamp>,
     pub drained: Option<Timestamp>,
     pub validated: Option<Timestamp>,
@@ -46,8 +47,11 @@ impl Moments {
                 _ => None,
             })
         };
+        let first =
+            |wanted: fn(&Entry) -> bool| view.timeline.iter().find(|t| wanted(&t.entry)).map(|t| t.at);
         Self {
-            decided: view.timeline.iter().find(|t| matches!(t.entry, Entry::Created { .. })).map(|t| t.at),
+            decided: first(|e| matches!(e, Entry::Created { .. })),
+            approved: first(|e| matches!(e, Entry::Approved { .. })),
             published: done(|k| matches!(k, StepKind::ShiftTraffic { .. })),
             drained: done(|k| matches!(k, StepKind::Wait { .. })),
             validated: done(|k| matches!(k, StepKind::Validate { .. })),
@@ -70,20 +74,13 @@ pub(super) async fn judge(stage: &mut Stage, region: &RegionId, moved: bool) -> 
         );
         return Ok(());
     };
-    tell(stage, view);
+    tell(stage, region, view).await?;
     started_by_itself(stage, view);
     for view in &runs {
         let state = view.summary.state;
         let what = format!("{} ends succeeded, which it may only when validated", view.summary.id);
         stage.report.expect(what, state == RunState::Succeeded, format!("{state}: {}", view.summary.summary));
-        let (rta, rto) = (view.elapsed, view.rto);
-        let achieved = format!("RTA {} of RTO {}", seconds(rta), seconds(rto));
-        stage.report.expect(
-            format!("{} takes less than the objective", view.summary.id),
-            rta < rto,
-            achieved.clone(),
-        );
-        stage.report.figure(&format!("{} from first failure to validated", view.summary.id), achieved);
+        in_time(stage, view);
     }
     let weight = stage.watcher.last().map_or(u64::MAX, |s| total_weight(&s, region));
     stage.report.expect(
@@ -96,22 +93,41 @@ pub(super) async fn judge(stage: &mut Stage, region: &RegionId, moved: bool) -> 
     Ok(())
 }
 
+/// The objective holds from the first failure to the end, a person's thinking included.
+pub(super) fn in_time(stage: &mut Stage, view: &RunView) {
+    let (rta, rto) = (view.elapsed, view.rto);
+    let achieved = format!("RTA {} of RTO {}", seconds(rta), seconds(rto));
+    let what = format!("{} takes less than the objective", view.summary.id);
+    stage.report.expect(what, rta < rto, achieved.clone());
+    stage.report.figure(&format!("{} from first failure to validated", view.summary.id), achieved);
+}
+
 fn started_by_itself(stage: &mut Stage, view: &RunView) {
     let by_itself = view.summary.by == Actor::Automatic
         && matches!(view.trigger, Trigger::Decision { .. })
-        && !view.timeline.iter().any(|t| matches!(t.entry, Entry::Created { ask: Some(_), .. }));
+        && !asked(view);
     let found = format!("{} by {}: {}", view.summary.id, view.summary.by, view.plan.intent.reason);
     stage.report.expect("drover starts the failover by itself", by_itself, found);
 }
 
-/// Timeline and phases of the run.
-pub(super) fn tell(stage: &mut Stage, view: &RunView) {
+/// When a quorum first agreed that something in the region fails, from the verdicts that were stored.
+async fn detected(stage: &Stage, region: &RegionId) -> Result<Option<Timestamp>> {
+    let (decisions, within) = (stage.world.api.decisions().await?, format!("@{region}"));
+    let agreed = decisions.iter().filter(|d| d.code == "quorum_reached" && d.subject.ends_with(&within));
+    Ok(agreed.map(|d| d.at).filter(|at| *at >= stage.zero()).min())
+}
+
+/// Timeline and phases of the run that recovers from the end of `region`.
+pub(super) async fn tell(stage: &mut Stage, region: &RegionId, view: &RunView) -> Result<()> {
+    let detected = detected(stage, region).await?;
     let (zero, m) = (stage.zero(), Moments::of(view));
     if let Trigger::Decision { first_failure_at, .. } = view.trigger {
         stage.moment("first failed probe", first_failure_at);
     }
     let moments = [
-        (format!("detection: decided, {} begins", view.summary.id), m.decided),
+        ("detection: a quorum of outside vantages sees it fail".to_owned(), detected),
+        (decision(view), m.decided),
+        ("approval: a person takes it on".to_owned(), m.approved),
         ("publication: new weights are live and verified".to_owned(), m.published),
         ("drain: answers with the old weights have left the caches".to_owned(), m.drained),
         ("validation: error rate, latency and availability are within their bounds".to_owned(), m.validated),
@@ -122,18 +138,34 @@ pub(super) fn tell(stage: &mut Stage, view: &RunView) {
             stage.moment(&event, at);
         }
     }
-    let bounds = [
+    let begins = [
         ("detection", Some(zero)),
-        ("publication", m.decided),
+        ("decision", detected),
+        ("approval", m.approved.and(m.decided)),
+        ("publication", m.approved.or(m.decided)),
         ("drain", m.published),
         ("validation", m.drained),
         ("after", m.validated),
     ];
-    let end = crate::output::now();
-    for (index, (name, from)) in bounds.iter().enumerate() {
-        let Some(from) = from else { continue };
-        let to = bounds.get(index + 1).map_or(Some(end), |(_, to)| *to).unwrap_or(end);
+    let begins: Vec<_> = begins.into_iter().filter_map(|(name, from)| Some((name, from?))).collect();
+    let now = crate::output::now();
+    let ends = begins.iter().skip(1).map(|(_, from)| *from).chain([now]);
+    for ((name, from), to) in begins.iter().zip(ends) {
         stage.report.phase(name, &stage.crowd.ledger, zero, *from, to);
+    }
+    Ok(())
+}
+
+/// Did it begin as a question?
+pub(super) fn asked(view: &RunView) -> bool {
+    view.timeline.iter().any(|t| matches!(t.entry, Entry::Created { ask: Some(_), .. }))
+}
+
+/// What was decided: to move by itself, or to ask.
+fn decision(view: &RunView) -> String {
+    match asked(view) {
+        true => format!("decision: a guard holds it back, {} asks a person", view.summary.id),
+        false => format!("decision: every guard has passed, {} begins", view.summary.id),
     }
 }
 
