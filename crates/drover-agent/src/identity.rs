@@ -255,6 +255,14 @@ mod tests {
     }
 
     #[test]
+    fn the_sample_that_is_installed_is_what_an_agent_wants() {
+        let identity = load(include_str!("../../../deploy/etc/agent.yaml")).unwrap();
+        assert_eq!(identity.status.map(String::from).as_deref(), Some("127.0.0.1:7411"));
+        assert_eq!(identity.buffer_observations_max, BUFFER_OBSERVATIONS_MAX, "the default is what it shows");
+        assert_eq!(identity.probes_in_flight_max, PROBES_IN_FLIGHT_MAX);
+    }
+
+    #[test]
     fn what_cannot_work_is_refused_with_its_reason() {
         let base = "agent: eu-1\nregion: eu-west\nstate_dir: /tmp/x\n";
         for (rest, reason) in [

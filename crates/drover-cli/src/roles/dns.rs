@@ -107,6 +107,12 @@ mod tests {
     }
 
     #[test]
+    fn the_sample_that_is_installed_is_what_a_server_wants() {
+        let config = with(include_str!("../../../../deploy/etc/dns.yaml"), &[]).unwrap();
+        assert_eq!((config.listen[0].port(), config.control.port()), (53, 7410));
+    }
+
+    #[test]
     fn what_is_missing_or_unknown_is_named() {
         let failure = with(FILE, &[]).unwrap_err();
         assert!(failure.message.contains("`control`") && failure.code == ExitCode::Usage, "{failure:?}");
