@@ -102,7 +102,7 @@ fn a_second_failover_of_the_kind_is_asked_for_until_rearmed() {
     std::thread::sleep(window.saturating_sub(failed.elapsed()));
     w.service("checkout", "us-east").signal(Signal::SIGKILL);
     let sentence = stored(&w, "us-east", "blocked");
-    assert!(sentence.contains("checkout was failed over by run-1 for endpoint failure"), "{sentence}");
+    assert!(sentence.contains("run-1 was about endpoint failure of checkout"), "{sentence}");
     w.until_run(RunState::AwaitingApproval);
     assert!(weights(&w.status(), "checkout").contains(&("us-east".into(), 50)), "asked, not done");
 

@@ -238,7 +238,7 @@ fn laid_down(view: &StatusView, now: Timestamp, all: &mut Vec<Attention>) {
     for b in &view.blocks {
         let left = rounded(b.until.since(now));
         let sentence =
-            format!("no automatic {} failover of {} for {left}, after {}", b.class, b.service, b.run);
+            format!("no automatic failover of {} for {} for {left}, after {}", b.service, b.class, b.run);
         all.push(line(
             Severity::Info,
             &b.service,

@@ -9,7 +9,7 @@ use crate::predicates;
 use drover_model::decision::GuardResult;
 use drover_model::plan::{Acceptance, LoadRow, Plan, Planned, Step, StepKind, TrafficChange};
 use drover_model::reason::Reason;
-use drover_model::runbook::OnFailure;
+use drover_model::runbook::{OnFailure, Purpose};
 use drover_model::units::RequestsPerSecond;
 use drover_model::{Percent, RegionId, ServiceId, Weight};
 use std::fmt::Write as _;
@@ -87,7 +87,7 @@ pub fn render(planned: &Planned, width: usize) -> String {
     guards(planned, width, &mut lines);
     if let Some(plan) = &planned.plan {
         steps(plan, &mut lines);
-        estimates(planned, &mut lines);
+        estimates(plan, planned, &mut lines);
     }
     lines.iter().fold(String::new(), |mut text, line| {
         let _ = writeln!(text, "{}", cut(line.trim_end(), width));
@@ -240,8 +240,16 @@ fn shifted(changes: &[TrafficChange]) -> String {
     format!("{} {} -> {}", change.service, list(&change.weights_before), list(&change.weights_after))
 }
 
-fn estimates(planned: &Planned, lines: &mut Vec<String>) {
+/// The objective is one of recovery: what leaves or comes back in its own time is not measured by it.
+fn estimates(plan: &Plan, planned: &Planned, lines: &mut Vec<String>) {
     let e = &planned.estimates;
+    if plan.intent.purpose != Purpose::Failover {
+        lines.push(format!(
+            "estimate: old answers gone after {}, validated after {}",
+            e.drained_after, e.done_after
+        ));
+        return;
+    }
     let verdict = if e.done_after <= e.rto { "within" } else { "OVER" };
     lines.push(format!(
         "estimate: old answers gone after {}, validated after {},",

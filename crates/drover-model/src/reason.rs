@@ -48,6 +48,13 @@ pub enum Reason {
         projected: RequestsPerSecond,
         usable: RequestsPerSecond,
     },
+    /// The region that comes back would carry more than it may. It is let through: its return relieves the others.
+    CapacityAtReturn {
+        service: ServiceId,
+        region: RegionId,
+        projected: RequestsPerSecond,
+        usable: RequestsPerSecond,
+    },
     /// Nobody knows how much there is to carry.
     LoadUnknown { service: ServiceId },
     /// Automatic action is off.
@@ -73,7 +80,16 @@ pub enum Reason {
     /// The region carries nothing of the service.
     AlreadyOut { service: ServiceId, region: RegionId },
     /// The endpoint is still bad, and its traffic was taken off before.
-    MovedAlready { service: ServiceId, region: RegionId, state: VerdictState },
+    MovedAlready {
+        service: ServiceId,
+        region: RegionId,
+        state: VerdictState,
+        /// By which run; absent when it stood by, and in decisions stored by builds that did not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        run: Option<RunId>,
+    },
+    /// A failover left it, not a drain: it comes back by shares, each of them validated.
+    LeftByFailover { service: ServiceId, region: RegionId, run: RunId },
     /// The region has its full share.
     AlreadyFull { service: ServiceId, region: RegionId },
     /// The region that should take traffic is not known to be healthy.
@@ -136,6 +152,10 @@ impl Reason {
                 format!("drover explain {service}; to overrule: --accept capacity")
             }
             Reason::LoadUnknown { service } => format!("drover explain {service}"),
+            Reason::MovedAlready { run: Some(run), .. } => format!("drover run show {run}"),
+            Reason::LeftByFailover { service, region, .. } => {
+                format!("drover failback {service} --from {region} --plan")
+            }
             Reason::WrongState { run, command, .. } if command == "skip" => {
                 format!("a step is skipped while its run is paused: drover run pause {run} --reason TEXT")
             }
@@ -202,12 +222,16 @@ fn fmt_refusal(reason: &Reason, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Reason::CapacityFits { service, region, projected, usable } => {
             write!(f, "{service} would put {projected} on {region}, which may carry {usable}")
         }
+        Reason::CapacityAtReturn { service, region, projected, usable } => write!(
+            f,
+            "{service} would put {projected} on {region}, which may carry {usable}; let through, because its return relieves the others"
+        ),
         Reason::LoadUnknown { service } => {
             write!(f, "the load of {service} is neither measured nor declared (`peak_load`)")
         }
         Reason::Frozen { by, why, until: end } => write!(f, "frozen by {by} {}: {why}", until(*end)),
         Reason::Blocked { service, class, run, until } => {
-            write!(f, "{service} was failed over by {run} for {class}; no further one until {until}")
+            write!(f, "{run} was about {class} of {service}; no other for it by itself until {until}")
         }
         Reason::RunInProgress { service, run } => write!(f, "{run} is working on {service}"),
         Reason::AlreadyAsked { run } => write!(f, "{run} is waiting for an answer about the same move"),
@@ -233,9 +257,16 @@ fn fmt_refusal(reason: &Reason, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 fn fmt_object(reason: &Reason, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match reason {
         Reason::AlreadyOut { service, region } => write!(f, "{region} carries nothing of {service}"),
-        Reason::MovedAlready { service, region, state } => {
-            write!(f, "{service} in {region} is still {state}, and its traffic was moved already")
+        Reason::MovedAlready { service, region, state, run: Some(run) } => {
+            write!(f, "{service} in {region} is still {state}, and {run} took its traffic off")
         }
+        Reason::MovedAlready { service, region, state, run: None } => {
+            write!(f, "{service} in {region} is still {state}, and it carries no traffic")
+        }
+        Reason::LeftByFailover { service, region, run } => write!(
+            f,
+            "{service} left {region} by a failover ({run}), not by a drain: it comes back by failback, share by share"
+        ),
         Reason::AlreadyFull { service, region } => {
             write!(f, "{region} already has its full share of {service}")
         }

@@ -31,6 +31,19 @@ pub enum ShareReason {
     },
 }
 
+impl ShareReason {
+    /// The run that set the share; the configured share was set by none.
+    #[must_use]
+    pub fn run(&self) -> Option<&RunId> {
+        match self {
+            ShareReason::Configured => None,
+            ShareReason::Drained { run }
+            | ShareReason::FailedOver { run }
+            | ShareReason::Returning { run } => Some(run),
+        }
+    }
+}
+
 /// One region's part in a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RegionShare {

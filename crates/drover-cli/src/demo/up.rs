@@ -212,7 +212,10 @@ async fn carry_out(world: &mut World, order: Order) -> Result<String> {
             let region = region.map(|r| world.any_region(&r)).transpose()?;
             world.heal(region.as_ref()).await?;
             let what = region.map_or_else(|| "everything".to_owned(), |r| r.to_string());
-            Ok(format!("{what} is mended; traffic comes back by `drover failback`"))
+            Ok(format!(
+                "{what} is mended; once `drover status --all` shows it healthy, `drover failback --all --from REGION \
+                 --plan` tells how its traffic comes back"
+            ))
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A run as an incident timeline to paste: times in UTC, because readers sit in many zones.
 
-use super::run::{against_rto, trigger};
+use super::run::{time_taken, trigger};
 use crate::output::words::{list, span, whole};
 use drover_model::api::RunView;
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ pub fn render(view: &RunView) -> String {
     if let Some(ended) = s.ended_at {
         line("Ended", &ended.to_string());
     }
-    line("Time", &against_rto(view.elapsed, view.rto));
+    line("Time", &time_taken(view));
     line("Plan", s.plan.as_str());
     if !view.plan.intent.reason.is_empty() {
         line("Reason", &view.plan.intent.reason);

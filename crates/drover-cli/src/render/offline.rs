@@ -20,7 +20,11 @@ pub fn render(view: &OfflineView, context: &str, all: bool, look: &Look) -> Stri
     text.push_str(&agents(&view.agents, look));
     text.push('\n');
     match &view.snapshot {
-        None => text.push_str("no earlier status of this context is kept here\n"),
+        None => text.push_str(&table::paragraph(
+            look,
+            "no earlier status of this context is kept here; a sample world: drover up; another coordinator: \
+             --coordinator ADDRESS or --context NAME",
+        )),
         Some(snapshot) => {
             let old = span(whole(age(snapshot, look.now)));
             text.push_str(&table::paragraph(look, &paint(Tone::Doubtful, format!("as it was {old} ago:"))));

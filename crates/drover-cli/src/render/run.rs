@@ -4,9 +4,10 @@ use super::tones;
 use crate::output::paint::{Tone, paint};
 use crate::output::words::{ago, clock, list as names, span, whole};
 use crate::output::{Look, table};
+use drover_model::Timestamp;
 use drover_model::api::{RunSummary, RunView, StepView, TimelineEntry};
 use drover_model::journal::{Measurement, Trigger};
-use drover_model::{Span, Timestamp};
+use drover_model::runbook::Purpose;
 
 /// Runs in one line each.
 pub fn list(runs: &[RunSummary], look: &Look) -> String {
@@ -66,7 +67,7 @@ fn facts(view: &RunView, look: &Look) -> Vec<Vec<String>> {
                 trigger(&view.trigger)
             ),
         ),
-        fact("time", against_rto(view.elapsed, view.rto)),
+        fact("time", time_taken(view)),
         fact("plan", format!("{} (runbook {})", s.plan, view.plan.runbook)),
     ];
     if !view.plan.intent.reason.is_empty() {
@@ -95,10 +96,14 @@ pub fn trigger(trigger: &Trigger) -> String {
     }
 }
 
-/// Elapsed time against the objective.
-pub fn against_rto(elapsed: Span, rto: Span) -> String {
-    let word = if elapsed <= rto { "within" } else { "OVER" };
-    format!("{} {word} the objective of {}", span(whole(elapsed)), span(rto))
+/// Elapsed time, against the objective where there is one: it is of recovery, and nothing but a failover recovers.
+pub fn time_taken(view: &RunView) -> String {
+    let (elapsed, rto) = (span(whole(view.elapsed)), span(view.rto));
+    match (view.summary.purpose, view.elapsed <= view.rto) {
+        (Purpose::Failover, true) => format!("{elapsed} within the objective of {rto}"),
+        (Purpose::Failover, false) => format!("{elapsed} OVER the objective of {rto}"),
+        (Purpose::Failback | Purpose::Drain | Purpose::Undrain, _) => elapsed,
+    }
 }
 
 fn steps(view: &RunView, look: &Look) -> String {
@@ -151,12 +156,15 @@ pub fn progress(view: &RunView, now: Timestamp) -> String {
     });
     let next =
         if view.next_decision.is_empty() { String::new() } else { format!("\nnext: {}", view.next_decision) };
+    let objective = match view.summary.purpose {
+        Purpose::Failover => format!(" of RTO {}", span(view.rto)),
+        Purpose::Failback | Purpose::Drain | Purpose::Undrain => String::new(),
+    };
     format!(
-        "{} {} | {} of RTO {} | {done}/{}{}{next}",
+        "{} {} | {}{objective} | {done}/{}{}{next}",
         view.summary.id,
         view.summary.state,
         span(whole(view.elapsed)),
-        span(view.rto),
         view.steps.len(),
         step.unwrap_or_default()
     )
@@ -167,7 +175,7 @@ pub fn ended(view: &RunView, look: &Look) -> String {
     let s = &view.summary;
     let mut text = table::paragraph(
         look,
-        &format!("{} {}: {}; {}", s.id, tones::run(s.state), s.summary, against_rto(view.elapsed, view.rto)),
+        &format!("{} {}: {}; {}", s.id, tones::run(s.state), s.summary, time_taken(view)),
     );
     for exception in &view.exceptions {
         text.push_str(&table::hanging(

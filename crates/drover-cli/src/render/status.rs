@@ -124,7 +124,7 @@ fn laid_down(view: &StatusView, look: &Look) -> String {
     }
     for b in &view.blocks {
         let words =
-            format!("no automatic {} failover, after {}, {}", b.class, b.run, left(look, Some(b.until)));
+            format!("no automatic failover for {}, after {}, {}", b.class, b.run, left(look, Some(b.until)));
         rows.push(vec!["blocked".into(), b.service.to_string(), words]);
     }
     if rows.is_empty() { String::new() } else { format!("\n{}", table::hanging(look, rows)) }

@@ -44,7 +44,7 @@ async fn a_trouble_that_outlives_its_coordinator_is_the_same_trouble() {
     // Three restarts in one trouble would be three flaps. Another failure now is one failure, not a common cause.
     let explained: ExplainView = serde_json::from_value(w.get("/v1/explain/eu-west").await).unwrap();
     assert!(
-        explained.sentence.contains("is still down, and its traffic was moved already"),
+        explained.sentence.contains("is still down, and run-1 took its traffic off"),
         "{}",
         explained.sentence
     );

@@ -214,7 +214,9 @@ fn telling(world: &World, region: &RegionId, seen: &Seen<'_>) -> (u8, Reason) {
     };
     if standing.verdict.state.moves_traffic() {
         let (service, state) = (seen.service.name.clone(), standing.verdict.state);
-        return (0, Reason::MovedAlready { service, region: region.clone(), state });
+        let share = world.traffic.get(&service).and_then(|t| t.shares.get(region));
+        let run = share.and_then(|s| s.reason.run()).cloned();
+        return (0, Reason::MovedAlready { service, region: region.clone(), state, run });
     }
     let reason = standing.verdict.reason.clone();
     let rank = match reason {

@@ -37,8 +37,7 @@ fn a_drain_fits_one_screen() {
       5-wait            or pause   45s: old answers leave the caches (TTL and half)
       6-validate        or pause   2 services judged over 2m
       7-notify          or pause   done
-    estimate: old answers gone after 45s, validated after 2m45s,
-              within the objective of 10m
+    estimate: old answers gone after 45s, validated after 2m45s
     ");
 }
 

@@ -165,7 +165,8 @@ fn capacity_of(world: &World, intent: &Intent, found: &Move<'_>) -> Result<Optio
         }
         objects => Weight::objects_if(objects),
     };
-    let answer = |row| Answer { guard: "capacity", reason: too_much(found, row), weight };
+    let reason = |row| if weight == Weight::Told { at_return(found, row) } else { too_much(found, row) };
+    let answer = |row| Answer { guard: "capacity", reason: reason(row), weight };
     Err(over.into_iter().map(answer).collect())
 }
 
@@ -192,5 +193,14 @@ fn too_much(found: &Move<'_>, row: CapacityRow) -> Reason {
         usable: row.usable,
         capacity: row.capacity,
         headroom: found.service.failover.headroom,
+    }
+}
+
+fn at_return(found: &Move<'_>, row: CapacityRow) -> Reason {
+    Reason::CapacityAtReturn {
+        service: found.service.name.clone(),
+        region: row.region,
+        projected: row.projected,
+        usable: row.usable,
     }
 }

@@ -16,8 +16,8 @@ use drover_model::ids::EndpointKey;
 use drover_model::plan::{ActiveRun, Intent, PlannedShare, PlannedShareReason, World};
 use drover_model::reason::Reason;
 use drover_model::runbook::Purpose;
-use drover_model::traffic::TrafficState;
-use drover_model::{Percent, RegionId, ServiceId, Weight};
+use drover_model::traffic::{ShareReason, TrafficState};
+use drover_model::{Percent, RegionId, RunId, ServiceId, Weight};
 use std::collections::BTreeMap;
 
 /// One service's weights after one change.
@@ -264,6 +264,12 @@ fn come_back<'w>(
         let (service, region) = (name.clone(), region.clone());
         return Err(Excluded::AlreadyThere(Reason::AlreadyFull { service, region }));
     }
+    if let Some(run) = left_by_failover(state, region).filter(|_| intent.purpose == Purpose::Undrain) {
+        cov_mark::hit!(undrain_is_no_failback);
+        let (service, region) = (name.clone(), region.clone());
+        let reason = Reason::LeftByFailover { service, region, run: run.clone() };
+        return Err(Excluded::Unmovable("drained", vec![reason]));
+    }
     may_take(world, service, &health, region).map_err(|why| Excluded::Unmovable("target", vec![why]))?;
     let mut shares = percents(&state.shares);
     let mut stages = vec![];
@@ -281,6 +287,12 @@ fn come_back<'w>(
     let unfit: Vec<Reason> =
         found.takers().into_iter().filter_map(|r| may_take(world, service, &found.health, r).err()).collect();
     if unfit.is_empty() { Ok(found) } else { Err(Excluded::Unmovable("target", unfit)) }
+}
+
+/// The failover that left `region`, or the failback that has brought only a part of it back.
+fn left_by_failover<'s>(state: &'s TrafficState, region: &RegionId) -> Option<&'s RunId> {
+    let reason = &state.shares.get(region)?.reason;
+    reason.run().filter(|_| !matches!(reason, ShareReason::Drained { .. }))
 }
 
 /// The ramp's shares above `now`, rising, always ending at 100 %.

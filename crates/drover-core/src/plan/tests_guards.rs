@@ -243,6 +243,50 @@ fn a_person_may_take_on_an_overload_by_name_and_drover_may_not() {
 }
 
 #[test]
+fn a_return_that_does_not_fit_is_let_through_and_says_why() {
+    let before = world();
+    let mut world = after(&before, &planned(&before, &intent(Purpose::Drain, "eu-west")), "run-1");
+    world.loads.insert(service_id("checkout"), Load::Measured { rate: RequestsPerSecond(2_100), at: NOW });
+    let returning = plan(&world, &only("checkout", intent(Purpose::Undrain, "eu-west")), NOW);
+    assert!(returning.refusals.is_empty() && returning.plan.is_some());
+    let told: Vec<_> = returning.guards.iter().filter(|g| g.guard == "capacity").collect();
+    assert!(told.len() == 1 && told[0].passed, "{told:?}");
+    // 33 % of 2,100 is 693; 800 less 20 % is 640.
+    assert!(
+        told[0].reason.to_string().ends_with(
+            "693rps on eu-west, which may carry 640rps; let through, because its return relieves the others"
+        ),
+        "{}",
+        told[0].reason
+    );
+}
+
+#[test]
+fn what_a_failover_left_is_not_brought_back_by_an_undrain() {
+    let before = world();
+    let out = planned(&before, &only("checkout", intent(Purpose::Failover, "eu-west")));
+    let world = after(&before, &out, "run-1");
+    let wanted = only("checkout", intent(Purpose::Undrain, "eu-west"));
+    cov_mark::check_count!(undrain_is_no_failback, 2);
+    let refused = plan(&world, &wanted, NOW);
+    assert_eq!(
+        refused.refusals[0].to_string(),
+        "checkout left eu-west by a failover (run-1), not by a drain: it comes back by failback, share by share"
+    );
+    assert_eq!(refused.refusals[0].next_command().unwrap(), "drover failback checkout --from eu-west --plan");
+    // A drain of the rest ends by itself, and leaves what failed where it is.
+    let rest = after(&world, &planned(&world, &intent(Purpose::Drain, "eu-west")), "run-2");
+    let lapsed = plan(&rest, &intent(Purpose::Undrain, "eu-west"), NOW);
+    assert_eq!(lapsed.plan.unwrap().services, [service_id("catalog")]);
+    let failback = planned(&world, &only("checkout", intent(Purpose::Failback, "eu-west")));
+    assert!(shifts_of(&failback) > 1, "by a ramp");
+}
+
+fn shifts_of(plan: &drover_model::plan::Plan) -> usize {
+    plan.steps.iter().filter(|s| s.kind.word() == "shift_traffic").count()
+}
+
+#[test]
 fn drover_moves_what_fits_and_asks_about_the_rest_by_itself() {
     let mut world = world();
     world.loads.insert(service_id("checkout"), Load::Measured { rate: RequestsPerSecond(1_400), at: NOW });
