@@ -24,6 +24,7 @@ pub async fn dispatch(args: Args, out: &Out) -> Result<ExitCode> {
         Verb::Break(args) => demo::run_break(args, out).await,
         Verb::Heal(args) => demo::run_heal(args, out).await,
         Verb::SampleService(args) => demo::service::run(args).await.map(|()| ExitCode::Done),
+        Verb::Launch(args) => roles::launch::run(&args).await,
         Verb::Store(StoreVerb::Check { state }) => verbs::tools::check_store(out, &state),
         Verb::Completions { shell } => verbs::tools::completions(out, shell),
         Verb::Man { dir } => verbs::tools::man(out, dir.as_deref()),

@@ -2,6 +2,7 @@
 //! events, because a poll also sees a swapped symlink (as mounted configuration maps do) and a network mount.
 
 use crate::error::CoordinatorError;
+use crate::programs::{self, Stamp};
 use drover_model::Timestamp;
 use drover_model::config::decode::{self, SourceFile};
 use drover_model::config::diagnostic::Diagnostic;
@@ -35,13 +36,15 @@ pub struct Loaded {
 pub struct Texts {
     config: Vec<(String, String)>,
     runbooks: Vec<(String, String)>,
+    /// The files of the runbooks' programs, as they lie there now.
+    programs: Vec<(String, Option<Stamp>)>,
 }
 
 impl Texts {
     /// Digest of everything that was read.
     #[must_use]
     pub fn digest(&self) -> String {
-        version_of(&(&self.config, &self.runbooks))
+        version_of(&(&self.config, &self.runbooks, &self.programs))
     }
 }
 
@@ -73,7 +76,8 @@ impl ConfigDir {
             Some(dir) => read_yaml(dir)?,
             None => SHIPPED_RUNBOOKS.iter().map(|(n, t)| ((*n).to_owned(), (*t).to_owned())).collect(),
         };
-        Ok(Texts { config, runbooks })
+        let programs = programs::stamps(&sources(&runbooks));
+        Ok(Texts { config, runbooks, programs })
     }
 }
 
@@ -101,16 +105,18 @@ fn read_yaml(directory: &Path) -> Result<Vec<(String, String)>, CoordinatorError
     Ok(texts)
 }
 
+fn sources(list: &[(String, String)]) -> Vec<SourceFile> {
+    list.iter().map(|(name, text)| SourceFile { name: name.clone(), text: text.clone() }).collect()
+}
+
 /// Judges texts: a whole configuration, or every finding.
 ///
 /// # Errors
 /// Every diagnostic of configuration and runbooks together.
 pub fn judge(texts: &Texts, now: Timestamp) -> Result<Loaded, Vec<Diagnostic>> {
-    let files = |list: &[(String, String)]| -> Vec<SourceFile> {
-        list.iter().map(|(name, text)| SourceFile { name: name.clone(), text: text.clone() }).collect()
-    };
-    let config = decode::load(&files(&texts.config));
-    let runbooks = decode::load_runbooks(&files(&texts.runbooks));
+    let config = decode::load(&sources(&texts.config));
+    let files = sources(&texts.runbooks);
+    let runbooks = decode::load_runbooks(&files).and_then(|books| programs::read_all(&files, books));
     match (config, runbooks) {
         (Ok(loaded), Ok(books)) => {
             let runbooks = books.into_iter().map(|book| (book.runbook.purpose, book)).collect();

@@ -14,6 +14,7 @@ use drover_model::traffic::{Block, Freeze, Hold, TrafficState};
 use drover_model::{EndpointKey, Timestamp};
 use drover_store::{EmbeddedStore, History};
 use std::net::SocketAddr;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,6 +32,9 @@ pub struct Options {
     pub state_directory: PathBuf,
     /// Where the API listens, when the command line says so and not the settings.
     pub listen: Option<SocketAddr>,
+    /// What starts the program of a `run` step, before its path and arguments: it must end the program when this
+    /// process dies, so that the successor finds nothing still at work. Empty where a supervisor does that.
+    pub launcher: Vec<OsString>,
 }
 
 /// Everything that the coordinator's tasks share.

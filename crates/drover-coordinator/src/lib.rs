@@ -21,6 +21,7 @@ mod observations;
 mod operator;
 pub mod outbox;
 mod probe_list;
+pub mod programs;
 mod recorder;
 mod reload;
 mod retention;

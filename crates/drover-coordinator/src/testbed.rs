@@ -165,6 +165,7 @@ async fn open(dir: &Path) -> (Arc<Coordinator>, TaskTracker) {
         config: ConfigDir { config: dir.join("config"), runbooks: None },
         state_directory: dir.join("state"),
         listen: None,
+        launcher: vec![],
     };
     let tasks = TaskTracker::new();
     let c = Coordinator::open(options, CancellationToken::new(), tasks.clone()).await.unwrap();

@@ -11,7 +11,7 @@ use drover_model::config::{Service, version_of};
 use drover_model::decision::VerdictState;
 use drover_model::ids::{EndpointKey, PlanId};
 use drover_model::plan::{
-    Finding, Intent, Plan, Predicate, ReadSet, Reversal, Step, StepKind, TrafficChange, World,
+    Finding, Intent, Plan, Predicate, ReadSet, Repeatability, Reversal, Step, StepKind, TrafficChange, World,
 };
 use drover_model::runbook::Purpose;
 use drover_model::time::Span;
@@ -49,6 +49,7 @@ pub fn check(plan: &Plan, world: &World) -> Vec<Finding> {
     eyes.walk();
     eyes.order();
     eyes.reversals();
+    eyes.programs();
     eyes.findings
 }
 
@@ -456,6 +457,25 @@ impl<'a> Eyes<'a> {
             };
             if back.len() != changes.len() || !changes.iter().zip(back).all(undoes) {
                 self.find("reversal", format!("{}: undoing does not restore the weights before", step.id));
+            }
+        }
+    }
+}
+
+impl Eyes<'_> {
+    /// I9: what was approved is what runs, to the last byte. I1: what can be neither observed nor repeated is begun once.
+    fn programs(&mut self) {
+        for step in &self.plan.steps {
+            let StepKind::Run { command, repeatability, observe } = &step.kind else { continue };
+            let id = &step.id;
+            for program in std::iter::once(command).chain(observe).filter(|p| p.digest.is_empty()) {
+                self.find("I9", format!("{id}: nobody read {}, so that it could be anything", program.path));
+            }
+            if *repeatability == Repeatability::AtMostOnce && step.attempts != 1 {
+                self.find("I1", format!("{id} is at_most_once and has {} attempts", step.attempts));
+            }
+            if (*repeatability == Repeatability::Observable) != observe.is_some() {
+                self.find("I1", format!("{id} is {} and the plan does not observe so", repeatability.word()));
             }
         }
     }

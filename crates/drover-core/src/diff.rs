@@ -229,6 +229,10 @@ fn does(step: &Step) -> String {
         }
         StepKind::Approve { message, expires } => format!("asks for {expires}: {message}"),
         StepKind::Notify { message } => message.clone(),
+        StepKind::Run { command, repeatability, .. } => {
+            let line = [std::slice::from_ref(&command.path), command.arguments.as_slice()].concat().join(" ");
+            format!("{line} ({})", repeatability.word())
+        }
     }
 }
 

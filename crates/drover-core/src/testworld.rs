@@ -229,7 +229,7 @@ fn runbook(purpose: Purpose) -> LoadedRunbook {
     }
     steps.extend([step(Kind::Validate), step(Kind::Notify("done".into()))]);
     let runbook = Runbook { name: purpose.to_string(), purpose, description: "A test.".into(), steps };
-    LoadedRunbook { runbook, version: "v1".into() }
+    LoadedRunbook { runbook, version: "v1".into(), programs: BTreeMap::new() }
 }
 
 pub(crate) fn step(kind: RunbookStepKind) -> RunbookStep {

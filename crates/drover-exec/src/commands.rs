@@ -33,7 +33,8 @@ pub enum Command {
         /// Why.
         reason: String,
     },
-    /// Hold; work under way is stopped, and tried afresh by `Resume`.
+    /// Hold; work under way is stopped, and tried afresh by `Resume`. What can be neither observed nor repeated needs a
+    /// person then.
     Pause {
         /// Who.
         by: Actor,

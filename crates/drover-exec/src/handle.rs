@@ -11,7 +11,7 @@ use crate::journal::{JournalError, Order, PageOrder};
 use crate::progress::{Phase, Progress, Settle};
 use crate::state::{Execution, InFlight, Work};
 use drover_model::journal::{CheckOutcome, Entry, FailureNature, Record, RunState, StepFailure, StepOutcome};
-use drover_model::plan::{Step, StepKind};
+use drover_model::plan::{Repeatability, Step, StepKind};
 use drover_model::traffic::Actor;
 use drover_model::{Epoch, Span, Timestamp};
 
@@ -178,7 +178,8 @@ impl Execution {
             | StepKind::ShiftTraffic { .. }
             | StepKind::VerifyDns { .. }
             | StepKind::Validate { .. }
-            | StepKind::Notify { .. } => Work::Act,
+            | StepKind::Notify { .. }
+            | StepKind::Run { .. } => Work::Act,
         };
         let until = now + time_for(self.progress.step(step));
         self.live.in_flight = Some(InFlight { work, step, attempt, until });
@@ -264,7 +265,11 @@ impl Execution {
             Work::Act | Work::Wait => time_for(self.progress.step(step)),
         };
         let message = format!("timed out after {allowed}");
-        let failure = StepFailure { kind: FailureNature::Retryable, message, measurements: Vec::new() };
+        let kind = match (work.work, self.progress.step(step).kind.repeatability()) {
+            (Work::Act, Repeatability::AtMostOnce) => FailureNature::Uncertain,
+            _ => FailureNature::Retryable,
+        };
+        let failure = StepFailure { kind, message, measurements: Vec::new() };
         let mut effects = vec![Effect::CancelAct];
         effects.extend(self.work_done(work.work, step, attempt, Err(failure), now));
         effects
@@ -324,7 +329,8 @@ fn time_for(step: &Step) -> Span {
         | StepKind::ShiftTraffic { .. }
         | StepKind::VerifyDns { .. }
         | StepKind::Approve { .. }
-        | StepKind::Notify { .. } => step.timeout,
+        | StepKind::Notify { .. }
+        | StepKind::Run { .. } => step.timeout,
     }
 }
 

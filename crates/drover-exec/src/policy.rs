@@ -5,6 +5,7 @@
 //! | retryable, attempts left | the same step again, after a pause that doubles |
 //! | inconclusive | hold, unless the runbook says `continue`: no data is neither a pass nor a failure (I10) |
 //! | retryable with no attempts left, or permanent | `on_failure` |
+//! | uncertain | a person, whatever the runbook says: it may have been done, and doing it again may harm (I1) |
 //! | fenced | nothing at all: a newer leader owns the run, and this one may not write (I3) |
 
 use crate::progress::{Phase, Progress, Settle, Standing};
@@ -47,8 +48,21 @@ impl Progress {
                     OnFailure::Abort | OnFailure::RollBack | OnFailure::Pause => self.hold(why),
                 }
             }
+            FailureNature::Uncertain => self.doubt(&failure.message),
             FailureNature::Retryable | FailureNature::Permanent | FailureNature::Fenced => self.give_up(why),
         }
+    }
+
+    /// The step at the cursor may have been done or not, and nothing but a person can find out (I1).
+    pub(crate) fn doubt(&mut self, why: &str) {
+        cov_mark::hit!(i1_uncertain_needs_an_operator);
+        let id = &self.step(self.cursor).id;
+        let summary = format!(
+            "{id} may have been done or not ({why}), and can be neither observed nor repeated: skip it if it was done, \
+             resume to do it"
+        );
+        self.phase =
+            Phase::Settling(Settle::End { state: RunState::NeedsOperator, summary, at: Standing::Step });
     }
 
     /// The step has failed for good.

@@ -226,6 +226,11 @@ impl Progress {
             Phase::Ready | Phase::Backoff { .. } => Standing::Step,
             Phase::Stepping { .. } => {
                 self.cut_short("stopped by a pause", at);
+                if self.is_at_most_once() {
+                    // Held like any other pause, a mere `resume` would do it a second time.
+                    self.doubt(&format!("paused by {by}: {reason}"));
+                    return Ok(());
+                }
                 Standing::Step
             }
             Phase::UndoReady { step } | Phase::UndoBackoff { step, .. } | Phase::Undoing { step, .. } => {
@@ -256,10 +261,15 @@ impl Progress {
     }
 
     fn aborted(&mut self, by: &Actor, reason: &str, roll_back: bool, at: Timestamp) -> Applied {
-        let why = format!("aborted by {by}: {reason}");
+        let mut why = format!("aborted by {by}: {reason}");
         match &self.phase {
             Phase::Awaiting { .. } => return self.stop(why, Standing::Step),
-            Phase::Stepping { .. } => self.cut_short("stopped by an abort", at),
+            Phase::Stepping { .. } => {
+                self.cut_short("stopped by an abort", at);
+                if self.is_at_most_once() {
+                    why = format!("{why}; {} may have been done or not", self.step(self.cursor).id);
+                }
+            }
             Phase::Asking { .. }
             | Phase::Ready
             | Phase::Backoff { .. }
@@ -281,6 +291,11 @@ impl Progress {
         self.cause = Some(why);
         self.undo_below(u32::try_from(self.steps.len()).unwrap_or(u32::MAX));
         Ok(())
+    }
+
+    /// Can the step at the cursor be neither observed nor repeated?
+    fn is_at_most_once(&self) -> bool {
+        self.step(self.cursor).kind.repeatability() == Repeatability::AtMostOnce
     }
 
     fn stop(&mut self, summary: String, at: Standing) -> Applied {
@@ -320,11 +335,7 @@ impl Progress {
 
     fn after_takeover(&mut self, repeatability: Repeatability, takeovers: u32, at: Standing, again: Phase) {
         let summary = match repeatability {
-            Repeatability::AtMostOnce => {
-                "a leader was lost in the middle of a step that can be neither observed \
-                                          nor repeated"
-                    .to_owned()
-            }
+            Repeatability::AtMostOnce => return self.doubt("a leader was lost in the middle of it"),
             _ if takeovers > TAKEOVERS_PER_STEP_MAX => {
                 cov_mark::hit!(a_poison_step_stops);
                 format!(

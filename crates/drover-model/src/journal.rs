@@ -170,6 +170,8 @@ pub enum FailureNature {
     Permanent,
     /// Too little data to say: holds.
     Inconclusive,
+    /// It may have been done or not, and can be neither observed nor done again (I1): only a person goes on.
+    Uncertain,
     /// A newer leader commands: this process must stop.
     Fenced,
 }

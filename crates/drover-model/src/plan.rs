@@ -70,8 +70,11 @@ pub struct EndedRun {
 pub struct LoadedRunbook {
     /// The runbook.
     pub runbook: Runbook,
-    /// Digest of its content.
+    /// Digest of its content, and of the programs that it runs.
     pub version: String,
+    /// Digest of each program that its `run` steps name, by path. Whoever loads a runbook to plan by it reads them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub programs: BTreeMap<String, String>,
 }
 
 /// Everything that deciding, planning and checking may read. Built by the coordinator, stored with decisions.
@@ -315,6 +318,37 @@ pub enum Repeatability {
     AtMostOnce,
 }
 
+impl Repeatability {
+    /// The word used in files.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Repeatability::Observable => "observable",
+            Repeatability::Keyed => "keyed",
+            Repeatability::AtMostOnce => "at_most_once",
+        }
+    }
+
+    /// The kind of this word, if it is one of the three.
+    #[must_use]
+    pub fn of_word(word: &str) -> Option<Self> {
+        [Repeatability::Observable, Repeatability::Keyed, Repeatability::AtMostOnce]
+            .into_iter()
+            .find(|r| r.word() == word)
+    }
+}
+
+/// A program with its arguments, and what was in its file when the plan was made: what was approved is what runs (I9).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Program {
+    /// Its file, with the whole path.
+    pub path: String,
+    /// What it is given, word by word; no shell looks at it.
+    pub arguments: Vec<String>,
+    /// Digest of the file.
+    pub digest: String,
+}
+
 /// What a step does, with every detail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -363,6 +397,15 @@ pub enum StepKind {
         /// What to say.
         message: String,
     },
+    /// Run a program.
+    Run {
+        /// Which.
+        command: Program,
+        /// What its author says about doing it again.
+        repeatability: Repeatability,
+        /// Tells by its exit code whether it is done: there for what is `observable`.
+        observe: Option<Program>,
+    },
 }
 
 impl StepKind {
@@ -378,6 +421,7 @@ impl StepKind {
             StepKind::Validate { .. } => "validate",
             StepKind::Approve { .. } => "approve",
             StepKind::Notify { .. } => "notify",
+            StepKind::Run { .. } => "run",
         }
     }
 
@@ -386,6 +430,7 @@ impl StepKind {
     pub fn repeatability(&self) -> Repeatability {
         match self {
             StepKind::Notify { .. } => Repeatability::Keyed,
+            StepKind::Run { repeatability, .. } => *repeatability,
             StepKind::Preflight { .. }
             | StepKind::VerifyApp { .. }
             | StepKind::ShiftTraffic { .. }

@@ -1,9 +1,11 @@
 //! Runbooks: YAML files of typed steps. A runbook says what kind of step comes when; the planner fills in the exact
 //! effects, so that nothing is left to decide when the plan runs.
 
+use crate::plan::Repeatability;
 use crate::time::Span;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// What a runbook is for.
@@ -57,6 +59,29 @@ pub enum WaitFor {
     Fixed(Span),
 }
 
+/// What undoing a program means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RunUndo {
+    /// Its effect may stay.
+    Nothing,
+    /// Only a person can say: a rollback stops there.
+    Ask,
+}
+
+/// A program that a runbook runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RunStep {
+    /// The program with its whole path, and its arguments. No shell.
+    pub command: Vec<String>,
+    /// May it be run again after a crash (I1)?
+    pub repeatability: Repeatability,
+    /// For what is `observable`: a program that ends with 0 when it is done, and with 1 when it is not.
+    pub observe: Option<Vec<String>>,
+    /// What undoing it means.
+    pub undo: RunUndo,
+}
+
 /// A typed step, before planning.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -77,6 +102,8 @@ pub enum RunbookStepKind {
     Approve(String),
     /// Page people; the text is sent.
     Notify(String),
+    /// Run a program.
+    Run(RunStep),
     /// The inner steps once for each share of the service's ramp.
     Ramp(Vec<RunbookStep>),
 }
@@ -94,6 +121,7 @@ impl RunbookStepKind {
             RunbookStepKind::Validate => "validate",
             RunbookStepKind::Approve(_) => "approve",
             RunbookStepKind::Notify(_) => "notify",
+            RunbookStepKind::Run(_) => "run",
             RunbookStepKind::Ramp(_) => "ramp",
         }
     }
@@ -125,4 +153,27 @@ pub struct Runbook {
     pub description: String,
     /// The steps in order.
     pub steps: Vec<RunbookStep>,
+}
+
+impl Runbook {
+    /// The file of every program that it runs or observes by, each once, in order.
+    #[must_use]
+    pub fn programs(&self) -> BTreeSet<&str> {
+        let mut found = BTreeSet::new();
+        programs_of(&self.steps, &mut found);
+        found
+    }
+}
+
+fn programs_of<'r>(steps: &'r [RunbookStep], into: &mut BTreeSet<&'r str>) {
+    for step in steps {
+        match &step.kind {
+            RunbookStepKind::Run(run) => {
+                let lines = [Some(&run.command), run.observe.as_ref()];
+                into.extend(lines.into_iter().flatten().filter_map(|l| l.first()).map(String::as_str));
+            }
+            RunbookStepKind::Ramp(inner) => programs_of(inner, into),
+            _ => {}
+        }
+    }
 }

@@ -164,6 +164,10 @@ impl Effects for Hands {
                 self.page(&page);
                 Ok(done(true, "told"))
             }
+            // The planner names programs by what is in their files, and this world has none.
+            StepKind::Run { command, .. } => {
+                Err(failed(FailureNature::Permanent, format!("{} is not there", command.path)))
+            }
             StepKind::Wait { .. } | StepKind::Approve { .. } => Ok(done(false, "nothing to do")),
         }
     }

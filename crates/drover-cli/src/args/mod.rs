@@ -8,7 +8,7 @@ pub use moves::{
     ApplyArgs, ConsentArgs, DrainArgs, FailbackArgs, FailoverArgs, FreezeArgs, PlanFlag, RearmArgs,
     ReasonArgs, UndrainArgs,
 };
-pub use roles::{AgentArgs, CoordinatorArgs, DnsArgs, LogFormat, ProcessArgs};
+pub use roles::{AgentArgs, CoordinatorArgs, DnsArgs, LaunchArgs, LogFormat, ProcessArgs};
 pub use runs::{AnswerArgs, RunVerb, SureArgs};
 
 use crate::demo;
@@ -119,6 +119,12 @@ pub enum Verb {
     /// One service of the sample world
     #[command(hide = true, after_help = "Example:\n  drover up starts these")]
     SampleService(demo::SampleServiceArgs),
+    /// Start a program that ends with its parent
+    #[command(
+        hide = true,
+        after_help = "Example:\n  drover coordinator starts the programs of `run` steps by this"
+    )]
+    Launch(LaunchArgs),
     /// Look after a store
     #[command(hide = true, subcommand)]
     Store(StoreVerb),

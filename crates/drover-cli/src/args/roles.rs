@@ -1,5 +1,6 @@
 //! Arguments of the service roles.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -86,4 +87,15 @@ pub struct DnsArgs {
     pub control: Option<SocketAddr>,
     #[command(flatten)]
     pub process: ProcessArgs,
+}
+
+/// Arguments of `launch`.
+#[derive(Debug, clap::Args)]
+pub struct LaunchArgs {
+    /// Process that the program must not outlive
+    #[arg(long, value_name = "PID")]
+    pub parent: i32,
+    /// Program and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROGRAM")]
+    pub program: Vec<OsString>,
 }

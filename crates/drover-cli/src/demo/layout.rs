@@ -113,12 +113,16 @@ pub fn dns(at: &Path) -> Recipe {
 }
 
 /// The coordinator.
-pub fn coordinator(at: &Path) -> Recipe {
-    Recipe::new("coordinator", at, "coordinator")
+pub fn coordinator(at: &Path, runbooks: Option<&Path>) -> Recipe {
+    let recipe = Recipe::new("coordinator", at, "coordinator")
         .with("--config", config_directory(at))
         .with("--state", coordinator_state(at))
         .with("--socket", coordinator_socket(at))
-        .tells()
+        .tells();
+    match runbooks {
+        Some(runbooks) => recipe.with("--runbooks", runbooks),
+        None => recipe,
+    }
 }
 
 /// An agent. Nobody waits for it: it is heard when it reports.

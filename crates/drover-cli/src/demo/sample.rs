@@ -11,6 +11,7 @@ use drover_model::config::{Config, encode};
 use drover_model::{RequestsPerSecond, ServiceId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::PathBuf;
 
 /// The shipped files, so that a world can be made anywhere.
 const FILES: [(&str, &str); 6] = [
@@ -43,6 +44,8 @@ pub struct Wanted {
     pub capacity: Option<(ServiceId, RequestsPerSecond)>,
     /// Command that takes pages.
     pub on_page: Option<Vec<String>>,
+    /// Directory of other runbooks than those that are shipped.
+    pub runbooks: Option<PathBuf>,
 }
 
 /// The shipped world, as it is written.
@@ -173,7 +176,7 @@ mod tests {
     use drover_model::Span;
 
     fn wanted() -> Wanted {
-        Wanted { factor: FACTOR, capacity: None, on_page: None }
+        Wanted { factor: FACTOR, capacity: None, on_page: None, runbooks: None }
     }
 
     #[test]

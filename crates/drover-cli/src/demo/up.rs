@@ -12,7 +12,7 @@ use super::world_file::{WORLD_FILE_SCHEMA, WorldFile};
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
 use crate::output::Out;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -32,6 +32,9 @@ pub struct UpArgs {
     /// Divide every duration of the policy by this
     #[arg(long, value_name = "N", default_value_t = FACTOR, value_parser = clap::value_parser!(u64).range(1..=FACTOR_MAX))]
     pub factor: u64,
+    /// Directory of runbooks; the shipped ones when absent
+    #[arg(long, value_name = "DIR")]
+    pub runbooks: Option<PathBuf>,
 }
 
 /// Keeps a world until told to end.
@@ -40,7 +43,10 @@ pub struct UpArgs {
 /// When it does not come up, or one runs in this directory already.
 pub async fn run_up(args: UpArgs, out: &Out) -> Result<ExitCode> {
     let screen = Screen::new(out);
-    let wanted = |at: &Path| Wanted { factor: args.factor, capacity: None, on_page: Some(to_file(at)) };
+    let runbooks = args.runbooks.map(std::path::absolute).transpose();
+    let runbooks = runbooks.map_err(|e| Failure::because(ExitCode::Usage, "can't find the runbooks", &e))?;
+    let wanted =
+        |at: &Path| Wanted { factor: args.factor, capacity: None, on_page: Some(to_file(at)), runbooks };
     let mut world = tokio::select! {
         world = World::start(wanted) => world?,
         () = until_told() => return Ok(ExitCode::Done),

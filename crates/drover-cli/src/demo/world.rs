@@ -52,7 +52,8 @@ impl World {
         let failed = |e| Failure::because(ExitCode::Internal, "can't make a directory for the world", &e);
         let directory = tempfile::Builder::new().prefix("drover-").tempdir().map_err(failed)?;
         let at = directory.path().to_owned();
-        let config = sample::world(&wanted(&at))?;
+        let wanted = wanted(&at);
+        let config = sample::world(&wanted)?;
         let instance = instance(&config)?.clone();
         layout::lay_out(&at, &config)?;
 
@@ -74,7 +75,7 @@ impl World {
                 role.ready().await?;
             }
         }
-        let supervisor = Supervisor::start(layout::coordinator(&at)).await?;
+        let supervisor = Supervisor::start(layout::coordinator(&at, wanted.runbooks.as_deref())).await?;
         let mut agents = BTreeMap::new();
         for agent in config.agents().keys() {
             agents.insert(agent.clone(), layout::agent(&at, agent).start()?);

@@ -55,6 +55,7 @@ fn steps(all: &[RunbookStep], prefix: &str, rows: &mut Vec<Vec<String>>) {
             RunbookStepKind::Wait(WaitFor::Soak) => "for the service's soak".to_owned(),
             RunbookStepKind::Wait(WaitFor::Fixed(time)) => span(*time),
             RunbookStepKind::Approve(text) | RunbookStepKind::Notify(text) => text.clone(),
+            RunbookStepKind::Run(run) => format!("{}: {}", run.repeatability.word(), run.command.join(" ")),
             RunbookStepKind::Ramp(_) => "once for each share of the ramp".to_owned(),
             _ => String::new(),
         };

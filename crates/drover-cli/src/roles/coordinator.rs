@@ -40,6 +40,7 @@ pub async fn run(args: &CoordinatorArgs) -> Result<ExitCode> {
         config: ConfigDir { config: args.config.clone(), runbooks: args.runbooks.clone() },
         state_directory: args.state.clone(),
         listen: args.listen,
+        launcher: super::launch::words()?,
     };
     let coordinator =
         Coordinator::open(options, process.stop.clone(), tasks.clone()).await.map_err(|e| failure(&e))?;

@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod coordinator;
 pub mod dns;
+pub mod launch;
 
 use crate::args::{LogFormat, ProcessArgs};
 use crate::exit::ExitCode;
@@ -41,7 +42,7 @@ impl Process {
     /// When the log filter is wrong or signals can't be listened for.
     pub fn begin(args: &ProcessArgs, reload: impl Fn() + Send + 'static) -> Result<Self> {
         if let Some(parent) = args.die_with_parent {
-            die_with_parent(parent)?;
+            with_parent(parent, nix::sys::signal::Signal::SIGKILL)?;
         }
         log(args)?;
         let process = Self { stop: CancellationToken::new(), told: Arc::new(AtomicBool::new(false)) };
@@ -138,11 +139,11 @@ fn log(args: &ProcessArgs) -> Result<()> {
     set.map_err(|e| Failure::because(ExitCode::Internal, "can't start logging", e.as_ref()))
 }
 
-/// The kernel kills this process when the thread that started it ends. A parent that died before is noticed by its
-/// number when that was given, else by the orphan's parent being init.
+/// The kernel sends this process a signal when the thread that started it ends. A parent that died before is noticed by
+/// its number when that was given, else by the orphan's parent being init.
 #[cfg(target_os = "linux")]
-fn die_with_parent(expected: i32) -> Result<()> {
-    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
+fn with_parent(expected: i32, signal: nix::sys::signal::Signal) -> Result<()> {
+    nix::sys::prctl::set_pdeathsig(signal)
         .map_err(|e| Failure::because(ExitCode::Internal, "can't tie this process to its parent", &e))?;
     let parent = nix::unistd::getppid().as_raw();
     // In a container the parent may be process 1 itself.
@@ -155,7 +156,7 @@ fn die_with_parent(expected: i32) -> Result<()> {
 
 /// Elsewhere the kernel offers no such thing; whoever starts children must end them.
 #[cfg(not(target_os = "linux"))]
-fn die_with_parent(_: i32) -> Result<()> {
+fn with_parent(_: i32, _: nix::sys::signal::Signal) -> Result<()> {
     Ok(())
 }
 

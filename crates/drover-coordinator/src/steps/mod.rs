@@ -3,6 +3,7 @@
 
 mod preflight;
 mod publish;
+mod run;
 mod shift;
 mod sides;
 mod validate;
@@ -82,6 +83,9 @@ impl Hands {
             StepKind::VerifyDns { expected } => verify::dns(c, expected).await,
             StepKind::Validate { targets } => validate::act(c, targets).await,
             StepKind::Notify { message } => notify(c, order, message).await,
+            StepKind::Run { command, repeatability, observe } => {
+                run::act(&c.options.launcher, order, command, *repeatability, observe.as_ref()).await
+            }
             // A matter of time and of people: the state machine takes these itself.
             StepKind::Wait { .. } | StepKind::Approve { .. } => Ok(done(false, "nothing to do", Vec::new())),
         };

@@ -338,6 +338,7 @@ async fn boot(dir: &tempfile::TempDir) -> (Arc<Coordinator>, SocketAddr, Cancell
         config: ConfigDir { config: dir.path().join("config"), runbooks: None },
         state_directory: dir.path().join("state"),
         listen: None,
+        launcher: vec![],
     };
     let coordinator = Coordinator::open(options, stop.clone(), tasks.clone()).await.unwrap();
     coordinator.start().await.unwrap();

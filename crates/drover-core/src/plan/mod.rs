@@ -61,7 +61,7 @@ fn assemble(world: &World, intent: &Intent, moves: &[Move<'_>], report: &mut Rep
     let Some(loaded) = world.runbooks.get(&intent.purpose).filter(|_| !moves.is_empty()) else {
         return None; // Both were reported by the passes before.
     };
-    let steps = steps::expand(world, intent, &loaded.runbook.steps, moves);
+    let steps = steps::expand(world, intent, loaded, moves);
     if !steps.iter().any(|s| s.kind.word() == "shift_traffic") {
         report.refuse(
             "runbook",

@@ -11,10 +11,10 @@ use drover_model::config::{HealthCheck, Service};
 use drover_model::decision::VerdictState;
 use drover_model::ids::EndpointKey;
 use drover_model::plan::{
-    AppCheckTarget, Intent, PlannedShare, PlannedShareReason, Predicate, Reversal, Step, StepKind,
-    TrafficChange, ValidationTarget, World,
+    AppCheckTarget, Intent, LoadedRunbook, PlannedShare, PlannedShareReason, Predicate, Program, Reversal,
+    Step, StepKind, TrafficChange, ValidationTarget, World,
 };
-use drover_model::runbook::{Purpose, RunbookStep, RunbookStepKind, WaitFor};
+use drover_model::runbook::{Purpose, RunStep, RunUndo, RunbookStep, RunbookStepKind, WaitFor};
 use drover_model::time::Span;
 use drover_model::traffic::ShareReason;
 use drover_model::units::{Generation, WEIGHT_SUM};
@@ -25,12 +25,14 @@ use std::collections::BTreeMap;
 pub(super) fn expand(
     world: &World,
     intent: &Intent,
-    runbook: &[RunbookStep],
+    loaded: &LoadedRunbook,
     moves: &[Move<'_>],
 ) -> Vec<Step> {
     let positions = moves.iter().map(Position::start).collect();
-    let mut expansion = Expansion { world, intent, moves, positions, shifted: vec![], steps: vec![] };
-    for step in runbook {
+    let programs = &loaded.programs;
+    let mut expansion =
+        Expansion { world, intent, programs, moves, positions, shifted: vec![], steps: vec![] };
+    for step in &loaded.runbook.steps {
         match &step.kind {
             RunbookStepKind::Ramp(inner) => {
                 let rounds = moves.iter().map(|m| m.stages.len()).max().unwrap_or(0);
@@ -60,6 +62,8 @@ impl Position {
 struct Expansion<'a, 'w> {
     world: &'a World,
     intent: &'a Intent,
+    /// Digests of the runbook's programs, by path.
+    programs: &'a BTreeMap<String, String>,
     moves: &'a [Move<'w>],
     /// Beside `moves`.
     positions: Vec<Position>,
@@ -96,6 +100,13 @@ impl Expansion<'_, '_> {
             }
             RunbookStepKind::Notify(message) => {
                 (Some(StepKind::Notify { message: message.clone() }), Reversal::Nothing, Span::ZERO)
+            }
+            RunbookStepKind::Run(run) => {
+                let reversal = match run.undo {
+                    RunUndo::Nothing => Reversal::Nothing,
+                    RunUndo::Ask => Reversal::AskOperator,
+                };
+                (self.run(run), reversal, Span::ZERO)
             }
             RunbookStepKind::Ramp(inner) => return inner.iter().for_each(|s| self.add(s, round)),
         };
@@ -175,6 +186,18 @@ impl Expansion<'_, '_> {
 
     fn verify_dns(&self) -> Option<StepKind> {
         (!self.shifted.is_empty()).then(|| StepKind::VerifyDns { expected: self.shifted.clone() })
+    }
+
+    fn run(&self, run: &RunStep) -> Option<StepKind> {
+        let program = |line: &Vec<String>| {
+            let (path, arguments) = line.split_first()?;
+            // A program that nobody read has no digest, and the checker lets no such plan run.
+            let digest = self.programs.get(path).cloned().unwrap_or_default();
+            Some(Program { path: path.clone(), arguments: arguments.to_vec(), digest })
+        };
+        let command = program(&run.command)?;
+        let observe = run.observe.as_ref().and_then(program);
+        Some(StepKind::Run { command, repeatability: run.repeatability, observe })
     }
 
     fn wait(&self, wait: WaitFor) -> (Span, String) {

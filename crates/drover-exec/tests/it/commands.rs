@@ -101,6 +101,26 @@ fn a_pause_stops_the_work_and_resuming_tries_afresh() {
 }
 
 #[test]
+fn stopping_what_can_not_be_repeated_leaves_a_doubt() {
+    let plan = plan(vec![once(RollBack), notify()]);
+    let mut execution = begun(&plan, None);
+    let effects = order(&mut execution, Command::Pause { by: person(), reason: why() }, at(1)).unwrap();
+    assert_eq!(effects[0], Effect::CancelAct);
+    assert_eq!(execution.state(), RunState::NeedsOperator, "a pause would be ended by a mere resume");
+    assert!(
+        execution.note().starts_with("1-run may have been done or not (paused by mara"),
+        "{}",
+        execution.note()
+    );
+
+    let mut execution = begun(&plan, None);
+    let abort = Command::Abort { by: person(), reason: why(), roll_back: false };
+    order(&mut execution, abort, at(1)).unwrap();
+    assert_eq!(execution.state(), RunState::Aborted);
+    assert!(execution.note().ends_with("1-run may have been done or not"), "{}", execution.note());
+}
+
+#[test]
 fn a_skip_needs_a_person_a_reason_and_the_step_that_stands() {
     let script = Script::from([((false, 0), vec![Answer::Permanent])]);
     let mut world = World::new(script, nobody);

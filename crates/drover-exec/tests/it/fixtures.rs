@@ -2,7 +2,7 @@
 
 use drover_exec::{Approved, Consent, Execution};
 use drover_model::journal::{CheckOutcome, Entry, JOURNAL_SCHEMA, Measurement, Record, Trigger};
-use drover_model::plan::{Intent, Plan, Reversal, Step, StepKind, ValidationTarget};
+use drover_model::plan::{Intent, Plan, Program, Repeatability, Reversal, Step, StepKind, ValidationTarget};
 use drover_model::runbook::{OnFailure, Purpose};
 use drover_model::traffic::Actor;
 use drover_model::{Epoch, Percent, PlanId, RegionId, RunId, ServiceId, Span, Timestamp};
@@ -41,6 +41,13 @@ pub fn preflight(on_failure: OnFailure, attempts: u32) -> Step {
 
 pub fn notify() -> Step {
     step(StepKind::Notify { message: "hear".into() }, OnFailure::Continue, Reversal::Nothing, 2)
+}
+
+/// A program that can be neither observed nor repeated.
+pub fn once(on_failure: OnFailure) -> Step {
+    let command = Program { path: "/opt/once".into(), arguments: vec![], digest: "d1".into() };
+    let kind = StepKind::Run { command, repeatability: Repeatability::AtMostOnce, observe: None };
+    step(kind, on_failure, Reversal::AskOperator, 1)
 }
 
 pub fn wait(seconds: u64) -> Step {

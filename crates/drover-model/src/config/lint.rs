@@ -4,7 +4,8 @@
 //! were published are compared with what DNS answers, and the last word belongs to a validation (I10).
 
 use super::shapes::runbook::ATTEMPTS_MAX;
-use crate::runbook::{Purpose, Runbook, RunbookStep, RunbookStepKind};
+use crate::plan::Repeatability;
+use crate::runbook::{Purpose, RunStep, Runbook, RunbookStep, RunbookStepKind};
 use crate::time::Span;
 use std::fmt;
 
@@ -40,6 +41,9 @@ pub fn lint(runbook: &Runbook) -> Vec<LintFinding> {
     let mut findings = Vec::new();
     for (at, step) in &steps {
         bounds(at, step, &mut findings);
+        if let RunbookStepKind::Run(run) = &step.kind {
+            repeats(at, step, run, &mut findings);
+        }
     }
     ramps(runbook, &steps, &mut findings);
     shifts(&steps, &mut findings);
@@ -70,6 +74,32 @@ fn bounds(at: &[usize], step: &RunbookStep, findings: &mut Vec<LintFinding>) {
     }
     if step.timeout == Span::ZERO {
         findings.push(finding(at, format!("`{word}` has no time to succeed in"), "give it a `timeout`"));
+    }
+}
+
+/// A program says what a crash in the middle of it means, and is held to it (I1).
+fn repeats(at: &[usize], step: &RunbookStep, run: &RunStep, findings: &mut Vec<LintFinding>) {
+    let lines = [Some(&run.command), run.observe.as_ref()];
+    for program in lines.into_iter().flatten().filter_map(|l| l.first()).filter(|p| !p.starts_with('/')) {
+        let shown: String = program.chars().take(60).collect();
+        let message = format!("`run` names `{shown}` without its directory");
+        findings.push(finding(at, message, "give the whole path: nothing is searched for when it runs"));
+    }
+    let word = run.repeatability.word();
+    match (run.repeatability, &run.observe) {
+        (Repeatability::Observable, None) => {
+            let message = "`run` is observable, but nothing says how to observe it";
+            findings.push(finding(at, message, "add `observe`, a program that ends with 0 when it is done"));
+        }
+        (Repeatability::Keyed | Repeatability::AtMostOnce, Some(_)) => {
+            let message = format!("`observe` of a `run` that is {word} would never be asked");
+            findings.push(finding(at, message, "make it `repeatability: observable`, or take `observe` out"));
+        }
+        (Repeatability::Observable, Some(_)) | (Repeatability::Keyed | Repeatability::AtMostOnce, None) => {}
+    }
+    if run.repeatability == Repeatability::AtMostOnce && step.attempts > 1 {
+        let message = format!("`run` is {word} and has {} attempts", step.attempts);
+        findings.push(finding(at, message, "leave `attempts` out, or say why it may be repeated"));
     }
 }
 

@@ -269,6 +269,7 @@ steps:
   - approve: {message: m}
   - notify: {message: m}
   - wait: {for: 3s}
+  - run: {command: [/bin/a], repeatability: observable, observe: [/bin/b]}
   - ramp: [shift_traffic, verify_dns: {}, validate: {}]
 ";
 

@@ -76,7 +76,7 @@ impl Scene {
     /// The world that it needs.
     fn wanted(self, factor: u64, at: &Path) -> Wanted {
         let capacity = (self == Scene::Capacity).then(capacity::reduced).flatten();
-        Wanted { factor, capacity, on_page: Some(to_file(at)) }
+        Wanted { factor, capacity, on_page: Some(to_file(at)), runbooks: None }
     }
 
     /// Builds its world.

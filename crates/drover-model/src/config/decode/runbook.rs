@@ -4,13 +4,14 @@ use super::cursor::{Fields, Got};
 use super::settings::unique;
 use super::sink::{Place, Sink};
 use super::tree::{Node, Value};
+use super::values::Scalar;
 use crate::config::diagnostic::suggest;
 use crate::config::lint::lint;
 use crate::config::shapes::runbook::{RUNBOOK, STEP, STEPS_MAX};
 use crate::config::shapes::{Kind, Shape};
 use crate::config::{defaults, version_of};
-use crate::plan::LoadedRunbook;
-use crate::runbook::{OnFailure, Purpose, Runbook, RunbookStep, RunbookStepKind, WaitFor};
+use crate::plan::{LoadedRunbook, Repeatability};
+use crate::runbook::{OnFailure, Purpose, RunStep, RunUndo, Runbook, RunbookStep, RunbookStepKind, WaitFor};
 use std::collections::BTreeMap;
 
 /// Nesting of step lists: a ramp in a runbook, and one level more so that the lint can say what is wrong with it.
@@ -30,7 +31,7 @@ pub(super) fn read_all(sink: &Sink<'_>) -> Vec<LoadedRunbook> {
         unique(&fields, "name", Some(&runbook.name), &mut names);
         unique(&fields, "purpose", Some(&runbook.purpose.to_string()), &mut purposes);
         let version = version_of(&runbook);
-        found.push(LoadedRunbook { runbook, version });
+        found.push(LoadedRunbook { runbook, version, programs: BTreeMap::new() });
     }
     found
 }
@@ -123,6 +124,7 @@ fn options(fields: &Fields<'_, '_, '_>) -> Option<RunbookStep> {
         "approve" => fields.text("message").value().map(RunbookStepKind::Approve),
         "notify" => fields.text("message").value().map(RunbookStepKind::Notify),
         "wait" => wait_for(fields).map(RunbookStepKind::Wait),
+        "run" => run(fields).map(RunbookStepKind::Run),
         _ => None,
     };
     let timeout = fields.span("timeout").value();
@@ -150,6 +152,18 @@ fn wait_for(fields: &Fields<'_, '_, '_>) -> Option<WaitFor> {
         Got::Value(Err(span)) => Some(WaitFor::Fixed(span)),
         Got::Absent | Got::Bad => None,
     }
+}
+
+fn run(fields: &Fields<'_, '_, '_>) -> Option<RunStep> {
+    let word = |v: Scalar| if let Scalar::Text(word) = v { Some(word) } else { None };
+    let command = fields.scalars("command", word).value();
+    let observe = fields.scalars("observe", word).optional();
+    let repeatability = fields.text("repeatability").value().and_then(|w| Repeatability::of_word(&w));
+    let undo = fields.text("undo").value().map(|w| match w.as_str() {
+        "nothing" => RunUndo::Nothing,
+        _ => RunUndo::Ask,
+    });
+    Some(RunStep { command: command?, repeatability: repeatability?, observe: observe?, undo: undo? })
 }
 
 /// A ramp has no options of its own: its inner steps have theirs.

@@ -1,6 +1,6 @@
 //! `kind: Runbook`.
 
-use super::{Default, FROM_ZERO, Kind, POSITIVE, Rule, Shape, default, required};
+use super::{Default, FROM_ZERO, Kind, POSITIVE, Rule, Shape, default, optional, required};
 use crate::config::defaults;
 
 /// Steps that a list of steps may have.
@@ -34,8 +34,13 @@ pub(crate) static STEP: Kind = Kind::Keyed(&[
     ("validate", &Kind::Object(&VALIDATE)),
     ("approve", &Kind::Object(&APPROVE)),
     ("notify", &Kind::Object(&NOTIFY)),
+    ("run", &Kind::Object(&RUN)),
     ("ramp", &RAMP_STEPS),
 ]);
+
+/// A program and its arguments.
+const COMMAND_LINE: Kind = Kind::List { item: &Kind::Text(Rule::Any), min: 1, max: 64 };
+const REPEATABILITY: Kind = Kind::Choice(&["observable", "keyed", "at_most_once"]);
 
 const ON_FAILURE: Kind = Kind::Choice(&["abort", "roll_back", "pause", "continue"]);
 const TIMEOUT: &str =
@@ -135,4 +140,33 @@ step!(
     defaults::STEP_TIMEOUT,
     defaults::STEP_ATTEMPTS,
     "continue"
+);
+step!(
+    RUN,
+    "run",
+    "Runs a program, without a shell. It is given DROVER_RUN, DROVER_STEP and DROVER_IDEMPOTENCY_KEY.",
+    [
+        required("command", COMMAND_LINE, "The program with its whole path, and its arguments."),
+        required(
+            "repeatability",
+            REPEATABILITY,
+            "What may be done after a crash in the middle of it. `observable`: look by `observe`, and run it only if it \
+             is not done. `keyed`: run it again, it honours DROVER_IDEMPOTENCY_KEY. `at_most_once`: neither; a person \
+             decides."
+        ),
+        optional(
+            "observe",
+            COMMAND_LINE,
+            "For `observable`: a program that ends with 0 when it is done, with 1 when it is not."
+        ),
+        default(
+            "undo",
+            Kind::Choice(&["ask", "nothing"]),
+            Default::Text("ask"),
+            "What a rollback does about it: ask a person, or nothing because its effect may stay."
+        )
+    ],
+    defaults::STEP_TIMEOUT,
+    1,
+    "pause"
 );

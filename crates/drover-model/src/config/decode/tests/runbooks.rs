@@ -3,7 +3,8 @@
 use super::shipped_runbooks;
 use crate::config::decode::{SourceFile, load_runbooks};
 use crate::config::lint::lint;
-use crate::runbook::{OnFailure, Purpose, RunbookStepKind, WaitFor};
+use crate::plan::Repeatability;
+use crate::runbook::{OnFailure, Purpose, RunUndo, RunbookStepKind, WaitFor};
 use crate::time::Span;
 
 #[test]
@@ -43,6 +44,24 @@ fn steps_have_short_forms_and_defaults() {
     assert_eq!(steps[1].timeout, Span::from_secs(60));
     assert_eq!(steps[3].kind, RunbookStepKind::Wait(WaitFor::Fixed(Span::from_secs(90))));
     assert_eq!(steps[4].attempts, 1);
+}
+
+#[test]
+fn a_program_says_how_it_may_be_repeated() {
+    let text = SHORT.replace(
+        "  - validate\n",
+        "  - run: {command: [/opt/warm, '--all'], repeatability: observable, observe: [/opt/warm, '--check'], attempts: 3}\n  \
+           - run: {command: [/opt/tell], repeatability: at_most_once, undo: nothing}\n  - validate\n",
+    );
+    let loaded = load_runbooks(&[SourceFile::new("r.yaml", text)]).unwrap();
+    let runbook = &loaded[0].runbook;
+    let RunbookStepKind::Run(warm) = &runbook.steps[2].kind else { panic!("{:?}", runbook.steps[2]) };
+    assert_eq!(warm.command, ["/opt/warm", "--all"]);
+    assert_eq!((warm.repeatability, warm.undo), (Repeatability::Observable, RunUndo::Ask));
+    assert_eq!((runbook.steps[2].attempts, runbook.steps[3].attempts), (3, 1));
+    let RunbookStepKind::Run(tell) = &runbook.steps[3].kind else { panic!("{:?}", runbook.steps[3]) };
+    assert_eq!((tell.repeatability, tell.undo), (Repeatability::AtMostOnce, RunUndo::Nothing));
+    assert_eq!(runbook.programs().into_iter().collect::<Vec<_>>(), ["/opt/tell", "/opt/warm"]);
 }
 
 /// The shortest runbook that proves anything.
@@ -90,6 +109,36 @@ const WRONG: &[(&str, &str, &str)] = &[
         "  - validate\n",
         "",
         "r.yaml:6:5: no `validate` after the last `shift_traffic`: recovered means validated (add `validate` at the end)",
+    ),
+    (
+        "- verify_dns",
+        "- verify_dns\n  - run: {command: [/bin/a]}",
+        "r.yaml:8:10: missing field `repeatability` of run (add `repeatability`: what may be done after a crash in the middle of it. `observable`: look by `observe`, and run it only if it is not done. `keyed`: run it again, it honours DROVER_IDEMPOTENCY_KEY. `at_most_once`: neither; a person decides)",
+    ),
+    (
+        "- verify_dns",
+        "- verify_dns\n  - run: {command: [/bin/a], repeatability: idempotent}",
+        "r.yaml:8:45: `repeatability` must be one of observable, keyed, at_most_once, not `idempotent` (known: `observable`, `keyed`, `at_most_once`)",
+    ),
+    (
+        "- verify_dns",
+        "- verify_dns\n  - run: {command: [/bin/a], repeatability: observable}",
+        "r.yaml:8:5: `run` is observable, but nothing says how to observe it (add `observe`, a program that ends with 0 when it is done)",
+    ),
+    (
+        "- verify_dns",
+        "- verify_dns\n  - run: {command: [/bin/a], repeatability: keyed, observe: [/bin/b]}",
+        "r.yaml:8:5: `observe` of a `run` that is keyed would never be asked (make it `repeatability: observable`, or take `observe` out)",
+    ),
+    (
+        "- verify_dns",
+        "- verify_dns\n  - run: {command: [/bin/a], repeatability: at_most_once, attempts: 3}",
+        "r.yaml:8:5: `run` is at_most_once and has 3 attempts (leave `attempts` out, or say why it may be repeated)",
+    ),
+    (
+        "- verify_dns",
+        "- verify_dns\n  - run: {command: [a.sh], repeatability: at_most_once}",
+        "r.yaml:8:5: `run` names `a.sh` without its directory (give the whole path: nothing is searched for when it runs)",
     ),
     (
         "purpose: drain",
