@@ -7,5 +7,8 @@ mod crash;
 mod driver;
 mod failures;
 mod fixtures;
+mod harness;
+mod planned;
+mod receiver;
 mod table;
 mod world;

@@ -2,6 +2,7 @@
 //! append. It checks, at every effect, that the intent is durable and that the run is not over.
 
 use crate::fixtures::{fresh, measurement, person};
+use crate::receiver::Receiver;
 use drover_exec::{Command, Effect, Event, Execution, Order, PageOrder};
 use drover_model::journal::{CheckOutcome, Entry, FailureNature, Record, RunState, StepFailure, StepOutcome};
 use drover_model::plan::Plan;
@@ -21,6 +22,8 @@ pub enum Answer {
     Fenced,
     /// Nothing, until the attempt is given up.
     Hangs,
+    /// It works, and says that it did not.
+    HalfDone,
 }
 
 impl Answer {
@@ -35,7 +38,7 @@ impl Answer {
             Answer::Done => done(true, vec![measurement(CheckOutcome::Pass)]),
             Answer::Unchanged => done(false, vec![measurement(CheckOutcome::Pass)]),
             Answer::Unmeasured => done(true, vec![]),
-            Answer::Retryable => fail(FailureNature::Retryable, "provider busy"),
+            Answer::Retryable | Answer::HalfDone => fail(FailureNature::Retryable, "provider busy"),
             Answer::Permanent => fail(FailureNature::Permanent, "provider refused"),
             Answer::Inconclusive => fail(FailureNature::Inconclusive, "3 samples, 10 needed"),
             Answer::Fenced => fail(FailureNature::Fenced, "epoch 2 commands"),
@@ -61,6 +64,8 @@ pub struct World {
     pub journal: Vec<Record>,
     /// Steps whose effect is there.
     pub landed: BTreeSet<u32>,
+    /// Where effects arrive.
+    pub receiver: Receiver,
     /// Attempts begun: undo?, step, attempt.
     pub orders: Vec<(bool, u32, u32)>,
     pub keys: BTreeSet<String>,
@@ -100,6 +105,7 @@ impl World {
         Self {
             journal: vec![],
             landed: BTreeSet::new(),
+            receiver: Receiver::default(),
             orders: vec![],
             keys: BTreeSet::new(),
             pages: vec![],
@@ -198,6 +204,9 @@ impl World {
             let answers = self.script.get(&(undo, step));
             let answer = answers.and_then(|a| a.get(told)).copied().unwrap_or(Answer::Done);
             if let Some(mut result) = answer.result() {
+                if result.is_ok() || answer == Answer::HalfDone {
+                    if undo { self.receiver.undo(&order) } else { self.receiver.act(&order) }
+                }
                 // Hands that observe first: what is there already is not changed again.
                 if let Ok(outcome) = &mut result {
                     outcome.changed &=
