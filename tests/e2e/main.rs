@@ -8,8 +8,10 @@
 mod crash;
 mod failover;
 mod holding;
+mod killpoints;
 mod operating;
 mod output;
+mod programs;
 mod refusals;
 mod tidy;
 mod vantage;

@@ -86,6 +86,17 @@ impl Said {
     }
 }
 
+/// A change of one record set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsChange {
+    /// Which.
+    pub set: String,
+    /// The generation before; none when there was no such set.
+    pub from: Option<u64>,
+    /// The generation that was made; none when the set was removed.
+    pub to: Option<u64>,
+}
+
 /// One of the world's processes.
 #[derive(Debug, Clone)]
 pub struct Process {
@@ -121,18 +132,32 @@ pub struct World {
 }
 
 /// The program under test.
-fn binary() -> PathBuf {
-    const HOW: &str =
-        "build it with `cargo build --profile ci -p drover-cli` and set DROVER_BIN=target/ci/drover";
+pub fn binary() -> PathBuf {
+    const HOW: &str = "build it with `tests/run build` and set DROVER_BIN=target/ci/drover";
     let given = std::env::var_os("DROVER_BIN").unwrap_or_else(|| panic!("DROVER_BIN is not set: {HOW}"));
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let path = root.join(PathBuf::from(given));
     path.canonicalize().unwrap_or_else(|e| panic!("DROVER_BIN is {}: {e}: {HOW}", path.display()))
 }
 
+/// How a world is started.
+#[derive(Default)]
+pub struct Setup {
+    /// Further words for `drover up`.
+    pub words: Vec<String>,
+    /// Further variables for all of its processes.
+    pub variables: Vec<(&'static str, String)>,
+}
+
 impl World {
     /// Starts the sample world and waits until all is well.
     pub fn up() -> Self {
+        Self::start(Setup::default())
+    }
+
+    /// Starts it in a certain way, and waits until all is well.
+    pub fn start(setup: Setup) -> Self {
+        let Setup { words, variables } = setup;
         let (binary, turn) = (binary(), Turn::wait());
         let directory = tempfile::Builder::new().prefix("e2e-").tempdir().unwrap();
         let log = File::create(directory.path().join("up.log")).unwrap();
@@ -140,6 +165,7 @@ impl World {
         let mut up = Command::new("setpriv");
         up.args(["--pdeathsig", "TERM", "--"]).arg(&binary).args(["up", "--factor", &FACTOR.to_string()]);
         surroundings(&mut up, directory.path());
+        up.args(words).envs(variables);
         let mut up = up.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let config_file = said_to_run(&mut up, directory.path());
         let config = read(&config_file);
@@ -177,6 +203,12 @@ impl World {
 
     pub fn explain(&self, subject: &str) -> ExplainView {
         self.drover(&["explain", subject, "-o", "json"]).expect_code(0).json()
+    }
+
+    /// A run, unless the coordinator is away.
+    pub fn run_now(&self, run: &RunId) -> Option<RunView> {
+        let said = self.drover(&["run", "show", run.as_str(), "-o", "json"]);
+        if said.code == 6 { None } else { Some(said.expect_code(0).json()) }
     }
 
     pub fn run(&self, run: &RunId) -> RunView {
@@ -325,6 +357,22 @@ impl World {
     /// What is wrong with an endpoint from now on, as its control socket takes it.
     pub fn fault(&self, of: &Process, faults: &Value) {
         wire::order(Path::new(of.option("--control").unwrap()), faults);
+    }
+
+    /// Every change of DNS that its server remembers having made: its own log, not drover's word.
+    pub fn dns_changes(&self) -> Vec<DnsChange> {
+        let control = self.config.settings.dns.as_ref().unwrap().instances[0].control;
+        let (status, answer) = wire::http(control, "GET", "/v1/changes", "").unwrap();
+        assert_eq!(status, 200, "{answer}");
+        let batches = answer["applied"].as_array().unwrap_or_else(|| panic!("no list in {answer}"));
+        let changes = batches.iter().flat_map(|b| b["changes"].as_array().unwrap());
+        changes
+            .map(|c| DnsChange {
+                set: c["key"].to_string(),
+                from: c["from_generation"].as_u64(),
+                to: c["to_generation"].as_u64(),
+            })
+            .collect()
     }
 
     /// What a failing test prints.

@@ -2,6 +2,7 @@
 
 use crate::db::{Db, keys};
 use crate::error::CoordinatorError;
+use crate::fault;
 use crate::runs_index;
 use drover_exec::{Journal, JournalError};
 use drover_model::RunId;
@@ -48,8 +49,12 @@ impl StoreJournal {
             .map_err(|e| unavailable(drover_model::chain(&e)))?
             .for_journal();
         let txn = also.into_iter().fold(txn, Txn::op);
+        fault::point(|| fault::beside("before-append", record));
         match self.db.commit_raw(txn).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                fault::point(|| fault::beside("after-append", record));
+                Ok(())
+            }
             Err(TxnError::Conflict { key: k, .. }) if k == keys::LEADER => {
                 Err(JournalError::Fenced { detail: "the leader's record was taken over".into() })
             }

@@ -13,6 +13,7 @@ mod db;
 mod decider;
 mod endpoint;
 mod error;
+mod fault;
 mod ingest;
 mod journal;
 pub mod listen;

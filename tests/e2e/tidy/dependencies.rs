@@ -59,6 +59,20 @@ pub fn check_manifest(name: &str, licence: Option<&str>, text: &str) -> Vec<Find
     findings
 }
 
+/// A feature of ours is on only where a build asks for it by name, so that what tests build and is not for anybody's
+/// production can't come along. `asked` are (our crate, the features that the manifest wants of it).
+pub fn check_features(name: &str, by_default: &[String], asked: &[(String, Vec<String>)]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if !by_default.is_empty() {
+        findings.push(Finding::new(name, format_args!("has features by default: {}", by_default.join(", "))));
+    }
+    for (other, features) in asked.iter().filter(|(_, features)| !features.is_empty()) {
+        let features = features.join(", ");
+        findings.push(Finding::new(name, format_args!("turns on features of `{other}`: {features}")));
+    }
+    findings
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +92,14 @@ mod tests {
         assert!(findings(SAMPLE, &[])[0].what.contains("take its line out"));
         assert_eq!(findings("| `a` | x |  | z |\n", &["a"]).len(), 1);
         assert_eq!(findings(&format!("{SAMPLE}| `a` | x | y | z |"), &["a"]).len(), 1);
+    }
+
+    #[test]
+    fn features_that_nobody_asked_for_are_found() {
+        let faults = vec!["fault-points".to_owned()];
+        assert_eq!(check_features("x", &[], &[("drover-y".to_owned(), vec![])]), []);
+        assert_eq!(check_features("x", &faults, &[]).len(), 1);
+        assert_eq!(check_features("x", &[], &[("drover-y".to_owned(), faults)]).len(), 1);
     }
 
     #[test]

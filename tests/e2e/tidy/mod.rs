@@ -146,6 +146,22 @@ fn own_manifests_are_uniform() {
 }
 
 #[test]
+fn features_are_off_unless_a_build_asks() {
+    let findings: Vec<Finding> = own_packages()
+        .iter()
+        .flat_map(|package| {
+            let own = package.dependencies.iter().filter(|dependency| dependency.path.is_some());
+            let asked: Vec<_> = own.map(|d| (d.name.clone(), d.features.clone())).collect();
+            let by_default = package.features.get("default").map_or(&[][..], Vec::as_slice);
+            dependencies::check_features(&package.name, by_default, &asked)
+        })
+        .collect();
+    let with_features = own_packages().iter().filter(|package| !package.features.is_empty()).count();
+    assert!(with_features > 0, "no features read");
+    assert_clean(&findings);
+}
+
+#[test]
 fn links_in_documents_resolve() {
     let repository = repository();
     let findings: Vec<Finding> = repository

@@ -3,6 +3,7 @@
 use super::failed;
 use crate::coordinator::Coordinator;
 use crate::db::keys;
+use crate::fault;
 use crate::traffic::{record_key, record_set};
 use drover_dns::provider::{ProviderError, RecordSets, Verification};
 use drover_dns::publish::Batch;
@@ -59,6 +60,7 @@ pub(super) async fn publish(
     if !diff.changes.is_empty() {
         let batch = Batch { epoch: order.epoch, idempotency_key: order.key.clone(), changes: diff.changes };
         provider.apply(&batch).await.map_err(|e| provider_failure(&e))?;
+        fault::point(|| fault::within("after-publish", order));
     }
     let sets: Vec<_> = desired.into_iter().filter_map(|(k, s)| Some((k?, s))).collect();
     all_verified(&*provider, &sets).await?;

@@ -12,6 +12,7 @@ use super::sides::{self, Moved};
 use super::{done, failed, store_failure};
 use crate::coordinator::Coordinator;
 use crate::db::keys;
+use crate::fault;
 use drover_exec::Order;
 use drover_model::journal::{FailureNature, StepFailure, StepOutcome};
 use drover_model::plan::{TrafficChange, shares_with_run};
@@ -33,6 +34,7 @@ pub(super) async fn act(
     }
     let (me, mine, planned) = (c.clone(), order.clone(), changes.to_vec());
     let moved = to_the_end(c, async move { move_targets(&me, &mine, &planned).await }).await?;
+    fault::point(|| fault::within("after-move", order));
     publish(c, order, changes).await?;
     let summary = changes.iter().map(sentence).collect::<Vec<_>>().join("; ");
     Ok(done(moved, summary, Vec::new()))
@@ -46,6 +48,7 @@ pub(super) async fn undo(
 ) -> Result<StepOutcome, StepFailure> {
     let (me, mine, planned) = (c.clone(), order.clone(), changes.to_vec());
     let moved = to_the_end(c, async move { move_back(&me, &mine, &planned).await }).await?;
+    fault::point(|| fault::within("after-move", order));
     // All of them, also what an earlier attempt moved back: that attempt may have ended before DNS had it.
     publish(c, order, changes).await?;
     Ok(done(moved, format!("weights of {} service(s) restored", changes.len()), Vec::new()))
