@@ -108,6 +108,16 @@ impl Coordinator {
         Ok(())
     }
 
+    /// Is a page with this key on record, whether it waits or was delivered?
+    pub(crate) async fn has_page(&self, key: &str) -> Result<bool, CoordinatorError> {
+        for prefix in [keys::OUTBOX, keys::PAGED] {
+            if self.db.get::<PageRecord>(&store_key(prefix, key)).await?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Writes a page down, and tries again until it is written or this coordinator stops: whoever is told nothing must not
     /// be the one who was needed. The journal has it, so that a successor tells it again.
     pub(crate) async fn page_until_written(&self, page: NewPage) {

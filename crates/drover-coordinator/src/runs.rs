@@ -6,12 +6,12 @@ use crate::coordinator::Coordinator;
 use crate::db::keys;
 use crate::error::CoordinatorError;
 use crate::journal::StoreJournal;
-use crate::outbox::NewPage;
+use crate::outbox::{self, NewPage};
 use crate::steps::Hands;
 use axum::http::StatusCode;
 use drover_exec::drive::{Ports, Request};
 use drover_exec::{
-    Command, Consent, Effect, Execution, Journal, JournalError, Outcome, Refused, StandDown, drive,
+    Command, Consent, Effect, Effects, Execution, Journal, JournalError, Outcome, Refused, StandDown, drive,
 };
 use drover_model::api::{RunSummary, RunView, Severity};
 use drover_model::journal::{Record, RunState, Trigger};
@@ -239,7 +239,9 @@ impl Coordinator {
         let records = self.journal_from(run, 0).await?;
         match Execution::replay(&records) {
             Ok(execution) => {
-                if !execution.is_over() {
+                if execution.is_over() {
+                    self.tell_end(&execution).await?;
+                } else {
                     tracing::info!(%run, state = %execution.state(), "going on with a run");
                 }
                 self.drive_run(execution);
@@ -257,6 +259,18 @@ impl Coordinator {
                 self.page(page).await
             }
         }
+    }
+
+    /// The leader before may have died between a run's last record and the page about it. For as long as pages are kept,
+    /// their key tells whether it did.
+    async fn tell_end(self: &Arc<Self>, execution: &Execution) -> Result<(), CoordinatorError> {
+        let (Some(order), Some(ended_at)) = (execution.page(), execution.summary().ended_at) else {
+            return Ok(());
+        };
+        if self.clock.now().since(ended_at) < outbox::KEPT_FOR && !self.has_page(&order.key).await? {
+            Hands { coordinator: self.clone() }.page(&order);
+        }
+        Ok(())
     }
 
     fn drive_run(self: &Arc<Self>, execution: Execution) {

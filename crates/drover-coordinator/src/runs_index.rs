@@ -109,15 +109,16 @@ async fn index_one(db: &Db, records: &[Record]) -> Result<(), CoordinatorError> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outbox::PageRecord;
     use crate::runs::ENDED_RUNS_KEPT;
-    use crate::testbed::{Bed, at_secs, code_of, get, person, send};
-    use drover_model::Span;
+    use crate::testbed::{Bed, GUARD, at_secs, code_of, get, person, send};
     use drover_model::api::Page;
     use drover_model::journal::{JOURNAL_SCHEMA, RunState, Trigger};
     use drover_model::plan::Plan;
+    use drover_model::{Span, Timestamp};
 
     /// The whole journal of a run that a person refused, or of one that still asks.
-    fn journal(c: &Coordinator, mut txn: Txn, number: u64, plan: &Plan, refused: bool) -> Txn {
+    fn journal(c: &Coordinator, mut txn: Txn, number: u64, at: Timestamp, plan: &Plan, refused: bool) -> Txn {
         let (by, ask) = (person(), Some(Span::from_hours(1_000_000)));
         let trigger = Trigger::Command;
         let created =
@@ -127,7 +128,6 @@ mod tests {
         let entries = [created, rejected, ended].into_iter().take(if refused { 3 } else { 1 });
         for (sequence, entry) in entries.enumerate() {
             let (run, sequence) = (RunId::numbered(number), sequence as u64);
-            let at = at_secs(i64::try_from(number).unwrap());
             let record = Record { schema: JOURNAL_SCHEMA, run, sequence, at, epoch: c.db.epoch(), entry };
             txn = c.db.put_op(txn, &keys::journal(&record.run, sequence), &record).unwrap();
         }
@@ -154,7 +154,9 @@ mod tests {
         let (plan, runs) = (bed.plan().await, ENDED_RUNS_KEPT as u64 + 30);
         for some in (1..=runs).collect::<Vec<_>>().chunks(20) {
             // The third still asks, from long ago.
-            let txn = some.iter().fold(bed.c.db.fenced(), |t, n| journal(&bed.c, t, *n, &plan, *n != 3));
+            let at = |n: u64| at_secs(i64::try_from(n).unwrap());
+            let txn =
+                some.iter().fold(bed.c.db.fenced(), |t, n| journal(&bed.c, t, *n, at(*n), &plan, *n != 3));
             bed.c.db.commit("make runs", txn).await.unwrap().unwrap();
         }
         // A store from before the index.
@@ -182,5 +184,34 @@ mod tests {
         assert_eq!(bed.c.runs.active().iter().map(|r| r.run.as_str()).collect::<Vec<_>>(), ["run-3"]);
         assert_eq!(all_listed(bed.serve().await).await, listed);
         assert_eq!(bed.c.next_run(), RunId::numbered(runs + 1));
+    }
+
+    #[tokio::test]
+    async fn an_end_that_nobody_was_told_of_is_told_by_the_successor_and_once() {
+        let bed = Bed::new().await;
+        let plan = bed.plan().await;
+        let pages = async |bed: &Bed| -> Vec<String> {
+            let mut pages: Vec<(String, PageRecord)> = bed.c.db.list(keys::PAGED).await.unwrap();
+            pages.extend(bed.c.db.list(keys::OUTBOX).await.unwrap());
+            pages.into_iter().map(|(_, page)| page.key).filter(|k| k.starts_with("run-")).collect()
+        };
+        // The leader died right after the last record. One of them long ago: that is no news any more.
+        let now = bed.c.clock.now();
+        let txn = journal(&bed.c, bed.c.db.fenced(), 1, at_secs(1), &plan, true);
+        let txn = journal(&bed.c, txn, 2, now, &plan, true);
+        bed.c.db.commit("make runs", txn).await.unwrap().unwrap();
+        bed.c.db.delete(keys::RUNS_INDEXED).await.unwrap();
+        let mut bed = bed.reopened().await;
+        for _ in 0..2 {
+            bed.c.start().await.unwrap();
+            let told = async {
+                while pages(&bed).await.is_empty() {
+                    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                }
+            };
+            tokio::time::timeout(GUARD, told).await.unwrap();
+            assert_eq!(pages(&bed).await, ["run-2/ended/2"]);
+            bed = bed.reopened().await;
+        }
     }
 }

@@ -7,7 +7,8 @@ use crate::state::Execution;
 impl Execution {
     /// The page that belongs to where the run stands. Its key names the record that made it so, and a new leader that
     /// tells it again names the same.
-    pub(crate) fn page(&self) -> Option<PageOrder> {
+    #[must_use]
+    pub fn page(&self) -> Option<PageOrder> {
         let (run, note) = (&self.origin.run, &self.progress.note);
         let (word, about, message) = match &self.progress.phase {
             Phase::Awaiting { expires_at } | Phase::Asking { expires_at } => {
