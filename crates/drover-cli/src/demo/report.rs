@@ -163,13 +163,15 @@ impl SceneReport {
             let took = seconds(Span::from_millis(p.took_milliseconds));
             let failed = format!("{:>8}", p.failed);
             let failed = if p.failed > 0 { paint(Tone::Bad, failed) } else { failed };
-            let control = percent(p.control_failed, p.control_requests);
+            let control = match p.control_requests {
+                0 => "-".to_owned(),
+                of => format!("{} fail", percent(p.control_failed, of)),
+            };
             screen.line(&format!(
-                "  {:<26}{:>8}{took:>8}{:>11}{failed}{:>16}",
+                "  {:<26}{:>8}{took:>8}{:>11}{failed}{control:>16}",
                 p.phase,
                 clock(p.from_milliseconds),
                 p.requests,
-                format!("{control} fail")
             ));
         }
     }
