@@ -40,6 +40,7 @@ pub fn world(runbooks: Option<&Path>) -> World {
     w.edit(|config: &mut Config| {
         for service in config.services.values_mut() {
             service.failover.soak = Span::from_millis(300);
+            service.failover.failback.stable_hold = Span::ZERO;
             service.failover.ramp = vec![Percent::whole(50), Percent::whole(100)];
             service.validation.window = VALIDATION_WINDOW;
             service.validation.min_samples = 20;
@@ -266,13 +267,34 @@ steps:
   - validate: {on_failure: roll_back}
 ";
 
+/// A failback with a question at each share, to which the answer is no at the second one.
+const ASKS_AT_EACH_SHARE: &str = "\
+kind: Runbook
+name: failback-that-asks
+purpose: failback
+description: A failback that asks at each share.
+steps:
+  - preflight
+  - ramp:
+      - shift_traffic: {attempts: 5, backoff: 1s, on_failure: roll_back}
+      - verify_dns: {attempts: 5, backoff: 1s, on_failure: roll_back}
+      - approve: {message: is it enough?, on_failure: roll_back}
+      - validate: {on_failure: roll_back}
+  - validate: {on_failure: roll_back}
+";
+
 /// The shipped runbooks in a directory, with another drain.
 pub fn with_drain(directory: &Path, drain: &str) {
+    with(directory, "drain.yaml", drain);
+}
+
+/// The shipped runbooks in a directory, with one replaced.
+fn with(directory: &Path, name: &str, runbook: &str) {
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../runbooks");
     for file in std::fs::read_dir(shipped).unwrap().flatten() {
         std::fs::copy(file.path(), directory.join(file.file_name())).unwrap();
     }
-    std::fs::write(directory.join("drain.yaml"), drain).unwrap();
+    std::fs::write(directory.join(name), runbook).unwrap();
 }
 
 fn says_no(w: &World, view: &RunView) {
@@ -289,4 +311,28 @@ fn a_rollback_survives_death_at_every_point() {
     let w = world(Some(directory.path()));
     let drain = &["drain", "us-east", "--no-expiry", "--reason", "kernel update"];
     at_every_point(&[("rollback of a drain", Cycle { operator: says_no, ..unattended(&w, drain) })]);
+}
+
+fn says_no_at_the_second_share(w: &World, view: &RunView) {
+    assert_eq!(view.summary.state, RunState::AwaitingApproval, "{}", view.summary.summary);
+    let (run, plan) = (view.summary.id.as_str(), view.summary.plan.as_str());
+    let first = view.steps.iter().all(|s| s.state != "done" || !s.id.ends_with("-approve"));
+    let word = if first { "approve" } else { "reject" };
+    let said = w.drover(&[word, run, "--reason", "it is enough", "--yes", "--plan", plan]);
+    assert!([0, 3, 6].contains(&said.code), "{said:?}");
+}
+
+#[test]
+fn a_failback_that_goes_back_to_its_last_good_share_survives_death_at_every_point() {
+    let directory = tempfile::tempdir().unwrap();
+    with(directory.path(), "failback.yaml", ASKS_AT_EACH_SHARE);
+    let w = world(Some(directory.path()));
+    let failover = &["failover", "--all", "--from", "eu-west", "--reason", "rack fire"];
+    let failback = &["failback", "--all", "--from", "eu-west", "--reason", "it is back"];
+    let half = |_: &World, view: &RunView| {
+        assert_eq!(view.summary.state, RunState::RolledBack, "{}", view.summary.summary);
+        assert!(view.summary.summary.contains("50% of its share"), "{}", view.summary.summary);
+    };
+    let given_up = Cycle { operator: says_no_at_the_second_share, witness: half, ..unattended(&w, failback) };
+    at_every_point(&[("failover", unattended(&w, failover)), ("failback given up", given_up)]);
 }

@@ -13,6 +13,7 @@ mod operating;
 mod output;
 mod programs;
 mod refusals;
+mod returning;
 mod tidy;
 mod vantage;
 mod verbs;

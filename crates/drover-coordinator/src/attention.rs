@@ -4,8 +4,9 @@ use crate::coordinator::Coordinator;
 use crate::outbox::NewPage;
 use crate::text::{list, wire_name};
 use drover_model::api::{Attention, EndpointView, ServiceView, Severity, StatusView};
-use drover_model::decision::{VantageState, VerdictState};
+use drover_model::decision::{FailureClass, VantageState, VerdictState};
 use drover_model::journal::RunState;
+use drover_model::reason::Reason;
 use drover_model::traffic::ShareReason;
 use drover_model::{Span, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +45,7 @@ pub fn attention(view: &StatusView, now: Timestamp) -> Vec<Attention> {
             endpoint(s, e, starting, &mut all);
         }
     }
+    failbacks(view, &mut all);
     vantages(view, &mut all);
     regions(view, starting, &mut all);
     dns(view, &mut all);
@@ -96,18 +98,29 @@ fn endpoint(s: &ServiceView, e: &EndpointView, starting: bool, all: &mut Vec<Att
         let next = Some(format!("renew it; then drover explain {subject}"));
         all.push(line(Severity::Warning, &subject, "certificate_expiring", sentence, next));
     }
-    let next = format!("drover failback {} --from {} --plan", s.name, e.region);
-    match (&e.share_reason, e.verdict) {
-        (ShareReason::FailedOver { run }, VerdictState::Healthy) => {
-            let sentence =
-                format!("{} is healthy again and still out since {run}: failback is offered", e.region);
-            all.push(line(Severity::Warning, &subject, "failback_offered", sentence, Some(next)));
+    if let (ShareReason::Returning { run, .. }, None) = (&e.share_reason, &s.run) {
+        let sentence = format!("{} is left at {} of its share by {run}", e.region, e.share);
+        let next = format!("drover failback {} --from {} --plan", s.name, e.region);
+        all.push(line(Severity::Warning, &subject, "ramp_left", sentence, Some(next)));
+    }
+}
+
+/// Regions that may come back, and those for which that is a matter of time or of their own agents.
+fn failbacks(view: &StatusView, all: &mut Vec<Attention>) {
+    for f in &view.failbacks {
+        let which = list(&f.services);
+        match &f.reason {
+            reason if f.offered => {
+                let sentence = format!("failback of {which} is offered: {reason}");
+                all.push(line(Severity::Warning, &f.region, "failback_offered", sentence, f.next.clone()));
+            }
+            reason @ (Reason::StableHold { .. } | Reason::RegionSilent { .. }) => {
+                let sentence = format!("no failback of {which} yet: {reason}");
+                let next = Some(format!("drover explain {}", f.region));
+                all.push(line(Severity::Info, &f.region, "failback_not_yet", sentence, next));
+            }
+            _ => {}
         }
-        (ShareReason::Returning { run }, _) if s.run.is_none() => {
-            let sentence = format!("{} is left at {} of its share by {run}", e.region, e.share);
-            all.push(line(Severity::Warning, &subject, "ramp_left", sentence, Some(next)));
-        }
-        _ => {}
     }
 }
 
@@ -237,8 +250,11 @@ fn laid_down(view: &StatusView, now: Timestamp, all: &mut Vec<Attention>) {
     }
     for b in &view.blocks {
         let left = rounded(b.until.since(now));
-        let sentence =
-            format!("no automatic failover of {} for {} for {left}, after {}", b.service, b.class, b.run);
+        let what = match b.class {
+            FailureClass::Recovery => format!("failback of {}", b.service),
+            class => format!("failover of {} for {class}", b.service),
+        };
+        let sentence = format!("no automatic {what} for {left}, after {}", b.run);
         all.push(line(
             Severity::Info,
             &b.service,

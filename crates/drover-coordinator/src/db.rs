@@ -71,6 +71,7 @@ pub mod keys {
         let class = match class {
             FailureClass::Endpoint => "endpoint",
             FailureClass::Region => "region",
+            FailureClass::Recovery => "recovery",
         };
         format!("{BLOCKS}{service}/{class}")
     }

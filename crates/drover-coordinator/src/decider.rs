@@ -60,12 +60,15 @@ impl Coordinator {
             world = self.world(now);
         }
         let mut decisions = decide::decide(&world, now);
-        // What acts comes first: nothing that goes wrong with writing down why nothing is done may keep it waiting.
-        decisions.sort_by_key(|d| match d.conclusion {
-            Conclusion::Act => 0,
-            Conclusion::Ask => 1,
-            Conclusion::Hold => 2,
+        // What acts comes first, and leaving before coming back: nothing that goes wrong with writing down why nothing is
+        // done may keep it waiting.
+        decisions.sort_by_key(|d| match (d.conclusion, d.purpose) {
+            (Conclusion::Act, Purpose::Failback) => 1,
+            (Conclusion::Act, _) => 0,
+            (Conclusion::Ask, _) => 2,
+            (Conclusion::Hold, _) => 3,
         });
+        self.stop_returns(&world, &decisions).await?;
         let next = decisions.iter().filter_map(|d| d.look_again_at).min();
         {
             let regions: Vec<_> = decisions.iter().map(|d| d.region.clone()).collect();

@@ -26,6 +26,7 @@ pub mod programs;
 mod recorder;
 mod reload;
 mod retention;
+mod returns;
 mod runs;
 mod runs_index;
 mod scrape;

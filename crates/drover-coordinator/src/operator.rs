@@ -86,6 +86,7 @@ impl Coordinator {
         let world = self.world(now);
         let mut reasons = drover_core::plan::stale(&plan, &world);
         reasons.extend(working_on(&world, &plan.services, None));
+        reasons.extend(drover_core::failback::too_early_for(&plan, &world, now));
         reasons.extend(
             drover_core::check::check(&plan, &world)
                 .into_iter()

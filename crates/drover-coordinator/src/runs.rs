@@ -70,6 +70,9 @@ impl RunTable {
                 run: e.run().clone(),
                 services: e.plan().services.clone(),
                 region: e.plan().intent.region.clone(),
+                purpose: Some(e.plan().intent.purpose),
+                rolling_back: e.progress().is_undoing(),
+                by_stages: e.plan().is_by_stages(),
                 awaiting_approval: e.state() == RunState::AwaitingApproval && e.current_step().is_none(),
             })
             .collect()

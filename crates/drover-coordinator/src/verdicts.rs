@@ -60,6 +60,7 @@ impl Coordinator {
             let before = live.standing.get(endpoint).map(|j| &j.standing);
             let was = before.map(|s| (s.verdict.state, s.verdict.suspect));
             let recalled = is_settled(concluded.state).then(|| live.recalled.remove(endpoint)).flatten();
+            let recalled = recalled.map(|stored| damping::recalled(stored, now));
             let before = recalled.as_ref().or(before);
             let standing = damping::apply(before, concluded, now, &Damping::of(service));
             let is = (standing.verdict.state, standing.verdict.suspect);

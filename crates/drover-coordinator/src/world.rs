@@ -5,6 +5,7 @@ use crate::coordinator::Coordinator;
 use crate::live::Live;
 use crate::scrape;
 use crate::verdicts::vantage_states;
+use drover_model::decision::FailureClass;
 use drover_model::journal::RunState;
 use drover_model::plan::{EndedRun, World};
 use drover_model::traffic::{Block, Load};
@@ -72,11 +73,13 @@ fn load_of(measured: Option<(RequestsPerSecond, Timestamp)>, declared: Option<Re
 }
 
 /// The block periods in force: those that automatic failovers set, and those that follow from a person having stopped
-/// one (I8). The latter are derived from the runs themselves, so that no crash can come between.
+/// one, or from a return by itself that did not get there (I8). The latter are derived from the runs themselves, so
+/// that no crash can come between.
 fn blocks(live: &Live, ended: &[EndedRun], loaded: &Loaded) -> Vec<Block> {
     let mut all: Vec<Block> = live.blocks.values().cloned().collect();
-    let stopped = |r: &&EndedRun| r.by_person && matches!(r.state, RunState::Aborted | RunState::RolledBack);
-    for run in ended.iter().filter(stopped) {
+    let ended_early = |r: &&EndedRun| matches!(r.state, RunState::Aborted | RunState::RolledBack);
+    let counts = |r: &&EndedRun| r.by_person || r.class == FailureClass::Recovery;
+    for run in ended.iter().filter(ended_early).filter(counts) {
         for service in &run.services {
             let period = loaded.config.services.get(service).map(|s| s.failover.block_period);
             let rearmed = live.rearmed.get(service).is_some_and(|at| *at >= run.ended_at);

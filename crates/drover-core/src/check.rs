@@ -15,6 +15,7 @@ use drover_model::plan::{
 };
 use drover_model::runbook::Purpose;
 use drover_model::time::Span;
+use drover_model::traffic::{RegionShare, ShareReason};
 use drover_model::{RegionId, ServiceId, Weight};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -205,7 +206,9 @@ impl<'a> Eyes<'a> {
             }
             let by_design = match &step.kind {
                 StepKind::Wait { span, .. } => *span,
-                StepKind::Validate { targets } => targets.iter().map(|t| t.window).max().unwrap_or_default(),
+                StepKind::Validate { targets } => {
+                    targets.iter().map(|t| t.window.max(t.window_max)).max().unwrap_or_default()
+                }
                 _ => Span::ZERO,
             };
             if step.timeout < by_design {
@@ -357,6 +360,22 @@ impl<'a> Eyes<'a> {
             self.find("goal", format!("{name} would not carry its full share in {region}"));
         }
         let Some(service) = self.service(name) else { return };
+        let by_itself = self.plan.intent.automatic && self.plan.intent.purpose == Purpose::Failback;
+        if by_itself && !service.failover.failback.automatic {
+            self.find("I8", format!("{name} would be brought back by itself, which its policy does not say"));
+        }
+        let share = self.world.traffic.get(name).and_then(|t| t.shares.get(region));
+        let by_person = |s: &RegionShare| match s.reason {
+            ShareReason::FailedOver { by_hand, .. } | ShareReason::Returning { by_hand, .. } => by_hand,
+            ShareReason::Drained { .. } => true,
+            ShareReason::Configured => false,
+        };
+        if by_itself && share.is_some_and(by_person) {
+            self.find(
+                "I8",
+                format!("{name} would be brought back by itself, although a person left {region}"),
+            );
+        }
         let (out, max) = (standing.out.len(), service.failover.max_unavailable_regions as usize);
         if self.plan.intent.automatic && self.leaving() && out > max {
             self.find("I8", format!("{out} region(s) of {name} would be out, {max} allowed"));
@@ -440,10 +459,12 @@ impl<'a> Eyes<'a> {
                 StepKind::ShiftTraffic { changes } => changes.as_slice(),
                 _ => &[],
             };
-            let back = match &step.reversal {
-                Reversal::RestoreWeights { changes } => changes.as_slice(),
+            let (back, out) = match &step.reversal {
+                Reversal::RestoreWeights { changes } => (changes.as_slice(), [].as_slice()),
+                Reversal::StepBack { changes, out } => (changes.as_slice(), out.as_slice()),
                 _ => continue,
             };
+            self.taken_out(step, changes, out);
             if self.plan.intent.purpose == Purpose::Failover {
                 self.find(
                     "reversal",
@@ -476,6 +497,26 @@ impl Eyes<'_> {
             }
             if (*repeatability == Repeatability::Observable) != observe.is_some() {
                 self.find("I1", format!("{id} is {} and the plan does not observe so", repeatability.word()));
+            }
+        }
+    }
+
+    /// I4: what takes a region out after its return failed leaves nothing there, and the others everything.
+    fn taken_out(&mut self, step: &Step, forth: &[TrafficChange], out: &[TrafficChange]) {
+        let region = &self.plan.intent.region;
+        for change in out {
+            let left: u32 = change.weights_after.values().map(|w| u32::from(w.0)).sum();
+            let stays = change.weights_after.get(region).is_some_and(|w| w.0 > 0)
+                || change.shares_after.get(region).is_none_or(|s| s.share.basis_points() > 0);
+            // A service whose own ramp has ended is not moved by this stage, and goes out with the others.
+            let moved = forth.iter().find(|f| f.service == change.service);
+            let undoes = moved.is_none_or(|f| f.weights_after == change.weights_before);
+            let ours = self.plan.services.contains(&change.service);
+            if left != 100 || stays || !undoes || !ours {
+                let (id, service) = (&step.id, &change.service);
+                let message =
+                    format!("{id}: taking {region} out of {service} would not leave all to the others");
+                self.find("I4", message);
             }
         }
     }

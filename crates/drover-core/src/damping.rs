@@ -74,6 +74,14 @@ pub fn apply(
     StandingVerdict { verdict, since: if same { old.since } else { now }, recent_changes }
 }
 
+/// What stood before a start, as far as one may build upon it at `now`. A trouble goes on as the same trouble; that nothing
+/// broke while nobody looked is not known, so that being well counts afresh, and no stable hold is shorter for a restart.
+#[must_use]
+pub fn recalled(stored: StandingVerdict, now: Timestamp) -> StandingVerdict {
+    let well = stored.verdict.state == VerdictState::Healthy;
+    StandingVerdict { since: if well { now } else { stored.since }, ..stored }
+}
+
 /// Only the way into trouble is remembered: `Unreachable` that becomes `Down` when the inside falls silent is the same
 /// trouble, and every trouble that ends had begun. The newest is kept whatever its age, as the beginning of what lasts.
 fn remembered(old: &StandingVerdict, new: &Verdict, now: Timestamp, damping: &Damping) -> Vec<Timestamp> {
@@ -189,6 +197,17 @@ mod tests {
         let standing = play(&[(0, healthy()), (10, down()), (20, healthy())]);
         assert_eq!((standing.verdict.state, standing.since), (VerdictState::Healthy, at(20)));
         assert_eq!(troubled_since(&standing), None);
+    }
+
+    #[test]
+    fn a_start_carries_a_trouble_on_and_counts_being_well_afresh() {
+        let well = play(&[(0, healthy()), (10, down()), (20, healthy())]);
+        let again = apply(Some(&recalled(well.clone(), at(60))), healthy(), at(60), &damping());
+        assert_eq!((again.verdict.state, again.since), (VerdictState::Healthy, at(60)));
+        assert_eq!(again.recent_changes, well.recent_changes, "and forgets no trouble");
+        let bad = play(&[(0, healthy()), (10, down())]);
+        let again = apply(Some(&recalled(bad, at(60))), down(), at(60), &damping());
+        assert_eq!((again.since, troubled_since(&again)), (at(10), Some(at(10))));
     }
 
     #[test]

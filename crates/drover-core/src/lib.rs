@@ -5,6 +5,7 @@ pub mod check;
 pub mod damping;
 pub mod decide;
 pub mod diff;
+pub mod failback;
 pub mod opinion;
 pub mod plan;
 pub mod predicates;

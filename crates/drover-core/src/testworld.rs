@@ -1,9 +1,9 @@
 //! A small world for tests: three serving regions and a witness, two services everywhere, all healthy.
 
 use drover_model::config::{
-    AppCheck, Config, DnsInstance, DnsSettings, Endpoint, FailoverPolicy, HealthCheck, Location,
-    PagingSettings, RecordType, Region, RegionRole, Retention, Service, Settings, TcpCheck, ValidationPolicy,
-    VantageSettings,
+    AppCheck, Config, DnsInstance, DnsSettings, Endpoint, FailbackPolicy, FailoverPolicy, HealthCheck,
+    Location, PagingSettings, RecordType, Region, RegionRole, Retention, Service, Settings, TcpCheck,
+    ValidationPolicy, VantageSettings,
 };
 use drover_model::decision::{Verdict, VerdictState};
 use drover_model::ids::EndpointKey;
@@ -174,6 +174,7 @@ fn policy() -> FailoverPolicy {
         headroom: Percent::whole(20),
         jurisdictions: vec![],
         approval_expires: Span::from_hours(1),
+        failback: FailbackPolicy { automatic: false, stable_hold: Span::ZERO },
     }
 }
 

@@ -11,7 +11,7 @@ use crate::journal::{JournalError, Order, PageOrder};
 use crate::progress::{Phase, Progress, Settle};
 use crate::state::{Execution, InFlight, Work};
 use drover_model::journal::{CheckOutcome, Entry, FailureNature, Record, RunState, StepFailure, StepOutcome};
-use drover_model::plan::{Repeatability, Step, StepKind};
+use drover_model::plan::{Repeatability, Step, StepKind, ValidationTarget};
 use drover_model::traffic::Actor;
 use drover_model::{Epoch, Span, Timestamp};
 
@@ -195,7 +195,9 @@ impl Execution {
         let until = now + self.progress.step(step).timeout;
         self.live.in_flight = Some(InFlight { work: Work::Undo, step, attempt, until });
         let key = format!("{}/{}/undo", self.origin.run, self.progress.step(step).id);
-        self.order(step, attempt, key, until).map(Effect::Undo)
+        let keeps = self.progress.keeps(step);
+        let order = self.order(step, attempt, key, until)?;
+        Some(Effect::Undo(Order { keeps, ..order }))
     }
 
     /// Work is ordered only with the approved plan in hand; without one there is nothing to order.
@@ -209,6 +211,7 @@ impl Execution {
             attempt,
             key,
             deadline,
+            keeps: false,
         })
     }
 
@@ -322,7 +325,8 @@ fn time_for(step: &Step) -> Span {
     match &step.kind {
         StepKind::Wait { span, .. } => *span,
         StepKind::Validate { targets } => {
-            targets.iter().map(|t| t.window).max().unwrap_or(Span::ZERO).plus(step.timeout)
+            let longest = targets.iter().map(ValidationTarget::longest).max().unwrap_or(Span::ZERO);
+            longest.plus(step.timeout)
         }
         StepKind::Preflight { .. }
         | StepKind::VerifyApp { .. }
@@ -339,8 +343,10 @@ fn judged(progress: &Progress, step: u32, outcome: StepOutcome) -> Result<StepOu
     let worst = outcome.measurements.iter().map(|m| m.outcome).max();
     let validates = matches!(progress.step(step).kind, StepKind::Validate { .. });
     let (kind, message) = match worst {
-        None if validates => (FailureNature::Inconclusive, "nothing was measured".to_owned()),
-        None | Some(CheckOutcome::Pass) => return Ok(outcome),
+        None | Some(CheckOutcome::Noted) if validates => {
+            (FailureNature::Inconclusive, "nothing was measured".to_owned())
+        }
+        None | Some(CheckOutcome::Noted | CheckOutcome::Pass) => return Ok(outcome),
         Some(CheckOutcome::Fail) => (FailureNature::Permanent, outcome.summary),
         Some(CheckOutcome::Inconclusive | CheckOutcome::Error) => {
             (FailureNature::Inconclusive, outcome.summary)

@@ -72,6 +72,8 @@ pub struct Order {
     pub key: String,
     /// When the attempt is given up.
     pub deadline: Timestamp,
+    /// For an undo of a ramp's stage: what it published was validated since, and stays unless its region is down.
+    pub keeps: bool,
 }
 
 impl Order {

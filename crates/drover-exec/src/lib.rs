@@ -26,6 +26,7 @@ mod pages;
 mod policy;
 mod progress;
 mod replay;
+mod shares;
 pub mod state;
 mod transitions;
 mod undo;

@@ -173,6 +173,10 @@ pub struct Progress {
     pub(crate) left_in_place: Vec<String>,
     /// Why undoing began.
     pub(crate) cause: Option<String>,
+    /// The way back ends at the last stage of a ramp that was good; otherwise everything is undone.
+    pub(crate) to_last_good: bool,
+    /// Where that way back led, in words.
+    pub(crate) led_to: Option<String>,
     /// Who rejected it or asked for its end; absent when its own policy ended it.
     pub(crate) stopped_by: Option<Actor>,
     /// Sequence of the next record.
@@ -199,6 +203,8 @@ impl Progress {
             exceptions: Vec::new(),
             left_in_place: Vec::new(),
             cause: None,
+            to_last_good: false,
+            led_to: None,
             stopped_by: None,
             sequence: 0,
             epoch,
@@ -226,6 +232,12 @@ impl Progress {
     #[must_use]
     pub fn stopped_by(&self) -> Option<&Actor> {
         self.stopped_by.as_ref()
+    }
+
+    /// Was the way back begun?
+    #[must_use]
+    pub fn is_undoing(&self) -> bool {
+        self.cause.is_some()
     }
 
     /// Step by step, in the plan's order.

@@ -213,7 +213,7 @@ impl Progress {
             }
             Phase::Held { at: Standing::Undo(standing), .. } if index == standing => {
                 self.left_in_place.push(format!("{id} left in place by {by}: {reason}"));
-                self.undo_below(index);
+                self.undo_after(index);
             }
             _ => return Err(Misfit),
         }
@@ -261,7 +261,10 @@ impl Progress {
     }
 
     fn aborted(&mut self, by: &Actor, reason: &str, roll_back: bool, at: Timestamp) -> Applied {
-        let mut why = format!("aborted by {by}: {reason}");
+        let mut why = match by {
+            Actor::Automatic => reason.to_owned(),
+            Actor::Person { .. } => format!("aborted by {by}: {reason}"),
+        };
         match &self.phase {
             Phase::Awaiting { .. } => return self.stop(why, Standing::Step),
             Phase::Stepping { .. } => {
@@ -289,6 +292,7 @@ impl Progress {
             return self.stop(why, Standing::Step);
         }
         self.cause = Some(why);
+        self.to_last_good = matches!(by, Actor::Automatic);
         self.undo_below(u32::try_from(self.steps.len()).unwrap_or(u32::MAX));
         Ok(())
     }

@@ -6,6 +6,7 @@ use drover_model::Timestamp;
 use drover_model::api::{API_SCHEMA, RunSummary, RunView, StepView, TimelineEntry};
 use drover_model::journal::{Entry, Record, RunState, Trigger};
 use drover_model::plan::{Plan, StepKind};
+use drover_model::traffic::Actor;
 
 impl Execution {
     /// The start of the RTO clock: the first failure seen, or the command.
@@ -71,6 +72,7 @@ impl Execution {
                     summary,
                     on_failure: step.on_failure,
                     measurements: progress.measurements.clone(),
+                    shares: crate::shares::of(self.plan(), index, &self.progress.steps),
                 }
             })
             .collect()
@@ -183,6 +185,9 @@ pub fn sentence(plan: &Plan, entry: &Entry) -> String {
         Entry::Resumed { by, reason } => with_reason(format!("resumed by {by}"), reason),
         Entry::AbortRequested { by, reason, roll_back: false } => {
             with_reason(format!("{by} aborted it"), reason)
+        }
+        Entry::AbortRequested { by: Actor::Automatic, reason, roll_back: true } => {
+            with_reason("stopped, to be rolled back".to_owned(), reason)
         }
         Entry::AbortRequested { by, reason, roll_back: true } => {
             with_reason(format!("{by} aborted it, to be rolled back"), reason)

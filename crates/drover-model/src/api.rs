@@ -247,10 +247,45 @@ pub struct StatusView {
     pub freeze: Option<Freeze>,
     /// Operators' drains.
     pub holds: Vec<Hold>,
+    /// Regions that were left and may come back, or why not yet.
+    #[serde(default)]
+    pub failbacks: Vec<FailbackView>,
     /// Block periods.
     pub blocks: Vec<Block>,
     /// Runs that are not over, and the last few that are.
     pub runs: Vec<RunSummary>,
+}
+
+/// A region that was left by some services.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FailbackView {
+    /// The region.
+    pub region: RegionId,
+    /// What was left; what is ready, where some are.
+    pub services: Vec<ServiceId>,
+    /// It may come back now.
+    pub offered: bool,
+    /// Why, or why not yet, with numbers.
+    pub reason: Reason,
+    /// The command that brings it back, when it is offered.
+    pub next: Option<String>,
+}
+
+/// What one stage of a ramp asks a region to carry, beside what it carried.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ShareView {
+    /// Of which service in which region.
+    pub endpoint: EndpointKey,
+    /// The ramp's share, of what the configuration gives the region.
+    pub ramp: Percent,
+    /// Published weight.
+    pub weight: Weight,
+    /// What that weight is of the service's traffic.
+    pub wanted: Percent,
+    /// What it carried of the service's requests while it was judged; absent before.
+    pub measured: Option<Percent>,
+    /// Requests of the service behind that.
+    pub requests: u64,
 }
 
 /// One step of a run.
@@ -276,6 +311,9 @@ pub struct StepView {
     pub on_failure: OnFailure,
     /// Numbers that were looked at.
     pub measurements: Vec<Measurement>,
+    /// For a step that moves a part of a region: wanted share beside measured share.
+    #[serde(default)]
+    pub shares: Vec<ShareView>,
 }
 
 /// One line of a run's timeline.

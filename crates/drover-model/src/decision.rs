@@ -4,6 +4,7 @@
 use crate::ids::{AgentId, DecisionId, EndpointKey, PlanId, RegionId, RunId, ServiceId};
 use crate::probe::FailureKind;
 use crate::reason::Reason;
+use crate::runbook::Purpose;
 use crate::time::{Span, Timestamp};
 use crate::units::Epoch;
 use schemars::JsonSchema;
@@ -182,6 +183,8 @@ pub enum FailureClass {
     Endpoint,
     /// Every service of a region.
     Region,
+    /// No failure: a region that was left is well again.
+    Recovery,
 }
 
 impl fmt::Display for FailureClass {
@@ -189,6 +192,7 @@ impl fmt::Display for FailureClass {
         f.pad(match self {
             FailureClass::Endpoint => "endpoint failure",
             FailureClass::Region => "region failure",
+            FailureClass::Recovery => "recovery",
         })
     }
 }
@@ -229,6 +233,9 @@ impl fmt::Display for Conclusion {
 /// What the decision function said about one region.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ActionDecision {
+    /// Leaving the region, or bringing it back.
+    #[serde(default = "failover")]
+    pub purpose: Purpose,
     /// The region in question.
     pub region: RegionId,
     /// Services that would move.
@@ -243,6 +250,11 @@ pub struct ActionDecision {
     pub reason: Reason,
     /// When to look again although nothing new arrived.
     pub look_again_at: Option<Timestamp>,
+}
+
+/// What decisions were about before any brought a region back.
+fn failover() -> Purpose {
+    Purpose::Failover
 }
 
 /// The content of a stored decision.

@@ -1,11 +1,11 @@
 //! The durable record of a run: what was intended before it was done, and what came of it before anything else (I1).
 
 use crate::decision::FailureClass;
-use crate::ids::{PlanId, RunId};
+use crate::ids::{EndpointKey, PlanId, RunId};
 use crate::plan::Plan;
 use crate::time::{Span, Timestamp};
 use crate::traffic::Actor;
-use crate::units::Epoch;
+use crate::units::{Epoch, Percent};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -113,10 +113,40 @@ pub struct Measurement {
     pub outcome: CheckOutcome,
 }
 
-/// Four different things (I10): no data is never a pass.
+impl Measurement {
+    /// What an endpoint was asked to carry of its service, beside what it did carry. It proves nothing by itself: caches
+    /// that do not follow make it another number, and broken or not is told by the figures beside it.
+    #[must_use]
+    pub fn share(endpoint: &EndpointKey, wanted: Percent, carried: u64, of: u64) -> Self {
+        Self {
+            name: format!("{SHARE} {endpoint}"),
+            value: (of > 0).then(|| Percent::of(carried, of).to_string()),
+            bound: wanted.to_string(),
+            samples: of,
+            outcome: CheckOutcome::Noted,
+        }
+    }
+
+    /// The share that was measured for `endpoint`, when this is it.
+    #[must_use]
+    pub fn as_share_of(&self, endpoint: &EndpointKey) -> Option<(Percent, u64)> {
+        let about = self.name.strip_prefix(SHARE)?.trim_start();
+        if about != endpoint.to_string() {
+            return None;
+        }
+        Some((self.value.as_ref()?.parse().ok()?, self.samples))
+    }
+}
+
+/// What names of [`Measurement::share`] begin with.
+const SHARE: &str = "share";
+
+/// Four different things (I10), and a figure that is none of them: no data is never a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckOutcome {
+    /// Told beside the others; proves nothing.
+    Noted,
     /// Measured and good.
     Pass,
     /// Too little to say.
@@ -130,6 +160,7 @@ pub enum CheckOutcome {
 impl fmt::Display for CheckOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            CheckOutcome::Noted => "noted",
             CheckOutcome::Pass => "pass",
             CheckOutcome::Inconclusive => "inconclusive",
             CheckOutcome::Error => "error",

@@ -4,6 +4,7 @@
 //! Types that are stored (`journal`, `plan`, `decision`, `traffic`) or sent (`probe`, `api`) are promises: an
 //! old journal must replay for ever, so fields are added with a default and never change their meaning.
 
+mod acceptance;
 pub mod api;
 mod chain;
 pub mod config;

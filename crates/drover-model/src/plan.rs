@@ -4,6 +4,7 @@
 //! that it replaces. Its id is the digest of all that executes and of the versions that were read (I9); estimates and
 //! the epoch stay outside, so that the same plan made twice has the same name.
 
+pub use crate::acceptance::Acceptance;
 use crate::config::{AppCheck, Config, RecordType};
 use crate::decision::{FailureClass, VantageState, Verdict};
 use crate::ids::{AgentId, EndpointKey, PlanId, RegionId, RunId, ServiceId};
@@ -41,6 +42,15 @@ pub struct ActiveRun {
     pub services: Vec<ServiceId>,
     /// The region that it leaves or brings back.
     pub region: RegionId,
+    /// What for; absent in worlds stored by builds that did not ask.
+    #[serde(default)]
+    pub purpose: Option<Purpose>,
+    /// It is undoing already.
+    #[serde(default)]
+    pub rolling_back: bool,
+    /// It moves by stages, and its way back ends at the last one that was good ([`Reversal::StepBack`]).
+    #[serde(default)]
+    pub by_stages: bool,
     /// Waiting for a person's answer, so that nothing is in flight yet.
     pub awaiting_approval: bool,
 }
@@ -120,39 +130,6 @@ impl World {
         world.traffic.retain(|s, _| wanted(s));
         world.loads.retain(|s, _| wanted(s));
         world
-    }
-}
-
-/// A guard's refusal that a person takes on by name. What proves that data is safe or that anything is left to serve
-/// can't be accepted away: there is no such word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Acceptance {
-    /// More load on a region than its capacity less headroom (I7).
-    Capacity,
-}
-
-impl Acceptance {
-    /// Every word, for help and errors.
-    pub const ALL: [Acceptance; 1] = [Acceptance::Capacity];
-
-    /// The word on the command line and in JSON.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Acceptance::Capacity => "capacity",
-        }
-    }
-}
-
-impl std::str::FromStr for Acceptance {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|a| a.word() == text).ok_or_else(|| {
-            let known: Vec<&str> = Self::ALL.iter().map(|a| a.word()).collect();
-            format!("`{text}` can't be accepted; what can: {}", known.join(", "))
-        })
     }
 }
 
@@ -279,6 +256,9 @@ pub struct ValidationTarget {
     pub regions: Vec<RegionId>,
     /// How long to watch.
     pub window: Span,
+    /// Watched on while there are too few samples, this long in all at most; `window` alone when that is longer.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub window_max: Span,
     /// Fewer samples are inconclusive.
     pub min_samples: u64,
     /// Fails above.
@@ -287,6 +267,19 @@ pub struct ValidationTarget {
     pub max_latency_p95: Span,
     /// Fails below.
     pub min_availability: Percent,
+}
+
+impl ValidationTarget {
+    /// The longest that watching may take.
+    #[must_use]
+    pub fn longest(&self) -> Span {
+        self.window.max(self.window_max)
+    }
+}
+
+/// A field that is left out of a plan's text, so that plans without it keep their names.
+fn is_zero(span: &Span) -> bool {
+    *span == Span::ZERO
 }
 
 /// One scripted request against one endpoint.
@@ -453,6 +446,15 @@ pub enum Reversal {
         /// The changes back; their generations are filled in when they run.
         changes: Vec<TrafficChange>,
     },
+    /// One stage of a ramp: back to the stage before, which was validated, and no further; the stages below stay. Where
+    /// the region that returns is down by then, it is taken out altogether: nothing stays on a dead region.
+    StepBack {
+        /// The changes back; their generations are filled in when they run.
+        changes: Vec<TrafficChange>,
+        /// For each service that the plan has brought back so far, the change that takes the region out; one that would go
+        /// dark has none.
+        out: Vec<TrafficChange>,
+    },
     /// Not at all: from here the way is forward. The first such step is the point of no return.
     ForwardOnly,
     /// Only a person can say.
@@ -498,6 +500,14 @@ pub struct Plan {
     pub base: ReadSet,
     /// What it does.
     pub steps: Vec<Step>,
+}
+
+impl Plan {
+    /// Does it move by stages, so that its way back ends at the last one that was good?
+    #[must_use]
+    pub fn is_by_stages(&self) -> bool {
+        self.steps.iter().any(|s| matches!(s.reversal, Reversal::StepBack { .. }))
+    }
 }
 
 /// Load on one region before and after.
@@ -555,14 +565,16 @@ pub struct Finding {
     pub message: String,
 }
 
-/// The shares of a traffic state as a plan's change would leave them.
+/// The shares of a traffic state as a change of `run`, which does what `intent` wants, would leave them.
 #[must_use]
 pub fn shares_with_run(
     before: &BTreeMap<RegionId, RegionShare>,
     planned: &BTreeMap<RegionId, PlannedShare>,
     run: &RunId,
+    intent: &Intent,
 ) -> BTreeMap<RegionId, RegionShare> {
     use crate::traffic::ShareReason;
+    let by_hand = !intent.automatic;
     let mut after = before.clone();
     for (region, p) in planned {
         let run = run.clone();
@@ -570,8 +582,8 @@ pub fn shares_with_run(
             PlannedShareReason::Unchanged => continue,
             PlannedShareReason::Configured => ShareReason::Configured,
             PlannedShareReason::Drained => ShareReason::Drained { run },
-            PlannedShareReason::FailedOver => ShareReason::FailedOver { run },
-            PlannedShareReason::Returning => ShareReason::Returning { run },
+            PlannedShareReason::FailedOver => ShareReason::FailedOver { run, by_hand },
+            PlannedShareReason::Returning => ShareReason::Returning { run, by_hand },
         };
         after.insert(region.clone(), RegionShare { share: p.share, reason });
     }

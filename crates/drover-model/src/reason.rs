@@ -77,6 +77,27 @@ pub enum Reason {
     QuietAfterTakeover { heard: u32, need: u32 },
     /// The verdict changed too often lately.
     FlapDamping { changes: u32, until: Timestamp },
+    /// It has not been well for long enough to come back.
+    StableHold {
+        service: ServiceId,
+        region: RegionId,
+        stable_since: Timestamp,
+        stable_for: Span,
+        hold: Span,
+        until: Timestamp,
+    },
+    /// It is well and has been for long enough: a person may bring it back.
+    FailbackOffered {
+        services: Vec<ServiceId>,
+        region: RegionId,
+        stable_since: Timestamp,
+        hold: Span,
+        all: bool,
+    },
+    /// The region's own agents say nothing: whether it can serve is known from outside alone.
+    RegionSilent { region: RegionId, agents: Vec<AgentId> },
+    /// A run that brings a region back is stopped first, because something fails.
+    Preempting { service: ServiceId, run: RunId },
     /// The region carries nothing of the service.
     AlreadyOut { service: ServiceId, region: RegionId },
     /// The endpoint is still bad, and its traffic was taken off before.
@@ -159,6 +180,16 @@ impl Reason {
             Reason::WrongState { run, command, .. } if command == "skip" => {
                 format!("a step is skipped while its run is paused: drover run pause {run} --reason TEXT")
             }
+            Reason::FailbackOffered { services, region, all, .. } => {
+                let names: Vec<_> = services.iter().map(ServiceId::as_str).collect();
+                let which = if *all { "--all".to_owned() } else { names.join(" ") };
+                format!("drover failback {which} --from {region} --reason TEXT")
+            }
+            Reason::StableHold { region, .. } => {
+                format!("drover explain {region}; to overrule: --accept stable_hold")
+            }
+            Reason::RegionSilent { .. } => "drover doctor".into(),
+            Reason::Preempting { run, .. } => format!("drover run follow {run}"),
             Reason::WrongState { run, .. } => format!("drover run show {run}"),
             Reason::DnsNotConfigured => "add `dns:` to the settings, then drover config validate".into(),
             Reason::NoRunbook { .. } => "drover runbook list".into(),
@@ -230,6 +261,9 @@ fn fmt_refusal(reason: &Reason, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "the load of {service} is neither measured nor declared (`peak_load`)")
         }
         Reason::Frozen { by, why, until: end } => write!(f, "frozen by {by} {}: {why}", until(*end)),
+        Reason::Blocked { service, class: FailureClass::Recovery, run, until } => {
+            write!(f, "{run} could not bring {service} back; not by itself again until {until}")
+        }
         Reason::Blocked { service, class, run, until } => {
             write!(f, "{run} was about {class} of {service}; no other for it by itself until {until}")
         }
@@ -250,6 +284,32 @@ fn fmt_refusal(reason: &Reason, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "just started: {heard} vantages have reported a fresh probe, {need} needed")
         }
         Reason::FlapDamping { changes, until } => write!(f, "{changes} changes lately; damped until {until}"),
+        other => fmt_return(other, f),
+    }
+}
+
+fn fmt_return(reason: &Reason, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match reason {
+        Reason::StableHold { service, region, stable_since, stable_for, hold, until } => write!(
+            f,
+            "{service} in {region} is stable since {stable_since} ({}), {hold} are needed before it comes back: until {until}",
+            Span::from_secs(stable_for.as_millis() / 1_000)
+        ),
+        Reason::FailbackOffered { services, region, stable_since, hold, .. } => {
+            let names: Vec<_> = services.iter().map(ServiceId::as_str).collect();
+            write!(
+                f,
+                "{} in {region} is stable since {stable_since}, longer than the {hold} needed",
+                names.join(", ")
+            )
+        }
+        Reason::RegionSilent { region, agents } => {
+            let names: Vec<_> = agents.iter().map(AgentId::as_str).collect();
+            write!(f, "no agent of {region} reports ({})", names.join(", "))
+        }
+        Reason::Preempting { service, run } => {
+            write!(f, "{run}, which brings {service} back, is stopped first")
+        }
         other => fmt_object(other, f),
     }
 }

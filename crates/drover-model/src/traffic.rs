@@ -23,11 +23,17 @@ pub enum ShareReason {
     FailedOver {
         /// By which run.
         run: RunId,
+        /// A person commanded that run.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        by_hand: bool,
     },
     /// It is coming back by a ramp.
     Returning {
         /// By which run.
         run: RunId,
+        /// A person commanded that run.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        by_hand: bool,
     },
 }
 
@@ -38,8 +44,8 @@ impl ShareReason {
         match self {
             ShareReason::Configured => None,
             ShareReason::Drained { run }
-            | ShareReason::FailedOver { run }
-            | ShareReason::Returning { run } => Some(run),
+            | ShareReason::FailedOver { run, .. }
+            | ShareReason::Returning { run, .. } => Some(run),
         }
     }
 }

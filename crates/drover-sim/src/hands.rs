@@ -3,6 +3,7 @@
 
 use crate::publishing;
 use crate::state::{CrashPoint, Shared, State};
+use crate::stepping_back;
 use crate::validating;
 use drover_core::predicates;
 use drover_exec::view::sentence;
@@ -179,6 +180,9 @@ impl Effects for Hands {
         match &order.step().reversal {
             Reversal::Nothing => Ok(done(false, "nothing to undo")),
             Reversal::RestoreWeights { changes } => publishing::undo(&mut self.shared.lock(), order, changes),
+            Reversal::StepBack { changes, out } => {
+                stepping_back::undo(&self.shared, order, changes, out).await
+            }
             Reversal::ForwardOnly | Reversal::AskOperator => {
                 Err(failed(FailureNature::Permanent, "drover can't undo this step"))
             }

@@ -75,8 +75,12 @@ impl State {
         if let (Entry::Created { .. }, Trigger::Decision { class, .. }) = (&record.entry, trigger)
             && ask.is_none()
         {
-            self.check_may_act(&plan);
-            self.check_bounded(&plan, class);
+            if plan.intent.purpose == Purpose::Failback {
+                self.check_may_return(&plan);
+            } else {
+                self.check_may_act(&plan);
+                self.check_bounded(&plan, class);
+            }
         }
         if let Entry::Ended { state: RunState::Succeeded, .. } = record.entry {
             self.check_proven(&record.run, &plan, &journal);
@@ -122,6 +126,27 @@ impl State {
             self.demand("I6", agree >= need, || {
                 format!("{endpoint} is left by itself: {agree} of {of} vantages have cause, {need} needed")
             });
+        }
+    }
+
+    /// I8: nothing comes back by itself while frozen, inside of a block period, or against its policy.
+    fn check_may_return(&mut self, plan: &Plan) {
+        let now = self.now();
+        let frozen = self.store.freeze.as_ref().is_some_and(|f| f.holds_at(now));
+        self.demand("I8", !frozen, || "drover brings something back while it is frozen".to_owned());
+        let config = self.loaded.config.clone();
+        for service in plan.services.iter().filter_map(|name| config.services.get(name)) {
+            let name = &service.name;
+            let says_so = service.failover.failback.automatic;
+            self.demand("I8", says_so, || {
+                format!("{name} comes back by itself, which its policy does not say")
+            });
+            let rearmed = self.store.rearmed.get(name).copied();
+            let lately = self.watch.acted.iter().any(|(s, _, at)| {
+                let over = rearmed.is_some_and(|r| r >= *at);
+                s == name && now.since(*at) < service.failover.block_period && !over
+            });
+            self.demand("I8", !lately, || format!("{name} comes back inside of a block period"));
         }
     }
 

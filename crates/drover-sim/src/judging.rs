@@ -81,6 +81,7 @@ impl State {
             let concluded = verdict::conclude(&inputs);
             let settled = is_settled(concluded.state);
             let recalled = settled.then(|| self.leader.recalled.remove(&endpoint)).flatten();
+            let recalled = recalled.map(|stored| damping::recalled(stored, now));
             let before = self.leader.standing.get(&endpoint).map(|(standing, _)| standing);
             let was = before.map_or(VerdictState::Unknown, |s| s.verdict.state);
             let standing =

@@ -2,10 +2,11 @@
 //! order of things is the coordinator's; the choices are all the core's.
 
 use crate::state::State;
+use drover_core::decide::Stop;
 use drover_core::opinion::policy_of;
 use drover_core::{check, decide, plan};
 use drover_exec::{Approved, Consent, Execution};
-use drover_model::decision::{ActionDecision, Conclusion};
+use drover_model::decision::{ActionDecision, Conclusion, FailureClass};
 use drover_model::journal::{RunState, Trigger};
 use drover_model::plan::{ActiveRun, EndedRun, Intent, Plan, World};
 use drover_model::runbook::Purpose;
@@ -57,12 +58,13 @@ impl State {
         }
     }
 
-    /// Those that failovers set, and those that follow from a person having stopped one.
+    /// Those that failovers set, and those that follow from a person having stopped one or from a return that
+    /// did not get there.
     fn blocks(&self, ended: &[EndedRun]) -> Vec<Block> {
         let mut all: Vec<Block> = self.store.blocks.values().cloned().collect();
-        let stopped =
-            |r: &&EndedRun| r.by_person && matches!(r.state, RunState::Aborted | RunState::RolledBack);
-        for run in ended.iter().filter(stopped) {
+        let ended_early = |r: &&EndedRun| matches!(r.state, RunState::Aborted | RunState::RolledBack);
+        let counts = |r: &&EndedRun| r.by_person || r.class == FailureClass::Recovery;
+        for run in ended.iter().filter(ended_early).filter(counts) {
             for service in run.services.iter().filter_map(|s| self.loaded.config.services.get(s)) {
                 let rearmed = self.store.rearmed.get(&service.name).is_some_and(|at| *at >= run.ended_at);
                 if !rearmed {
@@ -194,6 +196,12 @@ impl State {
         Some(NewRun { run: self.next_run(), consent, by: Actor::Automatic, trigger: Trigger::Command, rto })
     }
 
+    /// Runs that bring a region back and must give way.
+    pub(crate) fn must_stop(&self) -> Vec<Stop> {
+        let world = self.world();
+        decide::must_stop(&world, &decide::decide(&world, self.now()))
+    }
+
     /// Questions of drover's own whose plan the world has overtaken, with what overtook them.
     pub(crate) fn overtaken(&self) -> Vec<(RunId, String)> {
         let asked: Vec<_> = self
@@ -223,6 +231,9 @@ pub(crate) fn active(e: &Execution) -> Option<ActiveRun> {
         run: e.run().clone(),
         services: e.plan().services.clone(),
         region: e.plan().intent.region.clone(),
+        purpose: Some(e.plan().intent.purpose),
+        rolling_back: e.progress().is_undoing(),
+        by_stages: e.plan().is_by_stages(),
         awaiting_approval: e.state() == RunState::AwaitingApproval && e.current_step().is_none(),
     })
 }

@@ -23,6 +23,7 @@ mod runs;
 mod script;
 mod sim;
 mod state;
+mod stepping_back;
 mod truth;
 mod validating;
 mod verbs;

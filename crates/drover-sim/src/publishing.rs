@@ -8,7 +8,7 @@ use drover_model::journal::{FailureNature, StepFailure, StepOutcome, Trigger};
 use drover_model::plan::{StepKind, TrafficChange, shares_with_run};
 use drover_model::runbook::Purpose;
 use drover_model::traffic::{Block, Hold, TrafficState};
-use drover_model::{EndpointKey, Epoch, ServiceId};
+use drover_model::{EndpointKey, Epoch, Generation, ServiceId};
 
 pub(crate) fn shift(
     state: &mut State,
@@ -18,7 +18,7 @@ pub(crate) fn shift(
     let mut targets = vec![];
     for change in changes {
         let now = standing(state, &change.service)?;
-        let shares = shares_with_run(&now.shares, &change.shares_after, &order.run);
+        let shares = shares_with_run(&now.shares, &change.shares_after, &order.run, &order.plan.intent);
         if now.generation == change.to_generation && now.weights == change.weights_after {
             continue;
         }
@@ -48,23 +48,14 @@ pub(crate) fn shift(
     Ok(done(moved, format!("{} service(s) moved", changes.len())))
 }
 
-/// Puts back what this run moved, and only that.
+/// Puts back what this run moved, and only that; never into a region that is down.
 pub(crate) fn undo(
     state: &mut State,
     order: &Order,
     changes: &[TrafficChange],
 ) -> Result<StepOutcome, StepFailure> {
-    for change in changes {
-        let key = (order.run.clone(), change.service.clone());
-        let Some(ours) = state.store.moved.get(&key).copied() else { continue };
+    for change in changes.iter().filter(|c| ours(state, order, c).is_some()) {
         let now = standing(state, &change.service)?;
-        if now.generation != ours {
-            let message = format!("{} was moved since, and is not moved back", change.service);
-            return Err(failed(FailureNature::Permanent, message));
-        }
-        if now.weights == change.weights_after {
-            continue;
-        }
         let back = change.weights_after.iter().find(|(region, weight)| {
             let standing = state.leader.standing.get(&EndpointKey::new(&change.service, region));
             weight.0 > now.weight(region).0 && standing.is_some_and(|(s, _)| s.verdict.state.moves_traffic())
@@ -74,10 +65,36 @@ pub(crate) fn undo(
                 format!("undoing would send traffic back to {}@{region}, which is down", change.service);
             return Err(failed(FailureNature::Permanent, message));
         }
+    }
+    move_back(state, order, changes)
+}
+
+/// The generation that this run gave the target of `change` last.
+fn ours(state: &State, order: &Order, change: &TrafficChange) -> Option<Generation> {
+    state.store.moved.get(&(order.run.clone(), change.service.clone())).copied()
+}
+
+/// Puts back what was chosen.
+pub(crate) fn move_back(
+    state: &mut State,
+    order: &Order,
+    changes: &[TrafficChange],
+) -> Result<StepOutcome, StepFailure> {
+    for change in changes {
+        let key = (order.run.clone(), change.service.clone());
+        let Some(ours) = ours(state, order, change) else { continue };
+        let now = standing(state, &change.service)?;
+        if now.generation != ours {
+            let message = format!("{} was moved since, and is not moved back", change.service);
+            return Err(failed(FailureNature::Permanent, message));
+        }
+        if now.weights == change.weights_after {
+            continue;
+        }
         let target = TrafficState {
             service: change.service.clone(),
             generation: now.generation.next(),
-            shares: shares_with_run(&now.shares, &change.shares_after, &order.run),
+            shares: shares_with_run(&now.shares, &change.shares_after, &order.run, &order.plan.intent),
             weights: change.weights_after.clone(),
             changed_at: state.now(),
         };
@@ -91,7 +108,7 @@ pub(crate) fn undo(
     Ok(done(true, format!("weights of {} service(s) restored", changes.len())))
 }
 
-fn standing(state: &State, service: &ServiceId) -> Result<TrafficState, StepFailure> {
+pub(crate) fn standing(state: &State, service: &ServiceId) -> Result<TrafficState, StepFailure> {
     let absent = || failed(FailureNature::Permanent, format!("{service} has no published target"));
     state.store.traffic.get(service).cloned().ok_or_else(absent)
 }

@@ -4,9 +4,11 @@ use crate::state::{BEGINNING, State, number_of};
 use drover_core::damping;
 use drover_core::decide;
 use drover_core::diff;
+use drover_core::failback;
 use drover_core::quorum;
 use drover_model::decision::{OpinionState, VantageOpinion, VerdictState};
 use drover_model::plan::Planned;
+use drover_model::reason::Reason;
 use drover_model::{EndpointKey, Timestamp};
 
 /// Time since the world began, as `HH:MM:SS`.
@@ -72,6 +74,17 @@ pub(crate) fn status(state: &State) -> Vec<String> {
             block.class,
             clock(block.until)
         ));
+    }
+    for back in failback::views(&world, now) {
+        let (services, region) = (back.services, back.region);
+        let services = services.iter().map(drover_model::ServiceId::as_str).collect::<Vec<_>>().join(", ");
+        match (back.reason, back.next) {
+            (_, Some(next)) => lines.push(format!("failback of {services} to {region} is offered: {next}")),
+            (reason @ Reason::StableHold { .. }, None) => {
+                lines.push(format!("no failback of {services} to {region} yet: {reason}"));
+            }
+            _ => {}
+        }
     }
     let open = state.executions().into_iter().filter(|e| !e.is_over());
     lines.extend(open.map(|e| format!("{} is {}", e.run(), e.state())));

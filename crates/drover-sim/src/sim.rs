@@ -113,6 +113,14 @@ async fn step(shared: &Shared, span: Span) {
             shared.lock().tell(format!("{run} can't be withdrawn: {refused}"));
         }
     }
+    let stops = shared.lock().must_stop();
+    for stop in stops {
+        let (by, reason, roll_back) = (Actor::Automatic, stop.why, stop.roll_back);
+        let command = Command::Abort { by, reason, roll_back };
+        if let Err(refused) = runs::command(shared, &stop.run, command).await {
+            shared.lock().tell(format!("{} can't be stopped: {refused}", stop.run));
+        }
+    }
     let new = shared.lock().decide();
     if let Some(new) = new
         && let Err(why) = runs::create(shared, new)

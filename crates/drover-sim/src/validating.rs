@@ -11,6 +11,10 @@ use std::collections::BTreeMap;
 /// Probes from outside that are needed for an availability, as in production.
 const PROBES_MIN: u64 = 4;
 
+/// Looks a window while samples are too few, and the least pause between two, as in production.
+const LOOKS_A_WINDOW: u64 = 4;
+const LOOK_PAUSE_MIN: Span = Span::from_millis(100);
+
 struct Baseline {
     requests: BTreeMap<EndpointKey, Requests>,
     tallies: BTreeMap<EndpointKey, Tally>,
@@ -25,9 +29,25 @@ impl Baseline {
 pub(crate) async fn act(shared: &Shared, targets: &[ValidationTarget]) -> Result<StepOutcome, StepFailure> {
     let before = Baseline::of(&shared.lock());
     let window = targets.iter().map(|t| t.window).max().unwrap_or(Span::ZERO);
+    let pause = window.divided_by(LOOKS_A_WINDOW).max(LOOK_PAUSE_MIN);
+    let mut watched = window;
     tokio::time::sleep(window.to_duration()).await;
-    let state = shared.lock();
-    let measured: Vec<Measurement> = targets.iter().flat_map(|t| judge(&state, t, &before)).collect();
+    let measured = loop {
+        let measured: Vec<[Measurement; 3]> = {
+            let state = shared.lock();
+            targets.iter().map(|t| judge(&state, t, &before)).collect()
+        };
+        let undecided = |(t, m): (&ValidationTarget, &[Measurement; 3])| {
+            watched < t.longest() && m.iter().any(|m| m.outcome == CheckOutcome::Inconclusive)
+        };
+        let fails = measured.iter().flatten().any(|m| m.outcome == CheckOutcome::Fail);
+        if fails || !targets.iter().zip(&measured).any(undecided) {
+            break measured;
+        }
+        tokio::time::sleep(pause.to_duration()).await;
+        watched = watched.plus(pause);
+    };
+    let measured: Vec<Measurement> = measured.into_iter().flatten().collect();
     let worst = measured.iter().map(|m| m.outcome).max().unwrap_or(CheckOutcome::Inconclusive);
     let of_worst = measured
         .iter()
@@ -36,12 +56,12 @@ pub(crate) async fn act(shared: &Shared, targets: &[ValidationTarget]) -> Result
     let message = of_worst.collect::<Vec<_>>().join("; ");
     let nature = match worst {
         CheckOutcome::Pass => {
-            let summary = format!("{} figures within their bounds over {window}", measured.len());
+            let summary = format!("{} figures within their bounds over {watched}", measured.len());
             return Ok(StepOutcome { measurements: measured, ..done(false, summary) });
         }
         CheckOutcome::Fail => FailureNature::Permanent,
         CheckOutcome::Error => FailureNature::Retryable,
-        CheckOutcome::Inconclusive => FailureNature::Inconclusive,
+        CheckOutcome::Inconclusive | CheckOutcome::Noted => FailureNature::Inconclusive,
     };
     Err(StepFailure { measurements: measured, ..failed(nature, message) })
 }

@@ -40,7 +40,7 @@ impl std::str::FromStr for PlanFlag {
 /// How a plan becomes a run.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ConsentArgs {
-    /// Take on a guard's refusal by name: capacity (more load than the rest may carry)
+    /// Take on a guard's refusal by name: capacity (more load than the rest may carry), stable_hold (back too early)
     #[arg(long, value_name = "GUARD")]
     pub accept: Vec<Acceptance>,
     /// Show the plan and stop (exit 8 when there is one); with an id: run this plan and no other
@@ -91,7 +91,8 @@ pub struct FailoverArgs {
 /// Arguments of `failback`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  drover failback --all --from eu-west --plan\n  \
-    drover failback checkout --from eu-west --reason 'rack replaced'")]
+    drover failback checkout --from eu-west --reason 'rack replaced'\n  \
+    drover failback --all --from eu-west --accept stable_hold --reason 'it was the power, which is back'")]
 pub struct FailbackArgs {
     #[command(flatten)]
     pub which: WhichServices,

@@ -5,7 +5,7 @@ use crate::output::paint::{Tone, paint};
 use crate::output::words::{ago, clock, list as names, span, whole};
 use crate::output::{Look, table};
 use drover_model::Timestamp;
-use drover_model::api::{RunSummary, RunView, StepView, TimelineEntry};
+use drover_model::api::{RunSummary, RunView, ShareView, StepView, TimelineEntry};
 use drover_model::journal::{Measurement, Trigger};
 use drover_model::runbook::Purpose;
 
@@ -29,6 +29,7 @@ pub fn show(view: &RunView, look: &Look) -> String {
     text.push_str(&table::hanging(look, facts(view, look)));
     text.push('\n');
     text.push_str(&steps(view, look));
+    text.push_str(&shares(view, look));
     let measured: Vec<Vec<String>> =
         view.steps.iter().flat_map(|s| s.measurements.iter().map(|m| measurement(&s.id, m))).collect();
     if !measured.is_empty() {
@@ -104,6 +105,29 @@ pub fn time_taken(view: &RunView) -> String {
         (Purpose::Failover, false) => format!("{elapsed} OVER the objective of {rto}"),
         (Purpose::Failback | Purpose::Drain | Purpose::Undrain, _) => elapsed,
     }
+}
+
+/// A ramp: what each stage asked the region to carry, beside what it carried while it was judged.
+fn shares(view: &RunView, look: &Look) -> String {
+    let row = |step: &StepView, s: &ShareView| {
+        let measured = s.measured.map_or_else(|| "not yet".to_owned(), |m| m.to_string());
+        vec![
+            step.id.clone(),
+            s.endpoint.to_string(),
+            s.ramp.to_string(),
+            s.weight.to_string(),
+            s.wanted.to_string(),
+            measured,
+            s.requests.to_string(),
+        ]
+    };
+    let rows: Vec<Vec<String>> =
+        view.steps.iter().flat_map(|step| step.shares.iter().map(move |s| row(step, s))).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let header = ["stage", "endpoint", "of its share", "weight", "wanted", "measured", "of requests"];
+    format!("\n{}", table::table(look, &header, rows))
 }
 
 fn steps(view: &RunView, look: &Look) -> String {

@@ -5,7 +5,7 @@ use crate::output::paint::{Tone, paint};
 use crate::output::words::{ago, clock, count, left, list, span, whole};
 use crate::output::{Look, table};
 use drover_model::api::{Attention, EndpointView, ServiceView, Severity, StatusView};
-use drover_model::decision::VerdictState;
+use drover_model::decision::{FailureClass, VerdictState};
 use drover_model::traffic::{Load, ShareReason};
 
 /// Codes of lines that stand in the section about what people laid down.
@@ -123,8 +123,11 @@ fn laid_down(view: &StatusView, look: &Look) -> String {
         rows.push(vec![paint(Tone::Doubtful, "drained"), what, words]);
     }
     for b in &view.blocks {
-        let words =
-            format!("no automatic failover for {}, after {}, {}", b.class, b.run, left(look, Some(b.until)));
+        let what = match b.class {
+            FailureClass::Recovery => "failback".to_owned(),
+            class => format!("failover for {class}"),
+        };
+        let words = format!("no automatic {what}, after {}, {}", b.run, left(look, Some(b.until)));
         rows.push(vec!["blocked".into(), b.service.to_string(), words]);
     }
     if rows.is_empty() { String::new() } else { format!("\n{}", table::hanging(look, rows)) }
@@ -195,8 +198,8 @@ fn share_reason(reason: &ShareReason) -> String {
     match reason {
         ShareReason::Configured => String::new(),
         ShareReason::Drained { run } => format!("drained by {run}"),
-        ShareReason::FailedOver { run } => format!("failed over by {run}"),
-        ShareReason::Returning { run } => format!("returning by {run}"),
+        ShareReason::FailedOver { run, .. } => format!("failed over by {run}"),
+        ShareReason::Returning { run, .. } => format!("returning by {run}"),
     }
 }
 

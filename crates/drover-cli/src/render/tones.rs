@@ -70,6 +70,7 @@ pub fn step(state: &str) -> String {
 /// What a measurement came to.
 pub fn outcome(outcome: CheckOutcome) -> String {
     let tone = match outcome {
+        CheckOutcome::Noted => Tone::Quiet,
         CheckOutcome::Pass => Tone::Good,
         CheckOutcome::Inconclusive | CheckOutcome::Error => Tone::Doubtful,
         CheckOutcome::Fail => Tone::Bad,

@@ -6,6 +6,7 @@ mod publish;
 mod run;
 mod shift;
 mod sides;
+mod step_back;
 mod validate;
 mod verify;
 
@@ -16,6 +17,7 @@ use drover_exec::{Effects, Order, PageAbout, PageOrder};
 use drover_model::api::Severity;
 use drover_model::journal::{FailureNature, Measurement, RunState, StepFailure, StepOutcome};
 use drover_model::plan::{Reversal, StepKind};
+use drover_model::runbook::Purpose;
 use std::sync::Arc;
 use tracing::Instrument as _;
 
@@ -100,6 +102,9 @@ impl Hands {
         match &order.step().reversal {
             Reversal::Nothing => Ok(done(false, "nothing to undo", Vec::new())),
             Reversal::RestoreWeights { changes } => shift::undo(&self.coordinator, order, changes).await,
+            Reversal::StepBack { changes, out } => {
+                step_back::undo(&self.coordinator, order, changes, out).await
+            }
             Reversal::ForwardOnly => {
                 Err(failed(FailureNature::Permanent, "this step can't be undone, only carried on"))
             }
@@ -125,7 +130,12 @@ async fn notify(c: &Coordinator, order: &Order, message: &str) -> Result<StepOut
     let page = NewPage {
         // The key is the same for every attempt, so that a crash between page and record does not page twice.
         key: order.key.clone(),
-        severity: if intent.automatic { Severity::Critical } else { Severity::Info },
+        severity: match (intent.automatic, intent.purpose) {
+            (true, Purpose::Failover) => Severity::Critical,
+            // Drover brings something back by itself: good news, but nobody was asked.
+            (true, _) => Severity::Warning,
+            (false, _) => Severity::Info,
+        },
         subject: order.run.to_string(),
         message: format!("{}: {message} ({} {})", order.run, intent.purpose, intent.region),
         next: Some(format!("drover run follow {}", order.run)),

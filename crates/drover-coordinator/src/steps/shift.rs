@@ -18,7 +18,7 @@ use drover_model::journal::{FailureNature, StepFailure, StepOutcome};
 use drover_model::plan::{TrafficChange, shares_with_run};
 use drover_model::traffic::{Block, Hold, RegionShare, TrafficState};
 use drover_model::units::Generation;
-use drover_model::{EndpointKey, RegionId};
+use drover_model::{EndpointKey, RegionId, Weight};
 use drover_store::{Expect, Revision, Txn};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ pub(super) async fn undo(
 }
 
 /// One at a time, and to the end although the attempt is dropped.
-async fn to_the_end(
+pub(super) async fn to_the_end(
     c: &Coordinator,
     work: impl Future<Output = Result<bool, StepFailure>> + Send + 'static,
 ) -> Result<bool, StepFailure> {
@@ -82,13 +82,16 @@ fn sentence(change: &TrafficChange) -> String {
     )
 }
 
-async fn standing(c: &Coordinator, change: &TrafficChange) -> Result<(TrafficState, Revision), StepFailure> {
+pub(super) async fn standing(
+    c: &Coordinator,
+    change: &TrafficChange,
+) -> Result<(TrafficState, Revision), StepFailure> {
     let found = c.db.get::<TrafficState>(&keys::traffic(&change.service)).await.map_err(store_failure)?;
     let absent = || format!("{} has no published target", change.service);
     found.ok_or_else(|| failed(FailureNature::Permanent, absent()))
 }
 
-async fn moved_so_far(c: &Coordinator, order: &Order) -> Result<Moved, StepFailure> {
+pub(super) async fn moved_so_far(c: &Coordinator, order: &Order) -> Result<Moved, StepFailure> {
     let found = c.db.get::<Moved>(&keys::moved(&order.run)).await.map_err(store_failure)?;
     Ok(found.map(|(m, _)| m).unwrap_or_default())
 }
@@ -104,7 +107,7 @@ async fn move_targets(
     let (mut targets, mut moved) = (Vec::new(), false);
     for change in changes {
         let (now, revision) = standing(c, change).await?;
-        let shares = shares_with_run(&now.shares, &change.shares_after, &order.run);
+        let shares = shares_with_run(&now.shares, &change.shares_after, &order.run, &order.plan.intent);
         let there = now.generation == change.to_generation
             && now.weights == change.weights_after
             && now.shares == shares;
@@ -131,6 +134,19 @@ async fn move_targets(
 
 /// Puts back what this run moved, and only that: a target that somebody else has moved since is theirs.
 async fn move_back(c: &Coordinator, order: &Order, changes: &[TrafficChange]) -> Result<bool, StepFailure> {
+    let so_far = moved_so_far(c, order).await?;
+    for change in changes.iter().filter(|x| so_far.generations.contains_key(&x.service)) {
+        refuse_a_bad_region(c, change, &standing(c, change).await?.0)?;
+    }
+    move_targets_back(c, order, changes).await
+}
+
+/// As [`move_back`], for changes that were chosen by what fails.
+pub(super) async fn move_targets_back(
+    c: &Coordinator,
+    order: &Order,
+    changes: &[TrafficChange],
+) -> Result<bool, StepFailure> {
     let mut so_far = moved_so_far(c, order).await?;
     let mut txn = c.db.fenced();
     let (mut targets, mut moved) = (Vec::new(), false);
@@ -144,12 +160,11 @@ async fn move_back(c: &Coordinator, order: &Order, changes: &[TrafficChange]) ->
             );
             return Err(failed(FailureNature::Permanent, message));
         }
-        let shares = so_far.shares_back(change, &now, &order.run);
+        let shares = so_far.shares_back(change, &now, order);
         if now.weights == change.weights_after && now.shares == shares {
             targets.push(now);
             continue;
         }
-        refuse_a_bad_region(c, change, &now)?;
         let target = target_of(c, change, now.generation.next(), shares);
         so_far.note(&now, target.generation);
         txn = put_target(c, txn, &target, revision)?;
@@ -170,16 +185,29 @@ fn refuse_a_bad_region(
     change: &TrafficChange,
     standing: &TrafficState,
 ) -> Result<(), StepFailure> {
-    let live = c.live();
-    for (region, weight) in &change.weights_after {
-        let key = EndpointKey::new(&change.service, region);
-        let bad = live.standing.get(&key).is_some_and(|j| j.standing.verdict.state.moves_traffic());
-        if weight.0 > standing.weight(region).0 && bad {
+    match gains_though_down(c, change, standing) {
+        None => Ok(()),
+        Some(key) => {
             let message = format!("undoing would send traffic back to {key}, which is down");
-            return Err(failed(FailureNature::Permanent, message));
+            Err(failed(FailureNature::Permanent, message))
         }
     }
-    Ok(())
+}
+
+/// An endpoint that `change` would give more to, although it is held for down.
+pub(super) fn gains_though_down(
+    c: &Coordinator,
+    change: &TrafficChange,
+    standing: &TrafficState,
+) -> Option<EndpointKey> {
+    let gains = |(region, weight): &(&RegionId, &Weight)| weight.0 > standing.weight(region).0;
+    let gaining = change.weights_after.iter().filter(gains);
+    gaining.map(|(region, _)| EndpointKey::new(&change.service, region)).find(|key| is_down(c, key))
+}
+
+/// Is it held for down, so that nothing may stay there? Where nothing is held of it, it is not.
+pub(super) fn is_down(c: &Coordinator, key: &EndpointKey) -> bool {
+    c.live().standing.get(key).is_some_and(|j| j.standing.verdict.state.moves_traffic())
 }
 
 fn target_of(

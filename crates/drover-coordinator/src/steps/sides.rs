@@ -10,7 +10,7 @@ use drover_model::plan::{StepKind, TrafficChange, shares_with_run};
 use drover_model::runbook::Purpose;
 use drover_model::traffic::{Block, Hold, RegionShare, TrafficState};
 use drover_model::units::Generation;
-use drover_model::{RegionId, RunId, ServiceId};
+use drover_model::{RegionId, ServiceId};
 use drover_store::Txn;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -39,9 +39,10 @@ impl Moved {
         &self,
         change: &TrafficChange,
         now: &TrafficState,
-        run: &RunId,
+        order: &Order,
     ) -> BTreeMap<RegionId, RegionShare> {
-        let mut shares = shares_with_run(&now.shares, &change.shares_after, run);
+        let intent = &order.plan.intent;
+        let mut shares = shares_with_run(&now.shares, &change.shares_after, &order.run, intent);
         for (region, before) in self.before.get(&change.service).into_iter().flatten() {
             if let Some(share) = shares.get_mut(region).filter(|s| s.share == before.share) {
                 *share = before.clone();

@@ -1,5 +1,8 @@
 //! `validate` (`validate_performance_metrics`): error rate, latency and availability of what took the traffic, over a
 //! window, with minimum samples. No source or too few samples is inconclusive, which holds the run (I10).
+//!
+//! A stage of a ramp is judged by the returning region's own numbers. Where its small share gives too few of them in one
+//! window, it is watched on, up to what the plan allows; and what it carried stands beside what it was asked to carry.
 
 use super::{done, failed};
 use crate::coordinator::Coordinator;
@@ -9,27 +12,56 @@ use crate::scrape::{Delta, P95, Reading};
 use drover_model::config::Service;
 use drover_model::journal::{CheckOutcome, FailureNature, Measurement, StepFailure, StepOutcome};
 use drover_model::plan::ValidationTarget;
-use drover_model::{EndpointKey, Percent, Span};
+use drover_model::units::WEIGHT_SUM;
+use drover_model::{EndpointKey, Percent, RegionId, Span};
+use futures::future::join_all;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Probes from outside needed for an availability; client requests need the policy's `min_samples`.
 /// Three vantages at the default 30 s over the default 2 min give 12 probes an endpoint, so four is a third of that.
 const PROBES_MIN: u64 = 4;
 /// One reading at either end of the window may take this long.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// So many looks a window while samples are too few: what is enough is seen after a quarter of a window at most.
+const LOOKS_A_WINDOW: u64 = 4;
+/// Pause between two looks, at least.
+const LOOK_PAUSE_MIN: Span = Span::from_millis(100);
 
 struct Baseline {
     readings: BTreeMap<EndpointKey, Result<Reading, String>>,
     tallies: BTreeMap<EndpointKey, Tally>,
 }
 
+/// What one target came to.
+struct Judged {
+    measurements: Vec<Measurement>,
+    /// Something could not be said for want of samples.
+    too_few: bool,
+}
+
 pub(super) async fn act(c: &Coordinator, targets: &[ValidationTarget]) -> Result<StepOutcome, StepFailure> {
+    let began = Instant::now();
     let before = baseline(c, targets).await;
     let window = targets.iter().map(|t| t.window).max().unwrap_or(Span::ZERO);
     tokio::time::sleep(window.to_duration()).await;
-    let after = baseline(c, targets).await;
-    let measurements: Vec<Measurement> = targets.iter().flat_map(|t| judge(t, &before, &after)).collect();
+    let pause = window.divided_by(LOOKS_A_WINDOW).max(LOOK_PAUSE_MIN);
+    loop {
+        let after = baseline(c, targets).await;
+        let judged: Vec<Judged> = targets.iter().map(|t| judge(t, &before, &after)).collect();
+        let watched = Span::from_duration(began.elapsed());
+        let fails = judged.iter().flat_map(|j| &j.measurements).any(|m| m.outcome == CheckOutcome::Fail);
+        let waits = |(target, j): (&ValidationTarget, &Judged)| j.too_few && watched < target.longest();
+        if fails || !targets.iter().zip(&judged).any(waits) {
+            let shares = targets.iter().filter_map(|t| share(c, t, &before, &after));
+            let measurements = judged.into_iter().flat_map(|j| j.measurements).chain(shares).collect();
+            return conclude(measurements, watched);
+        }
+        tokio::time::sleep(pause.to_duration()).await;
+    }
+}
+
+fn conclude(measurements: Vec<Measurement>, watched: Span) -> Result<StepOutcome, StepFailure> {
     let worst = measurements.iter().map(|m| m.outcome).max().unwrap_or(CheckOutcome::Inconclusive);
     let said = |o: CheckOutcome| {
         let of = measurements.iter().filter(|m| m.outcome == o);
@@ -39,45 +71,85 @@ pub(super) async fn act(c: &Coordinator, targets: &[ValidationTarget]) -> Result
     };
     let (nature, message) = match worst {
         CheckOutcome::Pass => {
-            return Ok(done(
-                false,
-                format!("{} figures within their bounds over {window}", measurements.len()),
-                measurements,
-            ));
+            let judged = measurements.iter().filter(|m| m.outcome == CheckOutcome::Pass).count();
+            let watched = Span::from_secs(watched.as_millis().div_ceil(1_000));
+            let mut summary = format!("{judged} figures within their bounds over {watched}");
+            for m in measurements.iter().filter(|m| m.outcome == CheckOutcome::Noted) {
+                let value = m.value.as_deref().unwrap_or("unknown");
+                summary.push_str(&format!("; {} {value}, {} wanted", m.name, m.bound));
+            }
+            return Ok(done(false, summary, measurements));
         }
         CheckOutcome::Fail => (FailureNature::Permanent, said(CheckOutcome::Fail)),
         CheckOutcome::Error => (FailureNature::Retryable, said(CheckOutcome::Error)),
-        CheckOutcome::Inconclusive => (FailureNature::Inconclusive, said(CheckOutcome::Inconclusive)),
+        CheckOutcome::Inconclusive | CheckOutcome::Noted => {
+            (FailureNature::Inconclusive, said(CheckOutcome::Inconclusive))
+        }
     };
     let mut failure = failed(nature, message);
     failure.measurements = measurements;
     Err(failure)
 }
 
+/// Every region of the services in question, at once: an endpoint that hangs must not delay the others' readings.
 async fn baseline(c: &Coordinator, targets: &[ValidationTarget]) -> Baseline {
     let loaded = c.loaded();
-    let mut readings = BTreeMap::new();
-    for target in targets {
-        let Some(service) = loaded.config.services.get(&target.service) else { continue };
-        for region in &target.regions {
-            let key = EndpointKey::new(&target.service, region);
-            readings.insert(key, read(c, service, region).await);
-        }
-    }
+    let services: BTreeMap<_, &Service> =
+        targets.iter().filter_map(|t| loaded.config.services.get_key_value(&t.service)).collect();
+    let wanted = services.values().flat_map(|s| s.endpoints.keys().map(move |r| (*s, r)));
+    let needed = |s: &Service, r: &RegionId| {
+        targets.iter().any(|t| t.service == s.name && (stage_of(t).is_some() || t.regions.contains(r)))
+    };
+    let readings = wanted.filter(|(s, r)| needed(s, r)).map(|(service, region)| async move {
+        (EndpointKey::new(&service.name, region), read(c, service, region).await)
+    });
+    let readings = join_all(readings).await.into_iter().collect();
     Baseline { readings, tallies: c.live().tallies.clone() }
 }
 
-async fn read(
-    c: &Coordinator,
-    service: &Service,
-    region: &drover_model::RegionId,
-) -> Result<Reading, String> {
+async fn read(c: &Coordinator, service: &Service, region: &RegionId) -> Result<Reading, String> {
     let source = service.metrics.as_ref().ok_or("no metrics source is configured (`metrics`)")?;
     let e = service.endpoints.get(region).ok_or("no such endpoint")?;
     c.read_metrics(&Target::of(service, e), source, READ_TIMEOUT).await
 }
 
-fn judge(t: &ValidationTarget, before: &Baseline, after: &Baseline) -> Vec<Measurement> {
+/// The endpoint that a stage of a ramp is about; nothing for any other validation.
+fn stage_of(t: &ValidationTarget) -> Option<EndpointKey> {
+    let [region] = t.regions.as_slice() else { return None };
+    (t.window_max > Span::ZERO).then(|| EndpointKey::new(&t.service, region))
+}
+
+/// What the stage's region was asked to carry of its service, beside what it carried.
+fn share(c: &Coordinator, t: &ValidationTarget, before: &Baseline, after: &Baseline) -> Option<Measurement> {
+    let endpoint = stage_of(t)?;
+    let weight = c.live().traffic.get(&t.service)?.weight(&endpoint.region);
+    let wanted = Percent::of(u64::from(weight.0), u64::from(WEIGHT_SUM));
+    let (mut own, mut all) = (0, Some(0));
+    for (key, reading) in after.readings.iter().filter(|(key, _)| key.service == t.service) {
+        let (Ok(a), Some(Ok(b))) = (reading, before.readings.get(key)) else {
+            // One that can't be read may carry anything.
+            all = None;
+            continue;
+        };
+        let mut delta = Delta::default();
+        delta.add(b, a);
+        all = all.map(|n| n + whole(delta.requests));
+        if *key == endpoint {
+            own = whole(delta.requests);
+        }
+    }
+    Some(Measurement::share(&endpoint, wanted, own, all.unwrap_or(0)))
+}
+
+/// What a figure is about: the endpoint where only one is judged.
+fn about(t: &ValidationTarget) -> String {
+    match t.regions.as_slice() {
+        [region] => EndpointKey::new(&t.service, region).to_string(),
+        _ => t.service.to_string(),
+    }
+}
+
+fn judge(t: &ValidationTarget, before: &Baseline, after: &Baseline) -> Judged {
     let mut delta = Delta::default();
     let mut missing = None;
     let mut tally = Tally::default();
@@ -95,11 +167,13 @@ fn judge(t: &ValidationTarget, before: &Baseline, after: &Baseline) -> Vec<Measu
         tally.good += a.good.saturating_sub(b.good);
         tally.failed += a.failed.saturating_sub(b.failed);
     }
-    vec![
-        error_rate(t, &delta, missing.as_ref()),
-        latency(t, &delta, missing.as_ref()),
-        availability(t, tally),
-    ]
+    let (errors, slow) = (error_rate(t, &delta, missing.as_ref()), latency(t, &delta, missing.as_ref()));
+    let available = availability(t, tally);
+    let few = |m: &Measurement, min: u64| m.outcome == CheckOutcome::Inconclusive && m.samples < min;
+    // What can't be read does not become readable by waiting.
+    let too_few = missing.is_none()
+        && (few(&errors, t.min_samples) || few(&slow, t.min_samples) || few(&available, PROBES_MIN));
+    Judged { measurements: vec![errors, slow, available], too_few }
 }
 
 // Counts of requests: positive and far below 2^53.
@@ -124,7 +198,7 @@ fn unread(
 }
 
 fn error_rate(t: &ValidationTarget, delta: &Delta, missing: Option<&String>) -> Measurement {
-    let (name, bound) = (format!("error_rate {}", t.service), format!("at most {}", t.max_error_rate));
+    let (name, bound) = (format!("error_rate {}", about(t)), format!("at most {}", t.max_error_rate));
     let samples = whole(delta.requests);
     if let Some(m) = unread(name.clone(), bound.clone(), samples, missing, t.min_samples) {
         return m;
@@ -135,7 +209,7 @@ fn error_rate(t: &ValidationTarget, delta: &Delta, missing: Option<&String>) -> 
 }
 
 fn latency(t: &ValidationTarget, delta: &Delta, missing: Option<&String>) -> Measurement {
-    let (name, bound) = (format!("latency_p95 {}", t.service), format!("at most {}", t.max_latency_p95));
+    let (name, bound) = (format!("latency_p95 {}", about(t)), format!("at most {}", t.max_latency_p95));
     let samples = whole(delta.buckets.last().map_or(0.0, |(_, n)| *n));
     if let Some(m) = unread(name.clone(), bound.clone(), samples, missing, t.min_samples) {
         return m;
@@ -161,7 +235,7 @@ fn latency(t: &ValidationTarget, delta: &Delta, missing: Option<&String>) -> Mea
 }
 
 fn availability(t: &ValidationTarget, tally: Tally) -> Measurement {
-    let (name, bound) = (format!("availability {}", t.service), format!("at least {}", t.min_availability));
+    let (name, bound) = (format!("availability {}", about(t)), format!("at least {}", t.min_availability));
     let samples = tally.good + tally.failed;
     if let Some(m) = unread(name.clone(), bound.clone(), samples, None, PROBES_MIN) {
         return m;
@@ -181,6 +255,7 @@ mod tests {
             service: ServiceId::new("pay").unwrap(),
             regions: Vec::new(),
             window: Span::from_secs(1),
+            window_max: Span::ZERO,
             max_error_rate: Percent::ZERO,
             max_latency_p95: Span::from_millis(limit_millis),
             min_availability: Percent::FULL,

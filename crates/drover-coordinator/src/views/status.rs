@@ -40,6 +40,7 @@ impl Coordinator {
             dns: live.dns_views.clone(),
             freeze: world.freeze.clone().filter(|f| f.holds_at(now)),
             holds: world.holds.clone(),
+            failbacks: drover_core::failback::views(&world, now),
             blocks: world.blocks.iter().filter(|b| b.until > now).cloned().collect(),
             runs: shown(runs),
         };

@@ -6,5 +6,6 @@ mod mended;
 mod once;
 mod operating;
 mod remembered;
+mod returning;
 mod truths;
 mod world;

@@ -44,6 +44,8 @@ pub struct Agents {
     pub certificates: BTreeMap<String, drover_model::Timestamp>,
 }
 
+pub type Broken = Arc<Mutex<std::collections::BTreeSet<String>>>;
+
 pub struct World {
     pub dir: tempfile::TempDir,
     pub config: Config,
@@ -51,6 +53,8 @@ pub struct World {
     coordinator: Option<Arc<Coordinator>>,
     pub api: SocketAddr,
     pub agents: Arc<Mutex<Agents>>,
+    /// Regions whose services answer every request with an error.
+    pub broken: Broken,
     pub http: reqwest::Client,
     dns: Option<Running>,
     stop_world: CancellationToken,
@@ -97,7 +101,8 @@ impl World {
         let mut config = config::scale(&config, FACTOR);
         // What is proved here is the loop, not how many requests a busy machine serves in two seconds.
         config.services.values_mut().for_each(|s| s.validation.min_samples = 20);
-        start_services(&mut config, &stop_world).await;
+        let broken = Broken::default();
+        start_services(&mut config, &stop_world, &broken).await;
         let dns = drover_dns::server::run(
             ServerConfig {
                 listen: vec![([127, 0, 0, 1], 0).into()],
@@ -123,6 +128,7 @@ impl World {
             coordinator: Some(coordinator),
             api,
             agents: Arc::default(),
+            broken,
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
             dns: Some(dns),
             stop_world,
@@ -251,6 +257,13 @@ impl World {
             agents.sees.insert((agent.into(), region.into()), Sees::Bad);
         }
         agents.silent.push(format!("{region}-1"));
+    }
+
+    /// Everybody sees the region's endpoints well again, and its own agent is back.
+    pub fn heal_region(&self, region: &str) {
+        let mut agents = self.agents.lock().unwrap();
+        agents.sees.retain(|(_, seen), _| seen != region);
+        agents.silent.retain(|agent| *agent != format!("{region}-1"));
     }
 
     pub fn sees(&self, agent: &str, region: &str, sees: Sees) {
@@ -392,14 +405,13 @@ fn play(
 }
 
 /// Real services on loopback addresses of their own; the configuration is changed to point to them.
-async fn start_services(config: &mut Config, stop: &CancellationToken) {
+async fn start_services(config: &mut Config, stop: &CancellationToken, broken: &Broken) {
     let block = fastrand::u8(20..250);
     let ip = |i: usize| Ipv4Addr::new(127, block, u8::try_from(11 + i).unwrap(), 1);
     for service in config.services.values_mut() {
         let (port, listeners) = same_port(&ip).await;
         for (i, listener) in listeners.into_iter().enumerate() {
-            let served = Arc::new(AtomicU64::new(0));
-            let router = service_router(served);
+            let router = service_router(REGIONS[i], broken.clone());
             let stop = stop.clone();
             tokio::spawn(async move {
                 axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await.unwrap();
@@ -430,14 +442,17 @@ fn free_port() -> SocketAddr {
     std::net::TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap()
 }
 
-fn service_router(served: Arc<AtomicU64>) -> axum::Router {
+fn service_router(region: &'static str, broken: Broken) -> axum::Router {
     use axum::routing::{get, post};
+    let served = [Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0))];
     let counted = served.clone();
     let metrics = move || {
-        let n = served.load(Ordering::Relaxed);
+        let [good, bad] = [0, 1].map(|i: usize| served[i].load(Ordering::Relaxed));
+        let n = good + bad;
         async move {
             format!(
-                "# TYPE http_requests_total counter\nhttp_requests_total{{status=\"200\"}} {n}\n\
+                "# TYPE http_requests_total counter\nhttp_requests_total{{status=\"200\"}} {good}\n\
+                 http_requests_total{{status=\"500\"}} {bad}\n\
                  # TYPE http_request_duration_seconds histogram\n\
                  http_request_duration_seconds_bucket{{le=\"0.005\"}} {n}\n\
                  http_request_duration_seconds_bucket{{le=\"+Inf\"}} {n}\n\
@@ -446,8 +461,11 @@ fn service_router(served: Arc<AtomicU64>) -> axum::Router {
         }
     };
     let items = move || {
-        counted.fetch_add(1, Ordering::Relaxed);
-        async { "{\"items\":[]}" }
+        let fails = broken.lock().unwrap().contains(region);
+        counted[usize::from(fails)].fetch_add(1, Ordering::Relaxed);
+        let status =
+            if fails { axum::http::StatusCode::INTERNAL_SERVER_ERROR } else { axum::http::StatusCode::OK };
+        async move { (status, "{\"items\":[]}") }
     };
     axum::Router::new()
         .route("/metrics", get(metrics))

@@ -152,6 +152,9 @@ fn a_world_that_moved_is_found() {
                 run,
                 services: vec![service_id("checkout")],
                 region,
+                purpose: None,
+                rolling_back: false,
+                by_stages: false,
                 awaiting_approval: false,
             });
         }),
@@ -206,6 +209,34 @@ fn an_undo_that_restores_something_else_is_found() {
     let Reversal::RestoreWeights { changes } = &mut plan.steps[2].reversal else { panic!("not reversible") };
     changes[0].weights_after.clear();
     assert_eq!(found(&renamed(plan), &world), ["reversal"]);
+}
+
+#[test]
+fn a_way_out_that_leaves_something_on_the_dead_region_is_found() {
+    type Mutation = fn(&mut TrafficChange);
+    let mutations: [(&str, Mutation); 3] = [
+        ("a weight that stays", |out| {
+            out.weights_after.insert(region("eu-west"), Weight(10));
+            out.weights_after.insert(region("us-east"), Weight(40));
+        }),
+        ("all dark", |out| out.weights_after.values_mut().for_each(|w| w.0 = 0)),
+        ("another stage's", |out| out.weights_before.clear()),
+    ];
+    for (what, mutate) in mutations {
+        let mut world = world();
+        for state in world.traffic.values_mut() {
+            let share = state.shares.get_mut(&region("eu-west")).unwrap();
+            share.share = Percent::ZERO;
+        }
+        let mut plan = crate::plan::plan(&world, &intent(Purpose::Failback, "eu-west"), NOW).plan.unwrap();
+        let stage = plan.steps.iter_mut().find_map(|s| match &mut s.reversal {
+            Reversal::StepBack { out, .. } => Some(out),
+            _ => None,
+        });
+        mutate(&mut stage.unwrap()[0]);
+        let found = found(&renamed(plan), &world);
+        assert!(found.contains(&"I4".to_owned()), "{what}: {found:?}");
+    }
 }
 
 #[test]

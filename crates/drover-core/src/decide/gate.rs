@@ -5,7 +5,7 @@ use crate::damping::{self, Damping};
 use crate::quorum;
 use drover_model::config::RegionRole;
 use drover_model::decision::{ActionDecision, Conclusion, FailureClass, GuardResult, VerdictState};
-use drover_model::plan::{ActiveRun, Finding, Intent};
+use drover_model::plan::{ActiveRun, Finding, Intent, StandingVerdict, World};
 use drover_model::reason::Reason;
 use drover_model::runbook::Purpose;
 use drover_model::{EndpointKey, RegionId, ServiceId, Span, Timestamp};
@@ -42,14 +42,24 @@ fn refuse(conclusion: Conclusion, reason: Reason, look_again_at: Option<Timestam
 /// What the guards make of the case. What is left to do or to ask is planned and checked here and now, so that what is
 /// stored, explained and run again later is all there was to the decision.
 pub(super) fn decide_case(case: &Case<'_>, planner: Planner<'_>, checker: Checker<'_>) -> ActionDecision {
-    let mut decision = guarded(case, planner);
+    unless_unsound(case.world, case.now, guarded(case, planner), planner, checker)
+}
+
+/// What would be repeated too soon, or has no plan that passes the second pair of eyes, is neither done nor asked.
+pub(super) fn unless_unsound(
+    world: &World,
+    now: Timestamp,
+    mut decision: ActionDecision,
+    planner: Planner<'_>,
+    checker: Checker<'_>,
+) -> ActionDecision {
     if decision.conclusion != Conclusion::Hold
-        && let Some((reason, until)) = repeat::too_soon(case.world, &decision, case.now)
+        && let Some((reason, until)) = repeat::too_soon(world, &decision, now)
     {
         hold_back(&mut decision, "repeat", reason, Some(until));
     }
     if decision.conclusion != Conclusion::Hold
-        && let Some((guard, reason)) = no_sound_plan(case, &decision, planner, checker)
+        && let Some((guard, reason)) = no_sound_plan(world, now, &decision, planner, checker)
     {
         let asked_because =
             (guard == "plan" && decision.conclusion == Conclusion::Ask).then(|| decision.reason.clone());
@@ -64,18 +74,19 @@ pub(super) fn decide_case(case: &Case<'_>, planner: Planner<'_>, checker: Checke
 /// Why there is nothing to do or to ask after all: no plan, or one that the second pair of eyes rejects. What a person
 /// is asked to overrule, the checker finds too; anything else that it finds stops the question as well.
 fn no_sound_plan(
-    case: &Case<'_>,
+    world: &World,
+    now: Timestamp,
     decision: &ActionDecision,
     planner: Planner<'_>,
     checker: Checker<'_>,
 ) -> Option<(&'static str, Reason)> {
-    let planned = planner(case.world, &super::intent_of(decision), case.now);
+    let planned = planner(world, &super::intent_of(decision), now);
     let Some(plan) = planned.plan else {
         return Some(("plan", planned.refusals.into_iter().next().unwrap_or(Reason::NothingToDo)));
     };
     let asked = decision.conclusion == Conclusion::Ask;
     let stops = |f: &Finding| !(asked && crate::check::a_person_may_overrule(f));
-    let found = checker(&plan, case.world).into_iter().find(stops)?;
+    let found = checker(&plan, world).into_iter().find(stops)?;
     cov_mark::hit!(unsound_plan_holds);
     Some(("check", Reason::CheckFailed { finding: format!("{}: {}", found.invariant, found.message) }))
 }
@@ -105,6 +116,7 @@ fn guarded(case: &Case<'_>, planner: Planner<'_>) -> ActionDecision {
         }
     };
     ActionDecision {
+        purpose: Purpose::Failover,
         region: case.region.clone(),
         services,
         class: case.class,
@@ -240,13 +252,16 @@ fn something_else_is_open(case: &Case<'_>) -> bool {
         .values()
         .flat_map(|s| s.endpoints.keys().map(move |region| EndpointKey::new(&s.name, region)));
     let others = endpoints.filter(|key| key.region != *case.region || !moving.contains(&key.service));
-    others.into_iter().any(|key| match case.world.verdicts.get(&key).map(|s| &s.verdict) {
-        None => true,
-        Some(verdict) => match verdict.state {
-            VerdictState::Partitioned | VerdictState::Unknown => true,
-            VerdictState::Healthy | VerdictState::Degraded => verdict.suspect,
-            VerdictState::Down | VerdictState::Unreachable => false,
-        },
+    others.into_iter().any(|key| is_open(case.world.verdicts.get(&key)))
+}
+
+/// Suspect, or not concluded about?
+#[must_use]
+pub fn is_open(standing: Option<&StandingVerdict>) -> bool {
+    standing.is_none_or(|s| match s.verdict.state {
+        VerdictState::Partitioned | VerdictState::Unknown => true,
+        VerdictState::Healthy | VerdictState::Degraded => s.verdict.suspect,
+        VerdictState::Down | VerdictState::Unreachable => false,
     })
 }
 

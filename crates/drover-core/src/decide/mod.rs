@@ -10,11 +10,17 @@
 //! common-cause breaker sees both, or the second suspicion has proved to be nothing.
 
 mod gate;
+mod preempt;
 mod repeat;
+mod returning;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_returning;
 mod words;
 
+pub use gate::is_open;
+pub use preempt::{Stop, must_stop};
 pub use words::sentence;
 
 use crate::{quorum, verdict};
@@ -75,9 +81,9 @@ pub fn concerned(world: &World, region: &RegionId) -> Vec<ServiceId> {
 /// The intent by which a decision to act or to ask is planned: the one that the planner was asked about.
 #[must_use]
 pub fn intent_of(decision: &ActionDecision) -> Intent {
-    let ActionDecision { region, services, class, reason, .. } = decision;
+    let ActionDecision { purpose, region, services, class, reason, .. } = decision;
     Intent {
-        purpose: Purpose::Failover,
+        purpose: *purpose,
         services: services.clone(),
         region: region.clone(),
         to: None,
@@ -141,11 +147,12 @@ fn decide_region(
     let bad: Vec<&Seen<'_>> = seen.iter().filter(|s| s.must_move()).collect();
     let bad = if bad.is_empty() { seen.iter().filter(|s| s.is_beyond_quorum()).collect() } else { bad };
     if bad.is_empty() {
-        return Some(nothing_moves(world, region, &seen));
+        let back = returning::decide(world, region, now, planner, checker);
+        return Some(back.unwrap_or_else(|| nothing_moves(world, region, &seen)));
     }
     let class = class_of(&seen, &bad);
     let case = Case { world, now, region, moving: automatic_first(bad), class };
-    Some(gate::decide_case(&case, planner, checker))
+    Some(preempt::decide_case(&case, planner, checker))
 }
 
 /// Every endpoint of `region`, the most important service first.
@@ -181,6 +188,7 @@ fn nothing_moves(world: &World, region: &RegionId, seen: &[Seen<'_>]) -> ActionD
     let reason = most_telling(world, region, seen);
     let guard = GuardResult { guard: "quorum".into(), passed: false, reason: reason.clone() };
     ActionDecision {
+        purpose: Purpose::Failover,
         region: region.clone(),
         services: vec![],
         class: FailureClass::Endpoint,
@@ -227,11 +235,14 @@ fn telling(world: &World, region: &RegionId, seen: &Seen<'_>) -> (u8, Reason) {
     (rank, reason)
 }
 
-/// Of several decisions to move the same service, the first is taken; the others are looked at again when its run has
-/// begun, against the world that it makes (I2).
+/// Of several decisions to move the same service, the first is taken, and of those that leave a region before any that
+/// brings one back; the others are looked at again when its run has begun, against the world that it makes (I2).
 fn one_at_a_time(world: &World, decisions: &mut [ActionDecision], now: Timestamp) {
     let mut taken: BTreeSet<ServiceId> = BTreeSet::new();
-    for decision in decisions.iter_mut().filter(|d| d.conclusion == Conclusion::Act) {
+    let mut acting: Vec<&mut ActionDecision> =
+        decisions.iter_mut().filter(|d| d.conclusion == Conclusion::Act).collect();
+    acting.sort_by_key(|d| d.purpose == Purpose::Failback);
+    for decision in acting {
         if !decision.services.iter().any(|s| taken.contains(s)) {
             taken.extend(decision.services.iter().cloned());
             continue;

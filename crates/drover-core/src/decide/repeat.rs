@@ -6,7 +6,7 @@
 //! the block period: 15 m, 30 m, 1 h, 1 h, … with the defaults. `rearm` ends every pause.
 
 use drover_model::config::Service;
-use drover_model::decision::{ActionDecision, Conclusion};
+use drover_model::decision::{ActionDecision, Conclusion, FailureClass};
 use drover_model::journal::RunState;
 use drover_model::plan::{EndedRun, World};
 use drover_model::reason::Reason;
@@ -25,10 +25,13 @@ pub(super) fn too_soon(
     asked.or_else(|| ended_by_itself(world, decision, &past, now))
 }
 
-/// The same region and services, and nobody has rearmed them since.
+/// The same region and services in the same direction, and nobody has rearmed them since. A return that failed a minute
+/// ago says nothing against leaving the region now.
 fn is_same_move(world: &World, run: &EndedRun, decision: &ActionDecision) -> bool {
     let rearmed = |s| world.rearmed.get(s).is_some_and(|at| *at >= run.ended_at);
-    run.region == decision.region && run.services == decision.services && !run.services.iter().any(rearmed)
+    let same_way = (run.class == FailureClass::Recovery) == (decision.class == FailureClass::Recovery);
+    let same = run.region == decision.region && run.services == decision.services;
+    same && same_way && !run.services.iter().any(rearmed)
 }
 
 /// A person said no to the same move: it is asked again after the block period.
@@ -108,7 +111,6 @@ mod tests {
     use crate::decide::{decide, decide_with};
     use crate::fixture::{Fixture, NOW, endpoint, hold, region, service};
     use drover_model::RunId;
-    use drover_model::decision::FailureClass;
     use drover_model::plan::{Finding, Plan};
     use std::sync::Arc;
 
@@ -199,6 +201,14 @@ mod tests {
         cov_mark::check_count!(a_run_that_failed_is_not_repeated_at_once, 1);
         assert_eq!(said(&world), (Conclusion::Hold, "blocked".into()));
         world.ended[0].ended_at = NOW - Span::from_mins(5);
+        assert_eq!(said(&world).0, Conclusion::Act);
+    }
+
+    #[test]
+    fn a_return_that_failed_holds_back_no_failover() {
+        let mut world = acting();
+        world.ended =
+            vec![EndedRun { class: FailureClass::Recovery, ..ended(1, RunState::RolledBack, false, 1) }];
         assert_eq!(said(&world).0, Conclusion::Act);
     }
 

@@ -141,7 +141,16 @@ fn a_freeze_holds_while_it_lasts() {
 
 fn run(n: u64, services: &[&str], place: &str, awaiting_approval: bool) -> ActiveRun {
     let services = services.iter().map(|s| service(s)).collect();
-    ActiveRun { run: RunId::numbered(n), services, region: region(place), awaiting_approval }
+    let (run, region) = (RunId::numbered(n), region(place));
+    ActiveRun {
+        run,
+        services,
+        region,
+        purpose: Some(Purpose::Failover),
+        rolling_back: false,
+        by_stages: false,
+        awaiting_approval,
+    }
 }
 
 #[test]

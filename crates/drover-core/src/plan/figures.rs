@@ -51,6 +51,7 @@ pub fn estimates(plan: &Plan, world: &World) -> Estimates {
         match &step.kind {
             StepKind::ShiftTraffic { .. } => last_shift_at = done_after,
             StepKind::Wait { span, .. } => done_after = done_after.plus(*span),
+            // A stage of a ramp that gives too few samples takes longer; how much is known only then.
             StepKind::Validate { targets } => {
                 done_after = done_after.plus(targets.iter().map(|t| t.window).max().unwrap_or_default());
             }

@@ -4,9 +4,11 @@
 use super::moves::{Move, leaves};
 use super::report::Report;
 use crate::capacity::{self, CapacityRow};
-use drover_model::Percent;
+use crate::failback;
 use drover_model::plan::{Acceptance, Intent, World};
 use drover_model::reason::Reason;
+use drover_model::runbook::Purpose;
+use drover_model::{Percent, Timestamp};
 
 /// What a plan of any kind needs.
 pub(super) fn standing(world: &World, intent: &Intent, report: &mut Report) {
@@ -54,6 +56,7 @@ pub(super) fn ask<'w>(
     world: &World,
     intent: &Intent,
     moves: Vec<Move<'w>>,
+    now: Timestamp,
     report: &mut Report,
 ) -> Vec<Move<'w>> {
     let mut judged: Vec<(Move<'w>, Vec<Answer>)> = vec![];
@@ -62,6 +65,8 @@ pub(super) fn ask<'w>(
     for found in moves {
         let mut answers = vec![];
         answers.extend(max_unavailable(intent, &found));
+        answers.extend(stable_hold(world, intent, &found, now));
+        answers.extend(by_itself(world, intent, &found));
         match capacity_of(world, intent, &found) {
             Ok(Some(row)) => {
                 if tightest.as_ref().is_none_or(|t| tighter(&row, t)) {
@@ -129,6 +134,30 @@ fn max_unavailable(intent: &Intent, found: &Move<'_>) -> Option<Answer> {
     cov_mark::hit!(i8_max_unavailable);
     let reason = Reason::MaxUnavailable { service: found.service.name.clone(), out, max };
     Some(Answer { guard: "max_unavailable", reason, weight: Weight::objects_if(intent.automatic) })
+}
+
+/// A region that was left comes back once it has been well for long enough. A person who knows why it failed may bring it
+/// back sooner; a drain was no failure, and its operator ends it whenever it pleases.
+fn stable_hold(world: &World, intent: &Intent, found: &Move<'_>, now: Timestamp) -> Option<Answer> {
+    if intent.purpose != Purpose::Failback {
+        return None;
+    }
+    let reason = failback::too_early(world, found.service, &intent.region, now)?;
+    cov_mark::hit!(stable_hold_refuses);
+    let taken_on = intent.accepts(Acceptance::StableHold);
+    let weight = if taken_on { Weight::TakenOn } else { Weight::Objects };
+    Some(Answer { guard: "stable_hold", reason, weight })
+}
+
+/// I8: drover brings nothing back by itself unless the service says so, and nothing that a person left.
+fn by_itself(world: &World, intent: &Intent, found: &Move<'_>) -> Option<Answer> {
+    let asked = intent.automatic && intent.purpose == Purpose::Failback;
+    if !asked || failback::by_itself(world, found.service, &intent.region) {
+        return None;
+    }
+    cov_mark::hit!(i8_not_brought_back_by_itself);
+    let reason = Reason::NotAutomatic { service: found.service.name.clone() };
+    Some(Answer { guard: "automatic", reason, weight: Weight::Objects })
 }
 
 /// I7: the tightest of the regions that take traffic, or what stands against them.

@@ -16,6 +16,7 @@ mod base;
 mod figures;
 mod guards;
 mod moves;
+mod proof;
 mod report;
 mod scope;
 mod steps;
@@ -37,15 +38,13 @@ use report::Report;
 
 /// Plans what `intent` wants in `world`: always a report of reasons, perhaps a plan.
 ///
-/// A plan does not depend on `now`, or it would never have the same name twice.
+/// A plan does not depend on `now`, or it would never have the same name twice; only whether it may be made does.
 pub fn plan(world: &World, intent: &Intent, now: Timestamp) -> Planned {
-    // Nothing that a plan reads ages by itself: whoever built the world judged verdicts and loads to be fresh.
-    let _ = now;
     let mut report = Report::default();
     guards::standing(world, intent, &mut report);
     let services = scope::services(world, intent, &mut report);
     let moves = moves::all(world, intent, &services, &mut report);
-    let moves = guards::ask(world, intent, moves, &mut report);
+    let moves = guards::ask(world, intent, moves, now, &mut report);
     let rows = figures::rows(world, &moves);
     let plan = if may_exist(intent, &report) { assemble(world, intent, &moves, &mut report) } else { None };
     let estimates = plan.as_ref().map(|p| estimates(p, world)).unwrap_or_default();

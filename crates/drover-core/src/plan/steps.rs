@@ -6,9 +6,9 @@
 
 use super::figures::{drain_span, ttl_seconds};
 use super::moves::{Move, Stage};
+use super::proof;
 use crate::capacity;
 use drover_model::config::{HealthCheck, Service};
-use drover_model::decision::VerdictState;
 use drover_model::ids::EndpointKey;
 use drover_model::plan::{
     AppCheckTarget, Intent, LoadedRunbook, PlannedShare, PlannedShareReason, Predicate, Program, Reversal,
@@ -89,9 +89,9 @@ impl Expansion<'_, '_> {
                 (kind, Reversal::Nothing, span)
             }
             RunbookStepKind::Validate => {
-                let targets = self.validation_targets(round);
-                let window = targets.iter().map(|t| t.window).max().unwrap_or_default();
-                (Some(StepKind::Validate { targets }), Reversal::Nothing, window)
+                let targets = proof::targets(self.intent, self.moves, round);
+                let longest = targets.iter().map(ValidationTarget::longest).max().unwrap_or_default();
+                (Some(StepKind::Validate { targets }), Reversal::Nothing, longest)
             }
             RunbookStepKind::Approve(message) => {
                 let expires = self.services().map(|s| s.failover.approval_expires).min().unwrap_or_default();
@@ -158,16 +158,19 @@ impl Expansion<'_, '_> {
     }
 
     fn shift(&mut self, round: usize) -> (Option<StepKind>, Reversal) {
-        let mut changes = vec![];
-        let mut back = vec![];
+        let (mut changes, mut back, mut out) = (vec![], vec![], vec![]);
         for (found, position) in self.moves.iter().zip(&mut self.positions) {
             let to = round.min(found.stages.len() - 1);
             if position.stage.is_some_and(|at| at >= to) {
+                // Its own ramp has ended; should the region die while another's goes on, it goes out as well.
+                let ended = change(found, position, to, &self.intent.region);
+                out.extend(taken_out(found, &ended, &self.intent.region));
                 continue;
             }
             let change = change(found, position, to, &self.intent.region);
             if self.intent.purpose != Purpose::Failover {
                 back.push(reversed(found, position, &change, &self.intent.region));
+                out.extend(taken_out(found, &change, &self.intent.region));
             }
             *position = Position { generation: change.to_generation, stage: Some(to) };
             changes.push(change);
@@ -178,6 +181,8 @@ impl Expansion<'_, '_> {
         // A failed region's traffic is never sent back to it by drover; a failback does that, when it is healthy.
         let reversal = match self.intent.purpose {
             Purpose::Failover => Reversal::ForwardOnly,
+            // Inside of a ramp: what was validated at the stages before stays.
+            _ if round != usize::MAX => Reversal::StepBack { changes: back, out },
             _ => Reversal::RestoreWeights { changes: back },
         };
         self.shifted.clone_from(&changes);
@@ -212,32 +217,6 @@ impl Expansion<'_, '_> {
             }
             WaitFor::Fixed(span) => (span, "as the runbook says".to_owned()),
         }
-    }
-
-    /// Every region that carries traffic and is not itself in trouble: what another region suffers from is not for
-    /// this plan to prove.
-    fn validation_targets(&self, round: usize) -> Vec<ValidationTarget> {
-        let target = |found: &Move<'_>| {
-            let weights = &found.stage(round).weights;
-            let carries = |r: &&RegionId| weights.get(*r).is_some_and(|w| w.0 > 0);
-            let well = |r: &&RegionId| found.health.state(r) == VerdictState::Healthy;
-            let carrying: Vec<&RegionId> = found.service.endpoints.keys().filter(carries).collect();
-            let mut judged: Vec<&RegionId> = carrying.iter().copied().filter(well).collect();
-            if judged.is_empty() {
-                judged = carrying; // Nobody to judge must not read as nothing to prove (I10).
-            }
-            let policy = &found.service.validation;
-            ValidationTarget {
-                service: found.service.name.clone(),
-                regions: judged.into_iter().cloned().collect(),
-                window: policy.window,
-                min_samples: policy.min_samples,
-                max_error_rate: policy.max_error_rate,
-                max_latency_p95: policy.max_latency_p95,
-                min_availability: policy.min_availability,
-            }
-        };
-        self.moves.iter().map(target).collect()
     }
 }
 
@@ -308,6 +287,22 @@ fn reversed(
         shares_after: shares(found, region, share),
         ..forth.clone()
     }
+}
+
+/// From where `forth` leads, the change that takes the region out altogether; none for a service that would go dark.
+fn taken_out(found: &Move<'_>, forth: &TrafficChange, region: &RegionId) -> Option<TrafficChange> {
+    let mut percents = crate::targets::percents(&found.state.shares);
+    percents.insert(region.clone(), Percent::ZERO);
+    let weights_after = crate::weights::published(found.service, &percents).ok()?;
+    let share = PlannedShare { share: Percent::ZERO, reason: PlannedShareReason::FailedOver };
+    Some(TrafficChange {
+        from_generation: forth.to_generation,
+        to_generation: forth.to_generation.next(),
+        weights_before: forth.weights_after.clone(),
+        weights_after,
+        shares_after: shares(found, region, share),
+        ..forth.clone()
+    })
 }
 
 /// The share that the region has now, with its reason renewed: whoever undoes a return drains again under its own name.

@@ -45,7 +45,8 @@ pub(super) fn after(world: &World, plan: &Plan, run: &str) -> World {
         let state = world.traffic.get_mut(&change.service).unwrap();
         state.generation = change.to_generation;
         state.weights = change.weights_after.clone();
-        state.shares = drover_model::plan::shares_with_run(&state.shares, &change.shares_after, &run);
+        state.shares =
+            drover_model::plan::shares_with_run(&state.shares, &change.shares_after, &run, &plan.intent);
     }
     world
 }
@@ -108,6 +109,52 @@ fn a_failback_climbs_the_ramp_by_chained_generations() {
     );
     let full = after(&world, &plan, "run-2");
     assert_eq!(full.traffic[&service_id("checkout")].weights, checkout[3].weights_after);
+}
+
+#[test]
+fn each_stage_of_a_ramp_is_proved_by_its_own_region_and_steps_back_to_the_one_before() {
+    let before = world();
+    let world = after(&before, &planned(&before, &intent(Purpose::Failover, "eu-west")), "run-1");
+    let plan = planned(&world, &intent(Purpose::Failback, "eu-west"));
+    let mut last_good = world.traffic[&service_id("checkout")].weights.clone();
+    let mut stages = 0;
+    for (index, step) in plan.steps.iter().enumerate() {
+        let Reversal::StepBack { changes, out } = &step.reversal else { continue };
+        let StepKind::ShiftTraffic { changes: forth } = &step.kind else { panic!("no shift") };
+        assert_eq!((changes[0].weights_after.clone(), weights(&out[0])), (last_good, vec![50, 0, 50]));
+        assert_eq!(out[0].shares_after[&region("eu-west")].reason, PlannedShareReason::FailedOver);
+        last_good = forth[0].weights_after.clone();
+        let validate = plan.steps[index..].iter().find(|s| s.kind.word() == "validate").unwrap();
+        let StepKind::Validate { targets } = &validate.kind else { panic!("no validation") };
+        let own: Vec<_> = targets.iter().filter(|t| t.window_max > Span::ZERO).collect();
+        assert_eq!(own.len(), 2, "one a service");
+        assert!(own.iter().all(|t| t.regions == [region("eu-west")]));
+        let others = targets.len() - own.len();
+        assert_eq!(others, if stages == 3 { 2 } else { 0 }, "the others are judged at the end");
+        assert!(validate.timeout > own[0].longest(), "watching on has its time");
+        stages += 1;
+    }
+    assert_eq!(stages, 4);
+}
+
+#[test]
+fn a_service_that_would_go_dark_has_no_way_out_but_the_step_back() {
+    let mut world = testworld::of(vec![testworld::service("pay", 1, &["a", "b"])]);
+    let out = drover_model::traffic::RegionShare {
+        share: Percent::ZERO,
+        reason: drover_model::traffic::ShareReason::FailedOver {
+            run: drover_model::RunId::numbered(1),
+            by_hand: false,
+        },
+    };
+    let state = world.traffic.get_mut(&service_id("pay")).unwrap();
+    state.shares = [(region("a"), out.clone()), (region("b"), out)].into();
+    let plan = planned(&world, &intent(Purpose::Failback, "a"));
+    for step in &plan.steps {
+        if let Reversal::StepBack { out, .. } = &step.reversal {
+            assert_eq!(*out, vec![], "DNS is never empty (I4)");
+        }
+    }
 }
 
 #[test]

@@ -105,6 +105,9 @@ fn one_run_at_a_time_touches_a_service() {
         run: drover_model::RunId::numbered(7),
         services: vec![service_id("catalog")],
         region: region("us-east"),
+        purpose: None,
+        rolling_back: false,
+        by_stages: false,
         awaiting_approval: false,
     });
     let wanted = intent(Purpose::Drain, "eu-west");
@@ -318,4 +321,41 @@ fn drover_takes_out_no_more_regions_than_it_may() {
     cov_mark::check_count!(i8_max_unavailable, 2);
     assert_eq!(automatic(&world, &wanted), (vec!["max_unavailable".into()], true));
     assert_eq!(person(&world, &wanted), Vec::<String>::new(), "a person is told the number");
+}
+
+#[test]
+fn a_region_that_is_not_stable_yet_comes_back_only_by_a_word_that_names_it() {
+    cov_mark::check_count!(stable_hold_refuses, 3);
+    let mut before = world();
+    for service in config(&mut before).services.values_mut() {
+        service.failover.failback.stable_hold = drover_model::Span::from_mins(15);
+    }
+    let world = after(&before, &planned(&before, &intent(Purpose::Failover, "eu-west")), "run-1");
+    let wanted = only("catalog", intent(Purpose::Failback, "eu-west"));
+    assert_eq!(person(&world, &wanted), ["stable_hold"]);
+    let refused = plan(&world, &wanted, NOW);
+    let guard = refused.guards.iter().find(|g| !g.passed).unwrap();
+    assert_eq!(guard.guard, "stable_hold");
+    let by_name = Intent { accept: vec![Acceptance::StableHold], ..wanted.clone() };
+    let accepted = plan(&world, &by_name, NOW);
+    assert!(
+        accepted.refusals.is_empty() && accepted.guards.iter().any(|g| g.guard == "stable_hold" && !g.passed)
+    );
+    assert_eq!(crate::check::check(&accepted.plan.unwrap(), &world), vec![]);
+    let later = NOW + drover_model::Span::from_mins(15);
+    assert!(plan(&world, &wanted, later).refusals.is_empty(), "the hold is over");
+    let drained = after(&before, &planned(&before, &intent(Purpose::Drain, "eu-west")), "run-1");
+    assert_eq!(person(&drained, &wanted), Vec::<String>::new(), "a drain was no failure");
+}
+
+#[test]
+fn drover_brings_back_by_itself_only_what_says_so() {
+    let before = world();
+    let left = Intent { automatic: true, ..intent(Purpose::Failover, "eu-west") };
+    let mut world = after(&before, &planned(&before, &left), "run-1");
+    let wanted = Intent { automatic: true, ..intent(Purpose::Failback, "eu-west") };
+    cov_mark::check_count!(i8_not_brought_back_by_itself, 3);
+    assert_eq!(plan(&world, &wanted, NOW).refusals.len(), 2);
+    config(&mut world).services.get_mut(&service_id("checkout")).unwrap().failover.failback.automatic = true;
+    assert_eq!(plan(&world, &wanted, NOW).plan.unwrap().services, [service_id("checkout")]);
 }

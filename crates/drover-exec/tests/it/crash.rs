@@ -13,13 +13,14 @@ fn policy() -> impl Strategy<Value = OnFailure> {
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
-    (0..8u8, policy(), 1..4u32).prop_map(|(kind, policy, attempts)| match kind {
+    (0..10u8, policy(), 1..4u32).prop_map(|(kind, policy, attempts)| match kind {
         0 => preflight(policy, attempts),
         1 | 2 => shift(policy, attempts),
         3 => forward_only(policy),
         4 => wait(u64::from(attempts) * 20),
         5 => approve(policy),
         6 => notify(),
+        7 | 8 => stage(policy, attempts),
         _ => validate(policy, attempts),
     })
 }

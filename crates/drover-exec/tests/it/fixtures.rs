@@ -31,6 +31,12 @@ pub fn shift(on_failure: OnFailure, attempts: u32) -> Step {
     step(StepKind::ShiftTraffic { changes: vec![] }, on_failure, reversal, attempts)
 }
 
+/// A stage of a ramp.
+pub fn stage(on_failure: OnFailure, attempts: u32) -> Step {
+    let reversal = Reversal::StepBack { changes: vec![], out: vec![] };
+    step(StepKind::ShiftTraffic { changes: vec![] }, on_failure, reversal, attempts)
+}
+
 pub fn forward_only(on_failure: OnFailure) -> Step {
     step(StepKind::ShiftTraffic { changes: vec![] }, on_failure, Reversal::ForwardOnly, 1)
 }
@@ -65,6 +71,7 @@ pub fn validate(on_failure: OnFailure, attempts: u32) -> Step {
         service: ServiceId::new("checkout").unwrap(),
         regions: vec![],
         window: Span::from_mins(1),
+        window_max: Span::ZERO,
         min_samples: 10,
         max_error_rate: Percent::whole(1),
         max_latency_p95: Span::from_secs(1),

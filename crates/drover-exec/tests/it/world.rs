@@ -209,8 +209,11 @@ impl World {
                 }
                 // Hands that observe first: what is there already is not changed again.
                 if let Ok(outcome) = &mut result {
-                    outcome.changed &=
-                        if undo { self.landed.remove(&step) } else { self.landed.insert(step) };
+                    outcome.changed &= match (undo, order.keeps) {
+                        (false, _) => self.landed.insert(step),
+                        (true, false) => self.landed.remove(&step),
+                        (true, true) => false, // What was good stays.
+                    };
                 }
                 return Some(if undo {
                     Event::UndoDone { step, attempt, result }

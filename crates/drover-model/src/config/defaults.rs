@@ -56,6 +56,13 @@ pub const BLOCK_PERIOD: Span = Span::from_hours(1);
 pub const RAMP: &[Percent] =
     &[Percent::whole(1), Percent::whole(5), Percent::whole(25), Percent::whole(50), Percent::whole(100)];
 
+/// What comes back at night without anybody looking may go again the same way: offering it costs nothing.
+pub const FAILBACK_AUTOMATIC: bool = false;
+
+/// Three times what ten good probes take: long enough for a crash loop or a cold cache to show itself, short enough that
+/// the other regions do not carry more than their share through the next peak.
+pub const STABLE_HOLD: Span = Span::from_mins(15);
+
 /// Ten TTLs at each share: caches have followed, and slow leaks begin to show.
 pub const SOAK: Span = Span::from_mins(5);
 

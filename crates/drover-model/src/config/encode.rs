@@ -196,6 +196,13 @@ fn failover(p: &FailoverPolicy) -> Written {
         ("headroom", text(p.headroom)),
         ("jurisdictions", list(&p.jurisdictions)),
         ("approval_expires", text(p.approval_expires)),
+        (
+            "failback",
+            Written::Map(vec![
+                ("automatic", Written::Boolean(p.failback.automatic)),
+                ("stable_hold", text(p.failback.stable_hold)),
+            ]),
+        ),
     ]);
     Written::Map(entries)
 }

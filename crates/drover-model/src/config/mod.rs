@@ -18,8 +18,8 @@ mod shapes;
 pub use scale::scale;
 
 pub use service::{
-    AppCheck, Endpoint, FailoverPolicy, HealthCheck, HttpCheck, MetricsSource, RecordType, Service, TcpCheck,
-    TlsOptions, ValidationPolicy,
+    AppCheck, Endpoint, FailbackPolicy, FailoverPolicy, HealthCheck, HttpCheck, MetricsSource, RecordType,
+    Service, TcpCheck, TlsOptions, ValidationPolicy,
 };
 pub use settings::{
     DnsInstance, DnsSettings, PagingSettings, Retention, Settings, VantageSettings, WebhookTarget,

@@ -49,9 +49,13 @@ fn scale_service(service: &mut Service, factor: u64) {
     service.app_checks.iter_mut().for_each(|c| recurring(&mut c.timeout));
 
     let policy = &mut service.failover;
-    for span in
-        [&mut policy.failure_window, &mut policy.block_period, &mut policy.soak, &mut policy.approval_expires]
-    {
+    for span in [
+        &mut policy.failure_window,
+        &mut policy.block_period,
+        &mut policy.soak,
+        &mut policy.approval_expires,
+        &mut policy.failback.stable_hold,
+    ] {
         plain(span);
     }
     if streak_fitted {

@@ -1,5 +1,6 @@
 //! `kind: Service`: what is watched, how it is published, and when it may be moved.
 
+use super::defaults;
 use crate::ids::{RegionId, ServiceId};
 use crate::time::Span;
 use crate::units::{Percent, RequestsPerSecond};
@@ -134,6 +135,24 @@ pub struct FailoverPolicy {
     pub jurisdictions: Vec<String>,
     /// An unanswered question expires after this long, and never as consent.
     pub approval_expires: Span,
+    /// When a region that was left may come back.
+    #[serde(default)]
+    pub failback: FailbackPolicy,
+}
+
+/// When a region that was left may come back, and who begins it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FailbackPolicy {
+    /// May drover begin it by itself, where it was drover that left? Otherwise it offers it.
+    pub automatic: bool,
+    /// It must have been healthy, and its service's weights untouched, for this long.
+    pub stable_hold: Span,
+}
+
+impl Default for FailbackPolicy {
+    fn default() -> Self {
+        Self { automatic: defaults::FAILBACK_AUTOMATIC, stable_hold: defaults::STABLE_HOLD }
+    }
 }
 
 impl FailoverPolicy {

@@ -6,7 +6,7 @@ use crate::render;
 use crate::runs;
 use crate::sim::Simulation;
 use crate::state::{Shared, State};
-use drover_core::{check, plan};
+use drover_core::{check, failback, plan};
 use drover_exec::{Approved, Command, Consent};
 use drover_model::journal::Trigger;
 use drover_model::plan::{Intent, Plan, Planned};
@@ -118,6 +118,7 @@ fn apply(sim: &Simulation) -> Result<Vec<String>, String> {
                 busy.map(|service| Reason::RunInProgress { service, run: other.run.clone() }.to_string()),
             );
         }
+        reasons.extend(failback::too_early_for(&plan, &world, state.now()).iter().map(ToString::to_string));
         reasons.extend(check::check(&plan, &world).into_iter().map(|f| f.message));
         if !reasons.is_empty() {
             return Ok(reasons.into_iter().map(|r| format!("refused: {r}")).collect());

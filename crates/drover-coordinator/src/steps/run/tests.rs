@@ -78,6 +78,7 @@ fn order(command: &Program, repeatability: Repeatability) -> Order {
         attempt: 2,
         key: "run-7/3-run".into(),
         deadline: Timestamp::from_millis(0),
+        keeps: false,
     }
 }
 

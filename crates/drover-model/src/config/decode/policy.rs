@@ -2,7 +2,7 @@
 
 use super::cursor::{Fields, Got};
 use super::values::Scalar;
-use crate::config::{FailoverPolicy, MetricsSource, ValidationPolicy, defaults};
+use crate::config::{FailbackPolicy, FailoverPolicy, MetricsSource, ValidationPolicy, defaults};
 use crate::time::Span;
 use crate::units::Percent;
 
@@ -24,6 +24,7 @@ pub(super) fn failover(service: &Fields<'_, '_, '_>, endpoints: Option<usize>) -
     let text = |v: Scalar| if let Scalar::Text(t) = v { Some(t) } else { None };
     let jurisdictions = fields.scalars("jurisdictions", text).value();
     let approval_expires = fields.span("approval_expires").value();
+    let failback = failback(&fields);
     Some(FailoverPolicy {
         automatic: automatic?,
         failure_threshold: failure_threshold?,
@@ -39,7 +40,15 @@ pub(super) fn failover(service: &Fields<'_, '_, '_>, endpoints: Option<usize>) -
         headroom: headroom?,
         jurisdictions: jurisdictions?,
         approval_expires: approval_expires?,
+        failback: failback?,
     })
+}
+
+fn failback(failover: &Fields<'_, '_, '_>) -> Option<FailbackPolicy> {
+    let fields = failover.object("failback").value()?;
+    let automatic = fields.boolean("automatic").value();
+    let stable_hold = fields.span("stable_hold").value();
+    Some(FailbackPolicy { automatic: automatic?, stable_hold: stable_hold? })
 }
 
 fn max_unavailable(fields: &Fields<'_, '_, '_>, endpoints: Option<usize>) -> Option<u32> {

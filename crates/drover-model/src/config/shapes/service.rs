@@ -11,6 +11,9 @@ use crate::units::Percent;
 /// Endpoints that a service may have: what fits a DNS answer many times over.
 pub(crate) const ENDPOINTS_MAX: usize = 100;
 
+/// Shares in a ramp: each takes five steps of the shipped runbook, and a plan has 64 at most.
+pub(crate) const RAMP_MAX: usize = 12;
+
 /// Shortest TTL: what DNS can say. Zero would have every request ask.
 pub(crate) const TTL_MIN: Span = Span::from_secs(1);
 
@@ -252,7 +255,7 @@ pub(crate) static FAILOVER: Shape = Shape {
         ),
         default(
             "ramp",
-            Kind::List { item: &SHARE, min: 1, max: 20 },
+            Kind::List { item: &SHARE, min: 1, max: RAMP_MAX },
             Default::Percents(defaults::RAMP),
             "Shares of a returning region, rising, ending at 100%.",
         ),
@@ -274,6 +277,31 @@ pub(crate) static FAILOVER: Shape = Shape {
             POSITIVE,
             Default::Span(defaults::APPROVAL_EXPIRES),
             "An unanswered question expires after this long, never as consent.",
+        ),
+        default(
+            "failback",
+            Kind::Object(&FAILBACK),
+            Default::Object,
+            "When a region that was left comes back.",
+        ),
+    ],
+};
+
+pub(crate) static FAILBACK: Shape = Shape {
+    name: "failback",
+    doc: "When a region that was left may come back, and who begins it.",
+    fields: &[
+        default(
+            "automatic",
+            Kind::Boolean,
+            Default::Boolean(defaults::FAILBACK_AUTOMATIC),
+            "May drover begin it by itself, where it was drover that left? Otherwise it offers it.",
+        ),
+        default(
+            "stable_hold",
+            FROM_ZERO,
+            Default::Span(defaults::STABLE_HOLD),
+            "Healthy, with the service's weights untouched, for this long before that.",
         ),
     ],
 };

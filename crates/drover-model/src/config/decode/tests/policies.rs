@@ -146,7 +146,7 @@ fn policies_that_can_not_work() {
             "ramp: [1%, 50%]",
             "c.yaml:24:23: `ramp` must end at 100%, and ends at 50%: the region would never carry its whole share (add 100%)",
         ),
-        ("automatic: true", "ramp: []", "c.yaml:24:18: `ramp` has 0 items; it must have 1 to 20"),
+        ("automatic: true", "ramp: []", "c.yaml:24:18: `ramp` has 0 items; it must have 1 to 12"),
         (
             "address: 127.0.12.1",
             "weight: 101, address: 127.0.12.1",

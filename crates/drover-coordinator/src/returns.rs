@@ -1,0 +1,55 @@
+//! Runs that bring a region back are stopped the moment that the world says so, in whatever step they are: a soak of
+//! minutes must not be waited out on a region that has failed again, and a failover must not wait for a failback.
+
+use crate::api::problem::ApiError;
+use crate::coordinator::Coordinator;
+use crate::error::CoordinatorError;
+use crate::runs::BUSY;
+use drover_core::decide::{self, Stop};
+use drover_exec::Command;
+use drover_model::decision::ActionDecision;
+use drover_model::plan::World;
+use drover_model::traffic::Actor;
+use std::time::Duration;
+
+/// Attempts at one look: a record that is just being written takes milliseconds. What is still busy then is stopped at
+/// the next look, a second later at most.
+const TRIES: u32 = 10;
+/// Pause between two of them.
+const TRY_AGAIN: Duration = Duration::from_millis(20);
+
+impl Coordinator {
+    /// Stops what must stop; what climbs by stages goes back to its last good share by itself.
+    pub(crate) async fn stop_returns(
+        &self,
+        world: &World,
+        decisions: &[ActionDecision],
+    ) -> Result<(), CoordinatorError> {
+        for stop in decide::must_stop(world, decisions) {
+            match self.stop_return(&stop).await {
+                Ok(()) => {
+                    tracing::warn!(run = %stop.run, "stopped: {}", stop.why);
+                    let audited =
+                        self.audit(&Actor::Automatic, "stop", stop.run.as_str(), &stop.why, "done").await;
+                    self.unless_fenced("audit a stop", stop.run.as_str(), audited)?;
+                }
+                // It ended, or was stopped by somebody else, between the look and now; or the next look tries again.
+                Err(e) => tracing::warn!(run = %stop.run, "can't be stopped now: {}", e.0.detail),
+            }
+        }
+        Ok(())
+    }
+
+    async fn stop_return(&self, stop: &Stop) -> Result<(), ApiError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let (by, reason, roll_back) = (Actor::Automatic, stop.why.clone(), stop.roll_back);
+            let sent = self.send_command(&stop.run, Command::Abort { by, reason, roll_back }).await;
+            match sent {
+                Err(e) if e.0.code == BUSY && tries < TRIES => tokio::time::sleep(TRY_AGAIN).await,
+                other => return other,
+            }
+        }
+    }
+}
