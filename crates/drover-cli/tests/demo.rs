@@ -100,7 +100,13 @@ fn every_scene_ends_as_it_was_told_to() {
     assert_eq!(unmet.collect::<Vec<_>>(), Vec::<&serde_json::Value>::new());
     assert!(status.code() == Some(0) && report["met"] == true, "{status}: {said}");
     let numbers: Vec<_> = scenes.iter().map(|s| s["number"].as_u64().unwrap()).collect();
-    assert_eq!(numbers, [1, 2, 3, 4]);
+    assert_eq!(numbers, [1, 2, 3, 4, 5]);
+    let ramp = scenes[4]["ramp"].as_array().unwrap();
+    let shares: Vec<&str> = ramp.iter().map(|s| s["of_its_share"].as_str().unwrap()).collect();
+    assert_eq!(shares, ["1%", "5%", "25%", "50%", "100%"]);
+    let samples =
+        |s: &serde_json::Value| s["own_samples"].as_array().unwrap().iter().all(|n| n.as_u64() >= Some(20));
+    assert!(ramp.iter().all(samples), "{ramp:#?}");
     let phases = |scene: usize| -> Vec<&str> {
         scenes[scene]["phases"].as_array().unwrap().iter().map(|p| p["phase"].as_str().unwrap()).collect()
     };

@@ -5,8 +5,10 @@ use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
 use drover_dns::publish::AppliedBatch;
 use drover_model::api::{
-    CommandRequest, DecisionSummary, Done, ExplainView, Page, Problem, RunView, StatusView,
+    CommandRequest, DecisionSummary, Done, ExplainView, Page, PlanRequest, PlanView, Problem, RunSummary,
+    RunView, StatusView,
 };
+use drover_model::plan::Intent;
 use drover_model::traffic::Actor;
 use drover_model::{PlanId, RegionId, RunId};
 use hyper::Method;
@@ -30,6 +32,11 @@ pub struct Api {
 #[derive(Deserialize)]
 struct Changes {
     applied: Vec<AppliedBatch>,
+}
+
+/// Who the demo is when it commands.
+fn person() -> Actor {
+    Actor::Person { name: "demo".into(), host: "localhost".into() }
 }
 
 impl Api {
@@ -71,12 +78,43 @@ impl Api {
     /// # Errors
     /// When it is refused.
     pub async fn approve(&self, run: &RunId, plan: &PlanId, reason: &str) -> Result<Done> {
-        let by = Actor::Person { name: "demo".into(), host: "localhost".into() };
-        let request =
-            CommandRequest { by, reason: reason.into(), plan: Some(plan.clone()), roll_back: false };
+        let request = CommandRequest {
+            by: person(),
+            reason: reason.into(),
+            plan: Some(plan.clone()),
+            roll_back: false,
+        };
         let body = serde_json::to_string(&request)
             .map_err(|e| Failure::because(ExitCode::Internal, "can't write the approval", &e))?;
         let (path, key) = (format!("/v1/runs/{run}/approve"), format!("demo-approve-{run}"));
+        self.send(self.coordinator, &Method::POST, &path, &body, Some(&key)).await
+    }
+
+    /// Asks for a plan in a person's name; a refusal is an answer, too.
+    ///
+    /// # Errors
+    /// When the coordinator does not answer.
+    pub async fn plan(&self, intent: Intent, key: &str) -> Result<PlanView> {
+        let request = PlanRequest { by: person(), intent };
+        let body = serde_json::to_string(&request)
+            .map_err(|e| Failure::because(ExitCode::Internal, "can't write the wish", &e))?;
+        self.send(self.coordinator, &Method::POST, "/v1/plans", &body, Some(key)).await
+    }
+
+    /// Runs exactly this plan, in a person's name.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn apply(&self, plan: &PlanId, reason: &str) -> Result<RunSummary> {
+        let request = CommandRequest {
+            by: person(),
+            reason: reason.into(),
+            plan: Some(plan.clone()),
+            roll_back: false,
+        };
+        let body = serde_json::to_string(&request)
+            .map_err(|e| Failure::because(ExitCode::Internal, "can't write the command", &e))?;
+        let (path, key) = (format!("/v1/plans/{plan}/apply"), format!("demo-apply-{plan}"));
         self.send(self.coordinator, &Method::POST, &path, &body, Some(&key)).await
     }
 

@@ -19,6 +19,21 @@ pub fn config_directory(at: &Path) -> PathBuf {
     at.join("config")
 }
 
+fn config_file(at: &Path) -> PathBuf {
+    config_directory(at).join("world.yaml")
+}
+
+/// Replaces the coordinator's configuration, which is never seen half written.
+///
+/// # Errors
+/// When it can't be written.
+pub fn replace_config(at: &Path, config: &Config) -> Result<()> {
+    let (new, file) = (at.join("world.new"), config_file(at));
+    let failed = |e| Failure::because(ExitCode::Internal, format!("can't replace {}", file.display()), &e);
+    std::fs::write(&new, sample::text(config)).map_err(failed)?;
+    std::fs::rename(&new, &file).map_err(failed)
+}
+
 fn coordinator_state(at: &Path) -> PathBuf {
     at.join("coordinator")
 }
@@ -78,7 +93,7 @@ pub fn lay_out(at: &Path, config: &Config) -> Result<()> {
         }
         std::fs::write(&path, text).map_err(failed)
     };
-    write(config_directory(at).join("world.yaml"), sample::text(config))?;
+    write(config_file(at), sample::text(config))?;
     if let Some(dns) = &config.settings.dns
         && let Some(instance) = dns.instances.first()
     {

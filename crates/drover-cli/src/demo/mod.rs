@@ -33,6 +33,7 @@ use report::{DEMO_SCHEMA, DemoReport};
 use sample::{FACTOR, FACTOR_MAX};
 use scene::Scene;
 use screen::{Screen, seconds};
+use stage::Stage;
 use std::time::Instant;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -42,7 +43,7 @@ use tokio::signal::unix::{SignalKind, signal};
                         drover demo -o json > demo.json\n\nExit status: 0 if every expectation was met, else 4.")]
 pub struct DemoArgs {
     /// Play only this scene; may be given several times
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=4))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=5))]
     pub scene: Vec<u8>,
     /// Wait for Enter between scenes
     #[arg(long)]
@@ -74,13 +75,20 @@ pub async fn run_demo(args: DemoArgs, out: &Out) -> Result<ExitCode> {
         .into_iter()
         .filter(|s| args.scene.is_empty() || args.scene.contains(&s.number()))
         .collect();
+    let mut standing: Option<Stage> = None;
     for (index, scene) in scenes.iter().enumerate() {
-        if index > 0 && args.pause {
-            pause(&screen).await?;
+        if index > 0
+            && args.pause
+            && let Err(stopped) = pause(&screen).await
+        {
+            end(standing).await;
+            return Err(stopped);
         }
-        let played = play(*scene, &screen, args.factor).await?;
-        report.met &= played.met;
-        report.scenes.push(played);
+        let goes_on = scenes.get(index + 1).is_some_and(|next| next.goes_on_after(*scene));
+        let played = play(*scene, standing.take(), goes_on, &screen, args.factor).await?;
+        report.met &= played.report.met;
+        report.scenes.push(played.report);
+        standing = played.left;
     }
     report.took_seconds = (began.elapsed().as_secs_f64() * 10.0).round() / 10.0;
     conclude(&screen, &report);
@@ -105,26 +113,53 @@ fn introduce(screen: &Screen, factor: u64) {
     ));
 }
 
-/// One scene from an empty machine to an empty machine.
-async fn play(scene: Scene, screen: &Screen, factor: u64) -> Result<report::SceneReport> {
-    let mut stage = tokio::select! {
-        stage = scene.build(screen, factor) => stage?,
-        why = interrupted(screen) => return Err(why),
+/// A scene that was played.
+struct Played {
+    report: report::SceneReport,
+    /// Its world, when the next scene goes on in it.
+    left: Option<Stage>,
+}
+
+/// One scene, from an empty machine or from where the one before ended, to an empty machine or to where the next goes on.
+async fn play(
+    scene: Scene,
+    standing: Option<Stage>,
+    goes_on: bool,
+    screen: &Screen,
+    factor: u64,
+) -> Result<Played> {
+    scene.introduce(screen);
+    let mut stage = match standing {
+        Some(mut stage) => {
+            scene.go_on(&mut stage);
+            stage
+        }
+        None => tokio::select! {
+            stage = scene.build(screen, factor) => stage?,
+            why = interrupted(screen) => return Err(why),
+        },
     };
     let played = tokio::select! {
         played = scene.play(&mut stage) => played,
         why = interrupted(screen) => Err(why),
     };
-    let (world, mut report) = stage.strike();
     let ended = match played {
         Err(failure) if failure.message == INTERRUPTED || failure.message.is_empty() => Err(failure),
         Err(failure) => {
             let causes: String = failure.causes.iter().map(|c| format!(": {c}")).collect();
+            let report = &mut stage.report;
             report.expect("the scene is played to its end", false, format!("{}{causes}", failure.message));
             Ok(())
         }
         Ok(()) => Ok(()),
     };
+    if goes_on && ended.is_ok() && stage.report.met {
+        // The world stays; its findings are told now and replaced by the next scene's.
+        stage.report.show(screen);
+        let report = scene.go_on(&mut stage);
+        return Ok(Played { report, left: Some(stage) });
+    }
+    let (world, report) = stage.strike();
     if report.met {
         world.end().await;
     } else {
@@ -133,7 +168,14 @@ async fn play(scene: Scene, screen: &Screen, factor: u64) -> Result<report::Scen
     }
     ended?;
     report.show(screen);
-    Ok(report)
+    Ok(Played { report, left: None })
+}
+
+/// Ends a world in which nothing is played any more.
+async fn end(standing: Option<Stage>) {
+    if let Some(stage) = standing {
+        stage.strike().0.end().await;
+    }
 }
 
 const INTERRUPTED: &str = "interrupted; every process of the demo was ended";

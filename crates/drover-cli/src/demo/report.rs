@@ -4,7 +4,7 @@ use super::crowd::{Group, Ledger};
 use super::screen::{Screen, clock, seconds};
 use crate::output::document::Document;
 use crate::output::paint::{Tone, paint};
-use drover_model::{Span, Timestamp};
+use drover_model::{Percent, Span, Timestamp};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -43,8 +43,34 @@ pub struct SceneReport {
     pub timeline: Vec<Moment>,
     /// Requests by phase.
     pub phases: Vec<Phase>,
+    /// A ramp, stage by stage.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ramp: Vec<RampStage>,
     /// Other figures, by name, with their unit.
     pub figures: BTreeMap<String, String>,
+}
+
+/// What one stage of a ramp asked a region to carry, and what it carried.
+#[derive(Debug, Serialize)]
+pub struct RampStage {
+    /// The step that published it.
+    pub step: String,
+    /// Of what the configuration gives the region.
+    pub of_its_share: Percent,
+    /// Published weight.
+    pub weight: u8,
+    /// What that is of all requests.
+    pub wanted: Percent,
+    /// What the clients sent there, once their caches had followed.
+    pub sent: Percent,
+    /// Requests behind that.
+    pub requests: u64,
+    /// What drover measured there while it judged the stage, of all requests of all services.
+    pub measured: Option<Percent>,
+    /// The region's own requests by which drover judged it, a service.
+    pub own_samples: Vec<u64>,
+    /// Requests that failed anywhere.
+    pub failed: u64,
 }
 
 /// Something expected.
@@ -98,6 +124,7 @@ impl SceneReport {
             expectations: Vec::new(),
             timeline: Vec::new(),
             phases: Vec::new(),
+            ramp: Vec::new(),
             figures: BTreeMap::new(),
         }
     }
@@ -140,6 +167,9 @@ impl SceneReport {
         if !self.phases.is_empty() {
             self.show_phases(screen);
         }
+        if !self.ramp.is_empty() {
+            self.show_ramp(screen);
+        }
         if !self.figures.is_empty() {
             screen.line("");
             for (name, value) in &self.figures {
@@ -149,6 +179,33 @@ impl SceneReport {
         screen.line("");
         for e in &self.expectations {
             screen.verdict(e.met, &format!("{} ({})", e.what, e.found));
+        }
+    }
+
+    fn show_ramp(&self, screen: &Screen) {
+        screen.line("");
+        let heading = format!(
+            "  {:>6}{:>8}{:>9} {:BAR$}{:>10} {:BAR$}{:>9}{:>11}",
+            "share", "weight", "wanted", "", "measured", "", "sent", "samples"
+        );
+        screen.line(&paint(Tone::Quiet, heading));
+        let shares = self.ramp.iter().flat_map(|s| [Some(s.wanted), s.measured]).flatten();
+        let most = shares.max().unwrap_or(Percent::FULL);
+        for s in &self.ramp {
+            let measured = s.measured.unwrap_or(Percent::ZERO);
+            let number = s.measured.map_or_else(|| "nothing".to_owned(), |m| m.to_string());
+            let own: Vec<String> = s.own_samples.iter().map(ToString::to_string).collect();
+            screen.line(&format!(
+                "  {:>6}{:>8}{:>9} {}{} {}{:>9}{:>11}",
+                s.of_its_share,
+                s.weight,
+                s.wanted,
+                paint(Tone::Quiet, bar(s.wanted, most)),
+                paint(Tone::Strong, format!("{number:>10}")),
+                paint(Tone::Good, bar(measured, most)),
+                s.sent,
+                own.join(" ")
+            ));
         }
     }
 
@@ -177,7 +234,36 @@ impl SceneReport {
     }
 }
 
+/// Columns of a bar that stands for the most.
+const BAR: usize = 10;
+
+/// As long as `part` is of `most`, in eighths of a column, so that the least share still shows.
+fn bar(part: Percent, most: Percent) -> String {
+    const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    let whole = u64::from(most.basis_points()).max(1);
+    let eighths = (u64::from(part.basis_points()) * BAR as u64 * 8).div_ceil(whole).min(BAR as u64 * 8);
+    let (full, rest) = (eighths / 8, eighths % 8);
+    let drawn = "█".repeat(usize::try_from(full).unwrap_or(BAR));
+    let rest = usize::try_from(rest).ok().and_then(|n| EIGHTHS.get(n)).unwrap_or(&"");
+    format!("{:<BAR$}", format!("{drawn}{rest}"))
+}
+
 /// `part` of `whole` in whole percent; a dash of nothing.
 pub fn percent(part: u64, whole: u64) -> String {
     (part * 100 + whole / 2).checked_div(whole).map_or_else(|| "-".to_owned(), |p| format!("{p}%"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_is_as_long_as_its_share_and_the_least_still_shows() {
+        let drawn = |part| bar(Percent::whole(part), Percent::whole(40));
+        assert_eq!(drawn(40), "██████████");
+        assert_eq!(drawn(10), "██▌       ");
+        assert_eq!(drawn(1), "▎         ");
+        assert_eq!(drawn(0), "          ");
+        assert_eq!(bar(Percent::whole(50), Percent::ZERO), "██████████", "never longer than its place");
+    }
 }

@@ -70,6 +70,14 @@ impl Stage {
             failure.causes.push(last);
             return Err(failure);
         };
+        self.raise().await
+    }
+
+    /// Begins the strip and shows for a moment how it stands.
+    ///
+    /// # Errors
+    /// When there is nothing to show.
+    pub async fn raise(&mut self) -> Result<()> {
         let planned = crate::output::now() + Span::from_duration(NORMAL);
         self.zero.send_replace(planned);
         let service = self.services().into_iter().next();
@@ -87,10 +95,20 @@ impl Stage {
         Ok(())
     }
 
+    /// Was another scene played in this world before?
+    pub fn is_played_on(&self) -> bool {
+        self.zero() != Timestamp::default()
+    }
+
     /// The trouble begins now.
     pub fn trouble(&mut self, what: &str) {
+        self.begin(Tone::Bad, what);
+    }
+
+    /// What the scene is about begins now.
+    pub fn begin(&mut self, tone: Tone, what: &str) {
         self.zero.send_replace(crate::output::now());
-        self.screen.event(0, Tone::Bad, what);
+        self.screen.event(0, tone, what);
         self.moment(what, self.zero());
     }
 
@@ -116,6 +134,11 @@ impl Stage {
     pub fn curtain(&mut self) {
         self.strip = None;
         self.report.timeline.sort_by_key(|m| m.at);
+    }
+
+    /// Goes on to another scene in the same world; what was found in this one comes back.
+    pub fn turn(&mut self, next: SceneReport) -> SceneReport {
+        std::mem::replace(&mut self.report, next)
     }
 
     /// Takes it down: the clients end, the world is left to be ended.

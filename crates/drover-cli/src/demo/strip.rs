@@ -96,7 +96,8 @@ fn line(
     let shown = format!("{failed:>6}");
     let shown = if failed > 0 { paint(Tone::Bad, shown) } else { paint(Tone::Quiet, shown) };
     let (bad, all) = controls.values().fold((0, 0), |(bad, all), c| (bad + c.failed, all + c.total()));
-    let nobody = format!("{:>9}", format!("{} bad", percent(bad, all)));
+    let nobody = if all > 0 { format!("{} bad", percent(bad, all)) } else { String::new() };
+    let nobody = format!("{nobody:>9}");
     let nobody = if bad > 0 { paint(Tone::Bad, nobody) } else { paint(Tone::Quiet, nobody) };
     format!("{}  {columns}{shown}  {weights:<8}{nobody}", paint(Tone::Quiet, format!("{:>8}", clock(after))))
 }

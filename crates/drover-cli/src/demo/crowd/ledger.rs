@@ -107,6 +107,20 @@ impl Ledger {
         counts
     }
 
+    /// By region, those of `group` sent in a span of time, half-open.
+    pub fn by_region_between(
+        &self,
+        group: Group,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> BTreeMap<RegionId, Counts> {
+        let mut counts: BTreeMap<RegionId, Counts> = BTreeMap::new();
+        let kept = self.kept();
+        let meant = kept.shots.iter().filter(|s| s.group == group && s.at >= from && s.at < to);
+        meant.for_each(|s| counts.entry(s.region.clone()).or_default().add(s.ok));
+        counts
+    }
+
     /// Those of `group` sent in a span of time, half-open.
     pub fn between(&self, group: Group, from: Timestamp, to: Timestamp) -> Counts {
         let mut counts = Counts::default();

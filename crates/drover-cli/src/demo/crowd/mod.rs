@@ -66,7 +66,10 @@ impl Target {
 pub struct Crowd {
     /// What happened to them.
     pub ledger: Arc<Ledger>,
-    _tasks: JoinSet<()>,
+    targets: Vec<Arc<Target>>,
+    questions: Arc<Questions>,
+    followers: JoinSet<()>,
+    controls: JoinSet<()>,
 }
 
 impl Crowd {
@@ -80,17 +83,28 @@ impl Crowd {
         let failed =
             |e| Failure::because(ExitCode::Internal, "can't open sockets for the clients' questions", &e);
         let questions = Arc::new(Questions::open(dns).await.map_err(failed)?);
-        let ledger = Arc::new(Ledger::default());
-        let mut tasks = JoinSet::new();
-        let groups = std::iter::repeat_n(Group::Follower, FOLLOWERS)
-            .chain(std::iter::repeat_n(Group::Control, CONTROLS));
-        for ((number, group), target) in groups.enumerate().zip(targets.iter().cycle()) {
+        let (followers, controls) = (JoinSet::new(), JoinSet::new());
+        let mut crowd = Self { ledger: Arc::new(Ledger::default()), targets, questions, followers, controls };
+        crowd.admit(Group::Follower, FOLLOWERS);
+        crowd.admit(Group::Control, CONTROLS);
+        Ok(crowd)
+    }
+
+    /// The control group ends, and so many more clients that follow DNS come.
+    pub fn turn_over(&mut self, more: usize) {
+        self.controls.abort_all();
+        self.admit(Group::Follower, more);
+    }
+
+    /// Lets clients loose, evenly over services and over their first period.
+    fn admit(&mut self, group: Group, clients: usize) {
+        let tasks = if group == Group::Control { &mut self.controls } else { &mut self.followers };
+        for (number, target) in (0..clients).zip(self.targets.iter().cycle()) {
             let client = Client { group, target: target.clone(), cache: Cache::default() };
             let share = u32::try_from(number).unwrap_or(0);
-            let first = PERIOD * share / u32::try_from(FOLLOWERS + CONTROLS).unwrap_or(1);
-            tasks.spawn(client.live(first, questions.clone(), ledger.clone()));
+            let first = PERIOD * share / u32::try_from(clients).unwrap_or(1);
+            tasks.spawn(client.live(first, self.questions.clone(), self.ledger.clone()));
         }
-        Ok(Self { ledger, _tasks: tasks })
     }
 }
 

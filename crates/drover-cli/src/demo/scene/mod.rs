@@ -3,6 +3,7 @@
 mod capacity;
 mod recovery;
 mod region;
+mod returning;
 mod takeover;
 mod vantages;
 
@@ -24,11 +25,14 @@ pub enum Scene {
     Capacity,
     /// The coordinator dies half-way.
     Takeover,
+    /// The region comes back.
+    Return,
 }
 
 impl Scene {
     /// In the order of the demo.
-    pub const ALL: [Scene; 4] = [Scene::Region, Scene::Vantages, Scene::Capacity, Scene::Takeover];
+    pub const ALL: [Scene; 5] =
+        [Scene::Region, Scene::Vantages, Scene::Capacity, Scene::Takeover, Scene::Return];
 
     /// From 1.
     pub fn number(self) -> u8 {
@@ -37,6 +41,7 @@ impl Scene {
             Scene::Vantages => 2,
             Scene::Capacity => 3,
             Scene::Takeover => 4,
+            Scene::Return => 5,
         }
     }
 
@@ -47,6 +52,7 @@ impl Scene {
             Scene::Vantages => "two vantages are cut off from a healthy region",
             Scene::Capacity => "the other regions could not carry it",
             Scene::Takeover => "the coordinator dies in the middle of a failover",
+            Scene::Return => "the region comes back, step by step",
         }
     }
 
@@ -70,6 +76,11 @@ impl Scene {
                 "eu-west dies again. When new weights have just been published, the coordinator gets a SIGKILL. Its \
                  successor must finish the run from the journal, and publish nothing twice."
             }
+            Scene::Return => {
+                "eu-west is left and dead; now its processes are started again. Drover must not hurry: it waits until \
+                 eu-west has been stable, offers to bring it back, and climbs the shipped ramp, each step proved by \
+                 eu-west's own requests and probes. Wanted share stands beside measured share."
+            }
         }
     }
 
@@ -84,11 +95,25 @@ impl Scene {
     /// # Errors
     /// When that does not come up.
     pub async fn build(self, screen: &Screen, factor: u64) -> Result<Stage> {
+        Stage::build(screen, SceneReport::new(self.number(), self.title()), |at| self.wanted(factor, at))
+            .await
+    }
+
+    /// Can it go on in the world that `before` leaves, instead of making the same trouble again in a new one?
+    pub fn goes_on_after(self, before: Scene) -> bool {
+        (before, self) == (Scene::Takeover, Scene::Return)
+    }
+
+    /// Goes on in a world that another scene has left; that one's findings come back.
+    pub fn go_on(self, stage: &mut Stage) -> SceneReport {
+        stage.turn(SceneReport::new(self.number(), self.title()))
+    }
+
+    /// Says what it is about.
+    pub fn introduce(self, screen: &Screen) {
         screen.title(&format!("{}  {}", self.number(), self.title()));
         screen.say(self.story());
         screen.line("");
-        Stage::build(screen, SceneReport::new(self.number(), self.title()), |at| self.wanted(factor, at))
-            .await
     }
 
     /// Plays it; what was found is in the stage's report.
@@ -96,12 +121,18 @@ impl Scene {
     /// # Errors
     /// When the world breaks in a way that the scene is not about.
     pub async fn play(self, stage: &mut Stage) -> Result<()> {
-        stage.settle().await?;
+        // A scene that goes on begins as the one before it ended.
+        if stage.is_played_on() {
+            stage.raise().await?
+        } else {
+            stage.settle().await?
+        }
         match self {
             Scene::Region => region::play(stage).await?,
             Scene::Vantages => vantages::play(stage).await?,
             Scene::Capacity => capacity::play(stage).await?,
             Scene::Takeover => takeover::play(stage).await?,
+            Scene::Return => returning::play(stage).await?,
         }
         stage.curtain();
         Ok(())

@@ -14,7 +14,7 @@ const BLIND: &str = "us-east";
 /// The region whose vantage loses one link.
 const CUT: &str = "ap-south";
 /// So many times the longest detection is waited.
-const DETECTIONS: u64 = 3;
+const DETECTIONS: u64 = 2;
 /// For the cut vantages to be seen as what they are.
 const NOTICED_WITHIN: Duration = Duration::from_secs(15);
 
