@@ -31,8 +31,14 @@ impl Clock {
     /// Starts the clock.
     #[must_use]
     pub fn start() -> Self {
+        Self { wall_at_start: Self::wall().as_millis(), started: monotonic_millis() }
+    }
+
+    /// The wall clock as it is just now, for the comparison of clocks alone.
+    #[must_use]
+    pub fn wall() -> Timestamp {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { wall_at_start: i64::try_from(wall.as_millis()).unwrap_or(0), started: monotonic_millis() }
+        Timestamp::from_millis(i64::try_from(wall.as_millis()).unwrap_or(0))
     }
 
     /// Now.

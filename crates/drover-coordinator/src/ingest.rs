@@ -1,10 +1,11 @@
 //! Reports come in: through the gate, into opinions, and from there at once into verdicts.
 
+use crate::clock::Clock;
 use crate::coordinator::Coordinator;
 use crate::live::{KnownVantage, Live};
 use crate::observations;
 use drover_core::opinion::{Opinion, policy_of};
-use drover_core::vantage::Placement;
+use drover_core::vantage::{Placement, Receipt};
 use drover_model::api::ObservationPlace;
 use drover_model::config::Config;
 use drover_model::probe::{FailureKind, ProbeOutcome, Report, ReportAck};
@@ -15,13 +16,14 @@ impl Coordinator {
     /// Takes a report in. Whatever became of it, it goes to the history, with what became of it.
     pub(crate) fn ingest(&self, report: &Report) -> ReportAck {
         let now = self.clock.now();
-        let (ack, places) = self.take_in(report, now);
+        let (ack, places) = self.take_in(report, Receipt { at: now, wall: Clock::wall() });
         self.keep_history(report, &places, now);
         ack
     }
 
     /// Also says where each observation went; a refused report went nowhere.
-    fn take_in(&self, report: &Report, now: Timestamp) -> (ReportAck, Vec<ObservationPlace>) {
+    fn take_in(&self, report: &Report, receipt: Receipt) -> (ReportAck, Vec<ObservationPlace>) {
+        let now = receipt.at;
         let loaded = self.loaded();
         let config = &loaded.config;
         let home = config.region_of_agent(&report.agent).cloned();
@@ -35,7 +37,7 @@ impl Coordinator {
                 .filter(|s| s.endpoints.contains_key(&e.region))
                 .map(|s| s.stale_after())
         };
-        let ingested = match known.gate.ingest(report, now, &config.settings.vantage, stale_after) {
+        let ingested = match known.gate.ingest(report, receipt, &config.settings.vantage, stale_after) {
             Ok(i) => i,
             Err(refused) => {
                 tracing::warn!(agent = %report.agent, "{refused}");

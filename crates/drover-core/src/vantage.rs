@@ -2,7 +2,8 @@
 //!
 //! Two clocks are never compared for evidence: a probe's place in time is the coordinator's receive time less the age
 //! that the agent measured on its own monotonic clock. The agent's wall clock is compared once a report, only to notice
-//! that something is wrong with it. Order comes from the boot number and the sequence, so that what was replayed,
+//! that something is wrong with it; ours may have been set since the start, so it is wrong only when it fits neither the
+//! old time nor the new one. Order comes from the boot number and the sequence, so that what was replayed,
 //! duplicated or delayed by the network never enters a current window: at most it enters the history.
 
 use drover_model::config::VantageSettings;
@@ -12,6 +13,21 @@ use drover_model::{EndpointKey, Span, Timestamp};
 
 /// Longest boot id that is kept, in bytes: a UUID with its hyphens has 36.
 pub const BOOT_BYTES_MAX: usize = 64;
+
+/// When a report arrived, by both of the coordinator's clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// By the clock that windows are counted on: the wall clock at the start, carried on.
+    pub at: Timestamp,
+    /// By the wall clock as it is now; the same, unless that was set since the start.
+    pub wall: Timestamp,
+}
+
+impl From<Timestamp> for Receipt {
+    fn from(at: Timestamp) -> Self {
+        Self { at, wall: at }
+    }
+}
 
 /// Why an observation counts for history only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,7 +138,7 @@ impl Vantage {
         Self::default()
     }
 
-    /// Takes a report that arrived at `received_at`. `oldest` says how old a probe of an endpoint may be to count, and
+    /// Takes a report that arrived at `receipt`. `oldest` says how old a probe of an endpoint may be to count, and
     /// nothing for an endpoint that is not configured.
     ///
     /// # Errors
@@ -130,16 +146,17 @@ impl Vantage {
     pub fn ingest(
         &mut self,
         report: &Report,
-        received_at: Timestamp,
+        receipt: impl Into<Receipt>,
         settings: &VantageSettings,
         oldest: impl Fn(&EndpointKey) -> Option<Span>,
     ) -> Result<Ingested, ReportRefused> {
+        let receipt = receipt.into();
         self.admit(report)?;
         let repeated = self.last_sent_at.is_some_and(|last| report.sent_at <= last);
         let news = report.observations.iter().any(|o| o.sequence > self.last_sequence);
         let fresh = news || !repeated;
         if fresh {
-            self.hear(report, received_at, settings);
+            self.hear(report, receipt, settings);
         }
         let mut done = Ingested {
             placements: Vec::with_capacity(report.observations.len()),
@@ -150,7 +167,7 @@ impl Vantage {
             acknowledged_sequence: 0,
         };
         for observation in &report.observations {
-            let placement = self.place(observation, received_at, oldest(&observation.endpoint));
+            let placement = self.place(observation, receipt.at, oldest(&observation.endpoint));
             match placement {
                 Placement::Current { .. } => done.accepted += 1,
                 Placement::HistoryOnly(_) => done.history_only += 1,
@@ -194,12 +211,21 @@ impl Vantage {
     }
 
     /// Only a report that tells something new says that its sender lives: a replay must not keep a dead vantage alive.
-    fn hear(&mut self, report: &Report, received_at: Timestamp, settings: &VantageSettings) {
-        let skew = report.sent_at.as_millis().saturating_sub(received_at.as_millis());
+    fn hear(&mut self, report: &Report, receipt: Receipt, settings: &VantageSettings) {
+        let beside = |clock: Timestamp| report.sent_at.as_millis().saturating_sub(clock.as_millis());
+        let (carried, wall) = (beside(receipt.at), beside(receipt.wall));
+        // Whichever of our own clocks it is nearer to. One correction of the time on all machines, or on ours alone, is
+        // no fault of the vantages; taken for one, it would silence all of them until the next start.
+        let skew = if wall.unsigned_abs() < carried.unsigned_abs() {
+            cov_mark::hit!(own_clock_was_set);
+            wall
+        } else {
+            carried
+        };
         self.skewed = skew.unsigned_abs() > settings.max_clock_skew.as_millis();
         self.skew_millis = Some(skew);
         self.blind = report.self_check.blind;
-        self.heard_at = self.heard_at.max(Some(received_at));
+        self.heard_at = self.heard_at.max(Some(receipt.at));
         self.last_sent_at = Some(report.sent_at);
     }
 

@@ -176,6 +176,29 @@ fn what_is_too_large_or_unknown_is_refused_whole() {
 }
 
 #[test]
+fn a_clock_of_ours_that_was_set_skews_no_vantage() {
+    cov_mark::check!(own_clock_was_set);
+    let hour = Span::from_hours(1);
+    let mut sequence = 0;
+    for (sent_at, wall, state) in [
+        // All machines were set, or this one alone.
+        (NOW + hour, NOW + hour, VantageState::Reporting),
+        (NOW - hour, NOW - hour, VantageState::Reporting),
+        (NOW, NOW + hour, VantageState::Reporting),
+        // It fits neither clock.
+        (NOW + hour + hour, NOW + hour, VantageState::Skewed),
+        (NOW + hour, NOW - hour, VantageState::Skewed),
+    ] {
+        sequence += 1;
+        let mut vantage = Vantage::new();
+        let sent = report(1, sent_at, vec![observation(sequence, 0)]);
+        let done = vantage.ingest(&sent, Receipt { at: NOW, wall }, &settings(), |_| Some(BOUND)).unwrap();
+        assert_eq!(vantage.state(NOW, &settings()), state, "sent {sent_at}, our wall clock {wall}");
+        assert_eq!(done.accepted == 1, state == VantageState::Reporting);
+    }
+}
+
+#[test]
 fn an_endpoint_that_is_gone_is_history() {
     let mut vantage = Vantage::new();
     let done = vantage.ingest(&report(1, NOW, vec![observation(1, 0)]), NOW, &settings(), |_| None).unwrap();
