@@ -121,7 +121,10 @@ impl Bed {
     pub async fn serve_router(&self, router: axum::Router) -> SocketAddr {
         let socket = self.dir.path().join("drover.sock");
         let any = ([127, 0, 0, 1], 0).into();
-        listen::serve(router, any, &socket, self.c.stop.clone(), &self.tasks).await.unwrap().address
+        let bound = listen::bind(any, &socket).await.unwrap();
+        let address = bound.address;
+        bound.serve(router, &self.c.stop, &self.tasks);
+        address
     }
 }
 

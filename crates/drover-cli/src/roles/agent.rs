@@ -1,6 +1,6 @@
 //! `drover agent`.
 
-use super::Process;
+use super::{Process, listening};
 use crate::args::AgentArgs;
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
@@ -32,7 +32,7 @@ pub async fn run(args: &AgentArgs) -> Result<ExitCode> {
         told.ready(&process_args, &bound)
     });
     let stop = process.stop.clone();
-    drover_agent::run_announced(identity, stop, ready).await.map_err(|e| Failure::of(code(&e), &e))?;
+    drover_agent::run_announced(identity, stop, ready).await.map_err(|e| failure(&e))?;
     announce
         .await
         .map_err(|e| Failure::because(ExitCode::Internal, "can't say that the agent is ready", &e))??;
@@ -40,6 +40,16 @@ pub async fn run(args: &AgentArgs) -> Result<ExitCode> {
         return Ok(ExitCode::Done);
     }
     Err(Failure::new(ExitCode::Internal, "a part of the agent broke; its log says which"))
+}
+
+fn failure(error: &AgentError) -> Failure {
+    let failure = Failure::of(code(error), error);
+    match error {
+        AgentError::StatusListen { address, source } => {
+            listening(failure, address, source, "`status` of the identity file")
+        }
+        _ => failure,
+    }
 }
 
 fn code(error: &AgentError) -> ExitCode {

@@ -1,6 +1,6 @@
 //! `drover coordinator`.
 
-use super::Process;
+use super::{Process, listening};
 use crate::args::CoordinatorArgs;
 use crate::context::SOCKET;
 use crate::exit::ExitCode;
@@ -44,15 +44,14 @@ pub async fn run(args: &CoordinatorArgs) -> Result<ExitCode> {
     };
     let coordinator =
         Coordinator::open(options, process.stop.clone(), tasks.clone()).await.map_err(|e| failure(&e))?;
+    let socket = socket(args);
+    // First: a coordinator that nobody could ask, or stop, must not go on with a run.
+    let bound = listen::bind(coordinator.listen, &socket).await.map_err(|e| failure(&e))?;
     *running.lock().unwrap_or_else(PoisonError::into_inner) = Some(coordinator.clone());
     coordinator.start().await.map_err(|e| failure(&e))?;
-    let socket = socket(args);
-    let router = api::router(coordinator.clone());
-    let bound = listen::serve(router, coordinator.listen, &socket, process.stop.clone(), &tasks)
-        .await
-        .map_err(|e| failure(&e))?;
     let said = Bound { role: "coordinator", pid: std::process::id(), http: bound.address, socket: &socket };
-    tracing::info!(http = %bound.address, socket = %socket.display(), "the API answers");
+    bound.serve(api::router(coordinator.clone()), &process.stop, &tasks);
+    tracing::info!(http = %said.http, socket = %socket.display(), "the API answers");
     process.ready(&args.process, &said)?;
 
     process.stop.cancelled().await;
@@ -81,9 +80,14 @@ fn failure(error: &CoordinatorError) -> Failure {
         | CoordinatorError::NotLoopback { .. } => ExitCode::Usage,
         _ => ExitCode::Failed,
     };
-    let mut failure = Failure::of(code, error);
-    if let CoordinatorError::BadConfig { diagnostics } = error {
-        failure = crate::verbs::config::refused("the configuration", diagnostics.clone());
+    let failure = Failure::of(code, error);
+    match error {
+        CoordinatorError::BadConfig { diagnostics } => {
+            crate::verbs::config::refused("the configuration", diagnostics.clone())
+        }
+        CoordinatorError::Listen { address, source } => {
+            listening(failure, address, source, "`--listen`, `--socket` or `listen` of the settings")
+        }
+        _ => failure,
     }
-    failure
 }

@@ -1,6 +1,6 @@
 //! `drover dns`.
 
-use super::Process;
+use super::{Process, listening};
 use crate::args::DnsArgs;
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
@@ -75,7 +75,13 @@ fn failure(error: &StartError) -> Failure {
         StartError::ControlNotLoopback { .. } | StartError::NoListener => ExitCode::Usage,
         _ => ExitCode::Failed,
     };
-    Failure::of(code, error)
+    let failure = Failure::of(code, error);
+    match error {
+        StartError::Listen { address, source, .. } => {
+            listening(failure, &address.to_string(), source, "`--listen`, `--control` or the instance's file")
+        }
+        _ => failure,
+    }
 }
 
 #[cfg(test)]

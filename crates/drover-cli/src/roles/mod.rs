@@ -116,6 +116,26 @@ async fn keep_alive(every: Duration, stop: CancellationToken) {
     }
 }
 
+/// A role that can't listen, with what to do about it. `elsewhere` is where another address is given.
+fn listening(failure: Failure, address: &str, source: &std::io::Error, elsewhere: &str) -> Failure {
+    let port = address.parse::<std::net::SocketAddr>().map(|a| a.port());
+    match (source.kind(), port) {
+        (std::io::ErrorKind::AddrInUse, Ok(port)) => failure.hint(format!(
+            "see who has the port: ss -lntup 'sport = :{port}'; stop that, or give another address with {elsewhere}"
+        )),
+        (std::io::ErrorKind::AddrInUse, Err(_)) => failure.hint(format!(
+            "see who has the socket: ss -lxp src {address}; stop that, or give another one with {elsewhere}"
+        )),
+        (std::io::ErrorKind::PermissionDenied, Ok(port @ 1..1_024)) => failure.hint(format!(
+            "port {port} needs CAP_NET_BIND_SERVICE, as the shipped unit grants; or give another address with {elsewhere}"
+        )),
+        (std::io::ErrorKind::AddrNotAvailable, _) => {
+            failure.hint(format!("this machine does not have the address; give another one with {elsewhere}"))
+        }
+        _ => failure,
+    }
+}
+
 fn tell(state: &NotifyState<'_>) {
     // Without a service manager there is nobody to tell.
     if let Err(e) = sd_notify::notify(std::slice::from_ref(state)) {

@@ -357,10 +357,10 @@ async fn boot(dir: &tempfile::TempDir) -> (Arc<Coordinator>, SocketAddr, Cancell
     coordinator.start().await.unwrap();
     let address = coordinator.listen;
     let socket = dir.path().join("drover.sock");
-    let bound = listen::serve(api::router(coordinator.clone()), address, &socket, stop.clone(), &tasks)
-        .await
-        .unwrap();
-    (coordinator, bound.address, stop, tasks)
+    let bound = listen::bind(address, &socket).await.unwrap();
+    let address = bound.address;
+    bound.serve(api::router(coordinator.clone()), &stop, &tasks);
+    (coordinator, address, stop, tasks)
 }
 
 /// One report of a played agent.
