@@ -8,6 +8,7 @@ mod attention;
 pub mod audit;
 mod clock;
 pub mod config_dir;
+mod connections;
 pub mod coordinator;
 mod db;
 mod decider;

@@ -1,29 +1,45 @@
 //! HTTP/1.1 on a Unix socket and on loopback, with bounds on connections, on slow headers and on whole requests.
+//!
+//! Loopback and socket have places of their own: whoever floods the port does not lock out who sits at the machine.
 
+use crate::connections::{Connections, Place};
 use crate::error::CoordinatorError;
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Connections held at once; further ones wait in the kernel's backlog.
+/// Connections held at once on loopback. A further one takes the place of the one that asked nothing for the longest.
 pub const API_CONNECTIONS_MAX: usize = 512;
+/// The same on the Unix socket: people and scripts of one machine.
+pub const API_SOCKET_CONNECTIONS_MAX: usize = 64;
+/// Connections that the kernel holds for us; a client that finds no room there tries again after a second.
+const API_BACKLOG: u32 = 1_024;
+/// Fewer on loopback than this are not worth serving, however few descriptors there are.
+const API_CONNECTIONS_MIN: usize = 16;
+/// Descriptors that connections leave to everything else: store, DNS, metrics of services, pages, configuration.
+const DESCRIPTORS_RESERVED: u64 = 256 + API_SOCKET_CONNECTIONS_MAX as u64;
 /// Time to send a request's headers, and for which an idle connection is kept.
 pub const API_HEADER_TIMEOUT: Duration = Duration::from_secs(15);
+/// Bytes of a request's headers, at most. With all connections at it they take 32 MiB.
+pub const API_HEADER_BYTES_MAX: usize = 64 << 10;
 /// A living socket is connected to at once; one that is not answers nobody.
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause after a failed accept (no descriptors): long enough not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A flood is logged this often.
+const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// Both listeners, bound and not answered yet.
 #[derive(Debug)]
@@ -42,8 +58,7 @@ pub async fn bind(address: SocketAddr, socket: &Path) -> Result<Listeners, Coord
     if !address.ip().is_loopback() {
         return Err(CoordinatorError::NotLoopback { address: address.to_string() });
     }
-    let tcp = TcpListener::bind(address)
-        .await
+    let tcp = listen(address)
         .map_err(|source| CoordinatorError::Listen { address: address.to_string(), source })?;
     let fail = |source| CoordinatorError::Listen { address: socket.display().to_string(), source };
     // Whoever answers there lives, also one that hangs; only what a dead one left is taken over.
@@ -61,24 +76,68 @@ pub async fn bind(address: SocketAddr, socket: &Path) -> Result<Listeners, Coord
     Ok(Listeners { tcp, unix, address })
 }
 
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restart must not wait for the old connections' last minutes.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(API_BACKLOG)
+}
+
 impl Listeners {
     /// Answers until told to stop.
     pub fn serve(self, router: Router, stop: &CancellationToken, tasks: &TaskTracker) {
         let Self { tcp, unix, .. } = self;
-        let slots = Arc::new(Semaphore::new(API_CONNECTIONS_MAX));
-        let (r, s, t, sl) = (router.clone(), stop.clone(), tasks.clone(), slots.clone());
+        let (r, s, t) = (router.clone(), stop.clone(), tasks.clone());
         tasks.spawn(async move {
-            accept_loop(sl, s, t, r, || async { tcp.accept().await.map(|(stream, _)| stream) }).await;
+            let places = Connections::new(connections_max());
+            accept_loop(places, s, t, r, || async { tcp.accept().await.map(|(stream, _)| stream) }).await;
         });
         let (s, t) = (stop.clone(), tasks.clone());
         tasks.spawn(async move {
-            accept_loop(slots, s, t, router, || async { unix.accept().await.map(|(stream, _)| stream) }).await;
+            let places = Connections::new(API_SOCKET_CONNECTIONS_MAX);
+            accept_loop(places, s, t, router, || async { unix.accept().await.map(|(stream, _)| stream) })
+                .await;
         });
     }
 }
 
+/// What descriptors allow, once their limit is raised as far as it may be and is needed.
+fn connections_max() -> usize {
+    let need = API_CONNECTIONS_MAX as u64 + DESCRIPTORS_RESERVED;
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return API_CONNECTIONS_MAX };
+    let raised = need.min(hard);
+    let limit =
+        if soft < need && setrlimit(Resource::RLIMIT_NOFILE, raised, hard).is_ok() { raised } else { soft };
+    let allowed = usize::try_from(limit.saturating_sub(DESCRIPTORS_RESERVED)).unwrap_or(usize::MAX);
+    let granted = allowed.clamp(API_CONNECTIONS_MIN, API_CONNECTIONS_MAX);
+    if granted < API_CONNECTIONS_MAX {
+        tracing::warn!(
+            limit,
+            granted,
+            wanted = API_CONNECTIONS_MAX,
+            "the descriptor limit allows fewer connections; raise it (LimitNOFILE= of the unit, or ulimit -n)"
+        );
+    }
+    granted
+}
+
+/// Says something of which there may be thousands at most once in [`LOG_EVERY`].
+#[derive(Debug, Default)]
+struct Rarely(Option<Instant>);
+
+impl Rarely {
+    fn due(&mut self) -> bool {
+        let due = self.0.is_none_or(|at| at.elapsed() >= LOG_EVERY);
+        if due {
+            self.0 = Some(Instant::now());
+        }
+        due
+    }
+}
+
 async fn accept_loop<S, F, Fut>(
-    slots: Arc<Semaphore>,
+    places: Arc<Connections>,
     stop: CancellationToken,
     tasks: TaskTracker,
     router: Router,
@@ -88,39 +147,59 @@ async fn accept_loop<S, F, Fut>(
     F: FnMut() -> Fut,
     Fut: Future<Output = std::io::Result<S>>,
 {
+    let (mut crowded, mut failing) = (Rarely::default(), Rarely::default());
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else { return };
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
             accepted = accept() => accepted,
         };
-        match accepted {
-            Ok(stream) => {
-                let (router, stop) = (router.clone(), stop.clone());
-                tasks.spawn(async move {
-                    connection(stream, router, stop).await;
-                    drop(slot);
-                });
-            }
+        let stream = match accepted {
+            Ok(stream) => stream,
             Err(e) => {
-                tracing::warn!(error = %e, "can't accept a connection");
+                if failing.due() {
+                    tracing::error!(error = %e, "can't accept a connection to the API; closing idle ones");
+                }
+                // Of all that holds descriptors an idle connection is missed the least.
+                places.evict();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
             }
+        };
+        let (place, evicting) = tokio::select! {
+            () = stop.cancelled() => return,
+            admitted = places.admit() => admitted,
+        };
+        if evicting && crowded.due() {
+            tracing::warn!(
+                "too many connections to the API: those that ask nothing for the longest are closed"
+            );
         }
+        tasks.spawn(connection(stream, place, router.clone(), stop.clone()));
     }
 }
 
-async fn connection<S>(stream: S, router: Router, stop: CancellationToken)
+async fn connection<S>(stream: S, place: Place, router: Router, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let (router, held) = (TowerToHyperService::new(router), &place);
+    let answer = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let (work, answered) = (held.work(), router.call(request));
+        async move {
+            let answered = answered.await;
+            drop(work);
+            answered
+        }
+    });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(API_HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .max_buf_size(API_HEADER_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), answer);
     tokio::pin!(served);
     let end = tokio::select! {
         end = served.as_mut() => end,
+        () = place.evicted.cancelled() => return,
         () = stop.cancelled() => {
             served.as_mut().graceful_shutdown();
             served.await

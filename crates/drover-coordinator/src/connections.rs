@@ -1,0 +1,195 @@
+//! Which connections the API holds, and which of them it does without when there are too many.
+//!
+//! A client that connects and asks nothing, or takes a minute to say what it asks, costs a place that somebody who asks
+//! needs. So when all places are taken the connection that has been without a request for the longest is closed, as web
+//! servers do; only when every one of them is at work does the next one wait, in the kernel's backlog.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// The connections of one listener.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    max: usize,
+    table: Mutex<Table>,
+    /// One ended, or has nothing to do any more.
+    room: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    open: BTreeMap<u64, Open>,
+    /// Without a request, by how long already: the first one has waited the longest.
+    idle: BTreeMap<u64, u64>,
+    next_id: u64,
+    next_turn: u64,
+}
+
+#[derive(Debug)]
+struct Open {
+    evicted: CancellationToken,
+    /// Its place among the idle ones.
+    turn: Option<u64>,
+}
+
+impl Table {
+    fn rest(&mut self, id: u64) {
+        self.next_turn += 1;
+        let turn = self.next_turn;
+        if let Some(open) = self.open.get_mut(&id) {
+            open.turn = Some(turn);
+            self.idle.insert(turn, id);
+        }
+    }
+
+    fn work(&mut self, id: u64) {
+        if let Some(turn) = self.open.get_mut(&id).and_then(|open| open.turn.take()) {
+            self.idle.remove(&turn);
+        }
+    }
+
+    fn remove(&mut self, id: u64) {
+        self.work(id);
+        self.open.remove(&id);
+    }
+
+    /// Closes the one that has been idle for the longest. It keeps its place, as its descriptor, until it is closed.
+    fn evict(&mut self) -> bool {
+        let Some((_, id)) = self.idle.pop_first() else { return false };
+        if let Some(open) = self.open.get_mut(&id) {
+            open.turn = None;
+            open.evicted.cancel();
+        }
+        true
+    }
+}
+
+impl Connections {
+    pub(crate) fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self { max, table: Mutex::default(), room: Notify::new() })
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for a new connection, and whether another one had to go for it. Waits while all are at work.
+    pub(crate) async fn admit(self: &Arc<Self>) -> (Place, bool) {
+        let mut evicting = false;
+        loop {
+            let freed = self.room.notified();
+            if let Some(place) = self.try_admit() {
+                return (place, evicting);
+            }
+            evicting = evicting || self.table().evict();
+            freed.await;
+        }
+    }
+
+    fn try_admit(self: &Arc<Self>) -> Option<Place> {
+        let mut table = self.table();
+        if table.open.len() >= self.max {
+            return None;
+        }
+        table.next_id += 1;
+        let (id, evicted) = (table.next_id, CancellationToken::new());
+        table.open.insert(id, Open { evicted: evicted.clone(), turn: None });
+        table.rest(id);
+        drop(table);
+        Some(Place { connections: self.clone(), id, evicted })
+    }
+
+    /// Closes the connection that has been idle for the longest, for its descriptor.
+    pub(crate) fn evict(&self) -> bool {
+        self.table().evict()
+    }
+}
+
+/// A connection's place. It is given back with this value.
+#[derive(Debug)]
+pub(crate) struct Place {
+    connections: Arc<Connections>,
+    id: u64,
+    /// Cancelled when somebody else needs it.
+    pub(crate) evicted: CancellationToken,
+}
+
+impl Place {
+    /// A request is being answered for as long as the value lives. The connection is then nobody's to close.
+    pub(crate) fn work(&self) -> Work {
+        self.connections.table().work(self.id);
+        Work { connections: self.connections.clone(), id: self.id }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connections.table().remove(self.id);
+        self.connections.room.notify_one();
+    }
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub(crate) struct Work {
+    connections: Arc<Connections>,
+    id: u64,
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.connections.table().rest(self.id);
+        self.connections.room.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testbed::GUARD;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn the_one_that_asked_nothing_for_the_longest_goes_first() {
+        let connections = Connections::new(3);
+        let (first, _) = connections.admit().await;
+        let (second, _) = connections.admit().await;
+        let (third, evicting) = connections.admit().await;
+        assert!(!evicting);
+        // It asked later than the others came.
+        drop(first.work());
+        let fourth = next(&connections);
+        tokio::time::timeout(GUARD, second.evicted.cancelled()).await.unwrap();
+        assert!(!first.evicted.is_cancelled() && !third.evicted.is_cancelled());
+        assert!(!fourth.is_finished(), "it still has a descriptor");
+        drop(second);
+        let (fourth, evicting) = tokio::time::timeout(GUARD, fourth).await.unwrap().unwrap();
+        assert!(evicting);
+        assert_eq!(connections.table().open.len(), 3);
+        drop((first, third, fourth));
+        let table = connections.table();
+        assert!(table.open.is_empty() && table.idle.is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_is_being_answered_is_not_interrupted_and_the_next_one_waits() {
+        let connections = Connections::new(1);
+        let (place, _) = connections.admit().await;
+        let work = place.work();
+        let waiting = next(&connections);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!waiting.is_finished() && !place.evicted.is_cancelled());
+        drop(work);
+        // It is idle now, and somebody waits.
+        tokio::time::timeout(GUARD, place.evicted.cancelled()).await.unwrap();
+        drop(place);
+        assert!(tokio::time::timeout(GUARD, waiting).await.unwrap().unwrap().1);
+    }
+
+    fn next(connections: &Arc<Connections>) -> tokio::task::JoinHandle<(Place, bool)> {
+        let connections = connections.clone();
+        tokio::spawn(async move { connections.admit().await })
+    }
+}
