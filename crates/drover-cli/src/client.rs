@@ -174,6 +174,7 @@ fn refusal(problem: Problem) -> Failure {
         (409, _) | (_, "unknown_plan") => ExitCode::Refused,
         (400 | 404 | 413 | 415 | 422, _) => ExitCode::Usage,
         (503, _) => ExitCode::Unreachable,
+        (507, _) => ExitCode::Failed,
         (500.., _) => ExitCode::Internal,
         _ => ExitCode::Failed,
     };
@@ -209,6 +210,7 @@ mod tests {
             (422, "reason_missing", ExitCode::Usage),
             (503, "fenced", ExitCode::Unreachable),
             (500, "internal", ExitCode::Internal),
+            (507, "no_space", ExitCode::Failed),
             (408, "", ExitCode::Failed),
         ] {
             assert_eq!(refusal(problem(status, code)).code, expected, "{status} {code}");

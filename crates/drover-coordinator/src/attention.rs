@@ -283,6 +283,15 @@ fn coordinator(view: &StatusView, all: &mut Vec<Attention>) {
         let next = Some("restart the coordinator".into());
         all.push(line(Severity::Info, "configuration", "restart_needed", needed.clone(), next));
     }
+    if let Some(why) = &c.store_failing {
+        all.push(line(
+            Severity::Critical,
+            "store",
+            "store_failing",
+            why.clone(),
+            Some("drover doctor".into()),
+        ));
+    }
     if c.store_alarm {
         let sentence = format!("the store has {} bytes, past its alarm size", c.store_bytes);
         all.push(line(Severity::Warning, "store", "store_alarm", sentence, Some("drover doctor".into())));

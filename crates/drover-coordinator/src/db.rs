@@ -182,7 +182,9 @@ impl Db {
         let txn = Txn::new()
             .expect(keys::LEADER, expect)
             .put_json(keys::LEADER, &leader)
-            .map_err(|e| CoordinatorError::store(what, e))?;
+            .map_err(|e| CoordinatorError::store(what, e))?
+            // As long as there is room for the journal: a run that its predecessor left would else wait for a person.
+            .for_journal();
         match store.txn(txn).await {
             Ok(done) => {
                 Ok(Self { store, epoch, leader_revision: done.revision, write_failure: Arc::default() })

@@ -65,8 +65,11 @@ pub struct CoordinatorView {
     pub restart_needed: Vec<String>,
     /// Bytes in the store and in the history of observations.
     pub store_bytes: u64,
-    /// Are they past their alarm size, or is the store not sound?
+    /// Are they past their alarm size?
     pub store_alarm: bool,
+    /// Why the store takes no writes, or the journal's alone, when that is so.
+    #[serde(default)]
+    pub store_failing: Option<String>,
     /// Channels to people that are configured; without one, pages are only logged.
     #[serde(default)]
     pub page_channels: u32,

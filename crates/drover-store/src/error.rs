@@ -75,7 +75,8 @@ pub enum TxnError {
     },
     /// The disk has no room for it. Free some and try again; reading goes on.
     #[error(
-        "no room for the transaction in {}: it may need {needed_bytes} bytes, the disk has {free_bytes} free",
+        "no room for the transaction in {}: it may need {needed_bytes} bytes, the disk has {free_bytes} free; free some \
+         space",
         path.display()
     )]
     OutOfSpace {

@@ -223,7 +223,10 @@ fn upkeep(view: &StatusView, checks: &mut Vec<Check>) {
             .then("see `paging:` in the settings and the coordinator's log")
     });
     let size = bytes(c.store_bytes);
-    checks.push(if c.store_alarm {
+    checks.push(if let Some(why) = &c.store_failing {
+        check(Mark::Bad, "store", why.clone())
+            .then("df -h of its directory; free some space, it goes on by itself")
+    } else if c.store_alarm {
         check(Mark::Warn, "store", format!("{size}, past its alarm size"))
             .then("see `retention:` in the settings")
     } else {

@@ -5,6 +5,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use drover_model::api::Problem;
 use drover_model::reason::Reason;
+use drover_store::TxnError;
 
 const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -51,11 +52,12 @@ impl ApiError {
 impl From<CoordinatorError> for ApiError {
     fn from(e: CoordinatorError) -> Self {
         tracing::error!(error = &e as &dyn std::error::Error, "a request failed");
-        let status = match e {
-            CoordinatorError::Fenced { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        let full = full_disk(&e);
+        let (status, code) = match e {
+            CoordinatorError::Fenced { .. } => (StatusCode::SERVICE_UNAVAILABLE, "fenced"),
+            _ if full.is_some() => (StatusCode::INSUFFICIENT_STORAGE, "no_space"),
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         };
-        let code = if status == StatusCode::SERVICE_UNAVAILABLE { "fenced" } else { "internal" };
         let mut text = e.to_string();
         let mut source = std::error::Error::source(&e);
         while let Some(cause) = source {
@@ -63,8 +65,17 @@ impl From<CoordinatorError> for ApiError {
             text.push_str(&cause.to_string());
             source = cause.source();
         }
-        Self::new(status, code, text)
+        let mut error = Self::new(status, code, text);
+        error.0.next = full.map(|directory| format!("df -h {directory}"));
+        error
     }
+}
+
+/// Where there is no room, when that is why.
+fn full_disk(e: &CoordinatorError) -> Option<String> {
+    let CoordinatorError::Store { source, .. } = e else { return None };
+    let TxnError::OutOfSpace { path, .. } = source.downcast_ref::<TxnError>()? else { return None };
+    path.parent().map(|directory| directory.display().to_string())
 }
 
 impl IntoResponse for ApiError {

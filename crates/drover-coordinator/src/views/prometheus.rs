@@ -78,6 +78,8 @@ fn coordinator(r: &mut Registry, view: &StatusView) {
     add(r, "frozen", "Automatic action is frozen", one(flag(view.freeze.is_some())));
     add(r, "store_bytes", "Size of the store", one(number(c.store_bytes)));
     add(r, "store_size_alarm", "The store is past its alarm size", one(flag(c.store_alarm)));
+    let failing = c.store_failing.is_some();
+    add(r, "store_failing", "The store takes no writes, or the journal's alone", one(flag(failing)));
     add(r, "outbox_undelivered", "Pages not delivered", one(number(c.pages_undelivered)));
     let oldest = c.pages_oldest.map_or(0.0, drover_model::Span::as_secs_f64);
     add(r, "outbox_oldest_seconds", "Age of the oldest page not delivered", one(oldest));

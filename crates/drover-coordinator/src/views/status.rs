@@ -55,7 +55,11 @@ impl Coordinator {
         let bytes = stats.as_ref().map_or(0, |s| s.bytes).saturating_add(self.history.bytes().unwrap_or(0));
         // Its size is judged here, by the configuration in force; the store knows only the one it was opened with.
         let large = bytes >= loaded.config.settings.retention.store_alarm_bytes;
-        let broken = stats.is_ok_and(|s| s.alarm.is_some_and(|a| !matches!(a, Alarm::Large { .. })));
+        let alarm = match stats {
+            Ok(stats) => stats.alarm.filter(|a| !matches!(a, Alarm::Large { .. })).map(|a| a.to_string()),
+            Err(e) => Some(e.to_string()),
+        };
+        let directory = self.options.state_directory.display();
         CoordinatorView {
             version: env!("CARGO_PKG_VERSION").into(),
             epoch: self.db.epoch(),
@@ -64,7 +68,8 @@ impl Coordinator {
             config_refused: live.config_refused.clone(),
             restart_needed: self.restart_needed(loaded),
             store_bytes: bytes,
-            store_alarm: large || broken,
+            store_alarm: large,
+            store_failing: alarm.map(|why| format!("{why} (in {directory})")),
             page_channels: loaded.config.settings.paging.channels(),
             pages_undelivered: live.pages_undelivered,
             pages_oldest: live.pages_oldest.map(|t| self.clock.now().since(t)),

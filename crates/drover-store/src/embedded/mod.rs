@@ -24,6 +24,7 @@ pub(crate) use space::{FreeSpace, Statvfs};
 
 pub use report::{Alarm, AnchorCheck, Migrated, OpenError, OpenReport, Options, Stats};
 
+use self::space::Reserve;
 use crate::error::{ReadError, TxnError};
 use crate::store::Store;
 use crate::types::{Committed, Entry, LIST_LIMIT_MAX, PAGE_BYTES_MAX, Page, Revision, Txn, Versioned};
@@ -109,16 +110,19 @@ impl EmbeddedStore {
             None => return Err(self.not_open()),
         };
         let size_alarm_bytes = self.shared.options.size_alarm_bytes;
+        let free_bytes = self.shared.free_bytes();
         let alarm = if let Some(reason) = self.shared.stopped() {
             Some(Alarm::Stopped { reason })
         } else if self.shared.reserve.is_missing() {
             Some(Alarm::ReserveGone { reserve_bytes: self.shared.reserve.bytes() })
+        } else if let Some(free_bytes) = free_bytes.filter(|free| Reserve::is_low(*free)) {
+            Some(Alarm::Full { free_bytes })
         } else if bytes >= size_alarm_bytes {
             Some(Alarm::Large { bytes, size_alarm_bytes })
         } else {
             None
         };
-        Ok(Stats { bytes, records: self.shared.records(), free_bytes: self.shared.free_bytes(), alarm })
+        Ok(Stats { bytes, records: self.shared.records(), free_bytes, alarm })
     }
 
     /// Runs `work` on a snapshot.

@@ -237,6 +237,12 @@ pub enum Alarm {
         /// Its configured size.
         reserve_bytes: u64,
     },
+    /// There is room for journal records and pages alone: everything else is refused.
+    #[error("the disk has {free_bytes} bytes free: only the journal is written; free some space")]
+    Full {
+        /// Free on its disk, the reserve not counted.
+        free_bytes: u64,
+    },
     /// The file grew past the configured size.
     #[error("the store has {bytes} bytes, the alarm is set at {size_alarm_bytes}")]
     Large {

@@ -115,6 +115,11 @@ impl Reserve {
         self.bytes
     }
 
+    /// Whether not even the smallest ordinary batch finds room.
+    pub fn is_low(free: u64) -> bool {
+        free < Load::default().needed_bytes() + LOW_WATER_BYTES
+    }
+
     /// Whether a reserve was asked for and is not there.
     pub fn is_missing(&self) -> bool {
         self.bytes > 0 && !self.held.load(Ordering::Acquire)

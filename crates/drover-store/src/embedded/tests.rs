@@ -159,7 +159,12 @@ async fn a_full_disk_refuses_ordinary_work_and_the_reserve_ends_the_run() {
     assert!(error.to_string().contains("store.redb"), "{error}");
     store.txn(Txn::new().put("runs/1/journal/1", "step").for_journal()).await.unwrap();
     store.txn(Txn::new().delete("runs/1")).await.expect("deletes make room");
-    assert!(reserve.exists() && store.stats().unwrap().alarm.is_none());
+    assert!(reserve.exists(), "nobody needed it yet");
+    assert_eq!(
+        store.stats().unwrap().alarm,
+        Some(Alarm::Full { free_bytes: 3 << 20 }),
+        "and it is said already"
+    );
 
     // No room at all: the reserve goes, and the journal is tried whatever the disk says.
     disk.0.store(0, Ordering::SeqCst);
