@@ -66,7 +66,10 @@ pub enum StateFileError {
         reason: String,
     },
     /// The file was written by a later version.
-    #[error("cannot read {}: format {found}, this program knows up to {FORMAT}", path.display())]
+    #[error(
+        "cannot read {}: format {found}, this program knows up to {FORMAT}; start the drover that wrote it, or a newer one",
+        path.display()
+    )]
     NewerFormat {
         /// Which file.
         path: PathBuf,
