@@ -36,7 +36,7 @@ pub fn world(runbooks: Option<&Path>) -> World {
         binary().display()
     );
     let words = runbooks.map_or_else(Vec::new, |r| vec![format!("--runbooks={}", r.display())]);
-    let w = World::start(Setup { words, variables: vec![(VARIABLE, FAULT_FILE.into())] });
+    let w = World::start(Setup { words, variables: vec![(VARIABLE, FAULT_FILE.into())], ..Setup::default() });
     w.edit(|config: &mut Config| {
         for service in config.services.values_mut() {
             service.failover.soak = Span::from_millis(300);

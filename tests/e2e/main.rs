@@ -7,6 +7,7 @@
 
 mod crash;
 mod failover;
+mod faults;
 mod holding;
 mod killpoints;
 mod operating;

@@ -32,6 +32,17 @@ pub fn http(address: SocketAddr, method: &str, path: &str, body: &str) -> std::i
     Ok((status, serde_json::from_str(body).unwrap_or(Value::Null)))
 }
 
+/// A GET on a Unix socket; status and body.
+pub fn over_socket(socket: &Path, path: &str) -> (u16, String) {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer}"));
+    (head.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0), body.to_owned())
+}
+
 /// The addresses that a server answers with for a name.
 pub fn addresses(server: SocketAddr, name: &str) -> Vec<Ipv4Addr> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

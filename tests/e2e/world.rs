@@ -143,6 +143,8 @@ pub fn binary() -> PathBuf {
 /// How a world is started.
 #[derive(Default)]
 pub struct Setup {
+    /// A command, with its words, that starts `drover up`: it must become it, and not fork.
+    pub under: Vec<String>,
     /// Further words for `drover up`.
     pub words: Vec<String>,
     /// Further variables for all of its processes.
@@ -157,13 +159,15 @@ impl World {
 
     /// Starts it in a certain way, and waits until all is well.
     pub fn start(setup: Setup) -> Self {
-        let Setup { words, variables } = setup;
+        let Setup { under, words, variables } = setup;
         let (binary, turn) = (binary(), Turn::wait());
         let directory = tempfile::Builder::new().prefix("e2e-").tempdir().unwrap();
         let log = File::create(directory.path().join("up.log")).unwrap();
         // The kernel ends the world with the thread that started it, however that thread ends.
-        let mut up = Command::new("setpriv");
-        up.args(["--pdeathsig", "TERM", "--"]).arg(&binary).args(["up", "--factor", &FACTOR.to_string()]);
+        let tied = ["setpriv", "--pdeathsig", "TERM", "--"];
+        let line: Vec<&str> = under.iter().map(String::as_str).chain(tied).collect();
+        let mut up = Command::new(line[0]);
+        up.args(&line[1..]).arg(&binary).args(["up", "--factor", &FACTOR.to_string()]);
         surroundings(&mut up, directory.path());
         up.args(words).envs(variables);
         let mut up = up.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
@@ -237,8 +241,14 @@ impl World {
     /// Watches for [`LONG_ENOUGH`] that it stays so.
     #[track_caller]
     pub fn stays(&self, what: &str, holds: impl Fn(&StatusView) -> bool) {
+        self.stays_for(LONG_ENOUGH, what, holds);
+    }
+
+    /// Watches that it stays so.
+    #[track_caller]
+    pub fn stays_for(&self, watched: Duration, what: &str, holds: impl Fn(&StatusView) -> bool) {
         let began = Instant::now();
-        while began.elapsed() < LONG_ENOUGH {
+        while began.elapsed() < watched {
             let status = self.status();
             assert!(holds(&status), "no longer: {what}\n{}", self.evidence());
             std::thread::sleep(LOOK_EVERY);
@@ -329,6 +339,16 @@ impl World {
     #[track_caller]
     fn process(&self, what: &str, is: impl Fn(&Process) -> bool) -> Process {
         self.wait_for(&format!("{what} runs"), |w| processes(&w.up).into_iter().find(&is))
+    }
+
+    /// `drover up` itself, which starts a dead coordinator again.
+    pub fn keeper(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.up.id()).unwrap())
+    }
+
+    /// Where the world's processes keep their files.
+    pub fn files(&self) -> PathBuf {
+        self.config_file.parent().and_then(Path::parent).unwrap().to_owned()
     }
 
     pub fn coordinator(&self) -> Process {
@@ -435,7 +455,7 @@ fn said_to_run(up: &mut Child, directory: &Path) -> PathBuf {
 }
 
 /// Nothing of the caller's own drover, and every file inside of the test's directory.
-fn surroundings(command: &mut Command, directory: &Path) {
+pub fn surroundings(command: &mut Command, directory: &Path) {
     for name in ["DROVER_CONTEXT", "DROVER_COORDINATOR", "DROVER_STATE", "DROVER_CONFIG", "DROVER_LOG"] {
         command.env_remove(name);
     }
@@ -454,7 +474,7 @@ fn read(file: &Path) -> Config {
 }
 
 /// Every endpoint healthy with its full share, every vantage heard, nothing that needs attention.
-fn is_well(status: &StatusView) -> bool {
+pub fn is_well(status: &StatusView) -> bool {
     let endpoints = || status.services.iter().flat_map(|s| &s.endpoints);
     endpoints().all(|e| e.verdict == VerdictState::Healthy && e.weight.0 > 0)
         && status.vantages.iter().all(|v| v.state.counts())
