@@ -39,7 +39,10 @@ impl Rosters {
         let rosters = Self { agent, region, state, installing: Mutex::new(()), current };
         if let Some(list) = rosters.state.load_list() {
             match rosters.check(&list) {
-                Ok(()) => drop(rosters.current.send_replace(Some(rosters.roster_of(list)))),
+                Ok(()) => {
+                    cov_mark::hit!(i12_agent_keeps_its_list);
+                    drop(rosters.current.send_replace(Some(rosters.roster_of(list))));
+                }
                 Err(e) => {
                     tracing::warn!(error = %drover_model::chain(&e), "the stored probe list is ignored")
                 }

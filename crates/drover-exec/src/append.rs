@@ -89,7 +89,7 @@ impl Execution {
 
     /// Stops without another word: work is cancelled, the record on its way is dropped.
     pub(crate) fn stand_down(&mut self, why: StandDown) -> Vec<Effect> {
-        cov_mark::hit!(fenced_stands_down);
+        cov_mark::hit!(i3_fenced_stands_down);
         self.live.stood_down = true;
         self.live.pending = None;
         let working = self.live.in_flight.take().is_some_and(|w| w.work != Work::Wait);

@@ -11,6 +11,7 @@ mod dependencies;
 mod documents;
 mod edges;
 mod files;
+mod invariants;
 mod licences;
 mod purity;
 mod sizes;
@@ -171,6 +172,12 @@ fn links_in_documents_resolve() {
         })
         .collect();
     assert_clean(&findings);
+}
+
+#[test]
+fn each_invariant_has_its_guard_its_mark_and_its_test() {
+    let repository = repository();
+    assert_clean(&invariants::check(&repository.text(invariants::PAGE), &repository.sources()));
 }
 
 #[test]

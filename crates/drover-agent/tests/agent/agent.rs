@@ -220,6 +220,7 @@ async fn a_lost_answer_repeats_the_same_sequence() {
 
 #[tokio::test]
 async fn after_a_restart_it_goes_on_without_any_coordinator() {
+    cov_mark::check!(i12_agent_keeps_its_list);
     let dir = tempfile::tempdir().unwrap();
     let (alive, _) = endpoint(answer("200 OK", "")).await;
     let desk = Desk::new(list("v1", vec![http_target("shop@us-east", alive)]));

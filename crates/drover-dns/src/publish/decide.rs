@@ -25,6 +25,7 @@ pub(super) fn check_fence(highest: Option<Epoch>, given: Epoch) -> Result<(), Pu
         return Err(PublishError::Fenced { given, highest, reason: FenceReason::OtherIncarnation });
     }
     if given.counter < highest.counter {
+        cov_mark::hit!(i3_dns_refuses_an_older_epoch);
         return Err(PublishError::Fenced { given, highest, reason: FenceReason::Older });
     }
     Ok(())

@@ -281,6 +281,7 @@ fn restore(
             found: stored.zone.origin,
         });
     }
+    cov_mark::hit!(i12_dns_answers_from_its_own_copy);
     let is_new = stored.zone != zone;
     let generation = if is_new { stored.generation + 1 } else { stored.generation };
     let mut record_sets = Vec::with_capacity(stored.record_sets.len());

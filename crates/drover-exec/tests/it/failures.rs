@@ -193,7 +193,7 @@ fn a_failed_undo_is_retried_then_both_failures_are_told() {
 
 #[test]
 fn a_fenced_hand_stops_without_another_record() {
-    cov_mark::check!(fenced_stands_down);
+    cov_mark::check!(i3_fenced_stands_down);
     let (world, mut execution) =
         go(&plan(vec![shift(RollBack, 3)]), always(false, 0, Answer::Fenced), nobody);
     assert!(world.stood_down && execution.has_stood_down());
