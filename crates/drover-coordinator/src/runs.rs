@@ -73,6 +73,7 @@ impl RunTable {
                 purpose: Some(e.plan().intent.purpose),
                 rolling_back: e.progress().is_undoing(),
                 by_stages: e.plan().is_by_stages(),
+                by: Some(e.origin().by.clone()),
                 awaiting_approval: e.state() == RunState::AwaitingApproval && e.current_step().is_none(),
             })
             .collect()
@@ -487,7 +488,11 @@ pub(crate) fn working_on<'a>(
     let others = world.runs.iter().filter(move |r| !r.awaiting_approval && Some(&r.run) != but);
     others.flat_map(move |r| {
         let shared = r.services.iter().filter(move |s| services.contains(s));
-        shared.map(move |s| Reason::RunInProgress { service: s.clone(), run: r.run.clone() })
+        shared.map(move |s| Reason::RunInProgress {
+            service: s.clone(),
+            run: r.run.clone(),
+            by: r.by.clone(),
+        })
     })
 }
 

@@ -100,7 +100,7 @@ pub fn silent(world: &World, region: &RegionId) -> Option<Reason> {
 pub(crate) fn busy(world: &World, service: &ServiceId) -> Option<Reason> {
     let mut runs = world.runs.iter().filter(|r| !r.awaiting_approval);
     let run = runs.find(|r| r.services.contains(service))?;
-    Some(Reason::RunInProgress { service: service.clone(), run: run.run.clone() })
+    Some(Reason::RunInProgress { service: service.clone(), run: run.run.clone(), by: run.by.clone() })
 }
 
 /// Why `service`, which left `region`, may not come back now; nothing when it may.

@@ -12,7 +12,7 @@ use crate::journal::RunState;
 use crate::reason::Reason;
 use crate::runbook::{OnFailure, Purpose, Runbook};
 use crate::time::{Span, Timestamp};
-use crate::traffic::{Block, Freeze, Hold, Load, RegionShare, TrafficState};
+use crate::traffic::{Actor, Block, Freeze, Hold, Load, RegionShare, TrafficState};
 use crate::units::{Generation, Percent, RequestsPerSecond, Weight};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -51,6 +51,9 @@ pub struct ActiveRun {
     /// It moves by stages, and its way back ends at the last one that was good ([`Reversal::StepBack`]).
     #[serde(default)]
     pub by_stages: bool,
+    /// Who began it; absent in worlds stored by builds that did not ask.
+    #[serde(default)]
+    pub by: Option<Actor>,
     /// Waiting for a person's answer, so that nothing is in flight yet.
     pub awaiting_approval: bool,
 }

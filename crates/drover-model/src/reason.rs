@@ -4,6 +4,7 @@
 use crate::decision::{FailureClass, VerdictState};
 use crate::ids::{AgentId, PlanId, RegionId, RunId, ServiceId};
 use crate::time::{Span, Timestamp};
+use crate::traffic::Actor;
 use crate::units::{Percent, RequestsPerSecond};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -62,7 +63,12 @@ pub enum Reason {
     /// An automatic failover of this class happened lately.
     Blocked { service: ServiceId, class: FailureClass, run: RunId, until: Timestamp },
     /// Another run touches the service.
-    RunInProgress { service: ServiceId, run: RunId },
+    RunInProgress {
+        service: ServiceId,
+        run: RunId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<Actor>,
+    },
     /// A question about the same move is already open.
     AlreadyAsked { run: RunId },
     /// The same move was asked about and nobody answered: it is asked again, each time after a longer pause.
@@ -267,7 +273,10 @@ fn fmt_refusal(reason: &Reason, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Reason::Blocked { service, class, run, until } => {
             write!(f, "{run} was about {class} of {service}; no other for it by itself until {until}")
         }
-        Reason::RunInProgress { service, run } => write!(f, "{run} is working on {service}"),
+        Reason::RunInProgress { service, run, by: None } => write!(f, "{run} is working on {service}"),
+        Reason::RunInProgress { service, run, by: Some(by) } => {
+            write!(f, "{run}, begun by {by}, is working on {service}")
+        }
         Reason::AlreadyAsked { run } => write!(f, "{run} is waiting for an answer about the same move"),
         Reason::Unanswered { region, run, asked, until, .. } => write!(
             f,

@@ -234,6 +234,7 @@ pub(crate) fn active(e: &Execution) -> Option<ActiveRun> {
         purpose: Some(e.plan().intent.purpose),
         rolling_back: e.progress().is_undoing(),
         by_stages: e.plan().is_by_stages(),
+        by: Some(e.origin().by.clone()),
         awaiting_approval: e.state() == RunState::AwaitingApproval && e.current_step().is_none(),
     })
 }

@@ -107,7 +107,10 @@ fn may_begin(world: &drover_model::plan::World, execution: &Execution) -> Result
     let others = world.runs.iter().filter(|r| !r.awaiting_approval && r.run != *execution.run());
     for other in others {
         let shared = other.services.iter().find(|s| execution.plan().services.contains(s));
-        reasons.extend(shared.map(|s| Reason::RunInProgress { service: s.clone(), run: other.run.clone() }));
+        reasons.extend(shared.map(|s| {
+            let (run, by) = (other.run.clone(), other.by.clone());
+            Reason::RunInProgress { service: s.clone(), run, by }
+        }));
     }
     match reasons.first() {
         None => Ok(()),

@@ -155,6 +155,7 @@ fn a_world_that_moved_is_found() {
                 purpose: None,
                 rolling_back: false,
                 by_stages: false,
+                by: None,
                 awaiting_approval: false,
             });
         }),

@@ -148,7 +148,8 @@ fn run_in_progress(case: &Case<'_>) -> Option<Refused> {
     if let Some(run) = case.world.runs.iter().filter(|r| !r.awaiting_approval).find(touching) {
         cov_mark::hit!(i2_run_in_progress_holds);
         let service = run.services.iter().find(|s| services.contains(s))?.clone();
-        return refuse(Conclusion::Hold, Reason::RunInProgress { service, run: run.run.clone() }, None);
+        let (run, by) = (run.run.clone(), run.by.clone());
+        return refuse(Conclusion::Hold, Reason::RunInProgress { service, run, by }, None);
     }
     let same_question = |run: &&ActiveRun| run.region == *case.region && touching(run);
     let run = case.world.runs.iter().find(same_question)?;

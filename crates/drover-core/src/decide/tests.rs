@@ -149,6 +149,7 @@ fn run(n: u64, services: &[&str], place: &str, awaiting_approval: bool) -> Activ
         purpose: Some(Purpose::Failover),
         rolling_back: false,
         by_stages: false,
+        by: Some(Actor::Automatic),
         awaiting_approval,
     }
 }
@@ -160,7 +161,7 @@ fn a_run_on_the_same_service_holds() {
     world.runs = vec![run(7, &["catalog"], "us-east", false)];
     let decision = only(&world);
     assert_eq!(short(&decision), (Conclusion::Hold, "run_in_progress".into()));
-    assert_eq!(decision.reason.to_string(), "run-7 is working on catalog");
+    assert_eq!(decision.reason.to_string(), "run-7, begun by drover, is working on catalog");
 }
 
 #[test]

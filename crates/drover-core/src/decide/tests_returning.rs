@@ -247,6 +247,7 @@ fn run(n: u64, purpose: Purpose, place: &str) -> ActiveRun {
         purpose: Some(purpose),
         rolling_back: false,
         by_stages: purpose == Purpose::Failback,
+        by: Some(Actor::Automatic),
         awaiting_approval: false,
     }
 }

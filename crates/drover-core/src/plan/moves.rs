@@ -151,6 +151,7 @@ fn one<'w>(
         return Err(Excluded::Busy(Reason::RunInProgress {
             service: service.name.clone(),
             run: other.run.clone(),
+            by: other.by.clone(),
         }));
     }
     let Some(state) = world.traffic.get(&service.name) else {

@@ -108,6 +108,7 @@ fn one_run_at_a_time_touches_a_service() {
         purpose: None,
         rolling_back: false,
         by_stages: false,
+        by: None,
         awaiting_approval: false,
     });
     let wanted = intent(Purpose::Drain, "eu-west");

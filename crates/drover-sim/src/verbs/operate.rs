@@ -114,9 +114,10 @@ fn apply(sim: &Simulation) -> Result<Vec<String>, String> {
         let mut reasons: Vec<String> = plan::stale(&plan, &world).iter().map(ToString::to_string).collect();
         for other in world.runs.iter().filter(|r| !r.awaiting_approval) {
             let busy = other.services.iter().find(|s| plan.services.contains(s)).cloned();
-            reasons.extend(
-                busy.map(|service| Reason::RunInProgress { service, run: other.run.clone() }.to_string()),
-            );
+            reasons.extend(busy.map(|service| {
+                let (run, by) = (other.run.clone(), other.by.clone());
+                Reason::RunInProgress { service, run, by }.to_string()
+            }));
         }
         reasons.extend(failback::too_early_for(&plan, &world, state.now()).iter().map(ToString::to_string));
         reasons.extend(check::check(&plan, &world).into_iter().map(|f| f.message));
