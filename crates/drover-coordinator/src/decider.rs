@@ -68,7 +68,7 @@ impl Coordinator {
             (Conclusion::Ask, _) => 2,
             (Conclusion::Hold, _) => 3,
         });
-        self.stop_returns(&world, &decisions).await?;
+        self.stop_runs(&world, &decisions).await?;
         let next = decisions.iter().filter_map(|d| d.look_again_at).min();
         {
             let regions: Vec<_> = decisions.iter().map(|d| d.region.clone()).collect();

@@ -27,12 +27,12 @@ pub mod programs;
 mod recorder;
 mod reload;
 mod retention;
-mod returns;
 mod runs;
 mod runs_index;
 mod scrape;
 mod scraper;
 mod steps;
+mod stopping;
 #[cfg(test)]
 mod testbed;
 mod text;

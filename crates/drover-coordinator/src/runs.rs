@@ -74,6 +74,8 @@ impl RunTable {
                 rolling_back: e.progress().is_undoing(),
                 by_stages: e.plan().is_by_stages(),
                 by: Some(e.origin().by.clone()),
+                counts_on: e.counts_on(),
+                gives_way: e.gives_way(),
                 awaiting_approval: e.state() == RunState::AwaitingApproval && e.current_step().is_none(),
             })
             .collect()
@@ -88,13 +90,14 @@ impl RunTable {
                 .filter_map(|h| {
                     let e = h.snapshot.borrow();
                     let Trigger::Decision { class, .. } = &e.origin().trigger else { return None };
-                    let early = matches!(
-                        e.state(),
-                        RunState::Aborted
-                            | RunState::RolledBack
-                            | RunState::Rejected
-                            | RunState::ExpiredUnapproved
-                    );
+                    let early = !e.was_superseded()
+                        && matches!(
+                            e.state(),
+                            RunState::Aborted
+                                | RunState::RolledBack
+                                | RunState::Rejected
+                                | RunState::ExpiredUnapproved
+                        );
                     Some(EndedRun {
                         run: e.run().clone(),
                         region: e.plan().intent.region.clone(),

@@ -20,6 +20,7 @@ pub mod approved;
 mod commands;
 pub mod drive;
 pub mod error;
+mod giving_way;
 mod handle;
 pub mod journal;
 mod pages;

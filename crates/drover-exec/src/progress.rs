@@ -179,6 +179,8 @@ pub struct Progress {
     pub(crate) led_to: Option<String>,
     /// Who rejected it or asked for its end; absent when its own policy ended it.
     pub(crate) stopped_by: Option<Actor>,
+    /// The newest pause was a person's.
+    pub(crate) held_by_person: bool,
     /// Sequence of the next record.
     pub(crate) sequence: u64,
     /// Of the newest record.
@@ -206,6 +208,7 @@ impl Progress {
             to_last_good: false,
             led_to: None,
             stopped_by: None,
+            held_by_person: false,
             sequence: 0,
             epoch,
             created_at,

@@ -239,6 +239,7 @@ impl Progress {
             _ => return Err(Misfit),
         };
         self.phase = Phase::Held { hold: Hold::Paused, at: standing };
+        self.held_by_person = matches!(by, Actor::Person { .. });
         match by {
             Actor::Automatic => self.note(reason),
             Actor::Person { .. } => self.note(format!("paused by {by}: {reason}")),

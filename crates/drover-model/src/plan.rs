@@ -16,7 +16,7 @@ use crate::traffic::{Actor, Block, Freeze, Hold, Load, RegionShare, TrafficState
 use crate::units::{Generation, Percent, RequestsPerSecond, Weight};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Version of the stored plan format that this build writes.
@@ -54,6 +54,12 @@ pub struct ActiveRun {
     /// Who began it; absent in worlds stored by builds that did not ask.
     #[serde(default)]
     pub by: Option<Actor>,
+    /// The endpoints whose health its plan counts on: those that take its traffic, and those that it judges.
+    #[serde(default)]
+    pub counts_on: BTreeSet<EndpointKey>,
+    /// A failover of drover's own that stands between two effects, in nobody's hands: drover itself may end it.
+    #[serde(default)]
+    pub gives_way: bool,
     /// Waiting for a person's answer, so that nothing is in flight yet.
     pub awaiting_approval: bool,
 }

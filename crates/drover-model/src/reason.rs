@@ -69,6 +69,8 @@ pub enum Reason {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<Actor>,
     },
+    /// A run of drover's own counts on what fails now: it is ended, and what is left is planned anew.
+    Superseding { service: ServiceId, region: RegionId, run: RunId },
     /// A question about the same move is already open.
     AlreadyAsked { run: RunId },
     /// The same move was asked about and nobody answered: it is asked again, each time after a longer pause.
@@ -165,6 +167,7 @@ impl Reason {
                 format!("drover failover {service} --from {region} --plan")
             }
             Reason::RunInProgress { run, .. } => format!("drover run follow {run}"),
+            Reason::Superseding { run, .. } => format!("drover run show {run}"),
             Reason::AlreadyAsked { run } => format!("drover approve {run} --reason TEXT"),
             Reason::StalePlan { .. } | Reason::UnknownPlan { .. } => {
                 "repeat the command with --plan for a new plan".into()
@@ -276,6 +279,9 @@ fn fmt_refusal(reason: &Reason, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Reason::RunInProgress { service, run, by: None } => write!(f, "{run} is working on {service}"),
         Reason::RunInProgress { service, run, by: Some(by) } => {
             write!(f, "{run}, begun by {by}, is working on {service}")
+        }
+        Reason::Superseding { service, region, run } => {
+            write!(f, "{run} counts on {service} in {region} and is ended first")
         }
         Reason::AlreadyAsked { run } => write!(f, "{run} is waiting for an answer about the same move"),
         Reason::Unanswered { region, run, asked, until, .. } => write!(

@@ -196,7 +196,7 @@ impl State {
         Some(NewRun { run: self.next_run(), consent, by: Actor::Automatic, trigger: Trigger::Command, rto })
     }
 
-    /// Runs that bring a region back and must give way.
+    /// Runs that must give way.
     pub(crate) fn must_stop(&self) -> Vec<Stop> {
         let world = self.world();
         decide::must_stop(&world, &decide::decide(&world, self.now()))
@@ -235,6 +235,8 @@ pub(crate) fn active(e: &Execution) -> Option<ActiveRun> {
         rolling_back: e.progress().is_undoing(),
         by_stages: e.plan().is_by_stages(),
         by: Some(e.origin().by.clone()),
+        counts_on: e.counts_on(),
+        gives_way: e.gives_way(),
         awaiting_approval: e.state() == RunState::AwaitingApproval && e.current_step().is_none(),
     })
 }
@@ -243,7 +245,8 @@ pub(crate) fn active(e: &Execution) -> Option<ActiveRun> {
 fn ended(e: &Execution) -> Option<EndedRun> {
     use RunState::{Aborted, ExpiredUnapproved, Rejected, RolledBack};
     let Trigger::Decision { class, .. } = &e.origin().trigger else { return None };
-    let early = matches!(e.state(), Aborted | RolledBack | Rejected | ExpiredUnapproved);
+    let early =
+        !e.was_superseded() && matches!(e.state(), Aborted | RolledBack | Rejected | ExpiredUnapproved);
     Some(EndedRun {
         run: e.run().clone(),
         region: e.plan().intent.region.clone(),

@@ -156,6 +156,8 @@ fn a_world_that_moved_is_found() {
                 rolling_back: false,
                 by_stages: false,
                 by: None,
+                counts_on: std::collections::BTreeSet::new(),
+                gives_way: false,
                 awaiting_approval: false,
             });
         }),

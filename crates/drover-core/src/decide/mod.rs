@@ -13,14 +13,17 @@ mod gate;
 mod preempt;
 mod repeat;
 mod returning;
+mod supersede;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tests_returning;
+#[cfg(test)]
+mod tests_supersede;
 mod words;
 
 pub use gate::is_open;
-pub use preempt::{Stop, must_stop};
+pub use preempt::Stop;
 pub use words::sentence;
 
 use crate::{quorum, verdict};
@@ -56,6 +59,15 @@ pub(crate) fn decide_with(
         serving.filter_map(|r| decide_region(world, &r.name, now, planner, checker)).collect();
     one_at_a_time(world, &mut decisions, now);
     decisions
+}
+
+/// Runs that must stop now: those that bring a region back (`preempt`), and failovers of drover's own that count on what
+/// fails (`supersede`). The purpose of a run tells which rule it is under, so that none is stopped by both.
+#[must_use]
+pub fn must_stop(world: &World, decisions: &[ActionDecision]) -> Vec<Stop> {
+    let mut all = preempt::must_stop(world, decisions);
+    all.extend(supersede::must_stop(world, decisions));
+    all
 }
 
 /// The services on which a decision about `region` depends: those that it serves, those that their other regions
@@ -152,7 +164,7 @@ fn decide_region(
     }
     let class = class_of(&seen, &bad);
     let case = Case { world, now, region, moving: automatic_first(bad), class };
-    Some(preempt::decide_case(&case, planner, checker))
+    Some(supersede::decide_case(&case, planner, checker))
 }
 
 /// Every endpoint of `region`, the most important service first.

@@ -17,7 +17,7 @@ use drover_model::reason::Reason;
 use drover_model::runbook::Purpose;
 
 /// Does this run bring a region back, and would it still go on by itself?
-fn gives_way(run: &ActiveRun) -> bool {
+fn is_return(run: &ActiveRun) -> bool {
     let returns = matches!(run.purpose, Some(Purpose::Failback | Purpose::Undrain));
     returns && !run.awaiting_approval && !run.rolling_back
 }
@@ -25,7 +25,7 @@ fn gives_way(run: &ActiveRun) -> bool {
 /// As [`gate::decide_case`]; where only a run that gives way stands against acting, it is told to.
 pub(super) fn decide_case(case: &Case<'_>, planner: Planner<'_>, checker: Checker<'_>) -> ActionDecision {
     let services = case.services();
-    let in_the_way = |r: &&ActiveRun| gives_way(r) && r.services.iter().any(|s| services.contains(s));
+    let in_the_way = |r: &&ActiveRun| is_return(r) && r.services.iter().any(|s| services.contains(s));
     let Some(run) = case.world.runs.iter().find(in_the_way) else {
         return gate::decide_case(case, planner, checker);
     };
@@ -56,14 +56,13 @@ pub struct Stop {
 }
 
 /// Runs that bring a region back and must stop now.
-#[must_use]
-pub fn must_stop(world: &World, decisions: &[ActionDecision]) -> Vec<Stop> {
+pub(super) fn must_stop(world: &World, decisions: &[ActionDecision]) -> Vec<Stop> {
     let stop = |run: &ActiveRun| {
         let stop = |why, roll_back| Stop { run: run.run.clone(), why, roll_back };
         let again = fails_again(world, run).map(|why| stop(why, true));
         again.or_else(|| preempted(run, decisions).map(|why| stop(why, run.by_stages)))
     };
-    world.runs.iter().filter(|r| gives_way(r)).filter_map(stop).collect()
+    world.runs.iter().filter(|r| is_return(r)).filter_map(stop).collect()
 }
 
 fn fails_again(world: &World, run: &ActiveRun) -> Option<String> {

@@ -150,6 +150,8 @@ fn run(n: u64, services: &[&str], place: &str, awaiting_approval: bool) -> Activ
         rolling_back: false,
         by_stages: false,
         by: Some(Actor::Automatic),
+        counts_on: BTreeSet::new(),
+        gives_way: false,
         awaiting_approval,
     }
 }

@@ -248,6 +248,8 @@ fn run(n: u64, purpose: Purpose, place: &str) -> ActiveRun {
         rolling_back: false,
         by_stages: purpose == Purpose::Failback,
         by: Some(Actor::Automatic),
+        counts_on: BTreeSet::new(),
+        gives_way: false,
         awaiting_approval: false,
     }
 }

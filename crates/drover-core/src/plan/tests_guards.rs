@@ -109,6 +109,8 @@ fn one_run_at_a_time_touches_a_service() {
         rolling_back: false,
         by_stages: false,
         by: None,
+        counts_on: std::collections::BTreeSet::new(),
+        gives_way: false,
         awaiting_approval: false,
     });
     let wanted = intent(Purpose::Drain, "eu-west");

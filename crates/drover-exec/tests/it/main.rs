@@ -11,5 +11,6 @@ mod harness;
 mod planned;
 mod ramp;
 mod receiver;
+mod giving_way;
 mod table;
 mod world;

@@ -1,5 +1,6 @@
-//! Runs that bring a region back are stopped the moment that the world says so, in whatever step they are: a soak of
-//! minutes must not be waited out on a region that has failed again, and a failover must not wait for a failback.
+//! Runs are stopped the moment that the world says so. One that brings a region back, in whatever step it is: a soak of
+//! minutes must not be waited out on a region that has failed again, and a failover must not wait for a failback. A failover
+//! that counts on what has failed meanwhile, between two of its effects, so that the next look can plan anew.
 
 use crate::api::problem::ApiError;
 use crate::coordinator::Coordinator;
@@ -20,13 +21,13 @@ const TRY_AGAIN: Duration = Duration::from_millis(20);
 
 impl Coordinator {
     /// Stops what must stop; what climbs by stages goes back to its last good share by itself.
-    pub(crate) async fn stop_returns(
+    pub(crate) async fn stop_runs(
         &self,
         world: &World,
         decisions: &[ActionDecision],
     ) -> Result<(), CoordinatorError> {
         for stop in decide::must_stop(world, decisions) {
-            match self.stop_return(&stop).await {
+            match self.stop_run(&stop).await {
                 Ok(()) => {
                     tracing::warn!(run = %stop.run, "stopped: {}", stop.why);
                     let audited =
@@ -40,7 +41,7 @@ impl Coordinator {
         Ok(())
     }
 
-    async fn stop_return(&self, stop: &Stop) -> Result<(), ApiError> {
+    async fn stop_run(&self, stop: &Stop) -> Result<(), ApiError> {
         let mut tries = 0;
         loop {
             tries += 1;
