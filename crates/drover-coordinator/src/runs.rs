@@ -8,6 +8,7 @@ use crate::error::CoordinatorError;
 use crate::journal::StoreJournal;
 use crate::outbox::{self, NewPage};
 use crate::steps::Hands;
+use crate::views::budget;
 use axum::http::StatusCode;
 use drover_exec::drive::{Ports, Request};
 use drover_exec::{
@@ -444,6 +445,7 @@ impl Coordinator {
         for (shown, step) in view.steps.iter_mut().zip(&view.plan.steps) {
             shown.usual = usual.get(&alike(&step.kind)).copied();
         }
+        view.remaining = budget::remaining(&view, self.clock.now());
         Ok(Some(view))
     }
 

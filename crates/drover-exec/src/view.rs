@@ -126,7 +126,7 @@ impl Execution {
         }
     }
 
-    /// The run in full, with the records that tell it.
+    /// The run in full, with the records that tell it. `remaining` is left for the caller, as `usual` is.
     #[must_use]
     pub fn view(&self, records: &[Record], now: Timestamp) -> RunView {
         let began = self.clock_began();
@@ -147,6 +147,7 @@ impl Execution {
                 .collect(),
             rto: self.origin.rto,
             elapsed: self.progress.ended_at.unwrap_or(now).since(began),
+            remaining: None,
             next_decision: self.next_decision(),
             exceptions: self.progress.exceptions.clone(),
             expires_at: self.expires_at(),

@@ -351,12 +351,26 @@ pub struct RunView {
     pub rto: Span,
     /// Achieved so far, from the first failure seen (or the command) to now or to the end.
     pub elapsed: Span,
+    /// What the steps ahead take, by design and as they usually do, when every one succeeds at once; absent when it is over
+    /// or goes back.
+    #[serde(default)]
+    pub remaining: Option<Span>,
     /// What will be decided next, in words.
     pub next_decision: String,
     /// Steps skipped or failed that the policy let pass.
     pub exceptions: Vec<String>,
     /// The question that waits, when one does, and when it expires.
     pub expires_at: Option<Timestamp>,
+}
+
+impl RunView {
+    /// By how much a failover will miss its objective although nothing goes wrong any more; nothing while it can be met.
+    #[must_use]
+    pub fn late_by(&self) -> Option<Span> {
+        let Self { elapsed, remaining, rto, summary, .. } = self;
+        let end = elapsed.plus(remaining.filter(|_| summary.purpose == Purpose::Failover)?);
+        (end > *rto).then(|| end.minus(*rto))
+    }
 }
 
 /// Why X is as it is.

@@ -69,8 +69,11 @@ fn facts(view: &RunView, look: &Look) -> Vec<Vec<String>> {
             ),
         ),
         fact("time", time_taken(view)),
-        fact("plan", format!("{} (runbook {})", s.plan, view.plan.runbook)),
     ];
+    if let Some(late) = late(view) {
+        rows.push(fact("budget", paint(Tone::Bad, late)));
+    }
+    rows.push(fact("plan", format!("{} (runbook {})", s.plan, view.plan.runbook)));
     if !view.plan.intent.reason.is_empty() {
         rows.push(fact("reason", view.plan.intent.reason.clone()));
     }
@@ -130,6 +133,18 @@ fn shares(view: &RunView, look: &Look) -> String {
     format!("\n{}", table::table(look, &header, rows))
 }
 
+/// That the objective can't be met any more, as soon as it can be known.
+pub fn late(view: &RunView) -> Option<String> {
+    let late = view.late_by()?;
+    let (left, to_go) = (view.rto.minus(view.elapsed), view.remaining.unwrap_or_default());
+    Some(format!(
+        "LATE by {}: the steps ahead take {}, {} left",
+        span(whole(late)),
+        span(whole(to_go)),
+        span(whole(left))
+    ))
+}
+
 fn steps(view: &RunView, look: &Look) -> String {
     let row = |s: &StepView| {
         let attempts =
@@ -184,8 +199,9 @@ pub fn progress(view: &RunView, now: Timestamp) -> String {
         Purpose::Failover => format!(" of RTO {}", span(view.rto)),
         Purpose::Failback | Purpose::Drain | Purpose::Undrain => String::new(),
     };
+    let late = late(view).map(|l| format!(" {l}")).unwrap_or_default();
     format!(
-        "{} {} | {}{objective} | {done}/{}{}{next}",
+        "{} {} | {}{objective}{late} | {done}/{}{}{next}",
         view.summary.id,
         view.summary.state,
         span(whole(view.elapsed)),

@@ -111,6 +111,26 @@ fn who_follows_a_run_sees_time_step_and_next_decision() {
 }
 
 #[test]
+fn an_objective_that_cannot_be_met_is_told_while_there_is_time() {
+    let mut view = fixture::run(false);
+    let told = |view: &drover_model::api::RunView| {
+        let screen = finish(&run::show(view, &look(80)), false);
+        let line = finish(&run::progress(view, look(80).now), false);
+        (screen.contains("LATE"), line.contains("LATE"))
+    };
+    let secs = drover_model::Span::from_secs;
+    assert_eq!(told(&view), (false, false), "a coordinator that does not say");
+    view.remaining = Some(view.rto.minus(view.elapsed));
+    assert_eq!(told(&view), (false, false), "to the second");
+    view.remaining = view.remaining.map(|r| r.plus(secs(90)));
+    assert_eq!(told(&view), (true, true));
+    let late = |view: &drover_model::api::RunView| finish(&run::late(view).unwrap(), false);
+    assert_eq!(late(&view), "LATE by 1 m 30 s: the steps ahead take 28 m 55 s, 27 m 25 s left");
+    (view.elapsed, view.remaining) = (view.rto.plus(secs(1)), Some(secs(1)));
+    assert_eq!(late(&view), "LATE by 2 s: the steps ahead take 1 s, 0 s left");
+}
+
+#[test]
 fn a_doctor_finds_what_would_stop_a_failover() {
     let look = look(80);
     let worst =

@@ -139,6 +139,10 @@ pub async fn follow(bench: &Bench, run: &str) -> Result<ExitCode> {
         if !out.shows_progress() && next != view.next_decision {
             next.clone_from(&view.next_decision);
             out.talk(&format!("next: {next}"));
+            // Said once more with each new step: whoever pipes this reads it whenever he joins.
+            if let Some(late) = render::run::late(&view) {
+                out.talk(&late);
+            }
         }
         tokio::time::sleep(FOLLOW_EVERY).await;
     }

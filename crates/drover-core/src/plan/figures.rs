@@ -40,6 +40,17 @@ pub fn drain_span<'a>(services: impl Iterator<Item = &'a Service>) -> Span {
     Span::from_millis(u64::from(longest) * 1_500)
 }
 
+/// The time that a step of this kind takes when it succeeds at once: what it waits or watches. A stage of a ramp that gives
+/// too few samples takes longer; how much is known only then.
+#[must_use]
+pub fn by_design(kind: &StepKind) -> Span {
+    match kind {
+        StepKind::Wait { span, .. } => *span,
+        StepKind::Validate { targets } => targets.iter().map(|t| t.window).max().unwrap_or_default(),
+        _ => Span::ZERO,
+    }
+}
+
 /// What a plan would take, by design: the waits and the validation windows, when every step succeeds at once. Measured
 /// times of earlier runs are better where there are any.
 #[must_use]
@@ -50,12 +61,7 @@ pub fn estimates(plan: &Plan, world: &World) -> Estimates {
     for step in &plan.steps {
         match &step.kind {
             StepKind::ShiftTraffic { .. } => last_shift_at = done_after,
-            StepKind::Wait { span, .. } => done_after = done_after.plus(*span),
-            // A stage of a ramp that gives too few samples takes longer; how much is known only then.
-            StepKind::Validate { targets } => {
-                done_after = done_after.plus(targets.iter().map(|t| t.window).max().unwrap_or_default());
-            }
-            _ => {}
+            kind => done_after = done_after.plus(by_design(kind)),
         }
     }
     Estimates {
