@@ -8,6 +8,7 @@
 mod crash;
 mod failover;
 mod faults;
+mod faults_run;
 mod holding;
 mod killpoints;
 mod operating;

@@ -185,8 +185,18 @@ impl World {
 
     /// Runs `drover` with these words in the world's directory.
     pub fn drover(&self, words: &[&str]) -> Said {
+        self.drover_of(None, words)
+    }
+
+    /// The same, said by somebody: where tests run as root, the name counts that `sudo` was called under.
+    pub fn drover_by(&self, name: &str, words: &[&str]) -> Said {
+        self.drover_of(Some(name), words)
+    }
+
+    fn drover_of(&self, name: Option<&str>, words: &[&str]) -> Said {
         let mut command = Command::new(&self.binary);
         surroundings(&mut command, self.directory.path());
+        command.envs(name.map(|name| ("SUDO_USER", name)));
         let output = command.args(words).stdin(Stdio::null()).output().unwrap();
         Said {
             code: output.status.code().unwrap_or(-1),
@@ -336,14 +346,14 @@ impl World {
         service.endpoints.values().filter_map(region).collect()
     }
 
-    #[track_caller]
-    fn process(&self, what: &str, is: impl Fn(&Process) -> bool) -> Process {
-        self.wait_for(&format!("{what} runs"), |w| processes(&w.up).into_iter().find(&is))
-    }
-
     /// `drover up` itself, which starts a dead coordinator again.
     pub fn keeper(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.up.id()).unwrap())
+    }
+
+    #[track_caller]
+    fn process(&self, what: &str, is: impl Fn(&Process) -> bool) -> Process {
+        self.wait_for(&format!("{what} runs"), |w| processes(&w.up).into_iter().find(&is))
     }
 
     /// Where the world's processes keep their files.
