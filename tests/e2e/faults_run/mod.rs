@@ -6,6 +6,7 @@
 mod dropped;
 mod flapping;
 mod operators;
+mod page;
 mod second_failure;
 mod slow;
 
