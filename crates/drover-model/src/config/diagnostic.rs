@@ -14,7 +14,7 @@ pub struct Diagnostic {
     pub column: usize,
     /// Byte offset of the place in the file's text.
     pub offset: usize,
-    /// Length of the place in bytes, at least 1.
+    /// Length of the place in bytes, at least 1. It ends between two characters, or one byte past the text's end.
     pub length: usize,
     /// The source line, without its end.
     pub source_line: String,

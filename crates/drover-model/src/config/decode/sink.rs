@@ -151,12 +151,15 @@ impl<'t> Sink<'t> {
         let line_start = text[..start].rfind('\n').map_or(0, |i| i + 1);
         let line_end = text[start..].find('\n').map_or(text.len(), |i| start + i);
         let line = text[line_start..line_end].trim_end_matches('\r');
+        // A place without length marks the character that stands there, and a whole one: no editor marks half of it.
+        let length_min = text[start..].chars().next().map_or(1, char::len_utf8);
+        let length = floor_boundary(text, place.end).min(line_end).saturating_sub(start).max(length_min);
         Diagnostic {
             file,
             line: self.line(*place),
             column: text[line_start..start].chars().count() + 1,
             offset: start,
-            length: floor_boundary(text, place.end).min(line_end).saturating_sub(start).max(1),
+            length,
             source_line: line[..floor_boundary(line, SOURCE_LINE_BYTES_MAX)].to_owned(),
             message: message.clone(),
             suggestion: suggestion.clone(),

@@ -1,6 +1,7 @@
 //! One row for each class of error: what was written, and the whole finding.
 
 use super::{BASE, assert_errors, base_with, load_text};
+use crate::config::decode::sink::{Place, Sink};
 use crate::config::decode::{
     DEPTH_MAX, DOCUMENTS_MAX, FILE_BYTES_MAX, FILES_MAX, FINDINGS_MAX, SOURCE_LINE_BYTES_MAX, SourceFile,
     TOTAL_BYTES_MAX, load,
@@ -279,6 +280,28 @@ fn places_count_characters_for_columns_and_bytes_for_offsets() {
         assert_eq!(unknown.length, "jurisdicton".len(), "with a mark of {bom} bytes");
         assert!(unknown.source_line.starts_with("location:") && unknown.source_line.ends_with('}'));
     }
+}
+
+#[test]
+fn a_place_marks_whole_characters_and_at_least_one() {
+    for (text, start, end, offset, length) in [
+        ("é", 0, 0, 0, 2),
+        ("é", 0, 1, 0, 2),
+        ("é", 1, 1, 0, 2),
+        ("aé", 0, 2, 0, 1),
+        ("日本", 0, 5, 0, 3),
+        ("日\n", 3, usize::MAX, 3, 1),
+        ("a", 1, 1, 1, 1),
+        ("", 0, 0, 0, 1),
+    ] {
+        let files = [SourceFile::new("c.yaml", text)];
+        let sink = Sink::new(&files);
+        sink.error(Place { file: 0, start, end }, "wrong", None);
+        let found = sink.finish().0;
+        assert_eq!((found[0].offset, found[0].length), (offset, length), "{text:?} {start}..{end}");
+    }
+    let trailing = load(&[SourceFile::new("c.yaml", "a: 'x'é\n")]).unwrap_err();
+    assert_eq!((trailing[0].column, trailing[0].offset, trailing[0].length), (7, 6, 2), "{trailing:?}");
 }
 
 #[test]

@@ -46,6 +46,7 @@ fn assert_places(text: &str, diagnostics: &[crate::config::diagnostic::Diagnosti
     for d in diagnostics {
         assert!(d.line >= 1 && d.column >= 1 && d.length >= 1, "{d:?}");
         assert!(text.is_char_boundary(d.offset), "{d:?}");
+        assert!(d.offset == text.len() || text.is_char_boundary(d.offset + d.length), "{d:?}");
         assert!(!d.message.is_empty());
     }
 }
