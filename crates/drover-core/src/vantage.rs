@@ -118,7 +118,8 @@ pub struct Ingested {
 /// What is remembered of one vantage. Bounded: a boot id and a few numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Vantage {
-    boot: String,
+    /// The boot that was heard last. Any text is a boot's name, also an empty one.
+    boot: Option<String>,
     boot_number: u64,
     last_sequence: u64,
     last_sent_at: Option<Timestamp>,
@@ -192,18 +193,18 @@ impl Vantage {
         if report.boot.len() > BOOT_BYTES_MAX {
             return Err(ReportRefused::BootTooLong { given: report.boot.len() });
         }
-        if self.boot.is_empty() || report.boot_number > self.boot_number {
-            self.boot.clone_from(&report.boot);
+        let Some(boot) = self.boot.as_ref().filter(|_| report.boot_number <= self.boot_number) else {
+            self.boot = Some(report.boot.clone());
             self.boot_number = report.boot_number;
             self.last_sequence = 0;
             self.last_sent_at = None;
             return Ok(());
-        }
+        };
         if report.boot_number < self.boot_number {
             cov_mark::hit!(earlier_boot_refused);
             return Err(ReportRefused::EarlierBoot { given: report.boot_number, known: self.boot_number });
         }
-        if report.boot != self.boot {
+        if report.boot != *boot {
             cov_mark::hit!(two_boots_refused);
             return Err(ReportRefused::TwoBoots { number: report.boot_number });
         }

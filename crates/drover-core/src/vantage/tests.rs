@@ -108,6 +108,23 @@ fn a_cloned_agent_is_refused() {
     assert_eq!(take(&mut vantage, &clone, after(1)), Err(ReportRefused::TwoBoots { number: 1 }));
 }
 
+/// An agent may call its boot nothing. It was then taken for one that was never heard: its replays counted.
+#[test]
+fn a_boot_without_a_name_is_a_boot() {
+    let nameless = |number, sent_at, sequence| Report {
+        boot: String::new(),
+        ..report(number, sent_at, vec![observation(sequence, 1)])
+    };
+    let mut vantage = Vantage::new();
+    assert_eq!(take(&mut vantage, &nameless(2, NOW, 1), NOW).unwrap().accepted, 1);
+    let again = take(&mut vantage, &nameless(2, NOW, 1), after(1)).unwrap();
+    assert_eq!((again.accepted, again.replayed, again.opinions_count), (0, 1, false));
+    let earlier = take(&mut vantage, &nameless(1, after(2), 2), after(2));
+    assert_eq!(earlier, Err(ReportRefused::EarlierBoot { given: 1, known: 2 }));
+    let other = take(&mut vantage, &report(2, after(2), vec![]), after(2));
+    assert_eq!(other, Err(ReportRefused::TwoBoots { number: 2 }));
+}
+
 #[test]
 fn a_late_report_is_history() {
     cov_mark::check!(late_report_is_history);
