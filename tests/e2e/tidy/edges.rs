@@ -35,6 +35,7 @@ const ALLOWED: &[(&str, MayUse)] = &[
     ("drover-sim", MayUse::Only(&["drover-model", "drover-core", "drover-exec"])),
     ("drover-cli", MayUse::All),
     ("drover-bench", MayUse::All),
+    ("drover-fuzz", MayUse::Only(&["drover-model", "drover-core", "drover-dns"])),
     ("drover-tests", MayUse::All),
 ];
 

@@ -63,10 +63,12 @@ const PLATFORMS: [&str; 2] = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux
 fn metadata() -> &'static Metadata {
     static METADATA: OnceLock<Metadata> = OnceLock::new();
     METADATA.get_or_init(|| {
+        // All features: also what only one of them brings in, like the fuzzer, has a licence.
+        let always = ["--locked", "--all-features"].into_iter().map(String::from);
         let filters = PLATFORMS.iter().flat_map(|platform| ["--filter-platform".into(), (*platform).into()]);
         MetadataCommand::new()
             .manifest_path(repository().root.join("Cargo.toml"))
-            .other_options(std::iter::once("--locked".into()).chain(filters).collect::<Vec<String>>())
+            .other_options(always.chain(filters).collect::<Vec<String>>())
             .exec()
             .expect("cargo metadata")
     })

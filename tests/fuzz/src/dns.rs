@@ -1,0 +1,109 @@
+//! Any bytes get no answer, or one that another library reads: to the right id, not too large, and never one that
+//! sends a user nowhere or to a region of weight zero.
+
+use drover_dns::Epoch;
+use drover_dns::answer::{Context, CookieContext, Response, Transport, UDP_ANSWER_BYTES_MAX, answer};
+use drover_dns::zone::{
+    DnsName, Member, NameServer, RecordSet, RecordType, Snapshot, ValidRecordSet, ZoneConfig,
+};
+use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
+use hickory_proto::rr::{DNSClass, RData, RecordType as QueryType};
+use std::net::Ipv4Addr;
+use std::sync::{Arc, LazyLock};
+
+/// Bytes of a query's header.
+const HEADER: usize = 12;
+/// The member that must never be answered.
+const DRAINED: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 4);
+
+static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(snapshot);
+
+/// Checks one input: its first eight bytes decide the member, the rest is the message.
+pub fn check(bytes: &[u8]) {
+    let Some((draw, message)) = bytes.split_first_chunk::<8>() else { return };
+    for transport in [Transport::Udp, Transport::Tcp] {
+        let cookie = Some(CookieContext { secret: [7; 16], now_unix_seconds: 1_900_000_000 });
+        let client = Ipv4Addr::LOCALHOST.into();
+        let context = Context { transport, client, draw: u64::from_be_bytes(*draw), cookie };
+        let Some(response) = answer(&SNAPSHOT, message, &context) else { continue };
+        check_response(message, transport, &response);
+        let again = answer(&SNAPSHOT, message, &context).expect("answered a moment ago");
+        assert_eq!(again.bytes, response.bytes, "the same question and chance, another answer");
+    }
+}
+
+fn check_response(message: &[u8], transport: Transport, response: &Response) {
+    let bytes = &response.bytes;
+    assert!(bytes.len() >= HEADER && bytes[..2] == message[..2], "not an answer to this query");
+    assert!(bytes[2] & 0x80 != 0, "an answer says that it is one");
+    if transport == Transport::Udp {
+        assert!(bytes.len() <= usize::from(UDP_ANSWER_BYTES_MAX), "{} bytes", bytes.len());
+    }
+    // Other operations are refused with their opcode, which the other library may not know.
+    if (message[2] >> 3) & 0xf != 0 {
+        return;
+    }
+    let read = Message::from_vec(bytes).unwrap_or_else(|e| panic!("unreadable answer {bytes:?}: {e}"));
+    assert_eq!(read.metadata.message_type, MessageType::Response);
+    assert_eq!(read.metadata.truncation, response.is_truncated);
+    for record in &read.answers {
+        assert_ne!(record.data, RData::A(DRAINED.into()), "a drained region was answered");
+    }
+    if let Ok(query) = Message::from_vec(message) {
+        check_meaning(&query, &read);
+    }
+}
+
+/// Of a query that the other library understands: the service always has an answer (I4).
+fn check_meaning(query: &Message, read: &Message) {
+    let ([question], OpCode::Query) = (query.queries.as_slice(), query.metadata.op_code) else { return };
+    let asks = |name: &str| question.name().to_ascii().eq_ignore_ascii_case(name);
+    let ours = question.query_class() == DNSClass::IN && question.query_type() == QueryType::A;
+    if ours
+        && read.metadata.response_code == ResponseCode::NoError
+        && (asks("app.example.test.") || asks("www.example.test."))
+    {
+        let addresses = read.answers.iter().filter(|r| matches!(r.data, RData::A(_))).count();
+        assert!(addresses == 1 || read.metadata.truncation, "{addresses} addresses: {read}");
+    }
+}
+
+fn snapshot() -> Snapshot {
+    let name = |text: &str| DnsName::parse(text).expect("a name");
+    let server = |n: u8| NameServer {
+        name: name(&format!("ns{n}.example.test")),
+        addresses: vec![Ipv4Addr::new(127, 0, 0, n).into()],
+    };
+    let zone = ZoneConfig::new(name("example.test"), vec![server(1), server(2)]).expect("a zone");
+    let sets = [
+        set("app.example.test", RecordType::A, &[("192.0.2.1", 50), ("192.0.2.2", 50), ("192.0.2.4", 0)]),
+        set("example.test", RecordType::A, &[("192.0.2.9", 1)]),
+        set("dual.example.test", RecordType::A, &[("192.0.2.5", 1)]),
+        set("dual.example.test", RecordType::Aaaa, &[("2001:db8::5", 1)]),
+        set("www.example.test", RecordType::Cname, &[("app.example.test", 1)]),
+        set("out.example.test", RecordType::Cname, &[("lb.example.org", 1)]),
+        set("loop-a.example.test", RecordType::Cname, &[("loop-b.example.test", 1)]),
+        set("loop-b.example.test", RecordType::Cname, &[("loop-a.example.test", 1)]),
+        set("deep.below.empty.example.test", RecordType::A, &[("192.0.2.6", 1)]),
+    ];
+    let sets = sets.map(|set| Arc::new(ValidRecordSet::new(set).expect("a record set")));
+    Snapshot::new(zone, 3, sets).expect("a snapshot")
+}
+
+fn set(name: &str, rtype: RecordType, members: &[(&str, u16)]) -> RecordSet {
+    let member = |(value, weight): &(&str, u16)| Member {
+        set_id: (*value).to_owned(),
+        value: (*value).to_owned(),
+        weight: *weight,
+    };
+    RecordSet {
+        name: name.to_owned(),
+        rtype,
+        ttl_seconds: 30,
+        members: members.iter().map(member).collect(),
+        generation: 1,
+        epoch: Epoch { incarnation: 1, counter: 1 },
+        owner: "drover".to_owned(),
+        note: String::new(),
+    }
+}
