@@ -1,9 +1,10 @@
 //! Identifiers: one type each, so that a wrong one does not compile.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Longest name that a user may give to a region, service or agent, in bytes: one DNS label (RFC 1035, 2.3.4),
 /// because names end up in DNS set identifiers and store keys.
@@ -44,9 +45,11 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
 macro_rules! name_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, JsonSchema)]
+        #[serde(try_from = "String")]
+        #[schemars(with = "String")]
+        // Shared, because a world is copied for every decision and holds each name many times over.
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Makes the identifier from a checked name.
@@ -56,7 +59,7 @@ macro_rules! name_id {
             pub fn new(name: impl Into<String>) -> Result<Self, NameError> {
                 let name = name.into();
                 check_name(&name)?;
-                Ok(Self(name))
+                Ok(Self(name.into()))
             }
 
             /// The name as text.
@@ -88,7 +91,13 @@ macro_rules! name_id {
 
         impl From<$name> for String {
             fn from(id: $name) -> String {
-                id.0
+                id.as_str().to_owned()
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
             }
         }
     };
@@ -119,7 +128,7 @@ impl RunId {
     /// The run with this number.
     #[must_use]
     pub fn numbered(number: u64) -> Self {
-        Self(format!("run-{number}"))
+        Self(format!("run-{number}").into())
     }
 }
 
@@ -127,13 +136,13 @@ impl DecisionId {
     /// The decision with this number.
     #[must_use]
     pub fn numbered(number: u64) -> Self {
-        Self(format!("decision-{number}"))
+        Self(format!("decision-{number}").into())
     }
 }
 
 /// A service in one region.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
 #[schemars(with = "String")]
 pub struct EndpointKey {
     /// The service.
@@ -152,7 +161,16 @@ impl EndpointKey {
 
 impl fmt::Display for EndpointKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if f.width().is_none() && f.precision().is_none() {
+            return write!(f, "{}@{}", self.service, self.region);
+        }
         f.pad(&format!("{}@{}", self.service, self.region))
+    }
+}
+
+impl Serialize for EndpointKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -36,11 +36,11 @@ pub const FILES_MAX: usize = 1_000;
 /// Bytes that one file may have: hundreds of services.
 pub const FILE_BYTES_MAX: usize = 1 << 20;
 
-/// Bytes that all files together may have.
-pub const TOTAL_BYTES_MAX: usize = 16 << 20;
+/// Bytes that all files together may have: twice what 100,000 endpoints take with every setting written out.
+pub const TOTAL_BYTES_MAX: usize = 64 << 20;
 
-/// Documents that one directory may have.
-pub const DOCUMENTS_MAX: usize = 2_000;
+/// Documents that one directory may have: 10,000 services with their regions, and room.
+pub const DOCUMENTS_MAX: usize = 12_000;
 
 /// A file, as the caller read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
