@@ -5,16 +5,15 @@ use crate::coordinator::Coordinator;
 use crate::live::{KnownVantage, Live};
 use crate::observations;
 use drover_core::opinion::{Opinion, policy_of};
-use drover_core::vantage::{Placement, Receipt};
+use drover_core::vantage::{Ingested, Placement, Receipt};
 use drover_model::api::ObservationPlace;
 use drover_model::config::Config;
 use drover_model::probe::{FailureKind, ProbeOutcome, Report, ReportAck};
 use drover_model::{AgentId, EndpointKey, Timestamp};
-use std::collections::BTreeSet;
 
 impl Coordinator {
     /// Takes a report in. Whatever became of it, it goes to the history, with what became of it.
-    pub(crate) fn ingest(&self, report: &Report) -> ReportAck {
+    pub fn ingest(&self, report: &Report) -> ReportAck {
         let now = self.clock.now();
         let (ack, places) = self.take_in(report, Receipt { at: now, wall: Clock::wall() });
         self.keep_history(report, &places, now);
@@ -26,7 +25,6 @@ impl Coordinator {
         let now = receipt.at;
         let loaded = self.loaded();
         let config = &loaded.config;
-        let home = config.region_of_agent(&report.agent).cloned();
         let mut live = self.live();
         let live = &mut *live;
         let known = live.vantages.entry(report.agent.clone()).or_default();
@@ -37,6 +35,7 @@ impl Coordinator {
                 .filter(|s| s.endpoints.contains_key(&e.region))
                 .map(|s| s.stale_after())
         };
+        let spoke = known.gate.state(now, &config.settings.vantage).counts();
         let ingested = match known.gate.ingest(report, receipt, &config.settings.vantage, stale_after) {
             Ok(i) => i,
             Err(refused) => {
@@ -46,36 +45,13 @@ impl Coordinator {
             }
         };
         known.note(report);
-        let mut touched: BTreeSet<EndpointKey> = BTreeSet::new();
+        // A vantage that may speak again, or no longer, changes what everything it sees is concluded from.
+        let now_speaks = known.gate.state(now, &config.settings.vantage).counts();
+        let mut touched = Vec::new();
         if ingested.opinions_count {
             touched.extend(seed_opinions(live, report, config, now));
         }
-        for (o, placement) in report.observations.iter().zip(&ingested.placements) {
-            let Placement::Current { began_at } = placement else { continue };
-            let Some(service) = config.services.get(&o.endpoint.service) else { continue };
-            let kind = match &o.outcome {
-                ProbeOutcome::Good => None,
-                ProbeOutcome::Failed { kind, .. } => Some(*kind),
-            };
-            let good = o.outcome.is_good();
-            opinion(&mut live.opinions, &o.endpoint, &report.agent).observe(
-                *began_at,
-                good,
-                kind,
-                &policy_of(service),
-            );
-            if let Some(ends) = o.certificate_expires_at {
-                let seen = live.certificates.entry(o.endpoint.clone()).or_default();
-                seen.insert(report.agent.clone(), ends);
-            }
-            // A blind or skewed vantage abstains here too, and what failed on its own side says nothing of the endpoint.
-            let counts = ingested.opinions_count && kind != Some(FailureKind::Local);
-            if counts && home.as_ref() != Some(&o.endpoint.region) {
-                let tally = live.tallies.entry(o.endpoint.clone()).or_default();
-                if good { tally.good += 1 } else { tally.failed += 1 }
-            }
-            touched.insert(o.endpoint.clone());
-        }
+        touched.extend(observe(live, report, &ingested, config, now, spoke != now_speaks));
         let changed = self.judge(live, config, touched.iter(), now);
         if changed {
             self.decide_wake.notify_one();
@@ -89,6 +65,47 @@ impl Coordinator {
         };
         (ack, ingested.placements.iter().map(observations::place_of).collect())
     }
+}
+
+/// Takes the current observations in; says for which endpoints something may be concluded anew. What changes no vote
+/// changes no verdict, unless `all` of what the vantage says counts otherwise than before.
+fn observe(
+    live: &mut Live,
+    report: &Report,
+    ingested: &Ingested,
+    config: &Config,
+    now: Timestamp,
+    all: bool,
+) -> Vec<EndpointKey> {
+    let home = config.region_of_agent(&report.agent);
+    let mut touched = Vec::new();
+    for (o, placement) in report.observations.iter().zip(&ingested.placements) {
+        let Placement::Current { began_at } = placement else { continue };
+        let Some(service) = config.services.get(&o.endpoint.service) else { continue };
+        let kind = match &o.outcome {
+            ProbeOutcome::Good => None,
+            ProbeOutcome::Failed { kind, .. } => Some(*kind),
+        };
+        let good = o.outcome.is_good();
+        let policy = policy_of(service);
+        let held = opinion(&mut live.opinions, &o.endpoint, &report.agent);
+        let before = held.vote_at(now, policy.stale_after);
+        held.observe(*began_at, good, kind, &policy);
+        if all || held.vote_at(now, policy.stale_after) != before {
+            touched.push(o.endpoint.clone());
+        }
+        if let Some(ends) = o.certificate_expires_at {
+            let seen = live.certificates.entry(o.endpoint.clone()).or_default();
+            seen.insert(report.agent.clone(), ends);
+        }
+        // A blind or skewed vantage abstains here too, and what failed on its own side says nothing of the endpoint.
+        let counts = ingested.opinions_count && kind != Some(FailureKind::Local);
+        if counts && home != Some(&o.endpoint.region) {
+            let tally = live.tallies.entry(o.endpoint.clone()).or_default();
+            if good { tally.good += 1 } else { tally.failed += 1 }
+        }
+    }
+    touched
 }
 
 /// Takes over what an agent concluded by itself; says about which endpoints.

@@ -6,7 +6,7 @@ use drover_core::vantage::Vantage;
 use drover_model::api::DnsView;
 use drover_model::config::Config;
 use drover_model::config::diagnostic::Diagnostic;
-use drover_model::decision::{ActionDecision, VerdictInputs};
+use drover_model::decision::ActionDecision;
 use drover_model::plan::StandingVerdict;
 use drover_model::traffic::{Block, Freeze, Hold, TrafficState};
 use drover_model::{AgentId, DecisionId, EndpointKey, RegionId, RunId, ServiceId, Timestamp};
@@ -46,15 +46,6 @@ pub struct Tally {
     pub failed: u64,
 }
 
-/// A verdict with what it was made from.
-#[derive(Debug, Clone)]
-pub struct Judged {
-    /// What stands.
-    pub standing: StandingVerdict,
-    /// From what.
-    pub inputs: VerdictInputs,
-}
-
 /// The last decision about a region.
 #[derive(Debug, Clone)]
 pub struct LastDecision {
@@ -80,7 +71,7 @@ pub struct Live {
     /// Opinions by endpoint and vantage.
     pub opinions: BTreeMap<EndpointKey, BTreeMap<AgentId, Opinion>>,
     /// Verdicts.
-    pub standing: BTreeMap<EndpointKey, Judged>,
+    pub standing: BTreeMap<EndpointKey, StandingVerdict>,
     /// What stood when the coordinator before this one stopped, until this one has concluded something itself.
     pub recalled: BTreeMap<EndpointKey, StandingVerdict>,
     /// Decisions by region.

@@ -1,14 +1,19 @@
 //! From opinions to verdicts: whenever a report touched an endpoint, and on a tick for what changes by silence alone.
 
 use crate::coordinator::Coordinator;
-use crate::live::{Judged, Live};
+use crate::live::Live;
 use crate::recorder::ToRecord;
 use drover_core::damping::{self, Damping};
 use drover_core::opinion::{Opinion, policy_of};
-use drover_core::{quorum, verdict};
+use drover_core::quorum;
+use drover_core::verdict::{self, Vote, Votes};
+use drover_model::api::EndpointExplanation;
 use drover_model::config::{Config, Service};
-use drover_model::decision::{DecisionBody, VantageOpinion, VantageState, VerdictInputs, VerdictState};
-use drover_model::{AgentId, EndpointKey, RegionId, Timestamp};
+use drover_model::decision::{
+    DecisionBody, OpinionState, VantageOpinion, VantageState, Verdict, VerdictInputs, VerdictState,
+};
+use drover_model::plan::StandingVerdict;
+use drover_model::{AgentId, EndpointKey, RegionId, Timestamp, beside};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,22 +32,25 @@ impl Coordinator {
                 () = self.stop.cancelled() => return,
                 _ = tick.tick() => {}
             }
-            let loaded = self.loaded();
-            let now = self.clock.now();
-            let all: Vec<EndpointKey> = loaded
-                .config
-                .services
-                .values()
-                .flat_map(|s| s.endpoints.keys().map(|r| EndpointKey::new(&s.name, r)))
-                .collect();
-            let changed = self.judge(&mut self.live(), &loaded.config, all.iter(), now);
-            if changed {
+            if self.judge_all() {
                 self.decide_wake.notify_one();
             }
         }
     }
 
+    /// Concludes the verdict of every endpoint. Says whether any state or suspicion changed.
+    pub fn judge_all(&self) -> bool {
+        let loaded = self.loaded();
+        let now = self.clock.now();
+        let mut live = self.live();
+        let open = not_as_it_stands(&live, &loaded.config, now);
+        self.judge(&mut live, &loaded.config, open.iter(), now)
+    }
+
     /// Concludes the verdicts of these endpoints. Says whether any state or suspicion changed.
+    ///
+    /// Most of them are as they were. For those only votes are counted; what they were made from is put together when
+    /// something is to be told or written down.
     pub(crate) fn judge<'a>(
         &self,
         live: &mut Live,
@@ -50,14 +58,15 @@ impl Coordinator {
         endpoints: impl Iterator<Item = &'a EndpointKey>,
         now: Timestamp,
     ) -> bool {
-        let agents = config.agents();
-        let states = vantage_states(live, config, &agents, now);
+        let panel = Panel::of(live, config, now);
         let mut changed = false;
         for endpoint in endpoints {
             let Some(service) = config.services.get(&endpoint.service) else { continue };
-            let inputs = inputs(live, service, endpoint, &agents, &states, now);
-            let concluded = verdict::conclude(&inputs);
-            let before = live.standing.get(endpoint).map(|j| &j.standing);
+            let concluded = panel.conclude(live.opinions.get(endpoint), service, &endpoint.region, now);
+            let before = live.standing.get(endpoint);
+            if before.is_some_and(|s| is_as_it_stands(s, &concluded)) {
+                continue;
+            }
             let was = before.map(|s| (s.verdict.state, s.verdict.suspect));
             let recalled = is_settled(concluded.state).then(|| live.recalled.remove(endpoint)).flatten();
             let recalled = recalled.map(|stored| damping::recalled(stored, now));
@@ -71,15 +80,45 @@ impl Coordinator {
                 tracing::info!(%endpoint, verdict = %is.0, "verdict: {}", standing.verdict.reason);
                 // What stands after damping, not what the moment alone would say.
                 let verdict = standing.verdict.clone();
-                let body = DecisionBody::Verdict { inputs: inputs.clone(), verdict };
+                let inputs = panel.inputs(live.opinions.get(endpoint), service, endpoint, now);
+                let body = DecisionBody::Verdict { inputs, verdict };
                 // What has not settled yet must not replace what is recalled: the next start would recall that.
                 let remember = is_settled(is.0).then(|| (endpoint.clone(), standing.clone()));
                 self.record_later(ToRecord { at: now, body, remember });
             }
-            live.standing.insert(endpoint.clone(), Judged { standing, inputs });
+            live.standing.insert(endpoint.clone(), standing);
         }
         changed
     }
+}
+
+/// Would the same stand? Damping has nothing to add where there was never any trouble, and what was recalled was taken
+/// up by the first settled conclusion.
+fn is_as_it_stands(standing: &StandingVerdict, concluded: &Verdict) -> bool {
+    standing.recent_changes.is_empty() && standing.verdict == *concluded
+}
+
+/// The endpoints for which something else may stand now than does. Configuration, opinions and verdicts are in one order,
+/// and are walked side by side: a look-up for each endpoint takes longer than judging it.
+fn not_as_it_stands(live: &Live, config: &Config, now: Timestamp) -> Vec<EndpointKey> {
+    let panel = Panel::of(live, config, now);
+    let of = |s: &Service| s.endpoints.keys().map(|r| EndpointKey::new(&s.name, r)).collect::<Vec<_>>();
+    let all: Vec<(&Service, Vec<EndpointKey>)> = config.services.values().map(|s| (s, of(s))).collect();
+    let keys = || all.iter().flat_map(|(_, endpoints)| endpoints);
+    let mut opinions = beside(keys(), &live.opinions);
+    let mut standing = beside(keys(), &live.standing);
+    let mut open = Vec::new();
+    for (service, endpoints) in &all {
+        for endpoint in endpoints {
+            let opinions = opinions.next().and_then(|(_, held)| held);
+            let standing = standing.next().and_then(|(_, standing)| standing);
+            let concluded = panel.conclude(opinions, service, &endpoint.region, now);
+            if !standing.is_some_and(|s| is_as_it_stands(s, &concluded)) {
+                open.push(endpoint.clone());
+            }
+        }
+    }
+    open
 }
 
 /// Something is concluded. While reports trickle in after a start nothing is, and an endpoint that was down before the
@@ -101,38 +140,105 @@ pub(crate) fn vantage_states(
     agents: &BTreeMap<AgentId, RegionId>,
     now: Timestamp,
 ) -> BTreeMap<AgentId, VantageState> {
-    agents
-        .keys()
-        .map(|a| {
-            let state = live
-                .vantages
-                .get(a)
-                .map_or(VantageState::NeverHeard, |v| v.gate.state(now, &config.settings.vantage));
-            (a.clone(), state)
-        })
-        .collect()
+    agents.keys().map(|a| (a.clone(), state_of(live, config, a, now))).collect()
 }
 
-fn inputs(
-    live: &Live,
-    service: &Service,
-    endpoint: &EndpointKey,
-    agents: &BTreeMap<AgentId, RegionId>,
-    states: &BTreeMap<AgentId, VantageState>,
-    now: Timestamp,
-) -> VerdictInputs {
-    let nothing = Opinion::new();
-    let opinions = live.opinions.get(endpoint);
-    let policy = policy_of(service);
-    let mut outside: Vec<VantageOpinion> = Vec::new();
-    let mut inside: Vec<VantageOpinion> = Vec::new();
-    for (agent, region) in agents {
-        let opinion = opinions.and_then(|o| o.get(agent)).unwrap_or(&nothing);
-        let state = states.get(agent).copied().unwrap_or(VantageState::NeverHeard);
-        let told = opinion.at(now, &policy).told_by(agent, region, state);
-        if *region == endpoint.region { inside.push(told) } else { outside.push(told) }
+fn state_of(live: &Live, config: &Config, agent: &AgentId, now: Timestamp) -> VantageState {
+    let known = live.vantages.get(agent);
+    known.map_or(VantageState::NeverHeard, |v| v.gate.state(now, &config.settings.vantage))
+}
+
+/// What one endpoint's vantages hold of it.
+type Opinions = BTreeMap<AgentId, Opinion>;
+
+/// Every configured vantage with what it may say at one moment, by name.
+pub(crate) struct Panel(Vec<(AgentId, RegionId, VantageState)>);
+
+impl Panel {
+    pub(crate) fn of(live: &Live, config: &Config, now: Timestamp) -> Self {
+        let agents = config.agents().into_iter();
+        Self(
+            agents
+                .map(|(agent, region)| {
+                    let state = state_of(live, config, &agent, now);
+                    (agent, region, state)
+                })
+                .collect(),
+        )
     }
-    let n = u32::try_from(outside.len()).unwrap_or(u32::MAX);
-    let need = quorum::need_under(n, service.failover.quorum);
-    VerdictInputs { endpoint: endpoint.clone(), at: now, need, outside, inside }
+
+    /// Each vantage with its opinion. Both are in the order of their names, so that they are walked side by side.
+    fn with<'a>(
+        &'a self,
+        opinions: Option<&'a Opinions>,
+    ) -> impl Iterator<Item = (&'a (AgentId, RegionId, VantageState), Option<&'a Opinion>)> {
+        let mut held = opinions.into_iter().flatten().peekable();
+        self.0.iter().map(move |member| {
+            while held.next_if(|(agent, _)| **agent < member.0).is_some() {}
+            (member, held.next_if(|(agent, _)| **agent == member.0).map(|(_, opinion)| opinion))
+        })
+    }
+
+    fn conclude(
+        &self,
+        opinions: Option<&Opinions>,
+        service: &Service,
+        region: &RegionId,
+        now: Timestamp,
+    ) -> Verdict {
+        let stale_after = service.stale_after();
+        let (mut outside, mut inside) = (Votes::default(), Votes::default());
+        let mut n = 0;
+        for ((_, home, vantage), opinion) in self.with(opinions) {
+            let (state, last_probe_failed) =
+                opinion.map_or((OpinionState::Unknown, false), |o| o.vote_at(now, stale_after));
+            let vote = Vote { counts: vantage.counts(), state, last_probe_failed };
+            if home == region {
+                inside.cast(vote);
+            } else {
+                outside.cast(vote);
+                n += 1;
+            }
+        }
+        verdict::conclude_votes(outside, inside, quorum::need_under(n, service.failover.quorum))
+    }
+
+    /// What stands for an endpoint, and from what, in full.
+    pub(crate) fn explain(
+        &self,
+        live: &Live,
+        config: &Config,
+        endpoint: &EndpointKey,
+        now: Timestamp,
+    ) -> Option<EndpointExplanation> {
+        let standing = live.standing.get(endpoint)?;
+        let service = config.services.get(&endpoint.service)?;
+        Some(EndpointExplanation {
+            endpoint: endpoint.clone(),
+            inputs: self.inputs(live.opinions.get(endpoint), service, endpoint, now),
+            verdict: standing.verdict.clone(),
+            since: Some(standing.since),
+        })
+    }
+
+    /// What a verdict is made from, in full.
+    fn inputs(
+        &self,
+        opinions: Option<&Opinions>,
+        service: &Service,
+        endpoint: &EndpointKey,
+        now: Timestamp,
+    ) -> VerdictInputs {
+        let nothing = Opinion::new();
+        let policy = policy_of(service);
+        let mut outside: Vec<VantageOpinion> = Vec::new();
+        let mut inside: Vec<VantageOpinion> = Vec::new();
+        for ((agent, region, state), opinion) in self.with(opinions) {
+            let told = opinion.unwrap_or(&nothing).at(now, &policy).told_by(agent, region, *state);
+            if *region == endpoint.region { inside.push(told) } else { outside.push(told) }
+        }
+        let n = u32::try_from(outside.len()).unwrap_or(u32::MAX);
+        let need = quorum::need_under(n, service.failover.quorum);
+        VerdictInputs { endpoint: endpoint.clone(), at: now, need, outside, inside }
+    }
 }

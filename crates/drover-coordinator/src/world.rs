@@ -12,8 +12,9 @@ use drover_model::traffic::{Block, Load};
 use drover_model::{EndpointKey, RequestsPerSecond, Timestamp};
 
 impl Coordinator {
-    /// The world now.
-    pub(crate) fn world(&self, now: Timestamp) -> World {
+    /// The world at `now`.
+    #[must_use]
+    pub fn world(&self, now: Timestamp) -> World {
         let loaded = self.loaded();
         let runs = self.runs.active();
         let ended = self.runs.ended();
@@ -46,7 +47,7 @@ impl Coordinator {
             .collect();
         World {
             config: loaded.config.clone(),
-            verdicts: live.standing.iter().map(|(e, j)| (e.clone(), j.standing.clone())).collect(),
+            verdicts: live.standing.clone(),
             vantages,
             traffic: live.traffic.clone(),
             loads,

@@ -12,27 +12,56 @@ use crate::quorum;
 use drover_model::decision::{OpinionState, VantageOpinion, Verdict, VerdictInputs, VerdictState};
 use drover_model::reason::Reason;
 
-/// Votes on one side, counted.
-#[derive(Debug, Clone, Copy, Default)]
-struct Votes {
+/// One vantage's say, as far as a verdict depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vote {
+    /// May the vantage speak?
+    pub counts: bool,
+    /// What it holds.
+    pub state: OpinionState,
+    /// Its last probe failed, whatever it holds so far.
+    pub last_probe_failed: bool,
+}
+
+impl From<&VantageOpinion> for Vote {
+    fn from(opinion: &VantageOpinion) -> Self {
+        Self {
+            counts: opinion.vantage_state.counts(),
+            state: opinion.state,
+            last_probe_failed: opinion.last_probe_failed,
+        }
+    }
+}
+
+/// Votes on one side, counted: all that a verdict needs of thousands of opinions, without copying any of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Votes {
     failing: u32,
     healthy: u32,
+    configured: u32,
+    /// A counting vantage saw it fail just now.
+    suspect: bool,
 }
 
 impl Votes {
+    /// One more configured vantage, whether it may speak or not.
+    pub fn cast(&mut self, vote: Vote) {
+        self.configured = self.configured.saturating_add(1);
+        if !vote.counts {
+            cov_mark::hit!(i6_silent_vantage_abstains);
+            return;
+        }
+        self.suspect |= vote.last_probe_failed || vote.state == OpinionState::Failing;
+        match vote.state {
+            OpinionState::Failing => self.failing += 1,
+            OpinionState::Healthy => self.healthy += 1,
+            OpinionState::Unknown => {}
+        }
+    }
+
     fn of(opinions: &[VantageOpinion]) -> Self {
         let mut votes = Self::default();
-        for opinion in opinions {
-            if !opinion.vantage_state.counts() {
-                cov_mark::hit!(i6_silent_vantage_abstains);
-                continue;
-            }
-            match opinion.state {
-                OpinionState::Failing => votes.failing += 1,
-                OpinionState::Healthy => votes.healthy += 1,
-                OpinionState::Unknown => {}
-            }
-        }
+        opinions.iter().for_each(|opinion| votes.cast(opinion.into()));
         votes
     }
 }
@@ -47,19 +76,18 @@ struct Tally {
 }
 
 impl Tally {
-    fn of(inputs: &VerdictInputs) -> Self {
-        let outside = Votes::of(&inputs.outside);
-        let configured = u32::try_from(inputs.outside.len()).unwrap_or(u32::MAX);
+    fn of(outside: Votes, inside: Votes, need: u32) -> Self {
+        let configured = outside.configured;
         let rule = quorum::need(configured);
-        if inputs.need < rule {
+        if need < rule {
             cov_mark::hit!(i6_inputs_cannot_lower_quorum);
         }
         Self {
             outside,
-            inside: Votes::of(&inputs.inside),
+            inside,
             configured,
             abstaining: configured - outside.failing - outside.healthy,
-            need: inputs.need.max(rule),
+            need: need.max(rule),
         }
     }
 
@@ -94,11 +122,6 @@ impl Tally {
     }
 }
 
-/// A counting vantage saw it fail just now, whatever it holds so far.
-fn is_suspicious(opinion: &VantageOpinion) -> bool {
-    opinion.vantage_state.counts() && (opinion.state == OpinionState::Failing || opinion.last_probe_failed)
-}
-
 /// All that there is to see fails, while fewer vantages are configured than any quorum needs: never a reason to act, but
 /// one to ask, or a small world would be left to its fate in silence.
 #[must_use]
@@ -110,7 +133,13 @@ pub fn is_beyond_quorum(verdict: &Verdict) -> bool {
 /// lower the bar.
 #[must_use]
 pub fn conclude(inputs: &VerdictInputs) -> Verdict {
-    let tally = Tally::of(inputs);
+    conclude_votes(Votes::of(&inputs.outside), Votes::of(&inputs.inside), inputs.need)
+}
+
+/// As [`conclude`], from votes that were counted already.
+#[must_use]
+pub fn conclude_votes(outside: Votes, inside: Votes, need: u32) -> Verdict {
+    let tally = Tally::of(outside, inside, need);
     let (state, reason) = tally.state_and_reason();
     assert!(
         !state.moves_traffic() || tally.outside.failing >= quorum::need(tally.configured),
@@ -123,7 +152,7 @@ pub fn conclude(inputs: &VerdictInputs) -> Verdict {
         abstaining: tally.abstaining,
         configured: tally.configured,
         need: tally.need,
-        suspect: inputs.outside.iter().any(is_suspicious),
+        suspect: outside.suspect,
         reason,
     }
 }

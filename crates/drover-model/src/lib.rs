@@ -6,6 +6,7 @@
 
 mod acceptance;
 pub mod api;
+mod beside;
 mod chain;
 pub mod config;
 pub mod decision;
@@ -19,6 +20,7 @@ pub mod time;
 pub mod traffic;
 pub mod units;
 
+pub use beside::beside;
 pub use chain::chain;
 pub use ids::{AgentId, DecisionId, EndpointKey, PlanId, RegionId, RunId, ServiceId};
 pub use time::{Span, Timestamp};

@@ -207,7 +207,7 @@ pub(super) fn gains_though_down(
 
 /// Is it held for down, so that nothing may stay there? Where nothing is held of it, it is not.
 pub(super) fn is_down(c: &Coordinator, key: &EndpointKey) -> bool {
-    c.live().standing.get(key).is_some_and(|j| j.standing.verdict.state.moves_traffic())
+    c.live().standing.get(key).is_some_and(|s| s.verdict.state.moves_traffic())
 }
 
 fn target_of(

@@ -88,7 +88,7 @@ async fn settle(c: &Coordinator, order: &Order, all: &[TrafficChange]) -> bool {
     let is_suspect = || {
         let live = c.live();
         let held = |s: &Service| live.standing.get(&EndpointKey::new(&s.name, &order.plan.intent.region));
-        services().filter_map(held).any(|j| decide::is_open(Some(&j.standing)))
+        services().filter_map(held).any(|s| decide::is_open(Some(s)))
     };
     let mut waited = false;
     while is_suspect() && c.clock.now() < until {

@@ -3,6 +3,7 @@
 use crate::api::problem::ApiError;
 use crate::coordinator::Coordinator;
 use crate::db::keys;
+use crate::verdicts::Panel;
 use drover_core::decide;
 use drover_model::api::{API_SCHEMA, DecisionSummary, EndpointExplanation, ExplainView};
 use drover_model::decision::{ActionDecision, DecisionBody, StoredDecision};
@@ -56,16 +57,8 @@ impl Coordinator {
         };
         let endpoints: Vec<EndpointExplanation> = {
             let live = self.live();
-            let explain = |e: &EndpointKey| {
-                let standing = live.standing.get(e)?;
-                Some(EndpointExplanation {
-                    endpoint: e.clone(),
-                    inputs: standing.inputs.clone(),
-                    verdict: standing.standing.verdict.clone(),
-                    since: Some(standing.standing.since),
-                })
-            };
-            subject.endpoints.iter().filter_map(explain).collect()
+            let panel = Panel::of(&live, &world.config, now);
+            subject.endpoints.iter().filter_map(|e| panel.explain(&live, &world.config, e, now)).collect()
         };
         let decisions: Vec<ActionDecision> =
             decide::decide(&world, now).into_iter().filter(|d| subject.regions.contains(&d.region)).collect();

@@ -5,6 +5,7 @@ use super::explain::summary;
 use crate::api::problem::ApiError;
 use crate::coordinator::Coordinator;
 use crate::db::keys;
+use crate::verdicts::Panel;
 use drover_model::api::{API_SCHEMA, EndpointExplanation, ExplainView};
 use drover_model::decision::{DecisionBody, StoredDecision};
 use drover_model::journal::Trigger;
@@ -35,14 +36,11 @@ impl Coordinator {
             Trigger::Command => None,
         };
         let endpoints = {
+            let (loaded, now) = (self.loaded(), self.clock.now());
             let live = self.live();
+            let panel = Panel::of(&live, &loaded.config, now);
             let of_run = s.services.iter().map(|service| EndpointKey::new(service, &s.region));
-            let explain = |endpoint: EndpointKey| {
-                let judged = live.standing.get(&endpoint)?;
-                let (inputs, verdict) = (judged.inputs.clone(), judged.standing.verdict.clone());
-                Some(EndpointExplanation { endpoint, inputs, verdict, since: Some(judged.standing.since) })
-            };
-            of_run.filter_map(explain).collect()
+            of_run.filter_map(|e| panel.explain(&live, &loaded.config, &e, now)).collect()
         };
         Ok(ExplainView {
             schema: API_SCHEMA,

@@ -224,21 +224,32 @@ impl Opinion {
         self.evidence_at().map(|last| last + policy.stale_after.plus(Span::from_millis(1)))
     }
 
+    /// What of it a verdict depends on at `now`: the state that is held, and whether the last probe failed.
+    #[must_use]
+    pub fn vote_at(&self, now: Timestamp, stale_after: Span) -> (OpinionState, bool) {
+        if !self.is_stale(now, stale_after) {
+            return (self.state, self.streak.is_of_failures());
+        }
+        if self.state != OpinionState::Unknown {
+            cov_mark::hit!(i6_stale_is_unknown);
+        }
+        (OpinionState::Unknown, false)
+    }
+
     /// What is held at `now`, with the numbers behind it.
     #[must_use]
     pub fn at(&self, now: Timestamp, policy: &OpinionPolicy) -> OpinionView {
-        let stale = self.is_stale(now, policy.stale_after);
-        let (state, held_since) = if stale && self.state != OpinionState::Unknown {
-            cov_mark::hit!(i6_stale_is_unknown);
-            (OpinionState::Unknown, self.evidence_at().map(|last| last + policy.stale_after))
+        let (state, last_probe_failed) = self.vote_at(now, policy.stale_after);
+        let held_since = if state == self.state {
+            self.held_since
         } else {
-            (self.state, self.held_since)
+            self.evidence_at().map(|last| last + policy.stale_after)
         };
         let counts = self.window.counts(now);
         OpinionView {
             state,
             streak: self.streak.length(),
-            last_probe_failed: !stale && self.streak.is_of_failures(),
+            last_probe_failed,
             good: counts.good,
             failed: counts.failed,
             gray: self.gray && state == OpinionState::Failing,
