@@ -3,12 +3,12 @@
 
 use crate::error::CoordinatorError;
 use crate::programs::{self, Stamp};
-use drover_model::Timestamp;
 use drover_model::config::decode::{self, SourceFile};
 use drover_model::config::diagnostic::Diagnostic;
 use drover_model::config::{Config, version_of};
 use drover_model::plan::LoadedRunbook;
 use drover_model::runbook::Purpose;
+use drover_model::{ServiceId, Timestamp};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +23,8 @@ pub struct Loaded {
     pub config: Arc<Config>,
     /// Its digest.
     pub version: String,
+    /// The digests of its services.
+    pub service_versions: Arc<BTreeMap<ServiceId, String>>,
     /// The runbook for each purpose.
     pub runbooks: BTreeMap<Purpose, LoadedRunbook>,
     /// Since when.
@@ -121,7 +123,9 @@ pub fn judge(texts: &Texts, now: Timestamp) -> Result<Loaded, Vec<Diagnostic>> {
         (Ok(loaded), Ok(books)) => {
             let runbooks = books.into_iter().map(|book| (book.runbook.purpose, book)).collect();
             let version = loaded.config.version();
+            let service_versions = Arc::new(loaded.config.service_versions());
             Ok(Loaded {
+                service_versions,
                 config: Arc::new(loaded.config),
                 version,
                 runbooks,

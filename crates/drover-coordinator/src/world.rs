@@ -59,6 +59,7 @@ impl Coordinator {
             rearmed: live.rearmed.clone(),
             runbooks: loaded.runbooks.clone(),
             heard_since_start,
+            service_versions: loaded.service_versions.clone(),
         }
     }
 }

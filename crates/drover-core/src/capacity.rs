@@ -9,7 +9,7 @@ use drover_model::plan::World;
 use drover_model::reason::Reason;
 use drover_model::traffic::Load;
 use drover_model::units::WEIGHT_SUM;
-use drover_model::{Percent, RegionId, RequestsPerSecond, Weight};
+use drover_model::{Percent, RegionId, RequestsPerSecond, Weight, beside};
 use std::collections::BTreeMap;
 
 /// One region's load beside what it may carry.
@@ -39,9 +39,14 @@ pub fn load_of(world: &World, service: &Service) -> Load {
 /// What `region` may carry of `service`: capacity less headroom, rounded down; nothing where there is no endpoint.
 #[must_use]
 pub fn usable(service: &Service, region: &RegionId) -> RequestsPerSecond {
-    let capacity = service.endpoints.get(region).map_or(0, |e| e.capacity.0);
+    let capacity = service.endpoints.get(region).map(|e| e.capacity).unwrap_or_default();
+    less_headroom(service, capacity)
+}
+
+/// What of `capacity` may be used, rounded down.
+pub(crate) fn less_headroom(service: &Service, capacity: RequestsPerSecond) -> RequestsPerSecond {
     let keep = Percent::FULL.basis_points() - service.failover.headroom.basis_points();
-    part(capacity, u64::from(keep), u64::from(Percent::FULL.basis_points()), false)
+    part(capacity.0, u64::from(keep), u64::from(Percent::FULL.basis_points()), false)
 }
 
 /// The load that a region with `weight` is asked for, rounded up.
@@ -63,12 +68,11 @@ pub fn assess(
         cov_mark::hit!(i7_load_unknown);
         return Err(Reason::LoadUnknown { service: service.name.clone() });
     };
-    Ok(service
-        .endpoints
-        .values()
-        .map(|endpoint| {
-            let weight = weights.get(&endpoint.region).copied().unwrap_or_default();
-            let (projected, usable) = (projected(load, weight), usable(service, &endpoint.region));
+    Ok(beside(service.endpoints.keys(), weights)
+        .zip(service.endpoints.values())
+        .map(|((_, weight), endpoint)| {
+            let projected = projected(load, weight.copied().unwrap_or_default());
+            let usable = less_headroom(service, endpoint.capacity);
             let region = endpoint.region.clone();
             CapacityRow { region, projected, capacity: endpoint.capacity, usable, fits: projected <= usable }
         })

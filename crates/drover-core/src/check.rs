@@ -7,7 +7,8 @@
 //! A finding of I7 or I8 in an automatic plan means that a person must be asked; every other finding means that the
 //! plan must not run ([`a_person_may_overrule`]).
 
-use drover_model::config::{Service, version_of};
+use drover_model::beside;
+use drover_model::config::Service;
 use drover_model::decision::VerdictState;
 use drover_model::ids::{EndpointKey, PlanId};
 use drover_model::plan::{
@@ -135,13 +136,16 @@ impl<'a> Eyes<'a> {
             expected.insert("freeze".to_owned(), freeze.unwrap_or_else(absent));
         }
         for name in &self.plan.services {
-            let config = self.service(name).map(version_of).unwrap_or_else(absent);
+            let config = self.world.service_version(name).unwrap_or_else(absent);
             expected.insert(format!("config/service/{name}"), config);
             let generation = self.world.traffic.get(name).map(|t| t.generation.to_string());
             expected.insert(format!("traffic/{name}"), generation.unwrap_or_else(absent));
         }
-        for (name, region) in self.gaining() {
-            if self.service(name).is_some_and(|s| !s.failover.jurisdictions.is_empty()) {
+        let bound = |change: &&TrafficChange| {
+            self.service(&change.service).is_some_and(|s| !s.failover.jurisdictions.is_empty())
+        };
+        for change in self.shifts().flat_map(|(_, changes)| changes).filter(bound) {
+            for (region, _) in gaining_by(self.world, change) {
                 let place = self.world.config.regions.get(region).map(|r| r.location.jurisdiction.clone());
                 expected.insert(format!("config/region/{region}/jurisdiction"), place.unwrap_or_else(absent));
             }
@@ -153,12 +157,8 @@ impl<'a> Eyes<'a> {
     fn gaining(&self) -> BTreeSet<(&'a ServiceId, &'a RegionId)> {
         let mut gaining = BTreeSet::new();
         for change in self.shifts().flat_map(|(_, changes)| changes) {
-            let now = self.world.traffic.get(&change.service);
-            for (region, weight) in &change.weights_after {
-                if *weight > now.map(|t| t.weight(region)).unwrap_or_default() {
-                    gaining.insert((&change.service, region));
-                }
-            }
+            let service = &change.service;
+            gaining.extend(gaining_by(self.world, change).map(|(region, _)| (service, region)));
         }
         gaining
     }
@@ -283,8 +283,12 @@ impl<'a> Eyes<'a> {
             self.find("I9", format!("{name} is not configured"));
             return;
         };
-        for (region, weight) in change.weights_after.iter().filter(|(_, w)| w.0 > 0) {
-            match (change.addresses.get(region).filter(|a| !a.is_empty()), service.endpoints.get(region)) {
+        let said = beside(change.weights_after.keys(), &change.addresses);
+        let configured = beside(change.weights_after.keys(), &service.endpoints);
+        for (((region, weight), (_, address)), (_, endpoint)) in
+            change.weights_after.iter().zip(said).zip(configured).filter(|(((_, w), _), _)| w.0 > 0)
+        {
+            match (address.filter(|a| !a.is_empty()), endpoint) {
                 (Some(address), Some(endpoint)) if *address == endpoint.address => {}
                 _ => self.find(
                     "I4",
@@ -305,11 +309,7 @@ impl<'a> Eyes<'a> {
     fn destinations(&mut self, change: &TrafficChange) {
         let Some(service) = self.service(&change.service) else { return };
         let intent = &self.plan.intent;
-        let now = self.world.traffic.get(&change.service);
-        for (region, weight) in &change.weights_after {
-            if *weight <= now.map(|t| t.weight(region)).unwrap_or_default() {
-                continue;
-            }
+        for (region, weight) in gaining_by(self.world, change) {
             let key = EndpointKey::new(&change.service, region);
             let state = self.world.verdicts.get(&key).map_or(VerdictState::Unknown, |v| v.verdict.state);
             if state != VerdictState::Healthy {
@@ -324,7 +324,7 @@ impl<'a> Eyes<'a> {
                 self.find("locality", format!("{key} would take traffic, which may not go there"));
             }
             if intent.automatic {
-                self.fits(service, region, *weight);
+                self.fits(service, region, weight);
             }
         }
     }
@@ -393,9 +393,12 @@ impl<'a> Eyes<'a> {
         self.looked_first(&steps[..*first]);
         for (number, (index, changes)) in shifts.iter().enumerate() {
             let until = shifts.get(number + 1).map_or(steps.len(), |(next, _)| *next);
-            let verified = steps[*index..until].iter().any(
-                |s| matches!(&s.kind, StepKind::VerifyDns { expected } if expected.as_slice() == *changes),
-            );
+            let shift = &steps[*index].id;
+            let verified = steps[*index..until].iter().any(|s| match &s.kind {
+                StepKind::VerifyDns { of: Some(of), expected } => of == shift && expected.is_empty(),
+                StepKind::VerifyDns { of: None, expected } => expected.as_slice() == *changes,
+                _ => false,
+            });
             if !verified {
                 self.find(
                     "I10",
@@ -522,13 +525,31 @@ impl Eyes<'_> {
     }
 }
 
+/// Regions that the change gives more than they carry now, with their weights after it.
+fn gaining_by<'a>(
+    world: &'a World,
+    change: &'a TrafficChange,
+) -> impl Iterator<Item = (&'a RegionId, Weight)> + use<'a> {
+    let now = world.traffic.get(&change.service).map(|t| &t.weights);
+    let now = beside(change.weights_after.keys(), now.into_iter().flatten());
+    let after = change.weights_after.values();
+    now.zip(after).filter_map(|((region, now), after)| {
+        (*after > now.copied().unwrap_or_default()).then_some((region, *after))
+    })
+}
+
 impl<'a> Standing<'a> {
     fn advance(&mut self, change: &'a TrafficChange, region: &RegionId) {
         self.generation = change.to_generation.0;
         self.weights = &change.weights_after;
         self.changed = true;
         self.share = change.shares_after.get(region).map(|s| s.share.basis_points());
-        let out = change.shares_after.iter().filter(|(_, s)| s.share.basis_points() == 0);
-        self.out = out.map(|(r, _)| r).collect();
+        for (region, planned) in &change.shares_after {
+            if planned.share.basis_points() == 0 {
+                self.out.insert(region);
+            } else {
+                self.out.remove(region);
+            }
+        }
     }
 }

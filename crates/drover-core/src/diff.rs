@@ -203,7 +203,7 @@ fn steps(plan: &Plan, lines: &mut Vec<String>) {
             OnFailure::Pause => "pause",
             OnFailure::Continue => "go on",
         };
-        lines.push(format!("  {:<17} {:<10} {}", step.id, format!("or {fails}"), does(step)));
+        lines.push(format!("  {:<17} {:<10} {}", step.id, format!("or {fails}"), does(plan, step)));
     }
     if plan.steps.len() > STEPS_MAX {
         lines.push(format!("  {} more steps", plan.steps.len() - STEPS_MAX));
@@ -211,7 +211,7 @@ fn steps(plan: &Plan, lines: &mut Vec<String>) {
 }
 
 /// What a step does, in a few words.
-fn does(step: &Step) -> String {
+fn does(plan: &Plan, step: &Step) -> String {
     match &step.kind {
         StepKind::Preflight { predicates } => match predicates.as_slice() {
             [one] => predicates::describe(one),
@@ -219,8 +219,9 @@ fn does(step: &Step) -> String {
         },
         StepKind::VerifyApp { targets } => count(targets.len(), "scripted request"),
         StepKind::ShiftTraffic { changes } => shifted(changes),
-        StepKind::VerifyDns { expected } => {
-            format!("every DNS server answers so for {}", count(expected.len(), "service"))
+        StepKind::VerifyDns { .. } => {
+            let services = plan.expected_by(&step.kind).map_or(0, <[TrafficChange]>::len);
+            format!("every DNS server answers so for {}", count(services, "service"))
         }
         StepKind::Wait { span, why } => format!("{span}: {why}"),
         StepKind::Validate { targets } => {

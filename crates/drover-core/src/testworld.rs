@@ -76,6 +76,7 @@ pub(crate) fn of(services: Vec<Service>) -> World {
         blocks: vec![],
         runs: vec![],
         ended: vec![],
+        service_versions: Arc::default(),
         rearmed: BTreeMap::new(),
         runbooks: [Purpose::Failover, Purpose::Failback, Purpose::Drain, Purpose::Undrain]
             .map(|p| (p, runbook(p)))

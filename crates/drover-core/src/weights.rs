@@ -9,7 +9,7 @@
 
 use drover_model::config::Service;
 use drover_model::units::WEIGHT_SUM;
-use drover_model::{Percent, RegionId, ServiceId, Weight};
+use drover_model::{Percent, RegionId, ServiceId, Weight, beside};
 use std::collections::BTreeMap;
 
 /// Nothing would be answered: every weight would be zero. An error, never a result (I4).
@@ -62,8 +62,9 @@ pub fn published(
     let proportions = proportions(service);
     // Proportion × share of each region, by priority group.
     let mut groups: BTreeMap<u8, Vec<(usize, u128, u128)>> = BTreeMap::new();
-    for (index, (region, endpoint)) in service.endpoints.iter().enumerate() {
-        let share = u128::from(shares.get(region).map_or(0, |s| s.basis_points()));
+    let shares = beside(service.endpoints.keys(), shares);
+    for (index, (endpoint, (_, share))) in service.endpoints.values().zip(shares).enumerate() {
+        let share = u128::from(share.map_or(0, |s| s.basis_points()));
         let product = proportions[index] * share;
         if product > 0 {
             groups.entry(endpoint.priority).or_default().push((index, product, share));
@@ -131,8 +132,9 @@ fn apportion(raw: &[u128], total: u16) -> Vec<Weight> {
         if pinned[index] {
             seats[index] = 1;
         } else if *value > 0 {
-            seats[index] = value * to_divide / sum;
-            remainders.push((value * to_divide % sum, index));
+            let product = value * to_divide;
+            seats[index] = product / sum;
+            remainders.push((product - seats[index] * sum, index));
         }
     }
     let missing = total - seats.iter().sum::<u128>();

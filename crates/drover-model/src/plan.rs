@@ -127,6 +127,19 @@ pub struct World {
     pub runbooks: BTreeMap<Purpose, LoadedRunbook>,
     /// Vantages that have reported a probe begun after this coordinator started (quiet time after a takeover).
     pub heard_since_start: Vec<AgentId>,
+    /// Digests of the services, made when the configuration was loaded; a world that was read from a record has none,
+    /// and they are made when they are asked for.
+    #[serde(skip)]
+    pub service_versions: Arc<BTreeMap<ServiceId, String>>,
+}
+
+impl World {
+    /// The digest of one service's configuration.
+    #[must_use]
+    pub fn service_version(&self, service: &ServiceId) -> Option<String> {
+        let made = self.service_versions.get(service).cloned();
+        made.or_else(|| self.config.service_version(service))
+    }
 }
 
 impl World {
@@ -193,7 +206,7 @@ pub struct TrafficChange {
     pub weights_before: BTreeMap<RegionId, Weight>,
     /// Weights after.
     pub weights_after: BTreeMap<RegionId, Weight>,
-    /// Regions' shares after, without the run's id, which a plan does not know.
+    /// Shares of the regions whose share changes, without the run's id, which a plan does not know.
     pub shares_after: BTreeMap<RegionId, PlannedShare>,
 }
 
@@ -210,7 +223,7 @@ pub struct PlannedShare {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PlannedShareReason {
-    /// As it stands in the traffic state that the plan read.
+    /// As it stands in the traffic state that the plan read. Earlier builds said so of every other region.
     Unchanged,
     /// The whole configured share.
     Configured,
@@ -372,7 +385,11 @@ pub enum StepKind {
     },
     /// Ask every DNS instance what it answers.
     VerifyDns {
-        /// What it must answer.
+        /// What this step published. Named and not repeated: it is the larger part of a plan.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        of: Option<String>,
+        /// What it must answer, in full, as earlier builds planned it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
         expected: Vec<TrafficChange>,
     },
     /// Let time pass.
@@ -516,6 +533,21 @@ impl Plan {
     #[must_use]
     pub fn is_by_stages(&self) -> bool {
         self.steps.iter().any(|s| matches!(s.reversal, Reversal::StepBack { .. }))
+    }
+
+    /// What a `verify_dns` step looks for: what the step that it names publishes. Nothing when it is no such step, or
+    /// names none that publishes: then there is nothing to be seen, which is no success (I10).
+    #[must_use]
+    pub fn expected_by<'a>(&'a self, kind: &'a StepKind) -> Option<&'a [TrafficChange]> {
+        let StepKind::VerifyDns { of, expected } = kind else { return None };
+        match of {
+            None => Some(expected),
+            Some(_) if !expected.is_empty() => None,
+            Some(of) => self.steps.iter().find(|s| s.id == *of).and_then(|s| match &s.kind {
+                StepKind::ShiftTraffic { changes } => Some(changes.as_slice()),
+                _ => None,
+            }),
+        }
     }
 }
 

@@ -157,7 +157,10 @@ impl Effects for Hands {
             StepKind::Preflight { predicates } => preflight(&self.shared.lock(), predicates),
             StepKind::VerifyApp { targets } => verify_app(&self.shared.lock(), targets),
             StepKind::ShiftTraffic { changes } => publishing::shift(&mut self.shared.lock(), order, changes),
-            StepKind::VerifyDns { expected } => publishing::verify(&self.shared.lock(), expected),
+            kind @ StepKind::VerifyDns { .. } => match order.plan.expected_by(kind) {
+                Some(expected) => publishing::verify(&self.shared.lock(), expected),
+                None => Err(failed(FailureNature::Permanent, "the plan does not say what DNS must answer")),
+            },
             StepKind::Validate { targets } => validating::act(&self.shared, targets).await,
             StepKind::Notify { message } => {
                 let (key, run) = (order.key.clone(), order.run.clone());

@@ -13,6 +13,7 @@ use drover_model::runbook::Purpose;
 use drover_model::traffic::{Actor, Block, Load};
 use drover_model::{DecisionId, EndpointKey, RunId, ServiceId, Span, Timestamp};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// How long a question stands when no service says.
 const APPROVAL_SPAN: Span = Span::from_mins(15);
@@ -54,6 +55,7 @@ impl State {
                 .filter(|(_, gate)| gate.probed_since(self.leader.started_at))
                 .map(|(agent, _)| agent.clone())
                 .collect(),
+            service_versions: Arc::default(),
             config,
         }
     }

@@ -135,6 +135,7 @@ fn world() -> World {
     let endpoints =
         config.services.values().flat_map(|s| s.endpoints.keys().map(|r| EndpointKey::new(&s.name, r)));
     World {
+        service_versions: std::sync::Arc::default(),
         verdicts: endpoints.map(|e| (e, healthy())).collect(),
         vantages: config.agents().into_keys().map(|a| (a, VantageState::Reporting)).collect(),
         traffic: config.services.values().map(|s| (s.name.clone(), initial_traffic(s, NOW))).collect(),

@@ -82,7 +82,10 @@ impl Hands {
             StepKind::Preflight { predicates } => preflight::act(c, predicates),
             StepKind::VerifyApp { targets } => verify::app(c, targets).await,
             StepKind::ShiftTraffic { changes } => shift::act(c, order, changes).await,
-            StepKind::VerifyDns { expected } => verify::dns(c, expected).await,
+            kind @ StepKind::VerifyDns { .. } => match order.plan.expected_by(kind) {
+                Some(expected) => verify::dns(c, expected).await,
+                None => Err(failed(FailureNature::Permanent, "the plan does not say what DNS must answer")),
+            },
             StepKind::Validate { targets } => validate::act(c, targets).await,
             StepKind::Notify { message } => notify(c, order, message).await,
             StepKind::Run { command, repeatability, observe } => {

@@ -37,10 +37,21 @@ fn shift(plan: &mut Plan) -> &mut TrafficChange {
     &mut changes[0]
 }
 
-/// Makes DNS be asked for what is published, which is not what the mutation is about.
-fn follow(plan: &mut Plan) {
+/// Has DNS asked as earlier builds planned it: with all of what is published said again.
+fn said_again(plan: &mut Plan) {
     let StepKind::ShiftTraffic { changes } = plan.steps[2].kind.clone() else { panic!("no shift") };
-    plan.steps[3].kind = StepKind::VerifyDns { expected: changes };
+    plan.steps[3].kind = StepKind::VerifyDns { of: None, expected: changes };
+}
+
+#[test]
+fn a_plan_of_an_earlier_build_says_again_what_it_publishes() {
+    let (mut plan, world) = good();
+    said_again(&mut plan);
+    let plan = renamed(plan);
+    assert_eq!(found(&plan, &world), [""; 0]);
+    assert_eq!(plan.expected_by(&plan.steps[3].kind).map(<[TrafficChange]>::len), Some(2));
+    let text = serde_json::to_string(&plan).unwrap();
+    assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan, "and is read as it was written");
 }
 
 #[test]
@@ -81,7 +92,6 @@ fn each_wrong_change_is_found() {
     for (what, invariant, mutate) in MUTATIONS {
         let (mut plan, world) = good();
         mutate(&mut plan);
-        follow(&mut plan);
         let found = found(&renamed(plan), &world);
         assert!(found.contains(&(*invariant).to_owned()), "{what}: {found:?}");
     }
@@ -97,7 +107,15 @@ fn each_wrong_order_or_bound_is_found() {
         }),
         ("nobody asks DNS", "I10", |p| drop(p.steps.remove(3))),
         ("DNS is asked for something else", "I10", |p| {
-            p.steps[3].kind = StepKind::VerifyDns { expected: vec![] };
+            p.steps[3].kind = StepKind::VerifyDns { of: None, expected: vec![] };
+        }),
+        ("DNS is asked for what another step did", "I10", |p| {
+            p.steps[3].kind = StepKind::VerifyDns { of: Some(p.steps[0].id.clone()), expected: vec![] };
+        }),
+        ("DNS is asked for two things", "I10", |p| {
+            said_again(p);
+            let StepKind::VerifyDns { of, .. } = &mut p.steps[3].kind else { panic!("no verify_dns") };
+            *of = Some("3-shift_traffic".into());
         }),
         ("no preflight", "I9", |p| drop(p.steps.remove(0))),
         ("an empty preflight", "I9", |p| p.steps[0].kind = StepKind::Preflight { predicates: vec![] }),
@@ -119,7 +137,6 @@ fn each_wrong_order_or_bound_is_found() {
         ("a service that nothing changes", "goal", |p| {
             let StepKind::ShiftTraffic { changes } = &mut p.steps[2].kind else { panic!("no shift") };
             changes.truncate(1);
-            follow(p);
         }),
         ("a service that nobody knows", "I9", |p| p.services.push(service_id("other"))),
         ("a base without what is touched", "I9", |p| drop(p.base.remove("traffic/checkout"))),

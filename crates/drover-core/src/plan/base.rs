@@ -40,7 +40,7 @@ fn version_now(world: &World, intent: &Intent, key: &str) -> String {
             world.runbooks.get(&intent.purpose).filter(|l| l.runbook.name == *name).map(|l| l.version.clone())
         }
         ["config", "service", name] => {
-            ServiceId::new(*name).ok().and_then(|service| world.config.service_version(&service))
+            ServiceId::new(*name).ok().and_then(|service| world.service_version(&service))
         }
         ["traffic", name] => ServiceId::new(*name)
             .ok()

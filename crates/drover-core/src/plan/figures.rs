@@ -2,6 +2,7 @@
 
 use super::moves::Move;
 use crate::capacity;
+use drover_model::beside;
 use drover_model::config::Service;
 use drover_model::plan::{Estimates, LoadRow, Plan, StepKind, World};
 use drover_model::time::Span;
@@ -11,9 +12,12 @@ pub(super) fn rows(world: &World, moves: &[Move<'_>]) -> Vec<LoadRow> {
     let mut rows = Vec::with_capacity(moves.iter().map(|m| m.service.endpoints.len()).sum());
     for found in moves {
         let load = capacity::load_of(world, found.service).rate();
-        for region in found.service.endpoints.keys() {
-            let weight_before = found.state.weight(region);
-            let weight_after = found.last().weights.get(region).copied().unwrap_or_default();
+        let endpoints = &found.service.endpoints;
+        let before = beside(endpoints.keys(), &found.state.weights);
+        let after = beside(endpoints.keys(), &found.last().weights);
+        for (((region, endpoint), (_, before)), (_, after)) in endpoints.iter().zip(before).zip(after) {
+            let weight_before = before.copied().unwrap_or_default();
+            let weight_after = after.copied().unwrap_or_default();
             rows.push(LoadRow {
                 service: found.service.name.clone(),
                 region: region.clone(),
@@ -21,7 +25,7 @@ pub(super) fn rows(world: &World, moves: &[Move<'_>]) -> Vec<LoadRow> {
                 weight_after,
                 load_before: load.map(|l| capacity::projected(l, weight_before)),
                 load_after: load.map(|l| capacity::projected(l, weight_after)),
-                usable: capacity::usable(found.service, region),
+                usable: capacity::less_headroom(found.service, endpoint.capacity),
             });
         }
     }

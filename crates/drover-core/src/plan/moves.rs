@@ -17,7 +17,7 @@ use drover_model::plan::{ActiveRun, Intent, PlannedShare, PlannedShareReason, Wo
 use drover_model::reason::Reason;
 use drover_model::runbook::Purpose;
 use drover_model::traffic::{ShareReason, TrafficState};
-use drover_model::{Percent, RegionId, RunId, ServiceId, Weight};
+use drover_model::{Percent, RegionId, RunId, ServiceId, Weight, beside};
 use std::collections::BTreeMap;
 
 /// One service's weights after one change.
@@ -52,19 +52,26 @@ impl Move<'_> {
 
     /// Regions that carry more after some stage than they do now.
     pub(super) fn takers(&self) -> Vec<&RegionId> {
-        let more = |r: &&RegionId| self.stages.iter().any(|s| s.weights.get(*r) > self.state.weights.get(*r));
-        self.service.endpoints.keys().filter(more).collect()
+        let mut takers: Vec<&RegionId> = Vec::new();
+        for stage in &self.stages {
+            let now = beside(self.service.endpoints.keys(), &self.state.weights);
+            let then = beside(self.service.endpoints.keys(), &stage.weights);
+            takers.extend(now.zip(then).filter(|((_, now), (_, then))| then > now).map(|((r, _), _)| r));
+        }
+        takers.sort_unstable();
+        takers.dedup();
+        takers
     }
 }
 
 /// What a service's endpoints are held to be. Read in one sweep: a look-up for each endpoint would dominate the time
 /// that it takes to plan thousands of services.
 #[derive(Debug)]
-pub(super) struct Health<'w>(BTreeMap<&'w RegionId, VerdictState>);
+pub(super) struct Health<'w>(Vec<(&'w RegionId, VerdictState)>);
 
 impl<'w> Health<'w> {
     fn of(world: &'w World, service: &Service) -> Self {
-        let Some(first) = service.endpoints.keys().next() else { return Self(BTreeMap::new()) };
+        let Some(first) = service.endpoints.keys().next() else { return Self(vec![]) };
         let from = EndpointKey::new(&service.name, first);
         let own = world.verdicts.range(from..).take_while(|(key, _)| key.service == service.name);
         Self(own.map(|(key, standing)| (&key.region, standing.verdict.state)).collect())
@@ -72,7 +79,17 @@ impl<'w> Health<'w> {
 
     /// `Unknown` when nothing is held.
     pub(super) fn state(&self, region: &RegionId) -> VerdictState {
-        self.0.get(region).copied().unwrap_or(VerdictState::Unknown)
+        let found = self.0.binary_search_by(|(known, _)| (*known).cmp(region));
+        found.map_or(VerdictState::Unknown, |at| self.0[at].1)
+    }
+
+    /// Each of these regions, which must ascend, with its state.
+    pub(super) fn beside<'a>(
+        &'a self,
+        regions: impl Iterator<Item = &'a RegionId>,
+    ) -> impl Iterator<Item = (&'a RegionId, VerdictState)> {
+        let states = self.0.iter().map(|(region, state)| (*region, *state));
+        beside(regions, states).map(|(region, state)| (region, state.unwrap_or(VerdictState::Unknown)))
     }
 }
 
@@ -183,9 +200,11 @@ fn leave<'w>(
     let held_back: Vec<(RegionId, Reason)> = service
         .endpoints
         .keys()
-        .filter(|r| *r != from && state.shares.get(*r).is_some_and(|s| s.share > Percent::ZERO))
-        .filter(|r| intent.to.as_ref().is_none_or(|to| to == *r))
-        .filter_map(|r| may_take(world, service, &health, r).err().map(|why| (r.clone(), why)))
+        .zip(beside(service.endpoints.keys(), &state.shares))
+        .zip(health.beside(service.endpoints.keys()))
+        .filter(|((r, (_, share)), _)| *r != from && share.is_some_and(|s| s.share > Percent::ZERO))
+        .filter(|((r, _), _)| intent.to.as_ref().is_none_or(|to| to == *r))
+        .filter_map(|((r, _), (_, held))| may_take(world, service, held, r).err().map(|why| (r.clone(), why)))
         .collect();
     let unmovable = |_| {
         cov_mark::hit!(last_healthy_region);
@@ -271,7 +290,8 @@ fn come_back<'w>(
         let reason = Reason::LeftByFailover { service, region, run: run.clone() };
         return Err(Excluded::Unmovable("drained", vec![reason]));
     }
-    may_take(world, service, &health, region).map_err(|why| Excluded::Unmovable("target", vec![why]))?;
+    may_take(world, service, health.state(region), region)
+        .map_err(|why| Excluded::Unmovable("target", vec![why]))?;
     let mut shares = percents(&state.shares);
     let mut stages = vec![];
     for share in ramp_above(service, now) {
@@ -285,8 +305,11 @@ fn come_back<'w>(
     }
     let found = Move { service, state, stages, held_back: vec![], health };
     // The others give; where one would gain instead (an earlier move was narrowed), it must be fit for it as well.
-    let unfit: Vec<Reason> =
-        found.takers().into_iter().filter_map(|r| may_take(world, service, &found.health, r).err()).collect();
+    let unfit: Vec<Reason> = found
+        .takers()
+        .into_iter()
+        .filter_map(|r| may_take(world, service, found.health.state(r), r).err())
+        .collect();
     if unfit.is_empty() { Ok(found) } else { Err(Excluded::Unmovable("target", unfit)) }
 }
 
@@ -308,15 +331,16 @@ fn ramp_above(service: &Service, now: Percent) -> Vec<Percent> {
 }
 
 /// May `region` be given more of the service's traffic? Unknown is not healthy (I6).
-fn may_take(world: &World, service: &Service, health: &Health<'_>, region: &RegionId) -> Result<(), Reason> {
+fn may_take(world: &World, service: &Service, state: VerdictState, region: &RegionId) -> Result<(), Reason> {
     let allowed = &service.failover.jurisdictions;
-    let jurisdiction = world.config.regions.get(region).map_or("", |r| r.location.jurisdiction.as_str());
-    if !allowed.is_empty() && !allowed.iter().any(|a| a == jurisdiction) {
-        cov_mark::hit!(i7_locality);
-        let (service, region) = (service.name.clone(), region.clone());
-        return Err(Reason::LocalityForbids { service, region, jurisdiction: jurisdiction.to_owned() });
+    if !allowed.is_empty() {
+        let jurisdiction = world.config.regions.get(region).map_or("", |r| r.location.jurisdiction.as_str());
+        if !allowed.iter().any(|a| a == jurisdiction) {
+            cov_mark::hit!(i7_locality);
+            let (service, region) = (service.name.clone(), region.clone());
+            return Err(Reason::LocalityForbids { service, region, jurisdiction: jurisdiction.to_owned() });
+        }
     }
-    let state = health.state(region);
     if state == VerdictState::Healthy {
         return Ok(());
     }

@@ -13,7 +13,7 @@ use drover_model::config::{Service, ValidationPolicy};
 use drover_model::decision::VerdictState;
 use drover_model::plan::{Intent, ValidationTarget};
 use drover_model::units::Weight;
-use drover_model::{Percent, RegionId, Span};
+use drover_model::{Percent, RegionId, Span, beside};
 
 /// So many windows a stage is watched at most: twenty minutes at the default of two, in which the 20 samples that an error
 /// rate of 5 % asks for come from a service of two requests a second at a weight of 1 of 100.
@@ -49,11 +49,12 @@ pub(super) fn targets(intent: &Intent, moves: &[Move<'_>], round: usize) -> Vec<
 /// Every region that carries traffic and is not itself in trouble: what another region suffers from is not for this plan
 /// to prove.
 fn takers(found: &Move<'_>, round: usize) -> Vec<RegionId> {
-    let weights = &found.stage(round).weights;
-    let carries = |r: &&RegionId| weights.get(*r).is_some_and(|w| w.0 > 0);
-    let well = |r: &&RegionId| found.health.state(r) == VerdictState::Healthy;
-    let carrying: Vec<&RegionId> = found.service.endpoints.keys().filter(carries).collect();
-    let mut judged: Vec<&RegionId> = carrying.iter().copied().filter(well).collect();
+    let weights = beside(found.service.endpoints.keys(), &found.stage(round).weights);
+    let carrying: Vec<&RegionId> =
+        weights.filter(|(_, w)| w.is_some_and(|w| w.0 > 0)).map(|(r, _)| r).collect();
+    let held = found.health.beside(carrying.iter().copied());
+    let mut judged: Vec<&RegionId> =
+        held.filter(|(_, state)| *state == VerdictState::Healthy).map(|(r, _)| r).collect();
     if judged.is_empty() {
         judged = carrying; // Nobody to judge must not read as nothing to prove (I10).
     }

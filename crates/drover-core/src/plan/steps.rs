@@ -30,8 +30,7 @@ pub(super) fn expand(
 ) -> Vec<Step> {
     let positions = moves.iter().map(Position::start).collect();
     let programs = &loaded.programs;
-    let mut expansion =
-        Expansion { world, intent, programs, moves, positions, shifted: vec![], steps: vec![] };
+    let mut expansion = Expansion { world, intent, programs, moves, positions, shifted: None, steps: vec![] };
     for step in &loaded.runbook.steps {
         match &step.kind {
             RunbookStepKind::Ramp(inner) => {
@@ -67,8 +66,8 @@ struct Expansion<'a, 'w> {
     moves: &'a [Move<'w>],
     /// Beside `moves`.
     positions: Vec<Position>,
-    /// What the last shift published.
-    shifted: Vec<TrafficChange>,
+    /// The last step that published anything.
+    shifted: Option<String>,
     steps: Vec<Step>,
 }
 
@@ -112,7 +111,7 @@ impl Expansion<'_, '_> {
         };
         let Some(kind) = kind else { return };
         self.steps.push(Step {
-            id: format!("{}-{}", self.steps.len() + 1, kind.word()),
+            id: self.next_id(kind.word()),
             kind,
             timeout: step.timeout.plus(by_design),
             attempts: step.attempts.max(1),
@@ -120,6 +119,10 @@ impl Expansion<'_, '_> {
             on_failure: step.on_failure,
             reversal,
         });
+    }
+
+    fn next_id(&self, word: &str) -> String {
+        format!("{}-{word}", self.steps.len() + 1)
     }
 
     fn services(&self) -> impl Iterator<Item = &Service> {
@@ -185,12 +188,12 @@ impl Expansion<'_, '_> {
             _ if round != usize::MAX => Reversal::StepBack { changes: back, out },
             _ => Reversal::RestoreWeights { changes: back },
         };
-        self.shifted.clone_from(&changes);
+        self.shifted = Some(self.next_id("shift_traffic"));
         (Some(StepKind::ShiftTraffic { changes }), reversal)
     }
 
     fn verify_dns(&self) -> Option<StepKind> {
-        (!self.shifted.is_empty()).then(|| StepKind::VerifyDns { expected: self.shifted.clone() })
+        self.shifted.clone().map(|of| StepKind::VerifyDns { of: Some(of), expected: Vec::new() })
     }
 
     fn run(&self, run: &RunStep) -> Option<StepKind> {
@@ -262,7 +265,7 @@ fn change(found: &Move<'_>, position: &Position, to: usize, region: &RegionId) -
         to_generation: position.generation.next(),
         weights_before: weights_at(found, position).clone(),
         weights_after: found.stages[to].weights.clone(),
-        shares_after: shares(found, region, found.stages[to].share),
+        shares_after: BTreeMap::from([(region.clone(), found.stages[to].share)]),
     }
 }
 
@@ -284,7 +287,7 @@ fn reversed(
         to_generation: forth.to_generation.next(),
         weights_before: forth.weights_after.clone(),
         weights_after: forth.weights_before.clone(),
-        shares_after: shares(found, region, share),
+        shares_after: BTreeMap::from([(region.clone(), share)]),
         ..forth.clone()
     }
 }
@@ -300,7 +303,7 @@ fn taken_out(found: &Move<'_>, forth: &TrafficChange, region: &RegionId) -> Opti
         to_generation: forth.to_generation.next(),
         weights_before: forth.weights_after.clone(),
         weights_after,
-        shares_after: shares(found, region, share),
+        shares_after: BTreeMap::from([(region.clone(), share)]),
         ..forth.clone()
     })
 }
@@ -317,15 +320,4 @@ fn standing_share(found: &Move<'_>, region: &RegionId) -> PlannedShare {
         ShareReason::Returning { .. } => PlannedShareReason::Returning,
     };
     PlannedShare { share: standing.share, reason }
-}
-
-fn shares(found: &Move<'_>, region: &RegionId, share: PlannedShare) -> BTreeMap<RegionId, PlannedShare> {
-    let unchanged = |r: &RegionId| {
-        let share = found.state.shares.get(r).map_or(Percent::ZERO, |s| s.share);
-        PlannedShare { share, reason: PlannedShareReason::Unchanged }
-    };
-    let mut all: BTreeMap<RegionId, PlannedShare> =
-        found.service.endpoints.keys().map(|r| (r.clone(), unchanged(r))).collect();
-    all.insert(region.clone(), share);
-    all
 }

@@ -63,7 +63,9 @@ fn a_drain_takes_the_most_important_service_first_and_can_be_undone() {
     assert_eq!(weights(change), [50, 0, 50]);
     assert_eq!((change.from_generation.0, change.to_generation.0, change.ttl_seconds), (1, 2, 30));
     assert_eq!(change.shares_after[&region("eu-west")].reason, PlannedShareReason::Drained);
-    assert_eq!(change.shares_after[&region("us-east")].reason, PlannedShareReason::Unchanged);
+    assert_eq!(change.shares_after.len(), 1, "the others keep their shares");
+    let StepKind::ShiftTraffic { changes } = &plan.steps[2].kind else { panic!("no shift") };
+    assert_eq!(plan.expected_by(&plan.steps[3].kind), Some(changes.as_slice()));
     let Reversal::RestoreWeights { changes } = &plan.steps[2].reversal else { panic!("not reversible") };
     assert_eq!(changes[0].weights_after, change.weights_before);
     assert_eq!(changes[0].shares_after[&region("eu-west")].share, Percent::FULL);

@@ -77,6 +77,7 @@ fn world(books: Vec<LoadedRunbook>) -> World {
         ended: vec![],
         rearmed: BTreeMap::new(),
         runbooks: books.into_iter().map(|b| (b.runbook.purpose, b)).collect(),
+        service_versions: Arc::new(config.service_versions()),
         heard_since_start: vec![],
         config,
     }

@@ -119,6 +119,12 @@ impl Config {
         self.services.get(service).map(version_of)
     }
 
+    /// The digests of all services.
+    #[must_use]
+    pub fn service_versions(&self) -> BTreeMap<ServiceId, String> {
+        self.services.iter().map(|(name, service)| (name.clone(), version_of(service))).collect()
+    }
+
     /// A digest of the whole configuration.
     #[must_use]
     pub fn version(&self) -> String {
