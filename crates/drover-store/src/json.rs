@@ -1,6 +1,7 @@
 //! Typed records: JSON in and out of a store, so that no caller hand-rolls it.
 
 use crate::error::ReadError;
+use crate::packed::{PackError, pack, unpack};
 use crate::store::Store;
 use crate::types::{Op, Revision, Txn, Versioned};
 use serde::Serialize;
@@ -48,6 +49,15 @@ pub enum JsonError {
         #[source]
         source: serde_json::Error,
     },
+    /// The JSON is too large, or was packed and is damaged.
+    #[error("record {key} can't be packed or unpacked")]
+    Pack {
+        /// The key.
+        key: String,
+        /// Why.
+        #[source]
+        source: PackError,
+    },
 }
 
 /// Reads and decodes the record under a key.
@@ -68,22 +78,27 @@ impl Versioned {
     /// # Errors
     /// When the value is not the JSON of a `T`.
     pub fn decode_json<T: DeserializeOwned>(&self, key: &str) -> Result<JsonVersioned<T>, JsonError> {
-        let value = serde_json::from_slice(&self.value)
+        let json = unpack(&self.value).map_err(|source| JsonError::Pack { key: key.to_owned(), source })?;
+        let value = serde_json::from_slice(&json)
             .map_err(|source| JsonError::Decode { key: key.to_owned(), source })?;
         Ok(JsonVersioned { value, create_revision: self.create_revision, mod_revision: self.mod_revision })
     }
 }
 
 impl Op {
-    /// A put of a value as JSON.
+    /// A put of a value as JSON, packed when it is large.
     ///
     /// # Errors
-    /// When the value has no JSON form.
+    /// When the value has no JSON form, or one that is too large.
     pub fn put_json<T: Serialize + ?Sized>(key: impl Into<String>, value: &T) -> Result<Self, JsonError> {
         let key = key.into();
-        match serde_json::to_vec(value) {
+        let json = match serde_json::to_vec(value) {
+            Ok(json) => json,
+            Err(source) => return Err(JsonError::Encode { key, source }),
+        };
+        match pack(json) {
             Ok(value) => Ok(Self::Put { key, value }),
-            Err(source) => Err(JsonError::Encode { key, source }),
+            Err(source) => Err(JsonError::Pack { key, source }),
         }
     }
 }
@@ -92,7 +107,7 @@ impl Txn {
     /// Adds a put of a value as JSON.
     ///
     /// # Errors
-    /// When the value has no JSON form.
+    /// As [`Op::put_json`].
     pub fn put_json<T: Serialize + ?Sized>(
         self,
         key: impl Into<String>,

@@ -17,6 +17,7 @@ mod embedded;
 mod error;
 mod history;
 mod json;
+mod packed;
 mod store;
 mod types;
 mod watch;
@@ -28,6 +29,7 @@ pub use history::{
     HistoryError, HistoryOptions, HistoryReport, HistoryStats,
 };
 pub use json::{JsonError, JsonVersioned, get_json};
+pub use packed::{JSON_BYTES_MAX, PackError};
 pub use store::Store;
 pub use types::{
     Change, ChangeKind, Changes, Committed, Compare, Entry, Expect, KEY_BYTES_MAX, LIST_LIMIT_MAX, Op,

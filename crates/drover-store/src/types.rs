@@ -10,7 +10,8 @@ use std::fmt;
 
 /// Longest key, in bytes.
 pub const KEY_BYTES_MAX: usize = 512;
-/// Largest value, in bytes: 1 MiB. A journal record is a few hundred bytes, a plan some tens of KiB.
+/// Largest value, in bytes: 1 MiB. A journal record is a few hundred bytes, a plan some tens of KiB; one for a thousand
+/// services is packed.
 pub const VALUE_BYTES_MAX: usize = 1 << 20;
 /// Most operations, and most compares, in one transaction (etcd's `--max-txn-ops` default).
 pub const TXN_OPS_MAX: usize = 128;
