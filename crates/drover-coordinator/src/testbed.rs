@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use drover_model::api::PlanRequest;
 use drover_model::config::{Config, encode};
 use drover_model::plan::{Intent, Plan};
+use drover_model::probe::REPORT_OBSERVATIONS_MAX;
 use drover_model::runbook::Purpose;
 use drover_model::traffic::Actor;
 use drover_model::{RegionId, Timestamp};
@@ -51,6 +52,13 @@ impl Bed {
         Self { dir, c, tasks }
     }
 
+    /// With another configuration from the beginning.
+    pub async fn with(edit: impl FnOnce(&mut Config)) -> Self {
+        let bed = Self::new().await;
+        bed.rewrite(edit);
+        bed.reopened().await
+    }
+
     /// Another coordinator on the same store.
     pub async fn reopened(self) -> Self {
         let Self { dir, c, tasks } = self;
@@ -68,19 +76,23 @@ impl Bed {
         let endpoints = self.c.endpoints();
         for agent in self.c.loaded().config.agents().keys() {
             let now = self.c.clock.now();
-            let seen = (0..5 * endpoints.len()).map(|n| {
-                json!({
-                    "sequence": n + 1, "endpoint": endpoints[n % endpoints.len()], "began_at": now,
-                    "age": "5ms", "latency_micros": 900, "outcome": {"result": "good"}, "status": 200,
-                    "certificate_expires_at": null,
+            let seen: Vec<Value> = (0..5 * endpoints.len())
+                .map(|n| {
+                    json!({
+                        "sequence": n + 1, "endpoint": endpoints[n % endpoints.len()], "began_at": now,
+                        "age": "5ms", "latency_micros": 900, "outcome": {"result": "good"}, "status": 200,
+                        "certificate_expires_at": null,
+                    })
                 })
-            });
-            let report = json!({
-                "schema": 1, "agent": agent, "boot": "b", "boot_number": 1, "sent_at": now, "config_version": "any",
-                "observations": seen.collect::<Vec<_>>(), "opinions": [], "dropped": 0,
-                "self_check": {"references_reached": 2, "references": 2, "blind": false},
-            });
-            self.c.ingest(&serde_json::from_value(report).unwrap());
+                .collect();
+            for some in seen.chunks(REPORT_OBSERVATIONS_MAX) {
+                let report = json!({
+                    "schema": 1, "agent": agent, "boot": "b", "boot_number": 1, "sent_at": now, "config_version": "any",
+                    "observations": some, "opinions": [], "dropped": 0,
+                    "self_check": {"references_reached": 2, "references": 2, "blind": false},
+                });
+                self.c.ingest(&serde_json::from_value(report).unwrap());
+            }
         }
     }
 

@@ -52,20 +52,30 @@ impl Moved {
     }
 }
 
+/// The services of one step that one transaction moves.
+pub(super) struct Part<'a> {
+    pub(super) services: Vec<&'a ServiceId>,
+    /// The first that this attempt moves.
+    pub(super) is_first: bool,
+    /// Nothing of the step is left after it.
+    pub(super) is_last: bool,
+}
+
 /// Adds what must exist if and only if the targets moved.
 pub(super) async fn of_move(
     c: &Coordinator,
     order: &Order,
     txn: Txn,
     so_far: &mut Moved,
+    part: &Part<'_>,
 ) -> Result<Txn, StepFailure> {
     match order.plan.intent.purpose {
-        Purpose::Drain => begin_hold(c, order, txn),
-        Purpose::Undrain | Purpose::Failback if is_last_shift(order) => {
+        Purpose::Drain if part.is_first => begin_hold(c, order, txn).await,
+        Purpose::Undrain | Purpose::Failback if part.is_last && is_last_shift(order) => {
             end_holds(c, order, txn, so_far).await
         }
-        Purpose::Undrain | Purpose::Failback => Ok(txn),
-        Purpose::Failover => block(c, order, txn),
+        Purpose::Drain | Purpose::Undrain | Purpose::Failback => Ok(txn),
+        Purpose::Failover => block(c, order, txn, part),
     }
 }
 
@@ -97,7 +107,11 @@ fn is_last_shift(order: &Order) -> bool {
     !later.into_iter().any(|s| matches!(s.kind, StepKind::ShiftTraffic { .. }))
 }
 
-fn begin_hold(c: &Coordinator, order: &Order, txn: Txn) -> Result<Txn, StepFailure> {
+/// An earlier attempt that moved a part has begun it already.
+async fn begin_hold(c: &Coordinator, order: &Order, txn: Txn) -> Result<Txn, StepFailure> {
+    if c.db.get::<Hold>(&keys::hold(&order.run)).await.map_err(store_failure)?.is_some() {
+        return Ok(txn);
+    }
     let (now, intent) = (c.clock.now(), &order.plan.intent);
     let hold = Hold {
         run: order.run.clone(),
@@ -138,10 +152,10 @@ async fn end_holds(
 }
 
 /// After an automatic failover, none of its class for a while (I8).
-fn block(c: &Coordinator, order: &Order, mut txn: Txn) -> Result<Txn, StepFailure> {
+fn block(c: &Coordinator, order: &Order, mut txn: Txn, part: &Part<'_>) -> Result<Txn, StepFailure> {
     let Trigger::Decision { class, .. } = &order.origin.trigger else { return Ok(txn) };
     let (now, loaded) = (c.clock.now(), c.loaded());
-    for service in &order.plan.services {
+    for service in part.services.iter().copied() {
         let Some(config) = loaded.config.services.get(service) else { continue };
         let block = Block {
             service: service.clone(),
