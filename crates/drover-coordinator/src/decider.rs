@@ -144,23 +144,24 @@ impl Coordinator {
         // Why comes before what: a crash in between leaves a decision without its run, never a run without its decision.
         let run = plan.as_ref().map(|_| self.next_run());
         let about = decision.region.to_string();
-        let mut body = DecisionBody::Action {
+        let body = DecisionBody::Action {
             world: Box::new(world.narrowed(&decide::concerned(world, &decision.region))),
             region: decision.region.clone(),
             decision: decision.clone(),
             plan: plan.as_ref().map(|p| p.id.clone()),
             run: run.clone(),
         };
-        let stored = self.store_decision(&id, now, body.clone()).await;
-        self.unless_fenced("store a decision", &about, stored)?;
+        let (key, mut stored) = self.decision_record(&id, now, body);
+        let kept = self.db.put(&key, &stored).await;
+        self.unless_fenced("store a decision", &about, kept)?;
         if let (Some(plan), Some(run)) = (plan, &run)
             && let Err(e) = self.start_from(world, run, plan, &decision, &id, now).await
         {
-            if let DecisionBody::Action { run, .. } = &mut body {
+            if let DecisionBody::Action { run, .. } = &mut stored.body {
                 *run = None;
             }
-            let stored = self.store_decision(&id, now, body).await;
-            self.unless_fenced("store a decision", &about, stored)?;
+            let kept = self.db.put(&key, &stored).await;
+            self.unless_fenced("store a decision", &about, kept)?;
             return Err(e);
         }
         let outcome = run.as_ref().map_or("nothing was done", |r| r.as_str());
@@ -299,17 +300,17 @@ impl Coordinator {
         first
     }
 
-    /// Writes a decision down.
-    pub(crate) async fn store_decision(
+    /// A decision as it is stored, and where.
+    pub(crate) fn decision_record(
         &self,
         id: &DecisionId,
         at: Timestamp,
         body: DecisionBody,
-    ) -> Result<(), CoordinatorError> {
+    ) -> (String, StoredDecision) {
         let stored =
             StoredDecision { schema: DECISION_SCHEMA, id: id.clone(), at, epoch: self.db.epoch(), body };
         let number = keys::number_of(id.as_str()).unwrap_or(0);
-        self.db.put(&keys::numbered(keys::DECISIONS, number), &stored).await
+        (keys::numbered(keys::DECISIONS, number), stored)
     }
 
     /// Finds where the numbers of audit, decisions and runs go on.

@@ -6,12 +6,16 @@ use crate::error::CoordinatorError;
 use drover_model::decision::DecisionBody;
 use drover_model::plan::StandingVerdict;
 use drover_model::{DecisionId, EndpointKey, Timestamp};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// Decisions waiting to be written; past this a verdict change is logged and not stored, and says so.
 pub const DECISIONS_WAITING_MAX: usize = 10_000;
+
+/// Of these, so many in one transaction: each takes two operations, and a few KiB where a hundred vantages look.
+const RECORDS_PER_TXN: usize = 16;
 
 /// Of the 5 s that a stop may take, so much for what waits here.
 const REST_WITHIN: Duration = Duration::from_secs(2);
@@ -39,15 +43,14 @@ impl Coordinator {
     /// Writes down what was recorded until told to stop.
     pub(crate) async fn run_recorder(self: Arc<Self>, mut inbox: mpsc::Receiver<ToRecord>) {
         loop {
-            let record = tokio::select! {
+            let mut some = Vec::new();
+            tokio::select! {
                 () = self.stop.cancelled() => return self.record_rest(inbox).await,
-                next = inbox.recv() => match next {
-                    Some(next) => next,
-                    None => return,
-                },
+                taken = inbox.recv_many(&mut some, RECORDS_PER_TXN) => if taken == 0 { return },
             };
-            if let Err(e) = self.record(record).await {
-                tracing::error!(error = &e as &dyn std::error::Error, "can't store a verdict");
+            let count = some.len();
+            if let Err(e) = self.record(some).await {
+                tracing::error!(error = &e as &dyn std::error::Error, "can't store {count} verdicts");
             }
         }
     }
@@ -55,25 +58,40 @@ impl Coordinator {
     /// What waits when the coordinator stops is still written, as far as the time for stopping allows.
     async fn record_rest(&self, mut inbox: mpsc::Receiver<ToRecord>) {
         let began = Instant::now();
-        while let Ok(record) = inbox.try_recv() {
-            if began.elapsed() > REST_WITHIN {
-                tracing::error!("stopping: {} verdicts are not stored", inbox.len() + 1);
+        loop {
+            let some: Vec<ToRecord> =
+                std::iter::from_fn(|| inbox.try_recv().ok()).take(RECORDS_PER_TXN).collect();
+            let count = some.len();
+            if count == 0 {
                 return;
             }
-            if let Err(e) = self.record(record).await {
-                tracing::error!(error = &e as &dyn std::error::Error, "can't store a verdict");
+            if began.elapsed() > REST_WITHIN {
+                tracing::error!("stopping: {} verdicts are not stored", inbox.len() + count);
+                return;
+            }
+            if let Err(e) = self.record(some).await {
+                tracing::error!(error = &e as &dyn std::error::Error, "can't store {count} verdicts");
                 return;
             }
         }
     }
 
-    async fn record(&self, ToRecord { at, body, remember }: ToRecord) -> Result<(), CoordinatorError> {
-        let id = DecisionId::numbered(self.counters.decisions.next());
-        self.store_decision(&id, at, body).await?;
-        match remember {
-            Some((endpoint, standing)) => self.db.put(&keys::standing(&endpoint), &standing).await,
-            None => Ok(()),
+    /// Writes these down in one transaction: when a region fails, hundreds come at once, and a sync for each would keep
+    /// the disk from what is done about it.
+    async fn record(&self, some: Vec<ToRecord>) -> Result<(), CoordinatorError> {
+        let mut txn = self.db.fenced();
+        // Of one endpoint the last counts; a transaction changes no key twice.
+        let mut standing = BTreeMap::new();
+        for ToRecord { at, body, remember } in some {
+            let id = DecisionId::numbered(self.counters.decisions.next());
+            let (key, stored) = self.decision_record(&id, at, body);
+            txn = self.db.put_op(txn, &key, &stored)?;
+            standing.extend(remember);
         }
+        for (endpoint, standing) in standing {
+            txn = self.db.put_op(txn, &keys::standing(&endpoint), &standing)?;
+        }
+        self.db.commit("write verdicts down", txn).await.map(|_| ())
     }
 
     /// What stood for each endpoint when the coordinator before this one stopped.
@@ -87,5 +105,41 @@ impl Coordinator {
         live.recalled = known.collect();
         live.keep_only(&self.loaded().config);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testbed::{Bed, at_secs};
+    use drover_core::verdict;
+    use drover_model::decision::{StoredDecision, VerdictInputs};
+
+    fn change(endpoint: &EndpointKey, secs: i64) -> ToRecord {
+        let at = at_secs(secs);
+        let inputs =
+            VerdictInputs { endpoint: endpoint.clone(), at, need: 2, outside: vec![], inside: vec![] };
+        let verdict = verdict::conclude(&inputs);
+        let standing = StandingVerdict { verdict: verdict.clone(), since: at, recent_changes: vec![] };
+        let body = DecisionBody::Verdict { inputs, verdict };
+        ToRecord { at, body, remember: Some((endpoint.clone(), standing)) }
+    }
+
+    #[tokio::test]
+    async fn changes_that_come_together_are_all_kept_and_the_last_of_an_endpoint_stands() {
+        let bed = Bed::new().await;
+        let (one, other) = ("checkout@eu-west".parse().unwrap(), "catalog@eu-west".parse().unwrap());
+        let last = bed.c.counters.decisions.last();
+        bed.c.record(vec![change(&one, 1), change(&other, 2), change(&one, 3)]).await.unwrap();
+        for number in 1..=3 {
+            let key = keys::numbered(keys::DECISIONS, last + number);
+            let (stored, _) = bed.c.db.get::<StoredDecision>(&key).await.unwrap().unwrap();
+            assert_eq!(stored.at, at_secs(i64::try_from(number).unwrap()));
+        }
+        for (endpoint, secs) in [(&one, 3), (&other, 2)] {
+            let (standing, _) =
+                bed.c.db.get::<StandingVerdict>(&keys::standing(endpoint)).await.unwrap().unwrap();
+            assert_eq!(standing.since, at_secs(secs));
+        }
     }
 }
