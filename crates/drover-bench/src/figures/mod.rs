@@ -1,0 +1,9 @@
+//! One file a figure.
+
+pub mod ingest;
+pub mod plan;
+pub mod probe;
+pub mod reaction;
+pub mod scale;
+pub mod status;
+pub mod store;
