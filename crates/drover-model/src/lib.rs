@@ -19,6 +19,7 @@ pub mod runbook;
 pub mod time;
 pub mod traffic;
 pub mod units;
+mod world;
 
 pub use beside::beside;
 pub use chain::chain;
