@@ -5,10 +5,10 @@
 
 use super::SourceFile;
 use crate::config::diagnostic::Diagnostic;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Findings that are kept; a file of rubbish must not make a report of millions of lines.
+/// Errors that are kept, and warnings; a file of rubbish must not make a report of millions of lines.
 pub const FINDINGS_MAX: usize = 500;
 
 /// Bytes of a source line that a finding carries, for the same reason.
@@ -43,6 +43,9 @@ pub(crate) struct Sink<'t> {
     /// Where each line of each file begins, so that naming a line is no scan of the file.
     line_starts: Vec<Vec<usize>>,
     findings: RefCell<Vec<Finding>>,
+    /// Findings so far, kept or not, of each severity: thousands of warnings must neither hide an error nor be one.
+    errors: Cell<usize>,
+    warnings: Cell<usize>,
     places: RefCell<BTreeMap<String, Place>>,
     asked: RefCell<BTreeSet<(&'static str, &'static str)>>,
 }
@@ -55,6 +58,8 @@ impl<'t> Sink<'t> {
             files,
             line_starts: files.iter().map(|f| starts(&f.text)).collect(),
             findings: RefCell::default(),
+            errors: Cell::default(),
+            warnings: Cell::default(),
             places: RefCell::default(),
             asked: RefCell::default(),
         }
@@ -73,12 +78,17 @@ impl<'t> Sink<'t> {
     }
 
     fn push(&self, place: Place, severity: Severity, message: String, suggestion: Option<String>) {
+        let (found, word) = match severity {
+            Severity::Error => (&self.errors, "errors"),
+            Severity::Warning => (&self.warnings, "warnings"),
+        };
+        let before = found.replace(found.get().saturating_add(1));
         let mut findings = self.findings.borrow_mut();
-        if findings.len() < FINDINGS_MAX {
+        if before < FINDINGS_MAX {
             findings.push((place, severity, message, suggestion));
-        } else if findings.len() == FINDINGS_MAX {
-            let more = format!("there are more findings than the {FINDINGS_MAX} that are shown");
-            findings.push((place, Severity::Error, more, None));
+        } else if before == FINDINGS_MAX {
+            let more = format!("there are more {word} than the {FINDINGS_MAX} that are shown");
+            findings.push((place, severity, more, None));
         }
     }
 
@@ -111,13 +121,13 @@ impl<'t> Sink<'t> {
         }
     }
 
-    /// No further finding is kept, so nothing costly need be done to word one.
+    /// No further error is kept, so nothing costly need be done to word one.
     pub fn is_full(&self) -> bool {
-        self.findings.borrow().len() > FINDINGS_MAX
+        self.errors.get() > FINDINGS_MAX
     }
 
     pub fn has_errors(&self) -> bool {
-        self.findings.borrow().iter().any(|f| f.1 == Severity::Error)
+        self.errors.get() > 0
     }
 
     /// `file:line`, to name a second place in a message.
@@ -174,4 +184,25 @@ fn floor_boundary(text: &str, at: usize) -> usize {
         at -= 1;
     }
     at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_number_of_warnings_is_no_error_and_hides_none() {
+        let files = [SourceFile::new("a.yaml", "kind: Service\n")];
+        let sink = Sink::new(&files);
+        for number in 0..2 * FINDINGS_MAX {
+            sink.warn(Place::top(0), format!("warning {number}"), None);
+        }
+        assert!(!sink.has_errors() && !sink.is_full());
+        sink.error(Place::top(0), "an error", None);
+        assert!(sink.has_errors() && !sink.is_full());
+        let (errors, warnings) = sink.finish();
+        assert_eq!(errors.iter().map(|e| e.message.as_str()).collect::<Vec<_>>(), ["an error"]);
+        assert_eq!(warnings.len(), FINDINGS_MAX + 1);
+        assert!(warnings.iter().any(|w| w.message == "there are more warnings than the 500 that are shown"));
+    }
 }
