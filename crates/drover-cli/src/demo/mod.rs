@@ -36,6 +36,7 @@ use screen::{Screen, seconds};
 use stage::Stage;
 use std::time::Instant;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 /// Arguments of `demo`.
 #[derive(Debug, clap::Args)]
@@ -61,7 +62,7 @@ pub async fn run_demo(args: DemoArgs, out: &Out) -> Result<ExitCode> {
     if !matches!(out.format, Format::Table | Format::Json | Format::Yaml) {
         return Err(Failure::usage("`demo` writes table, json or yaml"));
     }
-    let screen = Screen::new(out);
+    let screen = Screen::new(out, told_to_end());
     let began = Instant::now();
     introduce(&screen, args.factor);
     let mut report = DemoReport {
@@ -184,22 +185,29 @@ const INTERRUPTED: &str = "interrupted; every process of the demo was ended";
 async fn interrupted(screen: &Screen) -> Failure {
     let stopped = || Failure::new(ExitCode::Failed, INTERRUPTED);
     tokio::select! {
-        () = until_told() => stopped(),
+        () = screen.told_to_end() => stopped(),
         () = screen.reader_gone() => Failure::reader_gone(),
     }
 }
 
-/// Returns on Ctrl-C, SIGTERM or a hang-up.
-async fn until_told() {
+/// Cancelled by Ctrl-C, SIGTERM or a hang-up. One listener for all scenes: a signal that came between two of them would
+/// be heard by nobody.
+fn told_to_end() -> CancellationToken {
+    let told = CancellationToken::new();
     let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-    let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = kinds.map(signal) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = hangup.recv() => {}
+    // Without a listener the system's own answer to these signals stays, which ends the process.
+    if let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = kinds.map(signal) {
+        let heard = told.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
+            }
+            heard.cancel();
+        });
     }
+    told
 }
 
 async fn pause(screen: &Screen) -> Result<()> {

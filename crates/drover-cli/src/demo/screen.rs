@@ -14,12 +14,18 @@ const COLUMNS: usize = 80;
 pub struct Screen {
     out: Out,
     gone: CancellationToken,
+    told: CancellationToken,
 }
 
 impl Screen {
-    /// Talks to `out`.
-    pub fn new(out: &Out) -> Self {
-        Self { out: out.clone(), gone: CancellationToken::new() }
+    /// Talks to `out`, to whoever cancels `told` when it shall end.
+    pub fn new(out: &Out, told: CancellationToken) -> Self {
+        Self { out: out.clone(), gone: CancellationToken::new(), told }
+    }
+
+    /// Returns when somebody wants it to end, also when that was while nobody asked.
+    pub async fn told_to_end(&self) {
+        self.told.cancelled().await;
     }
 
     /// Returns when the reader of the output went away.

@@ -6,7 +6,7 @@ use super::sample::{FACTOR, FACTOR_MAX, Wanted};
 use super::scene::to_file;
 use super::screen::Screen;
 use super::service::control;
-use super::until_told;
+use super::told_to_end;
 use super::world::World;
 use super::world_file::{WORLD_FILE_SCHEMA, WorldFile};
 use crate::exit::ExitCode;
@@ -42,14 +42,14 @@ pub struct UpArgs {
 /// # Errors
 /// When it does not come up, or one runs in this directory already.
 pub async fn run_up(args: UpArgs, out: &Out) -> Result<ExitCode> {
-    let screen = Screen::new(out);
+    let screen = Screen::new(out, told_to_end());
     let runbooks = args.runbooks.map(std::path::absolute).transpose();
     let runbooks = runbooks.map_err(|e| Failure::because(ExitCode::Usage, "can't find the runbooks", &e))?;
     let wanted =
         |at: &Path| Wanted { factor: args.factor, capacity: None, on_page: Some(to_file(at)), runbooks };
     let mut world = tokio::select! {
         world = World::start(wanted) => world?,
-        () = until_told() => return Ok(ExitCode::Done),
+        () = screen.told_to_end() => return Ok(ExitCode::Done),
     };
     let kept = keep(&mut world, args.factor, &screen).await;
     world.end().await;
@@ -65,7 +65,7 @@ async fn keep(world: &mut World, factor: u64, screen: &Screen) -> Result<()> {
     say_hello(world, factor, screen)?;
     let mut count = tokio::time::interval(COUNT_EVERY);
     let mut seen = crowd.ledger.seen();
-    let told = until_told();
+    let told = screen.told_to_end();
     tokio::pin!(told);
     loop {
         tokio::select! {
