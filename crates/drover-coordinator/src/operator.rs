@@ -84,8 +84,9 @@ impl Coordinator {
         }
         let now = self.clock.now();
         let world = self.world(now);
-        let mut reasons = drover_core::plan::stale(&plan, &world);
-        reasons.extend(working_on(&world, &plan.services, None));
+        // First who is at work: that is why the plan is stale, or soon will be, and what there is to follow.
+        let mut reasons: Vec<Reason> = working_on(&world, &plan.services, None).collect();
+        reasons.extend(drover_core::plan::stale(&plan, &world));
         reasons.extend(drover_core::failback::too_early_for(&plan, &world, now));
         reasons.extend(
             drover_core::check::check(&plan, &world)

@@ -409,8 +409,9 @@ impl Coordinator {
             return Ok(());
         }
         let world = self.world(self.clock.now());
-        let mut reasons = drover_core::plan::stale(snapshot.plan(), &world);
-        reasons.extend(working_on(&world, &snapshot.plan().services, Some(snapshot.run())));
+        let mut reasons: Vec<_> =
+            working_on(&world, &snapshot.plan().services, Some(snapshot.run())).collect();
+        reasons.extend(drover_core::plan::stale(snapshot.plan(), &world));
         if reasons.is_empty() { Ok(()) } else { Err(ApiError::refused(reasons)) }
     }
 
