@@ -38,7 +38,7 @@ pub struct ActiveRun {
     /// It is undoing already.
     #[serde(default)]
     pub rolling_back: bool,
-    /// It moves by stages, and its way back ends at the last one that was good ([`Reversal::StepBack`]).
+    /// It moves by stages, and its way back ends at the last one that was good ([`crate::plan::Reversal::StepBack`]).
     #[serde(default)]
     pub by_stages: bool,
     /// Who began it; absent in worlds stored by builds that did not ask.
