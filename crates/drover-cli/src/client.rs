@@ -3,6 +3,7 @@
 use crate::context::Target;
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
+use bytes::Bytes;
 use drover_agent::identity::CoordinatorUrl;
 use drover_model::api::{Page, Problem};
 use serde::Serialize;
@@ -29,7 +30,7 @@ pub struct Client {
 
 /// Did the request never get an answer?
 enum Sent<T> {
-    Answered(T),
+    Answered(T, Bytes),
     Lost(Failure),
 }
 
@@ -41,6 +42,8 @@ impl Client {
     pub fn new(target: &Target) -> Result<Self> {
         let builder = reqwest::Client::builder()
             .no_proxy()
+            // Loopback and sockets alone: the system's certificates would be read for nothing.
+            .tls_certs_only([])
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(REQUEST_TIMEOUT);
@@ -69,8 +72,20 @@ impl Client {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
+        self.read(url).await.map(|(value, _)| value)
+    }
+
+    /// Reads an object, and gives the text of the answer as well: to keep it, nobody need write it again.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn get_with_text<T: DeserializeOwned>(&self, path: &[&str]) -> Result<(T, Bytes)> {
+        self.read(self.url(path)).await
+    }
+
+    async fn read<T: DeserializeOwned>(&self, url: reqwest::Url) -> Result<(T, Bytes)> {
         match self.send(self.http.get(url)).await? {
-            Sent::Answered(value) => Ok(value),
+            Sent::Answered(value, text) => Ok((value, text)),
             Sent::Lost(failure) => Err(failure),
         }
     }
@@ -119,7 +134,7 @@ impl Client {
         loop {
             let request = self.http.post(self.url(path)).header("idempotency-key", &key).json(body);
             match self.send(request).await? {
-                Sent::Answered(value) => return Ok(value),
+                Sent::Answered(value, _) => return Ok(value),
                 Sent::Lost(failure) if attempt >= COMMAND_ATTEMPTS => return Err(failure),
                 Sent::Lost(_) => tokio::time::sleep(COMMAND_PAUSE).await,
             }
@@ -147,7 +162,8 @@ impl Client {
             Err(e) => return Ok(lost(e)),
         };
         if status.is_success() {
-            return serde_json::from_slice(&bytes).map(Sent::Answered).map_err(|e| {
+            let read = serde_json::from_slice(&bytes);
+            return read.map(|value| Sent::Answered(value, bytes)).map_err(|e| {
                 Failure::because(ExitCode::Internal, format!("can't read the answer of {}", self.address), &e)
                     .hint("is it the same version? `drover doctor` compares")
             });

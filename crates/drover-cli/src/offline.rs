@@ -9,6 +9,7 @@ use drover_model::Timestamp;
 use drover_model::api::{DnsView, ServiceView, StatusView};
 use drover_model::config::version_of;
 use serde::Serialize;
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -84,13 +85,13 @@ fn snapshot_path(target: &Target) -> Option<PathBuf> {
 }
 
 /// Keeps a status for the day on which the coordinator is gone. A cache that can't be written is no failure.
-pub fn keep_snapshot(target: &Target, view: &StatusView) {
+pub fn keep_snapshot(target: &Target, text: &[u8]) {
     let Some(path) = snapshot_path(target) else { return };
     let Some(directory) = path.parent() else { return };
     let written = std::fs::create_dir_all(directory)
         .and_then(|()| tempfile::NamedTempFile::new_in(directory))
-        .and_then(|file| {
-            serde_json::to_writer(&file, view)?;
+        .and_then(|mut file| {
+            file.write_all(text)?;
             file.persist(&path).map_err(|e| e.error)
         });
     if let Err(e) = written {

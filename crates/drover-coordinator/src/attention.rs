@@ -78,6 +78,10 @@ fn runs(view: &StatusView, all: &mut Vec<Attention>) {
 }
 
 fn endpoint(s: &ServiceView, e: &EndpointView, starting: bool, all: &mut Vec<Attention>) {
+    let plain = matches!(e.share_reason, ShareReason::Configured | ShareReason::Drained { .. });
+    if e.verdict == VerdictState::Healthy && !e.certificate_expiring && plain {
+        return; // Nearly all of them: no word is made for these.
+    }
     let subject = format!("{}@{}", s.name, e.region);
     let explain = Some(format!("drover explain {subject}"));
     let severity = match e.verdict {

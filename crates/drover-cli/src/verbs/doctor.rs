@@ -13,8 +13,8 @@ use drover_model::api::StatusView;
 /// When the result can't be shown.
 pub async fn run(bench: &Bench) -> Result<ExitCode> {
     let out = &bench.out;
-    let view: StatusView = match bench.client.get(&["status"], &[]).await {
-        Ok(view) => view,
+    let (view, text): (StatusView, _) = match bench.client.get_with_text(&["status"]).await {
+        Ok(read) => read,
         Err(failure) if failure.code == ExitCode::Unreachable => {
             let why: Vec<String> = std::iter::once(failure.message).chain(failure.causes).collect();
             let diagnosis = unreachable(&why.join(": "));
@@ -23,7 +23,7 @@ pub async fn run(bench: &Bench) -> Result<ExitCode> {
         }
         Err(failure) => return Err(failure),
     };
-    offline::keep_snapshot(&bench.target, &view);
+    offline::keep_snapshot(&bench.target, &text);
     let dns = offline::ask_dns(&view.dns, &view.services).await;
     let diagnosis = diagnose(&view, &dns, env!("CARGO_PKG_VERSION"), &out.look());
     out.show(&diagnosis, |look| render(&diagnosis, look))?;

@@ -12,8 +12,9 @@ use drover_model::decision::VerdictState;
 use drover_model::plan::World;
 use drover_model::traffic::ShareReason;
 use drover_model::units::Generation;
-use drover_model::{EndpointKey, Percent, Span, Timestamp};
+use drover_model::{Percent, RegionId, RunId, ServiceId, Span, Timestamp};
 use drover_store::Alarm;
+use std::collections::BTreeMap;
 
 /// Ended runs shown beside those that are not over.
 const ENDED_RUNS_SHOWN: usize = 3;
@@ -26,15 +27,19 @@ impl Coordinator {
         let world = self.world(now);
         let runs = self.runs.summaries();
         let live = self.live();
-        let mut services: Vec<ServiceView> =
-            loaded.config.services.values().map(|s| service_view(s, &world, &live, now, &runs)).collect();
-        services.sort_by_key(|s| (loaded.config.services.get(&s.name).map(|c| c.priority), s.name.clone()));
+        let mut by_priority: Vec<&Service> = loaded.config.services.values().collect();
+        // A stable sort: of one priority they stay in the order of their names.
+        by_priority.sort_by_key(|s| s.priority);
+        let working_on = working_on(&runs);
+        let services =
+            by_priority.into_iter().map(|s| service_view(s, &world, &live, now, &working_on)).collect();
+        let worst = worst_of_regions(&world);
         let mut view = StatusView {
             schema: API_SCHEMA,
             at: now,
             coordinator: self.coordinator_view(&loaded, &live),
             attention: Vec::new(),
-            regions: loaded.config.regions.values().map(|r| region_view(r, &world, &live)).collect(),
+            regions: loaded.config.regions.values().map(|r| region_view(r, &worst, &world, &live)).collect(),
             services,
             vantages: vantage_views(&loaded, &world, &live),
             dns: live.dns_views.clone(),
@@ -88,17 +93,31 @@ fn shown(mut runs: Vec<RunSummary>) -> Vec<RunSummary> {
     runs
 }
 
-fn service_view(s: &Service, world: &World, live: &Live, now: Timestamp, runs: &[RunSummary]) -> ServiceView {
+/// The run under way for each service that has one.
+fn working_on(runs: &[RunSummary]) -> BTreeMap<&ServiceId, &RunId> {
+    let open = runs.iter().rev().filter(|r| !r.state.is_final());
+    open.flat_map(|r| r.services.iter().map(move |s| (s, &r.id))).collect()
+}
+
+fn service_view(
+    s: &Service,
+    world: &World,
+    live: &Live,
+    now: Timestamp,
+    working_on: &BTreeMap<&ServiceId, &RunId>,
+) -> ServiceView {
     let target = world.traffic.get(&s.name);
     let configured = weights::configured(s);
     let load = world.loads.get(&s.name).copied().unwrap_or(drover_model::traffic::Load::Unknown);
+    let standing = drover_core::of_service(&world.verdicts, s).map(|(_, standing)| standing);
+    let certificates = drover_core::of_service(&live.certificates, s).map(|(_, seen)| seen);
     let endpoints = s
         .endpoints
         .values()
-        .map(|e| {
-            let key = EndpointKey::new(&s.name, &e.region);
-            let standing = world.verdicts.get(&key);
-            let certificate = live.certificates.get(&key).and_then(|seen| seen.values().min().copied());
+        .zip(standing)
+        .zip(certificates)
+        .map(|((e, standing), seen)| {
+            let certificate = seen.and_then(|seen| seen.values().min().copied());
             let share = target.and_then(|t| t.shares.get(&e.region));
             let weight = target.map(|t| t.weight(&e.region)).unwrap_or_default();
             EndpointView {
@@ -123,7 +142,7 @@ fn service_view(s: &Service, world: &World, live: &Live, now: Timestamp, runs: &
         generation: target.map_or(Generation(0), |t| t.generation),
         load,
         automatic: s.failover.automatic,
-        run: runs.iter().find(|r| !r.state.is_final() && r.services.contains(&s.name)).map(|r| r.id.clone()),
+        run: working_on.get(&s.name).copied().cloned(),
         endpoints,
     }
 }
@@ -148,19 +167,32 @@ fn badness(v: VerdictState) -> u8 {
     }
 }
 
-fn region_view(r: &drover_model::config::Region, world: &World, live: &Live) -> RegionView {
-    let worst = world
-        .config
-        .services_in(&r.name)
-        .map(|s| world.verdicts.get(&EndpointKey::new(&s.name, &r.name)))
-        .map(|v| v.map_or(VerdictState::Unknown, |v| v.verdict.state))
-        .max_by_key(|v| badness(*v))
-        .unwrap_or(VerdictState::Healthy);
+/// The worst that stands in each region.
+fn worst_of_regions(world: &World) -> BTreeMap<&RegionId, VerdictState> {
+    let mut worst = BTreeMap::new();
+    for (region, standing) in
+        world.config.services.values().flat_map(|s| drover_core::of_service(&world.verdicts, s))
+    {
+        let state = standing.map_or(VerdictState::Unknown, |s| s.verdict.state);
+        let held = worst.entry(region).or_insert(VerdictState::Healthy);
+        if badness(state) > badness(*held) {
+            *held = state;
+        }
+    }
+    worst
+}
+
+fn region_view(
+    r: &drover_model::config::Region,
+    worst: &BTreeMap<&RegionId, VerdictState>,
+    world: &World,
+    live: &Live,
+) -> RegionView {
     RegionView {
         name: r.name.clone(),
         city: r.location.city.clone(),
         witness: r.role == RegionRole::Witness,
-        worst,
+        worst: worst.get(&r.name).copied().unwrap_or(VerdictState::Healthy),
         quorum: quorum::automatic_possible(world, &r.name),
         decision: live.decisions.get(&r.name).map(|d| d.sentence.clone()),
     }
