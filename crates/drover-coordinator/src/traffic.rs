@@ -18,10 +18,12 @@ use drover_model::traffic::TrafficState;
 use drover_model::{Epoch, ServiceId, Timestamp};
 use drover_store::Expect;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Owner of every record set that drover publishes.
 pub const OWNER: &str = "drover";
+/// Shortest time between two comparisons, however often they are asked for: each reads the whole zone.
+const RECONCILE_PAUSE: Duration = Duration::from_secs(1);
 /// How often DNS is compared with the targets when nothing asked for it.
 const RECONCILE_EVERY: Duration = Duration::from_secs(5);
 /// Pause after DNS showed something else than what was observed a moment ago: whoever changed it may not be done.
@@ -174,12 +176,19 @@ impl Coordinator {
     pub(crate) async fn run_reconciler(self: Arc<Self>) {
         let mut tick = tokio::time::interval(RECONCILE_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut last: Option<Instant> = None;
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 _ = tick.tick() => {}
                 () = self.reconcile_wake.notified() => {}
             }
+            let pause = last.map_or(Duration::ZERO, |at| RECONCILE_PAUSE.saturating_sub(at.elapsed()));
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+            last = Some(Instant::now());
             let Some(provider) = self.dns() else { continue };
             match self.reconcile(&*provider).await {
                 Ok(()) => {}

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use drover_model::Epoch;
-use futures::future::join_all;
+use futures::future::{join_all, try_join_all};
 use hyper::Method;
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,7 @@ use super::{
     RecordSets, Verification, verify,
 };
 use crate::publish::{AppliedBatch, Batch, Change, Conflict, Fence, FenceReason, Published};
-use crate::server::{Adoption, AppliedReply, ProblemCode, RecordSetsReply};
+use crate::server::{Adoption, AppliedReply, ProblemCode, RecordSetReply, RecordSetsReply};
 use crate::zone::{RecordKey, RecordSet, WEIGHT_MAX};
 
 /// One instance.
@@ -35,6 +35,9 @@ pub struct Instance {
     /// Where it answers DNS.
     pub query: SocketAddr,
 }
+
+/// So many record sets are asked for one by one; of more, the whole zone is read.
+const ONE_BY_ONE_MAX: usize = 8;
 
 /// How long the provider waits, and how much it asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,10 +148,41 @@ impl EmbeddedInstances {
         path: &str,
     ) -> (Vec<(&Instance, T)>, Vec<MissingInstance>) {
         let timeout = self.options.control_timeout;
-        let calls =
-            self.instances.iter().map(|instance| control_client::get(instance.control, path, timeout));
+        self.ask_all(|instance| control_client::get(instance.control, path, timeout)).await
+    }
+
+    /// Just these record sets: a zone of a thousand services is a megabyte, and a failover of one waits for it.
+    async fn get_these_from_all(
+        &self,
+        keys: &[RecordKey],
+    ) -> (Vec<(&Instance, RecordSetsReply)>, Vec<MissingInstance>) {
+        let timeout = self.options.control_timeout;
+        self.ask_all(|instance| async move {
+            let paths = keys.iter().map(|key| format!("/v1/recordsets/{}/{}", key.name, key.rtype));
+            let calls = paths.map(|path| async move {
+                match control_client::get::<RecordSetReply>(instance.control, &path, timeout).await {
+                    Ok(reply) => Ok(Some(reply)),
+                    Err(CallError::Problem(p)) if p.code == ProblemCode::NotFound => Ok(None),
+                    Err(error) => Err(error),
+                }
+            });
+            let found: Vec<RecordSetReply> = try_join_all(calls).await?.into_iter().flatten().collect();
+            let generation = found.iter().map(|reply| reply.generation).max().unwrap_or_default();
+            let record_sets = found.into_iter().map(|reply| reply.record_set).collect();
+            Ok(RecordSetsReply { generation, record_sets })
+        })
+        .await
+    }
+
+    async fn ask_all<'a, T, F>(
+        &'a self,
+        ask: impl Fn(&'a Instance) -> F,
+    ) -> (Vec<(&'a Instance, T)>, Vec<MissingInstance>)
+    where
+        F: Future<Output = Result<T, CallError>>,
+    {
         let (mut known, mut missing) = (vec![], vec![]);
-        for (instance, reply) in self.instances.iter().zip(join_all(calls).await) {
+        for (instance, reply) in self.instances.iter().zip(join_all(self.instances.iter().map(ask)).await) {
             match reply {
                 Ok(reply) => known.push((instance, reply)),
                 Err(error) => {
@@ -254,7 +288,11 @@ impl RecordSets for EmbeddedInstances {
     }
 
     async fn observe(&self, keys: &[RecordKey]) -> Result<Vec<Observed>, ProviderError> {
-        let (known, missing) = self.get_from_all::<RecordSetsReply>("/v1/recordsets").await;
+        let (known, missing) = if keys.len() <= ONE_BY_ONE_MAX {
+            self.get_these_from_all(keys).await
+        } else {
+            self.get_from_all("/v1/recordsets").await
+        };
         if known.is_empty() {
             return Err(ProviderError::Unreachable { missing });
         }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::batch::{AppliedBatch, Batch, FenceReason, PublishError, Published};
 use super::decide::{check_fence, decide};
-use super::state_file::{self, StateBody, StateFileError, WriteError};
+use super::state_file::{self, StateBody, StateFileError, StateView, WriteError};
 use super::{APPLIED_BATCHES_KEPT_MAX, APPLIED_CHANGES_KEPT_MAX};
 use crate::zone::{DnsName, InvalidRecordSet, InvalidSnapshot, Snapshot, ValidRecordSet, ZoneConfig};
 
@@ -293,13 +293,13 @@ fn restore(
     Ok((snapshot, ledger, is_new))
 }
 
-fn body(snapshot: &Snapshot, ledger: &Ledger) -> StateBody {
-    StateBody {
-        zone: snapshot.zone().clone(),
+fn body<'a>(snapshot: &'a Snapshot, ledger: &'a Ledger) -> StateView<'a> {
+    StateView {
+        zone: snapshot.zone(),
         generation: snapshot.generation(),
         highest_epoch: ledger.highest_epoch,
-        record_sets: snapshot.record_sets().values().map(|set| set.document().clone()).collect(),
-        applied: ledger.applied.clone(),
+        record_sets: snapshot.record_sets().values().map(|set| set.document()).collect(),
+        applied: &ledger.applied,
     }
 }
 

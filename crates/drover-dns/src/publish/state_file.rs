@@ -25,7 +25,7 @@ const FORMAT: u32 = 1;
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// All that an instance must know again after a restart.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StateBody {
     pub(super) zone: ZoneConfig,
@@ -33,6 +33,16 @@ pub(super) struct StateBody {
     pub(super) highest_epoch: Option<Epoch>,
     pub(super) record_sets: Vec<RecordSet>,
     pub(super) applied: Vec<AppliedBatch>,
+}
+
+/// The same, as it is written: a zone is large, and is not copied for every change.
+#[derive(Debug, Serialize)]
+pub(super) struct StateView<'a> {
+    pub(super) zone: &'a ZoneConfig,
+    pub(super) generation: u64,
+    pub(super) highest_epoch: Option<Epoch>,
+    pub(super) record_sets: Vec<&'a RecordSet>,
+    pub(super) applied: &'a [AppliedBatch],
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -129,7 +139,7 @@ pub(super) enum WriteError {
     NotDurable(StateFileError),
 }
 
-pub(super) fn write(directory: &Path, body: &StateBody) -> Result<(), WriteError> {
+pub(super) fn write(directory: &Path, body: &StateView<'_>) -> Result<(), WriteError> {
     let partial = directory.join(format!("{STATE_FILE_NAME}.partial"));
     let bytes = encode(&partial, body).map_err(WriteError::NotWritten)?;
     let written =
@@ -145,7 +155,7 @@ pub(super) fn sync_directory(directory: &Path) -> Result<(), StateFileError> {
     synced.map_err(|source| StateFileError::Io { doing: "sync", path: directory.to_owned(), source })
 }
 
-fn encode(path: &Path, body: &StateBody) -> Result<Vec<u8>, StateFileError> {
+fn encode(path: &Path, body: &StateView<'_>) -> Result<Vec<u8>, StateFileError> {
     let failed = |error: serde_json::Error| StateFileError::Io {
         doing: "encode the state for",
         path: path.to_owned(),

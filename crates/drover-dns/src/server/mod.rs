@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-pub(crate) use control::{Adoption, AppliedReply, RecordSetsReply};
+pub(crate) use control::{Adoption, AppliedReply, RecordSetReply, RecordSetsReply};
 pub use counters::{Counters, RcodeCount};
 pub(crate) use problem::{Problem, ProblemCode};
 
