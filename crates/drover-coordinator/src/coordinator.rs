@@ -8,6 +8,7 @@ use crate::error::CoordinatorError;
 use crate::live::Live;
 use crate::recorder::{DECISIONS_WAITING_MAX, ToRecord};
 use crate::runs::RunTable;
+use crate::worlds::Worlds;
 use arc_swap::ArcSwap;
 use drover_dns::provider::RecordSets;
 use drover_model::traffic::{Block, Freeze, Hold, TrafficState};
@@ -80,6 +81,8 @@ pub struct Coordinator {
     /// One reload at a time.
     pub(crate) reloading: tokio::sync::Mutex<()>,
     pub(crate) counters: Counters,
+    /// Worlds on their way to the store.
+    pub(crate) worlds: Worlds,
     /// When the decider finished a look, in milliseconds; zero before the first.
     looked_at: AtomicI64,
     /// Verdicts on their way to the store.
@@ -171,7 +174,7 @@ impl Coordinator {
             .map_err(|source| CoordinatorError::HttpClient { source })?;
         let mut live = Live::new(now);
         live.config_digest = texts.digest();
-        live.traffic = by_key(db.list::<TrafficState>(keys::TRAFFIC).await?, |t| t.service.clone());
+        live.traffic = by_key(db.list::<TrafficState>(keys::TRAFFIC).await?, |t| t.service.clone()).into();
         live.holds = by_key(db.list::<Hold>(keys::HOLDS).await?, |h| h.run.clone());
         live.blocks = db.list::<Block>(keys::BLOCKS).await?.into_iter().collect();
         live.freeze = db.get::<Freeze>(keys::FREEZE).await?.map(|(f, _)| f);
@@ -199,6 +202,7 @@ impl Coordinator {
             shifting: Arc::default(),
             reloading: tokio::sync::Mutex::new(()),
             counters: Counters::default(),
+            worlds: Worlds::default(),
             looked_at: AtomicI64::new(0),
             recorder,
             inbox: Mutex::new(Some(inbox)),
@@ -222,6 +226,7 @@ impl Coordinator {
         if let Some(inbox) = inbox {
             self.keep_going("recorder", self.clone().run_recorder(inbox));
         }
+        self.keep_going("worlds", self.clone().run_worlds());
         self.keep_going("outbox", self.clone().run_outbox());
         self.keep_going("reconciler", self.clone().run_reconciler());
         self.keep_going("reload", self.clone().run_reload());

@@ -40,6 +40,8 @@ pub mod keys {
     pub const RUNS_INDEXED: &str = "runs-indexed";
     /// Decisions by number.
     pub const DECISIONS: &str = "decisions/";
+    /// The worlds that decisions were made from, by the decision's number.
+    pub const WORLDS: &str = "worlds/";
     /// What a run moved and ended, so that its undo can put back just that.
     pub const MOVED: &str = "moved/";
     /// Pages to deliver.
@@ -113,6 +115,12 @@ pub mod keys {
     #[must_use]
     pub fn numbered(prefix: &str, number: u64) -> String {
         format!("{prefix}{number:012}")
+    }
+
+    /// The world's record, when this is a decision's.
+    #[must_use]
+    pub fn world_beside(key: &str) -> Option<String> {
+        key.strip_prefix(DECISIONS).map(|number| format!("{WORLDS}{number}"))
     }
 
     /// The number in a name such as `run-7`.

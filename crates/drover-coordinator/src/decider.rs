@@ -55,9 +55,9 @@ impl Coordinator {
     async fn decide_once(self: &Arc<Self>) -> Result<Option<Timestamp>, CoordinatorError> {
         let _one_at_a_time = self.admission.lock().await;
         let now = self.clock.now();
-        let mut world = self.world(now);
+        let mut world = Arc::new(self.world(now));
         if self.withdraw_overtaken(&world).await {
-            world = self.world(now);
+            world = Arc::new(self.world(now));
         }
         let mut decisions = decide::decide(&world, now);
         // What acts comes first, and leaving before coming back: nothing that goes wrong with writing down why nothing is
@@ -112,7 +112,7 @@ impl Coordinator {
     /// Keeps a decision if it says something new, and does what it concludes. Says whether a run was created.
     async fn take_decision(
         self: &Arc<Self>,
-        world: &World,
+        world: &Arc<World>,
         decision: ActionDecision,
         now: Timestamp,
     ) -> Result<bool, CoordinatorError> {
@@ -139,13 +139,14 @@ impl Coordinator {
             self.remember(decision, id);
             return Ok(false);
         }
-        let id = DecisionId::numbered(self.counters.decisions.next());
+        let number = self.counters.decisions.next();
+        let id = DecisionId::numbered(number);
         tracing::info!(decision = %id, "{}", decide::sentence(&decision));
         // Why comes before what: a crash in between leaves a decision without its run, never a run without its decision.
         let run = plan.as_ref().map(|_| self.next_run());
         let about = decision.region.to_string();
         let body = DecisionBody::Action {
-            world: Box::new(world.narrowed(&decide::concerned(world, &decision.region))),
+            world: None, // It has a record of its own.
             region: decision.region.clone(),
             decision: decision.clone(),
             plan: plan.as_ref().map(|p| p.id.clone()),
@@ -154,6 +155,7 @@ impl Coordinator {
         let (key, mut stored) = self.decision_record(&id, now, body);
         let kept = self.db.put(&key, &stored).await;
         self.unless_fenced("store a decision", &about, kept)?;
+        self.keep_world_later(number, &decision.region, world);
         if let (Some(plan), Some(run)) = (plan, &run)
             && let Err(e) = self.start_from(world, run, plan, &decision, &id, now).await
         {

@@ -3,6 +3,7 @@
 //! Deciding is done by `drover-core`, running by `drover-exec`; this crate holds the loops that feed them, the hands
 //! that do what they say, and the API. `Live` is what is known now, the store is what must not be lost.
 
+mod agenda;
 pub mod api;
 mod attention;
 pub mod audit;
@@ -40,6 +41,7 @@ mod traffic;
 mod verdicts;
 mod views;
 mod world;
+mod worlds;
 
 pub use clock::Clock;
 pub use coordinator::{Coordinator, Options};

@@ -1,6 +1,8 @@
 //! What is known at this moment: made from reports since the start, lost with the process, and soon made again. What
 //! must not be lost (targets, holds, runs, decisions) is in the store; here is only its copy.
 
+use crate::agenda::Agenda;
+use crate::verdicts::Panel;
 use drover_core::opinion::Opinion;
 use drover_core::vantage::Vantage;
 use drover_model::api::DnsView;
@@ -9,7 +11,7 @@ use drover_model::config::diagnostic::Diagnostic;
 use drover_model::decision::ActionDecision;
 use drover_model::plan::StandingVerdict;
 use drover_model::traffic::{Block, Freeze, Hold, TrafficState};
-use drover_model::{AgentId, DecisionId, EndpointKey, RegionId, RunId, ServiceId, Timestamp};
+use drover_model::{AgentId, DecisionId, EndpointKey, RegionId, RunId, ServiceId, Shared, Timestamp};
 use std::collections::BTreeMap;
 
 use crate::scrape::Readings;
@@ -71,7 +73,11 @@ pub struct Live {
     /// Opinions by endpoint and vantage.
     pub opinions: BTreeMap<EndpointKey, BTreeMap<AgentId, Opinion>>,
     /// Verdicts.
-    pub standing: BTreeMap<EndpointKey, StandingVerdict>,
+    pub standing: Shared<BTreeMap<EndpointKey, StandingVerdict>>,
+    /// When endpoints are judged again though nothing arrives.
+    pub agenda: Agenda,
+    /// The configuration and the vantages by which everything was judged last.
+    pub(crate) judged_by: Option<(String, Panel)>,
     /// What stood when the coordinator before this one stopped, until this one has concluded something itself.
     pub recalled: BTreeMap<EndpointKey, StandingVerdict>,
     /// Decisions by region.
@@ -83,7 +89,7 @@ pub struct Live {
     /// When the certificates end that vantages were shown; not every vantage may be shown the same one.
     pub certificates: BTreeMap<EndpointKey, BTreeMap<AgentId, Timestamp>>,
     /// Targets, as in the store.
-    pub traffic: BTreeMap<ServiceId, TrafficState>,
+    pub traffic: Shared<BTreeMap<ServiceId, TrafficState>>,
     /// Drains, as in the store.
     pub holds: BTreeMap<RunId, Hold>,
     /// Block periods by store key, as in the store.
@@ -112,13 +118,15 @@ impl Live {
             config_refused: Vec::new(),
             vantages: BTreeMap::new(),
             opinions: BTreeMap::new(),
-            standing: BTreeMap::new(),
+            standing: Shared::default(),
+            agenda: Agenda::default(),
+            judged_by: None,
             recalled: BTreeMap::new(),
             decisions: BTreeMap::new(),
             readings: BTreeMap::new(),
             tallies: BTreeMap::new(),
             certificates: BTreeMap::new(),
-            traffic: BTreeMap::new(),
+            traffic: Shared::default(),
             holds: BTreeMap::new(),
             blocks: BTreeMap::new(),
             rearmed: BTreeMap::new(),

@@ -114,7 +114,8 @@ impl Coordinator {
             // One page, not one record: a clock that was set back leaves a few out of order.
             let young = !fates.is_empty() && fates.iter().all(|(_, f)| *f == Fate::Young);
             let over = fates.into_iter().filter(|(_, f)| *f == Fate::Forget);
-            self.delete_all(over.map(|(k, _)| k).collect()).await?;
+            self.delete_all(over.flat_map(|(k, _)| [keys::world_beside(&k), Some(k)]).flatten().collect())
+                .await?;
             match next.filter(|_| !young) {
                 Some(next) => after = Some(next),
                 None => return Ok(()),
@@ -176,10 +177,16 @@ mod tests {
         verdict(&bed, 1, now - DAY.times(91), None).await;
         verdict(&bed, 2, now - DAY.times(91), Some("run-1")).await;
         verdict(&bed, 3, now - DAY.times(89), None).await;
+        for number in [1, 2] {
+            bed.c.db.put(&keys::numbered(keys::WORLDS, number), &json!({})).await.unwrap();
+        }
         bed.c.sweep(now).await.unwrap();
         let left: Vec<String> =
             bed.c.db.list::<IgnoredAny>(keys::DECISIONS).await.unwrap().into_iter().map(|(k, _)| k).collect();
         assert_eq!(left, [keys::numbered(keys::DECISIONS, 2), keys::numbered(keys::DECISIONS, 3)]);
+        let worlds = bed.c.db.list::<IgnoredAny>(keys::WORLDS).await.unwrap();
+        assert_eq!(worlds[0].0, keys::numbered(keys::WORLDS, 2), "a world goes with its decision");
+        assert_eq!(worlds.len(), 1);
         bed.c.sweep(now + DAY.times(2)).await.unwrap();
         assert_eq!(count(&bed, keys::DECISIONS).await, 1);
     }

@@ -13,7 +13,7 @@ use drover_model::decision::{
     DecisionBody, OpinionState, VantageOpinion, VantageState, Verdict, VerdictInputs, VerdictState,
 };
 use drover_model::plan::StandingVerdict;
-use drover_model::{AgentId, EndpointKey, RegionId, Timestamp, beside};
+use drover_model::{AgentId, EndpointKey, RegionId, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use std::time::Duration;
 const TICK: Duration = Duration::from_millis(200);
 
 impl Coordinator {
-    /// Judges every endpoint again on a tick, until told to stop.
+    /// Judges on a tick what changes by silence alone, until told to stop.
     pub(crate) async fn run_verdicts(self: Arc<Self>) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -38,12 +38,21 @@ impl Coordinator {
         }
     }
 
-    /// Concludes the verdict of every endpoint. Says whether any state or suspicion changed.
+    /// Concludes the verdicts of all endpoints for which something else may stand now than does, though nothing arrived.
+    /// Says whether any state or suspicion changed.
     pub fn judge_all(&self) -> bool {
         let loaded = self.loaded();
         let now = self.clock.now();
         let mut live = self.live();
-        let open = not_as_it_stands(&live, &loaded.config, now);
+        let panel = Panel::of(&live, &loaded.config, now);
+        let as_before = |(version, judges): &(String, Panel)| *version == loaded.version && *judges == panel;
+        let open = if live.judged_by.as_ref().is_some_and(as_before) {
+            live.agenda.take_due(now)
+        } else {
+            live.agenda.clear();
+            live.judged_by = Some((loaded.version.clone(), panel));
+            self.endpoints()
+        };
         self.judge(&mut live, &loaded.config, open.iter(), now)
     }
 
@@ -62,9 +71,11 @@ impl Coordinator {
         let mut changed = false;
         for endpoint in endpoints {
             let Some(service) = config.services.get(&endpoint.service) else { continue };
-            let concluded = panel.conclude(live.opinions.get(endpoint), service, &endpoint.region, now);
+            let (concluded, until) =
+                panel.conclude(live.opinions.get(endpoint), service, &endpoint.region, now);
             let before = live.standing.get(endpoint);
             if before.is_some_and(|s| is_as_it_stands(s, &concluded)) {
+                live.agenda.set(endpoint, until);
                 continue;
             }
             let was = before.map(|s| (s.verdict.state, s.verdict.suspect));
@@ -86,7 +97,11 @@ impl Coordinator {
                 let remember = is_settled(is.0).then(|| (endpoint.clone(), standing.clone()));
                 self.record_later(ToRecord { at: now, body, remember });
             }
-            live.standing.insert(endpoint.clone(), standing);
+            // Damping goes by time as well: what it may change is looked at until nothing of it is left.
+            live.agenda.set(endpoint, if standing.recent_changes.is_empty() { until } else { Some(now) });
+            if live.standing.get(endpoint) != Some(&standing) {
+                live.standing.insert(endpoint.clone(), standing);
+            }
         }
         changed
     }
@@ -96,29 +111,6 @@ impl Coordinator {
 /// up by the first settled conclusion.
 fn is_as_it_stands(standing: &StandingVerdict, concluded: &Verdict) -> bool {
     standing.recent_changes.is_empty() && standing.verdict == *concluded
-}
-
-/// The endpoints for which something else may stand now than does. Configuration, opinions and verdicts are in one order,
-/// and are walked side by side: a look-up for each endpoint takes longer than judging it.
-fn not_as_it_stands(live: &Live, config: &Config, now: Timestamp) -> Vec<EndpointKey> {
-    let panel = Panel::of(live, config, now);
-    let of = |s: &Service| s.endpoints.keys().map(|r| EndpointKey::new(&s.name, r)).collect::<Vec<_>>();
-    let all: Vec<(&Service, Vec<EndpointKey>)> = config.services.values().map(|s| (s, of(s))).collect();
-    let keys = || all.iter().flat_map(|(_, endpoints)| endpoints);
-    let mut opinions = beside(keys(), &live.opinions);
-    let mut standing = beside(keys(), &live.standing);
-    let mut open = Vec::new();
-    for (service, endpoints) in &all {
-        for endpoint in endpoints {
-            let opinions = opinions.next().and_then(|(_, held)| held);
-            let standing = standing.next().and_then(|(_, standing)| standing);
-            let concluded = panel.conclude(opinions, service, &endpoint.region, now);
-            if !standing.is_some_and(|s| is_as_it_stands(s, &concluded)) {
-                open.push(endpoint.clone());
-            }
-        }
-    }
-    open
 }
 
 /// Something is concluded. While reports trickle in after a start nothing is, and an endpoint that was down before the
@@ -152,6 +144,7 @@ fn state_of(live: &Live, config: &Config, agent: &AgentId, now: Timestamp) -> Va
 type Opinions = BTreeMap<AgentId, Opinion>;
 
 /// Every configured vantage with what it may say at one moment, by name.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Panel(Vec<(AgentId, RegionId, VantageState)>);
 
 impl Panel {
@@ -179,19 +172,22 @@ impl Panel {
         })
     }
 
+    /// The verdict, and until when it stands at most unless something arrives.
     fn conclude(
         &self,
         opinions: Option<&Opinions>,
         service: &Service,
         region: &RegionId,
         now: Timestamp,
-    ) -> Verdict {
+    ) -> (Verdict, Option<Timestamp>) {
         let stale_after = service.stale_after();
         let (mut outside, mut inside) = (Votes::default(), Votes::default());
-        let mut n = 0;
+        let (mut n, mut until) = (0, None);
         for ((_, home, vantage), opinion) in self.with(opinions) {
             let (state, last_probe_failed) =
                 opinion.map_or((OpinionState::Unknown, false), |o| o.vote_at(now, stale_after));
+            let changes = opinion.and_then(|o| o.next_change_at(now, stale_after));
+            until = until.into_iter().chain(changes).min();
             let vote = Vote { counts: vantage.counts(), state, last_probe_failed };
             if home == region {
                 inside.cast(vote);
@@ -200,7 +196,8 @@ impl Panel {
                 n += 1;
             }
         }
-        verdict::conclude_votes(outside, inside, quorum::need_under(n, service.failover.quorum))
+        let need = quorum::need_under(n, service.failover.quorum);
+        (verdict::conclude_votes(outside, inside, need), until)
     }
 
     /// What stands for an endpoint, and from what, in full.

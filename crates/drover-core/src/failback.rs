@@ -15,7 +15,7 @@ use drover_model::reason::Reason;
 use drover_model::runbook::Purpose;
 use drover_model::traffic::{ShareReason, TrafficState};
 use drover_model::{AgentId, EndpointKey, Percent, RegionId, ServiceId, Timestamp};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Was `region` left because it failed, and is it not wholly back?
 #[must_use]
@@ -135,9 +135,18 @@ pub(crate) fn offer(world: &World, services: &[&Service], region: &RegionId) -> 
 #[must_use]
 pub fn views(world: &World, now: Timestamp) -> Vec<FailbackView> {
     let mut views = vec![];
-    for region in world.config.regions.keys() {
-        let left = world.config.services_in(region);
-        let left = left.filter(|s| world.traffic.get(&s.name).is_some_and(|t| was_left(t, region)));
+    let mut all_left: BTreeMap<&RegionId, Vec<&Service>> = BTreeMap::new();
+    for (name, state) in &world.traffic {
+        let Some(service) = world.config.services.get(name) else { continue };
+        for region in state.shares.keys().filter(|r| was_left(state, r) && service.endpoints.contains_key(r))
+        {
+            all_left.entry(region).or_default().push(service);
+        }
+    }
+    for (region, left) in all_left {
+        if !world.config.regions.contains_key(region) {
+            continue;
+        }
         let mut ready = vec![];
         for service in left {
             match hindrance(world, service, region, now) {

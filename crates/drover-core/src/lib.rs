@@ -11,6 +11,7 @@ pub mod plan;
 pub mod predicates;
 pub mod quorum;
 pub mod replay;
+mod sweep;
 pub mod targets;
 #[cfg(test)]
 mod testworld;
@@ -18,6 +19,8 @@ pub mod vantage;
 pub mod verdict;
 pub mod weights;
 pub mod window;
+
+pub use sweep::of_service;
 
 #[cfg(test)]
 pub(crate) mod fixture;

@@ -28,10 +28,18 @@ pub fn replay(decision: &StoredDecision) -> Replay {
     }
     match &decision.body {
         DecisionBody::Verdict { inputs, verdict } => replay_verdict(inputs, verdict),
-        DecisionBody::Action { world, region, decision: stored, .. } => {
-            replay_action(world, region, stored, decision.at)
-        }
+        DecisionBody::Action { world, region, decision: stored, .. } => match world {
+            Some(world) => replay_action(world, region, stored, decision.at),
+            None => without_world(stored),
+        },
     }
+}
+
+fn without_world(stored: &ActionDecision) -> Replay {
+    cov_mark::hit!(replay_without_world);
+    let now = "can't be run again: the world that it was made from was not kept, because it was too large or the \
+               coordinator ended before it was written";
+    Replay { same: false, stored: decide::sentence(stored), now: now.into() }
 }
 
 fn replay_verdict(inputs: &VerdictInputs, stored: &Verdict) -> Replay {
@@ -121,7 +129,7 @@ mod tests {
         hold(&mut world, &endpoint("checkout@eu-west"), "ffh", "", 600);
         let place = region("eu-west");
         let decision = decide::decide(&world, NOW).remove(0);
-        let world = Box::new(world.narrowed(&decide::concerned(&world, &place)));
+        let world = Some(Box::new(world.narrowed(&decide::concerned(&world, &place))));
         stored(DecisionBody::Action { world, region: place, decision, plan: None, run: None })
     }
 
@@ -190,10 +198,20 @@ mod tests {
         for (n, corrupt) in corruptions.into_iter().enumerate() {
             let mut decision = action();
             let DecisionBody::Action { world, .. } = &mut decision.body else { unreachable!() };
-            corrupt(world);
+            corrupt(world.as_mut().unwrap());
             let replay = replay(&decision);
             assert!(!replay.same && replay.stored != replay.now, "corruption {n}: {replay:?}");
         }
+    }
+
+    #[test]
+    fn without_its_world_a_decision_is_not_called_the_same() {
+        let mut decision = action();
+        let DecisionBody::Action { world, .. } = &mut decision.body else { unreachable!() };
+        *world = None;
+        cov_mark::check!(replay_without_world);
+        let replay = replay(&decision);
+        assert!(!replay.same && replay.now.contains("was not kept"), "{replay:?}");
     }
 
     #[test]

@@ -120,7 +120,7 @@ pub(crate) fn standing(state: VerdictState) -> StandingVerdict {
 
 /// Every endpoint of `place` is held to be `state`.
 pub(crate) fn judge(world: &mut World, place: &str, state: VerdictState) {
-    for (key, held) in &mut world.verdicts {
+    for (key, held) in world.verdicts.iter_mut() {
         if key.region == region(place) {
             *held = standing(state);
         }

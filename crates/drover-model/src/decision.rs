@@ -271,8 +271,10 @@ pub enum DecisionBody {
     },
     /// An action was considered.
     Action {
-        /// The world that was judged, narrowed to the services concerned.
-        world: Box<crate::plan::World>,
+        /// The world that was judged, narrowed to the services concerned. Kept in a record of its own and put in when the
+        /// decision is asked for; builds before kept it here.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        world: Option<Box<crate::plan::World>>,
         /// For which region.
         region: RegionId,
         /// What was decided.

@@ -5,6 +5,7 @@ use crate::decision::{FailureClass, VantageState, Verdict};
 use crate::ids::{AgentId, EndpointKey, RegionId, RunId, ServiceId};
 use crate::journal::RunState;
 use crate::runbook::{Purpose, Runbook};
+use crate::shared::Shared;
 use crate::time::Timestamp;
 use crate::traffic::{Actor, Block, Freeze, Hold, Load, TrafficState};
 use schemars::JsonSchema;
@@ -92,11 +93,11 @@ pub struct World {
     /// The configuration in force; shared, because a world is built for every decision.
     pub config: Arc<Config>,
     /// What each endpoint is held to be.
-    pub verdicts: BTreeMap<EndpointKey, StandingVerdict>,
+    pub verdicts: Shared<BTreeMap<EndpointKey, StandingVerdict>>,
     /// Every configured vantage.
     pub vantages: BTreeMap<AgentId, VantageState>,
     /// Where traffic stands.
-    pub traffic: BTreeMap<ServiceId, TrafficState>,
+    pub traffic: Shared<BTreeMap<ServiceId, TrafficState>>,
     /// Load per service.
     pub loads: BTreeMap<ServiceId, Load>,
     /// Operators' drains.

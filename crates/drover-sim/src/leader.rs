@@ -39,7 +39,7 @@ impl State {
         World {
             verdicts: self.leader.standing.iter().map(|(e, (s, _))| (e.clone(), s.clone())).collect(),
             vantages: self.vantage_states(now),
-            traffic: self.store.traffic.clone(),
+            traffic: self.store.traffic.clone().into(),
             loads: self.loads(now),
             holds: self.store.holds.values().cloned().collect(),
             freeze: self.store.freeze.clone(),

@@ -154,7 +154,7 @@ fn world() -> World {
 
 fn drained(mut world: World, region: &str) -> World {
     let region = RegionId::new(region).expect("a region's name");
-    for (name, state) in &mut world.traffic {
+    for (name, state) in world.traffic.iter_mut() {
         let reason = ShareReason::Drained { run: RunId::numbered(1) };
         state.shares.insert(region.clone(), RegionShare { share: Percent::ZERO, reason });
         let after = retarget(state, &world.config.services[name], NOW).expect("two regions are left");

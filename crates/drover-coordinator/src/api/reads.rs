@@ -68,7 +68,7 @@ pub(super) async fn replay(
 ) -> Result<Json<ReplayView>, ApiError> {
     let missing = || ApiError::not_found(format!("decision {id}"), Vec::new());
     let id = DecisionId::new(&id).map_err(|_| missing())?;
-    let decision = c.stored_decision(&id).await?.ok_or_else(missing)?;
+    let decision = c.decision_and_world(&id).await?.ok_or_else(missing)?;
     let replay = drover_core::replay::replay(&decision);
     Ok(Json(ReplayView {
         schema: API_SCHEMA,

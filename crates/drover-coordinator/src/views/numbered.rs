@@ -80,6 +80,20 @@ impl Coordinator {
         let Some(number) = number else { return Ok(None) };
         Ok(self.db.get(&keys::numbered(keys::DECISIONS, number)).await?.map(|(d, _)| d))
     }
+
+    /// The same, with the world that it was made from where that was kept.
+    pub(crate) async fn decision_and_world(
+        &self,
+        id: &DecisionId,
+    ) -> Result<Option<StoredDecision>, ApiError> {
+        let Some(mut stored) = self.stored_decision(id).await? else { return Ok(None) };
+        if let (DecisionBody::Action { world: world @ None, .. }, Some(number)) =
+            (&mut stored.body, keys::number_of(id.as_str()))
+        {
+            *world = self.world_of(number).await?.map(Box::new);
+        }
+        Ok(Some(stored))
+    }
 }
 
 fn action(stored: &StoredDecision) -> Option<drover_model::decision::ActionDecision> {

@@ -2,13 +2,14 @@
 
 use super::{Case, Checker, Planner, Seen, hold_back, repeat};
 use crate::damping::{self, Damping};
-use crate::quorum;
+use crate::{quorum, sweep};
 use drover_model::config::RegionRole;
 use drover_model::decision::{ActionDecision, Conclusion, FailureClass, GuardResult, VerdictState};
 use drover_model::plan::{ActiveRun, Finding, Intent, StandingVerdict, World};
 use drover_model::reason::Reason;
 use drover_model::runbook::Purpose;
-use drover_model::{EndpointKey, RegionId, ServiceId, Span, Timestamp};
+use drover_model::{RegionId, ServiceId, Span, Timestamp};
+use std::collections::BTreeSet;
 
 /// What one guard said, and what follows when it refused.
 struct Gate {
@@ -199,11 +200,12 @@ fn quiet_after_takeover(case: &Case<'_>) -> Option<Refused> {
 /// everything still fails, would act in the end on just what it was built to doubt.
 fn common_cause(case: &Case<'_>) -> Option<Refused> {
     let settings = &case.world.config.settings.vantage;
+    let failed = failed_with_it(case, settings.common_cause_window);
     let serving = case.world.config.regions.values().filter(|r| r.role == RegionRole::Serving);
     let (mut regions, mut failing) = (0u32, 0u32);
     for region in serving.filter(|r| case.world.config.services_in(&r.name).next().is_some()) {
         regions += 1;
-        if region.name == *case.region || failed_with_it(case, &region.name, settings.common_cause_window) {
+        if region.name == *case.region || failed.contains(&region.name) {
             failing += 1;
         }
     }
@@ -217,16 +219,16 @@ fn common_cause(case: &Case<'_>) -> Option<Refused> {
     refuse(Conclusion::Ask, Reason::CommonCause { failing, regions, share, window }, None)
 }
 
-/// Does anything in `region` still fail whose trouble began less than `window` from that of something that would move?
-fn failed_with_it(case: &Case<'_>, region: &RegionId, window: Span) -> bool {
+/// Regions in which something still fails whose trouble began less than `window` from that of something that would move.
+fn failed_with_it<'a>(case: &Case<'a>, window: Span) -> BTreeSet<&'a RegionId> {
     let ours: Vec<Timestamp> =
         case.moving.iter().filter_map(|s| s.standing.and_then(damping::troubled_since)).collect();
     let together =
         |theirs: Timestamp| ours.iter().any(|t| t.since(theirs) < window && theirs.since(*t) < window);
-    case.world.config.services_in(region).any(|service| {
-        let standing = case.world.verdicts.get(&EndpointKey::new(&service.name, region));
-        standing.and_then(damping::troubled_since).is_some_and(together)
-    })
+    sweep::everything(case.world)
+        .filter(|(_, _, standing)| standing.and_then(damping::troubled_since).is_some_and(together))
+        .map(|(_, region, _)| region)
+        .collect()
 }
 
 /// While the verdict is younger than one probe round and something else is suspect, the whole of it is not seen yet.
@@ -245,15 +247,10 @@ fn settling(case: &Case<'_>) -> Option<Refused> {
 
 /// Is any other endpoint suspect, or not concluded about?
 fn something_else_is_open(case: &Case<'_>) -> bool {
-    let moving = case.services();
-    let endpoints = case
-        .world
-        .config
-        .services
-        .values()
-        .flat_map(|s| s.endpoints.keys().map(move |region| EndpointKey::new(&s.name, region)));
-    let others = endpoints.filter(|key| key.region != *case.region || !moving.contains(&key.service));
-    others.into_iter().any(|key| is_open(case.world.verdicts.get(&key)))
+    let moving: BTreeSet<&ServiceId> = case.moving.iter().map(|seen| &seen.service.name).collect();
+    sweep::everything(case.world)
+        .filter(|(_, _, standing)| is_open(*standing))
+        .any(|(service, region, _)| region != case.region || !moving.contains(&service.name))
 }
 
 /// Suspect, or not concluded about?

@@ -26,13 +26,14 @@ pub use gate::is_open;
 pub use preempt::Stop;
 pub use words::sentence;
 
-use crate::{quorum, verdict};
+use crate::{quorum, sweep, verdict};
 use drover_model::config::{RegionRole, Service};
 use drover_model::decision::{ActionDecision, Conclusion, FailureClass, GuardResult, VerdictState};
 use drover_model::plan::{Finding, Intent, Plan, Planned, StandingVerdict, World};
 use drover_model::reason::Reason;
 use drover_model::runbook::Purpose;
-use drover_model::{EndpointKey, RegionId, ServiceId, Timestamp};
+use drover_model::traffic::TrafficState;
+use drover_model::{EndpointKey, Percent, RegionId, ServiceId, Timestamp};
 use std::collections::BTreeSet;
 
 /// The planner, as the last guard; a parameter so that each of its refusals can be tested by itself.
@@ -54,9 +55,10 @@ pub(crate) fn decide_with(
     planner: Planner<'_>,
     checker: Checker<'_>,
 ) -> Vec<ActionDecision> {
+    let unwell = unwell(world);
     let serving = world.config.regions.values().filter(|r| r.role == RegionRole::Serving);
-    let mut decisions: Vec<_> =
-        serving.filter_map(|r| decide_region(world, &r.name, now, planner, checker)).collect();
+    let open = serving.filter(|r| unwell.contains(&r.name));
+    let mut decisions: Vec<_> = open.map(|r| decide_region(world, &r.name, now, planner, checker)).collect();
     one_at_a_time(world, &mut decisions, now);
     decisions
 }
@@ -144,27 +146,39 @@ impl Case<'_> {
     }
 }
 
+/// Regions in which something is not healthy or carries less than its share. Where nothing is wrong, this sweep is all
+/// that a look costs.
+fn unwell(world: &World) -> BTreeSet<&RegionId> {
+    let not_healthy = sweep::everything(world)
+        .filter(|(_, _, s)| s.is_none_or(|s| s.verdict.state != VerdictState::Healthy))
+        .map(|(_, region, _)| region);
+    let out = world.traffic.iter().filter_map(|(name, t)| Some((world.config.services.get(name)?, t)));
+    let full = |s: &Service, t: &TrafficState| {
+        t.shares.len() >= s.endpoints.len() && t.shares.values().all(|s| s.share == Percent::FULL)
+    };
+    let out = out.filter(|(s, t)| !full(s, t));
+    let out = out.flat_map(|(s, t)| s.endpoints.keys().filter(|region| !t.is_full(region)));
+    not_healthy.chain(out).collect()
+}
+
+/// Decides about a region in which something is not well.
 fn decide_region(
     world: &World,
     region: &RegionId,
     now: Timestamp,
     planner: Planner<'_>,
     checker: Checker<'_>,
-) -> Option<ActionDecision> {
+) -> ActionDecision {
     let seen = look(world, region);
-    let out = |s: &Seen<'_>| world.traffic.get(&s.service.name).is_some_and(|t| !t.is_full(region));
-    if seen.iter().all(|s| s.state() == VerdictState::Healthy && !out(s)) {
-        return None;
-    }
     let bad: Vec<&Seen<'_>> = seen.iter().filter(|s| s.must_move()).collect();
     let bad = if bad.is_empty() { seen.iter().filter(|s| s.is_beyond_quorum()).collect() } else { bad };
     if bad.is_empty() {
         let back = returning::decide(world, region, now, planner, checker);
-        return Some(back.unwrap_or_else(|| nothing_moves(world, region, &seen)));
+        return back.unwrap_or_else(|| nothing_moves(world, region, &seen));
     }
     let class = class_of(&seen, &bad);
     let case = Case { world, now, region, moving: automatic_first(bad), class };
-    Some(supersede::decide_case(&case, planner, checker))
+    supersede::decide_case(&case, planner, checker)
 }
 
 /// Every endpoint of `region`, the most important service first.

@@ -324,7 +324,7 @@ fn every_decision_about_a_return_can_be_run_again() {
             at: NOW,
             epoch: Epoch::default(),
             body: DecisionBody::Action {
-                world: Box::new(world.narrowed(&concerned(&world, &region(place)))),
+                world: Some(Box::new(world.narrowed(&concerned(&world, &region(place))))),
                 region: region(place),
                 decision,
                 plan: None,

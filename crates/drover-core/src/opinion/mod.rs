@@ -217,11 +217,13 @@ impl Opinion {
 
     /// When [`Opinion::at`] will say something else although no probe arrives: the opinion becomes stale.
     #[must_use]
-    pub fn next_change_at(&self, now: Timestamp, policy: &OpinionPolicy) -> Option<Timestamp> {
-        if self.state == OpinionState::Unknown || self.is_stale(now, policy.stale_after) {
+    pub fn next_change_at(&self, now: Timestamp, stale_after: Span) -> Option<Timestamp> {
+        // One that holds nothing may still raise suspicion.
+        let says_nothing = self.state == OpinionState::Unknown && !self.streak.is_of_failures();
+        if says_nothing || self.is_stale(now, stale_after) {
             return None;
         }
-        self.evidence_at().map(|last| last + policy.stale_after.plus(Span::from_millis(1)))
+        self.evidence_at().map(|last| last + stale_after.plus(Span::from_millis(1)))
     }
 
     /// What of it a verdict depends on at `now`: the state that is held, and whether the last probe failed.

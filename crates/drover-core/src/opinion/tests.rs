@@ -112,10 +112,22 @@ fn silence_is_unknown_and_says_when() {
     let mut opinion = Opinion::new();
     let t = feed(&mut opinion, 0, "fff");
     assert_eq!(opinion.at(at(t + 95), &policy()).state, OpinionState::Failing);
-    let change = opinion.next_change_at(at(t), &policy()).unwrap();
+    let change = opinion.next_change_at(at(t), policy().stale_after).unwrap();
     assert_eq!(opinion.at(change, &policy()).state, OpinionState::Unknown);
     assert_eq!(opinion.at(change - Span::from_millis(1), &policy()).state, OpinionState::Failing);
-    assert_eq!(opinion.next_change_at(change, &policy()), None);
+    assert_eq!(opinion.next_change_at(change, policy().stale_after), None);
+}
+
+#[test]
+fn a_suspicion_ends_by_silence_too_and_says_when() {
+    let stale_after = policy().stale_after;
+    let mut opinion = Opinion::new();
+    assert_eq!(opinion.next_change_at(at(0), stale_after), None);
+    opinion.observe(at(0), false, None, &policy());
+    assert_eq!(opinion.vote_at(at(0), stale_after), (OpinionState::Unknown, true));
+    let change = opinion.next_change_at(at(0), stale_after).unwrap();
+    assert_eq!(opinion.vote_at(change - Span::from_millis(1), stale_after), (OpinionState::Unknown, true));
+    assert_eq!(opinion.vote_at(change, stale_after), (OpinionState::Unknown, false));
 }
 
 #[test]

@@ -125,7 +125,7 @@ pub fn every_plan() -> Vec<(String, Plan)> {
         world.runbooks.insert(purpose, book.clone());
         match purpose {
             Purpose::Failover => {
-                for (key, held) in &mut world.verdicts {
+                for (key, held) in world.verdicts.iter_mut() {
                     if key.region.as_str() == REGION {
                         *held = standing(VerdictState::Down);
                     }
