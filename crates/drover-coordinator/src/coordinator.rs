@@ -75,8 +75,8 @@ pub struct Coordinator {
     pub(crate) admission: tokio::sync::Mutex<()>,
     /// A freeze must not wait behind an admission, only behind another freeze.
     pub(crate) freezing: tokio::sync::Mutex<()>,
-    /// Targets, holds and block periods are changed one at a time: an attempt that was cancelled while its transaction
-    /// was on its way is over before its undo looks.
+    /// Targets, holds and block periods are changed by one at a time: an attempt that was dropped while its transaction
+    /// was on its way is over before its undo looks, before its run ends, and before a new configuration counts.
     pub(crate) shifting: Arc<tokio::sync::Mutex<()>>,
     /// One reload at a time.
     pub(crate) reloading: tokio::sync::Mutex<()>,

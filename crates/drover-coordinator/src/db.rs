@@ -202,6 +202,12 @@ impl Db {
         }
     }
 
+    /// The same leader on another store: one that misbehaves.
+    #[cfg(test)]
+    pub(crate) fn on(&self, store: Arc<dyn Store>) -> Self {
+        Self { store, ..self.clone() }
+    }
+
     /// Who commands.
     #[must_use]
     pub fn epoch(&self) -> Epoch {

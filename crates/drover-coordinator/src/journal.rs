@@ -7,28 +7,39 @@ use crate::runs_index;
 use drover_exec::{Journal, JournalError};
 use drover_model::RunId;
 use drover_model::api::RunSummary;
-use drover_model::journal::Record;
+use drover_model::journal::{Entry, Record};
 use drover_store::{Expect, Op, Txn, TxnError};
+use std::sync::Arc;
+use tokio::sync::Mutex;
 
 /// The journal of all runs.
 #[derive(Clone)]
 pub struct StoreJournal {
     db: Db,
-    /// The run whose end is noted in the index of runs.
-    indexes: Option<RunSummary>,
+    driven: Option<Driven>,
+}
+
+/// The run that is driven.
+#[derive(Clone)]
+struct Driven {
+    /// Its end is noted in the index of runs.
+    run: RunSummary,
+    /// Its end waits for what it still has under way in the store.
+    shifting: Arc<Mutex<()>>,
 }
 
 impl StoreJournal {
     /// In this store, under its leader's epoch.
     #[must_use]
     pub fn new(db: Db) -> Self {
-        Self { db, indexes: None }
+        Self { db, driven: None }
     }
 
-    /// For driving this run: its end is noted in the index of runs in the transaction of its last record.
+    /// For driving this run: its end is noted in the index of runs in the transaction of its last record, and comes after
+    /// the last of its effects: who is told that a run is over may begin the next one on the same services (I2).
     #[must_use]
-    pub fn of(db: Db, run: RunSummary) -> Self {
-        Self { db, indexes: Some(run) }
+    pub fn of(db: Db, run: RunSummary, shifting: Arc<Mutex<()>>) -> Self {
+        Self { db, driven: Some(Driven { run, shifting }) }
     }
 
     /// Makes a run's first record durable together with `also`: all of it or nothing.
@@ -77,8 +88,15 @@ fn not_encoded(e: &CoordinatorError) -> JournalError {
 
 impl Journal for StoreJournal {
     async fn append(&mut self, record: &Record) -> Result<(), JournalError> {
-        let also = self.indexes.as_ref().map(|run| runs_index::ended(run, record)).transpose();
-        self.write(record, also.map_err(|e| not_encoded(&e))?.unwrap_or_default()).await
+        let Some(Driven { run, shifting }) = self.driven.clone() else {
+            return self.write(record, Vec::new()).await;
+        };
+        let also = runs_index::ended(&run, record).map_err(|e| not_encoded(&e))?;
+        let _nothing_under_way = match record.entry {
+            Entry::Ended { .. } => Some(shifting.lock().await),
+            _ => None,
+        };
+        self.write(record, also).await
     }
 
     async fn load(&mut self, run: &RunId) -> Result<Vec<Record>, JournalError> {

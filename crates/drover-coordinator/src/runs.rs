@@ -293,7 +293,7 @@ impl Coordinator {
         let me = self.clone();
         let span = tracing::info_span!("run", id = %run);
         let task = async move {
-            let mut journal = StoreJournal::of(me.db.clone(), execution.summary());
+            let mut journal = StoreJournal::of(me.db.clone(), execution.summary(), me.shifting.clone());
             let hands = Hands { coordinator: me.clone() };
             let clock = me.clock;
             let ports = Ports {

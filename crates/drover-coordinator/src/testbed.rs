@@ -14,6 +14,8 @@ use drover_model::{RegionId, Timestamp};
 use drover_store::{
     Committed, EmbeddedStore, Page, ReadError, Revision, Store, Txn, TxnError, Versioned, Watch,
 };
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -125,6 +127,12 @@ impl Bed {
         std::fs::write(directory.join("world.yaml"), encode::to_yaml(&config)).unwrap();
     }
 
+    /// The same, on a store that is meddled with. Before anything runs on it.
+    pub fn meddle(&mut self, meddle: impl Fn(&Txn) -> BoxFuture<'static, Meddling> + Send + Sync + 'static) {
+        let db = self.c.db.on(Meddled::new(self.c.store.clone(), meddle));
+        Arc::get_mut(&mut self.c).unwrap().db = db;
+    }
+
     /// The API on loopback.
     pub async fn serve(&self) -> SocketAddr {
         self.serve_router(api::router(self.c.clone())).await
@@ -140,21 +148,47 @@ impl Bed {
     }
 }
 
-/// A store whose disk is full while the switch is on.
-pub struct FullDisk {
-    inner: Arc<EmbeddedStore>,
-    full: Arc<AtomicBool>,
+/// What a [`Meddled`] store does with a transaction.
+pub enum Meddling {
+    /// Nothing.
+    None,
+    /// Fails it.
+    Refuse(TxnError),
+    /// Commits it, and says that it failed.
+    Lose(TxnError),
 }
 
-impl FullDisk {
-    pub fn over(inner: Arc<EmbeddedStore>) -> (Self, Arc<AtomicBool>) {
+type Meddle = dyn Fn(&Txn) -> BoxFuture<'static, Meddling> + Send + Sync;
+
+/// A store between which and its users somebody stands who may hold up a transaction, refuse it, or lose its answer.
+pub struct Meddled {
+    inner: Arc<EmbeddedStore>,
+    meddle: Box<Meddle>,
+}
+
+impl Meddled {
+    pub fn new(
+        inner: Arc<EmbeddedStore>,
+        meddle: impl Fn(&Txn) -> BoxFuture<'static, Meddling> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self { inner, meddle: Box::new(meddle) })
+    }
+
+    /// As if the disk were full while the switch is on.
+    pub fn full_disk(inner: Arc<EmbeddedStore>) -> (Arc<Self>, Arc<AtomicBool>) {
         let full = Arc::new(AtomicBool::new(false));
-        (Self { inner, full: full.clone() }, full)
+        let switch = full.clone();
+        let meddle = move |_: &Txn| {
+            let no_room = TxnError::OutOfSpace { path: "store".into(), needed_bytes: 1, free_bytes: 0 };
+            let full = full.load(Ordering::Relaxed);
+            futures::future::ready(if full { Meddling::Refuse(no_room) } else { Meddling::None }).boxed()
+        };
+        (Self::new(inner, meddle), switch)
     }
 }
 
 #[async_trait]
-impl Store for FullDisk {
+impl Store for Meddled {
     async fn get(&self, key: &str) -> Result<Option<Versioned>, ReadError> {
         self.inner.get(key).await
     }
@@ -162,8 +196,10 @@ impl Store for FullDisk {
         self.inner.list(prefix, after_key, limit).await
     }
     async fn txn(&self, txn: Txn) -> Result<Committed, TxnError> {
-        if self.full.load(Ordering::Relaxed) {
-            return Err(TxnError::OutOfSpace { path: "store".into(), needed_bytes: 1, free_bytes: 0 });
+        match (self.meddle)(&txn).await {
+            Meddling::None => self.inner.txn(txn).await,
+            Meddling::Refuse(error) => Err(error),
+            Meddling::Lose(error) => self.inner.txn(txn).await.and(Err(error)),
         }
         self.inner.txn(txn).await
     }

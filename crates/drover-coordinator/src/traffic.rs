@@ -28,8 +28,6 @@ const RECONCILE_PAUSE: Duration = Duration::from_secs(1);
 const RECONCILE_EVERY: Duration = Duration::from_secs(5);
 /// Pause after DNS showed something else than what was observed a moment ago: whoever changed it may not be done.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(200);
-/// Attempts to set a target while runs move it. A run moves one once a step, so that two attempts are plenty.
-const RETARGET_TRIES_MAX: u32 = 16;
 
 /// TTL on the wire: whole seconds, rounded up, at least one.
 #[must_use]
@@ -140,36 +138,32 @@ impl Coordinator {
     }
 
     async fn retarget(&self, service: &Service) -> Result<(), CoordinatorError> {
+        // A move of many services takes several transactions: a target that changed between two would make it fail half
+        // way, and what it published must not be overwritten with older shares.
+        let _one_at_a_time = self.shifting.lock().await;
         let key = keys::traffic(&service.name);
         let what = format!("set the target of {}", service.name);
-        for _ in 0..RETARGET_TRIES_MAX {
-            let now = self.clock.now();
-            let standing = self.db.get::<TrafficState>(&key).await?;
-            let known = self.db.get::<String>(&from_key(&service.name)).await?.map(|(d, _)| d);
-            let (expect, next) = match standing {
-                None => (Expect::Absent, drover_core::targets::initial_traffic(service, now)),
-                Some((state, revision)) => match next_target(state, known.as_deref(), service, now) {
-                    Ok(Some(next)) => (Expect::ModRevision(revision), next),
-                    Ok(None) => return Ok(()),
-                    Err(dark) => {
-                        tracing::error!(service = %service.name, "the old target stays: {dark}");
-                        return Ok(());
-                    }
-                },
-            };
-            // A run may move the same target meanwhile; what it published must not be overwritten with older shares.
-            let txn = self.db.put_op(self.db.fenced().expect(&key, expect), &key, &next)?;
-            let txn = self.db.put_op(txn, &from_key(&service.name), &published_from(service))?;
-            if self.db.commit(&what, txn).await?.is_some() {
-                let mut live = self.live();
-                if live.traffic.get(&service.name).is_none_or(|t| t.generation < next.generation) {
-                    live.traffic.insert(service.name.clone(), next);
+        let now = self.clock.now();
+        let standing = self.db.get::<TrafficState>(&key).await?;
+        let known = self.db.get::<String>(&from_key(&service.name)).await?.map(|(d, _)| d);
+        let (expect, next) = match standing {
+            None => (Expect::Absent, drover_core::targets::initial_traffic(service, now)),
+            Some((state, revision)) => match next_target(state, known.as_deref(), service, now) {
+                Ok(Some(next)) => (Expect::ModRevision(revision), next),
+                Ok(None) => return Ok(()),
+                Err(dark) => {
+                    tracing::error!(service = %service.name, "the old target stays: {dark}");
+                    return Ok(());
                 }
-                return Ok(());
-            }
+            },
+        };
+        let txn = self.db.put_op(self.db.fenced().expect(&key, expect), &key, &next)?;
+        let txn = self.db.put_op(txn, &from_key(&service.name), &published_from(service))?;
+        if self.db.commit(&what, txn).await?.is_none() {
+            return Err(CoordinatorError::store(what, "it was changed at the same moment"));
         }
-        let overtaken = format!("the target changed under each of {RETARGET_TRIES_MAX} attempts");
-        Err(CoordinatorError::store(what, overtaken))
+        self.live().traffic.insert(service.name.clone(), next);
+        Ok(())
     }
 
     /// Reconciles until told to stop.

@@ -45,7 +45,7 @@ pub(super) async fn readyz(State(c): State<Arc<Coordinator>>) -> Result<&'static
 #[cfg(test)]
 mod tests {
     use crate::db::Db;
-    use crate::testbed::{Bed, FullDisk, GUARD, code_of, get};
+    use crate::testbed::{Bed, GUARD, Meddled, code_of, get};
     use axum::extract::State;
     use std::sync::Arc;
     use std::sync::atomic::Ordering;
@@ -90,8 +90,8 @@ mod tests {
     #[tokio::test]
     async fn a_store_that_takes_no_writes_is_not_ready_until_it_takes_one() {
         let mut bed = Bed::new().await;
-        let (disk, full) = FullDisk::over(bed.c.store.clone());
-        let db = Db::take_over(Arc::new(disk), bed.c.clock.now(), 1).await.unwrap();
+        let (disk, full) = Meddled::full_disk(bed.c.store.clone());
+        let db = Db::take_over(disk, bed.c.clock.now(), 1).await.unwrap();
         Arc::get_mut(&mut bed.c).unwrap().db = db;
         bed.c.note_look(bed.c.clock.now());
         let api = bed.serve().await;

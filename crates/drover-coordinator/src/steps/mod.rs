@@ -7,6 +7,7 @@ mod run;
 mod shift;
 mod sides;
 mod step_back;
+mod to_the_end;
 mod validate;
 mod verify;
 

@@ -9,11 +9,11 @@
 //! step's intent is in the journal before the first. A hold begins with the first and ends with the last, so that it
 //! stands while any service is still away.
 //!
-//! An attempt may be dropped at any await. What it has begun in the store goes on by itself to its end, with what is
-//! known in memory brought up after it, and the next attempt or the undo waits for that.
+//! An attempt may be dropped at any await: see [`to_the_end`].
 
 use super::publish::{gone, publish};
 use super::sides::{self, Moved, Part};
+use super::to_the_end::{Wanted, to_the_end};
 use super::{done, failed, store_failure};
 use crate::coordinator::Coordinator;
 use crate::db::keys;
@@ -21,7 +21,7 @@ use crate::fault;
 use drover_exec::Order;
 use drover_model::journal::{FailureNature, StepFailure, StepOutcome};
 use drover_model::plan::{TrafficChange, shares_with_run};
-use drover_model::traffic::{Block, Hold, RegionShare, TrafficState};
+use drover_model::traffic::{RegionShare, TrafficState};
 use drover_model::units::Generation;
 use drover_model::{EndpointKey, RegionId, ServiceId, Weight};
 use drover_store::{Expect, Revision, Txn};
@@ -40,8 +40,7 @@ pub(super) async fn act(
     if let Some(change) = changes.iter().find(|x| !loaded.config.services.contains_key(&x.service)) {
         return Err(gone(&change.service));
     }
-    let (me, mine, planned) = (c.clone(), order.clone(), changes.to_vec());
-    let moved = to_the_end(c, async move { move_targets(&me, &mine, &planned).await }).await?;
+    let moved = move_forth(c, order, changes).await?;
     fault::point(|| fault::within("after-move", order));
     publish(c, order, changes).await?;
     let summary = changes.iter().map(sentence).collect::<Vec<_>>().join("; ");
@@ -54,26 +53,38 @@ pub(super) async fn undo(
     order: &Order,
     changes: &[TrafficChange],
 ) -> Result<StepOutcome, StepFailure> {
-    let (me, mine, planned) = (c.clone(), order.clone(), changes.to_vec());
-    let moved = to_the_end(c, async move { move_back(&me, &mine, &planned).await }).await?;
+    let moved = move_back(c, order, changes).await?;
     fault::point(|| fault::within("after-move", order));
     // All of them, also what an earlier attempt moved back: that attempt may have ended before DNS had it.
     publish(c, order, changes).await?;
     Ok(done(moved, format!("weights of {} service(s) restored", changes.len()), Vec::new()))
 }
 
-/// One at a time, and to the end although the attempt is dropped.
-pub(super) async fn to_the_end(
-    c: &Coordinator,
-    work: impl Future<Output = Result<bool, StepFailure>> + Send + 'static,
+/// Moves what the plan moves. Says whether anything moved.
+async fn move_forth(
+    c: &Arc<Coordinator>,
+    order: &Order,
+    changes: &[TrafficChange],
 ) -> Result<bool, StepFailure> {
-    let alone = c.shifting.clone().lock_owned().await;
-    let task = c.tasks.spawn(async move {
-        let _alone = alone;
-        work.await
-    });
-    task.await
-        .unwrap_or_else(|e| Err(failed(FailureNature::Retryable, format!("the move was cut short: {e}"))))
+    let (me, mine, planned) = (c.clone(), order.clone(), changes.to_vec());
+    to_the_end(c, changes, |wanted| async move { move_targets(&me, &mine, &planned, &wanted).await }).await
+}
+
+/// Puts back what this run moved, and only that: a target that somebody else has moved since is theirs.
+async fn move_back(
+    c: &Arc<Coordinator>,
+    order: &Order,
+    changes: &[TrafficChange],
+) -> Result<bool, StepFailure> {
+    let (me, mine, planned) = (c.clone(), order.clone(), changes.to_vec());
+    to_the_end(c, changes, |wanted| async move {
+        let so_far = moved_so_far(&me, &mine).await?;
+        for change in planned.iter().filter(|x| so_far.generations.contains_key(&x.service)) {
+            refuse_a_bad_region(&me, change, &standing(&me, change).await?.0)?;
+        }
+        move_targets_back(&me, &mine, &planned, &wanted).await
+    })
+    .await
 }
 
 fn sentence(change: &TrafficChange) -> String {
@@ -116,9 +127,10 @@ async fn move_targets(
     c: &Coordinator,
     order: &Order,
     changes: &[TrafficChange],
+    wanted: &Wanted,
 ) -> Result<bool, StepFailure> {
     let mut so_far = moved_so_far(c, order).await?;
-    let (mut there, mut pending) = (Vec::new(), Vec::new());
+    let mut pending = Vec::new();
     for change in changes {
         let (now, revision) = standing(c, change).await?;
         let shares = shares_with_run(&now.shares, &change.shares_after, &order.run, &order.plan.intent);
@@ -126,7 +138,6 @@ async fn move_targets(
             && now.weights == change.weights_after
             && now.shares == shares;
         if is_there {
-            there.push(now);
             continue;
         }
         if now.generation != change.from_generation {
@@ -138,23 +149,14 @@ async fn move_targets(
     let moved = !pending.is_empty();
     let last = pending.len().div_ceil(TARGETS_PER_TXN).saturating_sub(1);
     for (number, some) in pending.chunks(TARGETS_PER_TXN).enumerate() {
+        wanted.check()?;
         let services: Vec<&ServiceId> = some.iter().map(|p| &p.target.service).collect();
         let part = Part { services, is_first: number == 0, is_last: number == last };
         let txn = put_targets(c, some, &mut so_far)?;
         let txn = sides::of_move(c, order, txn, &mut so_far, &part).await?;
         commit(c, order, txn, &so_far).await?;
     }
-    refresh(c, there.into_iter().chain(pending.into_iter().map(|p| p.target))).await?;
     Ok(moved)
-}
-
-/// Puts back what this run moved, and only that: a target that somebody else has moved since is theirs.
-async fn move_back(c: &Coordinator, order: &Order, changes: &[TrafficChange]) -> Result<bool, StepFailure> {
-    let so_far = moved_so_far(c, order).await?;
-    for change in changes.iter().filter(|x| so_far.generations.contains_key(&x.service)) {
-        refuse_a_bad_region(c, change, &standing(c, change).await?.0)?;
-    }
-    move_targets_back(c, order, changes).await
 }
 
 /// As [`move_back`], for changes that were chosen by what fails.
@@ -162,9 +164,10 @@ pub(super) async fn move_targets_back(
     c: &Coordinator,
     order: &Order,
     changes: &[TrafficChange],
+    wanted: &Wanted,
 ) -> Result<bool, StepFailure> {
     let mut so_far = moved_so_far(c, order).await?;
-    let (mut there, mut pending) = (Vec::new(), Vec::new());
+    let mut pending = Vec::new();
     for change in changes {
         let Some(ours) = so_far.generations.get(&change.service).copied() else { continue };
         let (now, revision) = standing(c, change).await?;
@@ -177,7 +180,6 @@ pub(super) async fn move_targets_back(
         }
         let shares = so_far.shares_back(change, &now, order);
         if now.weights == change.weights_after && now.shares == shares {
-            there.push(now);
             continue;
         }
         let target = target_of(c, change, now.generation.next(), shares);
@@ -188,15 +190,16 @@ pub(super) async fn move_targets_back(
     let last_from = pending.len().saturating_sub(1) / TARGETS_PER_TXN * TARGETS_PER_TXN;
     let (before_last, last) = pending.split_at(last_from);
     for some in before_last.chunks(TARGETS_PER_TXN) {
+        wanted.check()?;
         let txn = put_targets(c, some, &mut so_far)?;
         commit(c, order, txn, &so_far).await?;
     }
+    wanted.check()?;
     let txn = put_targets(c, last, &mut so_far)?;
     let (txn, sides) = sides::of_undo(c, order, txn, &mut so_far).await?;
     if moved || sides {
         commit(c, order, txn, &so_far).await?;
     }
-    refresh(c, there.into_iter().chain(pending.into_iter().map(|p| p.target))).await?;
     Ok(moved)
 }
 
@@ -264,147 +267,9 @@ async fn commit(c: &Coordinator, order: &Order, txn: Txn, so_far: &Moved) -> Res
     }
 }
 
-/// Brings what is known in memory up to the store, also after an attempt whose answer was lost.
-async fn refresh(c: &Coordinator, targets: impl Iterator<Item = TrafficState>) -> Result<(), StepFailure> {
-    let holds = c.db.list::<Hold>(keys::HOLDS).await.map_err(store_failure)?;
-    let blocks = c.db.list::<Block>(keys::BLOCKS).await.map_err(store_failure)?;
-    let mut live = c.live();
-    for target in targets {
-        let newer = live.traffic.get(&target.service).is_none_or(|t| t.generation <= target.generation);
-        if newer {
-            live.traffic.insert(target.service.clone(), target);
-        }
-    }
-    live.holds = holds.into_iter().map(|(_, h)| (h.run.clone(), h)).collect();
-    live.blocks = blocks.into_iter().collect();
-    Ok(())
-}
-
 fn stale(change: &TrafficChange, found: Generation) -> String {
     format!("{} is at generation {found}, the plan was made from {}", change.service, change.from_generation)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testbed::{Bed, GUARD, person};
-    use drover_exec::{Approved, Origin};
-    use drover_model::journal::Trigger;
-    use drover_model::plan::StepKind;
-    use drover_model::runbook::Purpose;
-    use drover_model::{RunId, Span};
-
-    /// More than two transactions move.
-    const SERVICES: usize = 2 * TARGETS_PER_TXN + 10;
-
-    async fn many() -> Bed {
-        Bed::with(|config| {
-            let one = config.services.values().next().unwrap().clone();
-            for n in config.services.len()..SERVICES {
-                let name = ServiceId::new(format!("service-{n:03}")).unwrap();
-                let dns_name = format!("{name}.{}", config.settings.dns.as_ref().unwrap().zone);
-                config
-                    .services
-                    .insert(name.clone(), drover_model::config::Service { name, dns_name, ..one.clone() });
-            }
-        })
-        .await
-    }
-
-    async fn order(bed: &Bed) -> Order {
-        let plan = bed.plan().await;
-        let id = plan.id.clone();
-        let index = plan.steps.iter().position(|s| matches!(s.kind, StepKind::ShiftTraffic { .. })).unwrap();
-        let run = RunId::numbered(1);
-        let origin = Origin {
-            run: run.clone(),
-            by: person(),
-            trigger: Trigger::Command,
-            ask: None,
-            rto: Span::from_mins(30),
-        };
-        Order {
-            run,
-            epoch: bed.c.db.epoch(),
-            plan: Approved::by_command(plan, &id).unwrap(),
-            origin: Arc::new(origin),
-            index: u32::try_from(index).unwrap(),
-            attempt: 1,
-            keeps: false,
-            key: "run-1/shift".into(),
-            deadline: bed.c.clock.now() + Span::from_millis(u64::try_from(GUARD.as_millis()).unwrap()),
-        }
-    }
-
-    fn changes(order: &Order) -> (Vec<TrafficChange>, Vec<TrafficChange>) {
-        let StepKind::ShiftTraffic { changes } = &order.step().kind else { panic!("no shift") };
-        let drover_model::plan::Reversal::RestoreWeights { changes: back } = &order.step().reversal else {
-            panic!("not reversible")
-        };
-        (changes.clone(), back.clone())
-    }
-
-    async fn moved(c: &Coordinator, changes: &[TrafficChange]) -> usize {
-        let mut there = 0;
-        for change in changes {
-            there += usize::from(standing(c, change).await.unwrap().0.weights == change.weights_after);
-        }
-        there
-    }
-
-    #[tokio::test]
-    async fn a_plan_for_many_services_is_kept_packed_and_read_again() {
-        let bed = many().await;
-        let plan = bed.plan().await;
-        let key = keys::plan(&plan.id);
-        let stored = drover_store::Store::get(&*bed.c.store, &key).await.unwrap().unwrap();
-        let json = serde_json::to_vec(&plan).unwrap();
-        assert!(stored.value[0] != b'{' && stored.value.len() < json.len(), "{}", stored.value.len());
-        let (kept, _) = bed.c.db.get::<drover_model::api::PlanView>(&key).await.unwrap().unwrap();
-        assert_eq!(kept.planned.plan, Some(plan));
-    }
-
-    #[tokio::test]
-    async fn more_targets_than_a_transaction_takes_are_moved_and_moved_back() {
-        let bed = many().await;
-        let order = order(&bed).await;
-        assert_eq!(order.plan.intent.purpose, Purpose::Drain);
-        let (forth, back) = changes(&order);
-        assert_eq!(forth.len(), SERVICES);
-        assert!(move_targets(&bed.c, &order, &forth).await.unwrap());
-        assert_eq!(moved(&bed.c, &forth).await, SERVICES);
-        assert_eq!(bed.c.live().holds.len(), 1);
-        assert!(!move_targets(&bed.c, &order, &forth).await.unwrap(), "doing it again does nothing");
-        assert!(move_back(&bed.c, &order, &back).await.unwrap());
-        assert_eq!(moved(&bed.c, &back).await, SERVICES);
-        assert!(bed.c.live().holds.is_empty(), "the drain is over with the last");
-    }
-
-    #[tokio::test]
-    async fn what_an_attempt_left_is_moved_by_the_next_and_keeps_the_hold_as_it_began() {
-        let bed = many().await;
-        let order = order(&bed).await;
-        let (forth, back) = changes(&order);
-        let some = &forth[..TARGETS_PER_TXN + 1];
-        assert!(move_targets(&bed.c, &order, some).await.unwrap());
-        let begun = bed.c.live().holds.clone();
-        assert_eq!((begun.len(), moved(&bed.c, &forth).await), (1, some.len()));
-        assert!(move_targets(&bed.c, &order, &forth).await.unwrap());
-        assert_eq!(moved(&bed.c, &forth).await, SERVICES);
-        assert_eq!(bed.c.live().holds, begun);
-        assert!(move_back(&bed.c, &order, &back).await.unwrap());
-        assert_eq!((moved(&bed.c, &back).await, bed.c.live().holds.len()), (SERVICES, 0));
-    }
-
-    #[tokio::test]
-    async fn a_stale_plan_moves_none_of_its_targets() {
-        let bed = many().await;
-        let order = order(&bed).await;
-        let (mut forth, _) = changes(&order);
-        forth.last_mut().unwrap().from_generation = Generation(7);
-        let refused = move_targets(&bed.c, &order, &forth).await.unwrap_err();
-        assert_eq!(refused.kind, FailureNature::Permanent, "{}", refused.message);
-        assert_eq!(moved(&bed.c, &forth).await, 0);
-        assert!(bed.c.live().holds.is_empty());
-    }
-}
+mod tests;

@@ -17,7 +17,8 @@
 
 use super::done;
 use super::publish::publish;
-use super::shift::{gains_though_down, is_down, move_targets_back, moved_so_far, standing, to_the_end};
+use super::shift::{gains_though_down, is_down, move_targets_back, moved_so_far, standing};
+use super::to_the_end::to_the_end;
 use crate::coordinator::Coordinator;
 use crate::fault;
 use drover_core::decide;
@@ -58,7 +59,7 @@ async fn step(
     all: &[TrafficChange],
 ) -> Result<bool, StepFailure> {
     let (me, mine, all_back, all_out) = (c.clone(), order.clone(), back.to_vec(), out.to_vec());
-    let moved = to_the_end(c, async move {
+    let moved = to_the_end(c, all, |wanted| async move {
         let mut chosen = Vec::new();
         for change in &all_back {
             let out = all_out.iter().find(|o| o.service == change.service);
@@ -68,7 +69,7 @@ async fn step(
         let ended = all_out.iter().filter(|o| !all_back.iter().any(|b| b.service == o.service));
         let dead = |o: &&TrafficChange| is_down(&me, &EndpointKey::new(&o.service, region));
         chosen.extend(ended.filter(dead).cloned());
-        if chosen.is_empty() { Ok(false) } else { move_targets_back(&me, &mine, &chosen).await }
+        if chosen.is_empty() { Ok(false) } else { move_targets_back(&me, &mine, &chosen, &wanted).await }
     })
     .await?;
     fault::point(|| fault::within("after-move", order));
