@@ -26,7 +26,8 @@ impl Coordinator {
         world: &World,
         decisions: &[ActionDecision],
     ) -> Result<(), CoordinatorError> {
-        for stop in decide::must_stop(world, decisions) {
+        let frozen_since = world.freeze.is_none() && self.live().freeze.is_some();
+        for stop in due(world, decisions, frozen_since) {
             match self.stop_run(&stop).await {
                 Ok(()) => {
                     tracing::warn!(run = %stop.run, "stopped: {}", stop.why);
@@ -52,5 +53,44 @@ impl Coordinator {
                 other => return other,
             }
         }
+    }
+}
+
+/// What must stop. As for acts, a freeze counts from the moment it was asked for, even in the middle of a look. What a
+/// run's own region asks for is no act.
+fn due(world: &World, decisions: &[ActionDecision], frozen_since: bool) -> Vec<Stop> {
+    decide::must_stop(world, if frozen_since { &[] } else { decisions })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testbed::Bed;
+    use drover_model::plan::ActiveRun;
+    use drover_model::runbook::Purpose;
+    use drover_model::{EndpointKey, RegionId, RunId};
+
+    #[tokio::test]
+    async fn a_freeze_in_the_middle_of_a_look_keeps_a_run_from_being_superseded() {
+        let bed = Bed::new().await;
+        let mut world = bed.world_without("eu-west");
+        let (dead, left) = (RegionId::new("eu-west").unwrap(), RegionId::new("us-east").unwrap());
+        let services: Vec<_> = world.config.services.keys().cloned().collect();
+        world.runs = vec![ActiveRun {
+            run: RunId::numbered(1),
+            counts_on: services.iter().map(|s| EndpointKey::new(s, &dead)).collect(),
+            services,
+            region: left,
+            purpose: Some(Purpose::Failover),
+            rolling_back: false,
+            by_stages: false,
+            by: Some(Actor::Automatic),
+            gives_way: true,
+            awaiting_approval: false,
+        }];
+        let decisions = decide::decide(&world, bed.c.clock.now());
+        let due = |frozen_since| due(&world, &decisions, frozen_since);
+        assert_eq!(due(false).into_iter().map(|s| s.run).collect::<Vec<_>>(), [RunId::numbered(1)]);
+        assert_eq!(due(true), []);
     }
 }

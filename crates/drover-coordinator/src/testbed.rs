@@ -6,7 +6,8 @@ use crate::{Coordinator, Options, api, listen};
 use async_trait::async_trait;
 use drover_model::api::PlanRequest;
 use drover_model::config::{Config, encode};
-use drover_model::plan::{Intent, Plan};
+use drover_model::decision::VerdictState;
+use drover_model::plan::{Intent, Plan, World};
 use drover_model::probe::REPORT_OBSERVATIONS_MAX;
 use drover_model::runbook::Purpose;
 use drover_model::traffic::Actor;
@@ -98,10 +99,21 @@ impl Bed {
         }
     }
 
-    /// A plan that can be made when all is well.
-    pub async fn plan(&self) -> Plan {
+    /// All is well, but for one region that has died.
+    pub fn world_without(&self, region: &str) -> World {
         self.all_is_well();
-        let intent = Intent {
+        let mut world = self.c.world(self.c.clock.now());
+        for (_, standing) in world.verdicts.iter_mut().filter(|(key, _)| key.region.as_str() == region) {
+            let verdict = &mut standing.verdict;
+            verdict.state = VerdictState::Down;
+            (verdict.failing, verdict.healthy) = (verdict.configured, 0);
+        }
+        world
+    }
+
+    /// What can be planned when all is well.
+    pub fn intent() -> Intent {
+        Intent {
             purpose: Purpose::Drain,
             services: Vec::new(),
             region: RegionId::new("us-east").unwrap(),
@@ -110,7 +122,13 @@ impl Bed {
             hold_for: None,
             accept: Vec::new(),
             reason: "test".into(),
-        };
+        }
+    }
+
+    /// A plan that can be made when all is well.
+    pub async fn plan(&self) -> Plan {
+        self.all_is_well();
+        let intent = Self::intent();
         let view = self.c.make_plan(&PlanRequest { by: person(), intent }).await.unwrap();
         let refusals = view.planned.refusals;
         view.planned.plan.unwrap_or_else(|| panic!("no plan: {refusals:?}"))

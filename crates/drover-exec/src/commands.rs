@@ -7,6 +7,7 @@ use crate::progress::{Phase, Standing};
 use crate::state::{Execution, Work};
 use drover_model::journal::{Entry, JOURNAL_RECORDS_MAX};
 use drover_model::reason::Reason;
+use drover_model::runbook::Purpose;
 use drover_model::traffic::Actor;
 use drover_model::{PlanId, Timestamp};
 
@@ -122,7 +123,10 @@ impl Execution {
                 let standing = self.check_skip(word, &by, &reason, step)?;
                 Entry::StepSkipped { step: standing, by, reason }
             }
-            Command::Abort { by, reason, roll_back } => Entry::AbortRequested { by, reason, roll_back },
+            Command::Abort { by, reason, roll_back } => {
+                self.check_end(&by, roll_back)?;
+                Entry::AbortRequested { by, reason, roll_back }
+            }
         };
         // The transition function says what is legal; asking it, on a copy, is better than a second table.
         self.progress.clone().apply(&entry, now).map_err(|_| self.wrong_state(word))?;
@@ -146,6 +150,17 @@ impl Execution {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Drover itself ends a failover only where it gives way. What it looked at when it decided so has passed: since then
+    /// a step may have begun, or a person may hold it.
+    fn check_end(&self, by: &Actor, roll_back: bool) -> Result<(), Refused> {
+        let supersedes =
+            *by == Actor::Automatic && !roll_back && self.plan().intent.purpose == Purpose::Failover;
+        if supersedes && !self.gives_way() {
+            return Err(Refused::DoesNotGiveWay { run: self.origin.run.clone() });
+        }
+        Ok(())
     }
 
     fn check_plan(&self, named: &PlanId) -> Result<(), Refused> {

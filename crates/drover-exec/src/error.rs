@@ -138,6 +138,12 @@ pub enum Refused {
         /// Which record.
         sequence: u64,
     },
+    /// Drover itself may not end it as it stands.
+    #[error("drover does not end {run} by itself: it is a person's, or in the middle of a change")]
+    DoesNotGiveWay {
+        /// The run.
+        run: RunId,
+    },
     /// The journal has room for the rest of the run only.
     #[error(
         "{run} has {records} records in its journal and takes no more commands, except `abort` and `reject`"
@@ -196,6 +202,7 @@ impl Refused {
             Refused::QuestionExpired { .. } => "question_expired",
             Refused::ReasonMissing { .. } => "reason_missing",
             Refused::NeedsPerson { .. } => "needs_person",
+            Refused::DoesNotGiveWay { .. } => "does_not_give_way",
             Refused::OtherStep { .. } => "other_step",
             Refused::Busy { .. } => "journal_busy",
             Refused::TooManyRecords { .. } => "too_many_records",

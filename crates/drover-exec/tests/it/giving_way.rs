@@ -82,6 +82,27 @@ fn drovers_own_failover_gives_way_between_effects_and_while_nobody_holds_it() {
     assert!(run.was_superseded() && !run.gives_way());
 }
 
+/// Between drover's look and its command the run goes on, and people act.
+#[test]
+fn an_end_for_a_run_that_gives_way_no_longer_is_refused() {
+    let end = || Command::Abort { by: Actor::Automatic, reason: "superseded".into(), roll_back: false };
+    let refused = |run: &mut Execution, now| {
+        let before = run.clone();
+        let refused = run.handle(Event::Command(end()), now).unwrap_err();
+        assert_eq!(refused.code(), "does_not_give_way", "{refused}");
+        assert_eq!((run.state(), run.next_sequence()), (before.state(), before.next_sequence()));
+    };
+    let mut run = automatic(failover());
+    done(&mut run, 0, at(1));
+    refused(&mut run, at(2));
+    done(&mut run, 1, at(3));
+    order(&mut run, Command::Pause { by: person(), reason: "wait".into() }, at(4));
+    refused(&mut run, at(5));
+    // What a person wants is another matter.
+    order(&mut run, Command::Abort { by: person(), reason: "enough".into(), roll_back: false }, at(6));
+    assert_eq!(run.state(), RunState::Aborted);
+}
+
 #[test]
 fn what_a_person_began_or_ended_is_theirs() {
     let mut by_hand = fresh(&failover(), None);
