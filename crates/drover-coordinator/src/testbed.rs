@@ -4,6 +4,11 @@
 use crate::config_dir::ConfigDir;
 use crate::{Coordinator, Options, api, listen};
 use async_trait::async_trait;
+use drover_dns::provider::{
+    Applied, Capabilities, Coverage, Observed, ProviderError, RecordSets, Verification,
+};
+use drover_dns::publish::{Batch, CHANGES_PER_BATCH_MAX, Change};
+use drover_dns::zone::{RecordKey, RecordSet};
 use drover_model::api::PlanRequest;
 use drover_model::config::{Config, encode};
 use drover_model::decision::VerdictState;
@@ -18,10 +23,11 @@ use drover_store::{
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -226,6 +232,70 @@ impl Store for Meddled {
     }
     async fn revision(&self) -> Result<Revision, ReadError> {
         self.inner.revision().await
+    }
+}
+
+/// A DNS server that is played: it keeps what it is told, within the bounds of a real one.
+#[derive(Default)]
+pub struct PlayedDns {
+    sets: Mutex<BTreeMap<RecordKey, RecordSet>>,
+    batches: Mutex<Vec<String>>,
+    refused: Mutex<Option<String>>,
+}
+
+impl PlayedDns {
+    /// What it answers.
+    pub fn live(&self) -> Vec<RecordSet> {
+        self.sets.lock().unwrap().values().cloned().collect()
+    }
+
+    /// Keys of the batches that it took.
+    pub fn batches(&self) -> Vec<String> {
+        self.batches.lock().unwrap().clone()
+    }
+
+    /// From now on it refuses batches with this name in them.
+    pub fn refuse(&self, name: &str) {
+        *self.refused.lock().unwrap() = Some(name.to_owned());
+    }
+}
+
+#[async_trait]
+impl RecordSets for PlayedDns {
+    fn name(&self) -> &str {
+        "played"
+    }
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { has_weights: true, weight_max: 255, is_batch_atomic: true, shows_generation: true }
+    }
+    async fn observe(&self, keys: &[RecordKey]) -> Result<Vec<Observed>, ProviderError> {
+        let sets = self.sets.lock().unwrap();
+        let one =
+            |key: &RecordKey| Observed { key: key.clone(), current: sets.get(key).cloned(), lagging: vec![] };
+        Ok(keys.iter().map(one).collect())
+    }
+    async fn apply(&self, batch: &Batch) -> Result<Applied, ProviderError> {
+        let refused = self.refused.lock().unwrap().clone();
+        let puts: Vec<&RecordSet> = batch
+            .changes
+            .iter()
+            .map(|change| match change {
+                Change::Put { record_set, .. } => record_set,
+                Change::Delete { .. } => panic!("nothing here deletes"),
+            })
+            .collect();
+        if puts.len() > CHANGES_PER_BATCH_MAX || puts.iter().any(|set| Some(&set.name) == refused.as_ref()) {
+            let (instance, code) = ("played".into(), "malformed".into());
+            return Err(ProviderError::Refused { instance, code, detail: "as a real one does".into() });
+        }
+        let keyed =
+            puts.into_iter().map(|set| (RecordKey::new(set.name.parse().unwrap(), set.rtype), set.clone()));
+        self.sets.lock().unwrap().extend(keyed);
+        self.batches.lock().unwrap().push(batch.idempotency_key.clone());
+        Ok(Applied::Changed(Coverage { instances: vec!["played".into()], missing: vec![] }))
+    }
+    async fn verify(&self, _: &RecordKey, _: Option<&RecordSet>) -> Result<Verification, ProviderError> {
+        panic!("nothing here asks")
     }
 }
 

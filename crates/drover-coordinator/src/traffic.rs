@@ -10,7 +10,7 @@ use drover_dns::provider::{
     Applied, BlockedReason, EmbeddedInstances, EmbeddedOptions, Instance, LaggingState, Observed,
     ProviderError, RecordSets,
 };
-use drover_dns::publish::{Batch, Change};
+use drover_dns::publish::{Batch, CHANGES_PER_BATCH_MAX, Change};
 use drover_dns::zone::{DnsName, Member, RecordKey, RecordSet, RecordType};
 use drover_model::api::DnsView;
 use drover_model::config::{self, Service, version_of};
@@ -199,7 +199,7 @@ impl Coordinator {
         }
     }
 
-    async fn reconcile(&self, provider: &dyn RecordSets) -> Result<(), ProviderError> {
+    pub(crate) async fn reconcile(&self, provider: &dyn RecordSets) -> Result<(), ProviderError> {
         let loaded = self.loaded();
         let keys: Vec<RecordKey> = loaded.config.services.values().filter_map(record_key).collect();
         let observed = provider.observe(&keys).await?;
@@ -210,13 +210,26 @@ impl Coordinator {
         if diff.changes.is_empty() {
             return Ok(());
         }
-        match self.apply(provider, &diff.changes).await {
-            // One record set that a server will never take must not keep the others from it.
-            Err(ProviderError::Refused { .. }) => {}
-            answer => return answer,
-        }
         let mut refusals = Vec::new();
-        for change in &diff.changes {
+        for some in diff.changes.chunks(CHANGES_PER_BATCH_MAX) {
+            match self.apply(provider, some).await {
+                // One record set that a server will never take must not keep the others from it.
+                Err(ProviderError::Refused { .. }) => refusals.extend(self.apply_each(provider, some).await?),
+                answer => answer?,
+            }
+        }
+        self.note_refusals(&refusals);
+        Ok(())
+    }
+
+    /// Applies one by one. Says what is refused.
+    async fn apply_each(
+        &self,
+        provider: &dyn RecordSets,
+        changes: &[Change],
+    ) -> Result<Vec<ProviderError>, ProviderError> {
+        let mut refusals = Vec::new();
+        for change in changes {
             match self.apply(provider, std::slice::from_ref(change)).await {
                 Err(e @ ProviderError::Refused { .. }) => {
                     tracing::error!("DNS refuses a record set: {e}");
@@ -225,8 +238,7 @@ impl Coordinator {
                 answer => answer?,
             }
         }
-        self.note_refusals(&refusals);
-        Ok(())
+        Ok(refusals)
     }
 
     async fn apply(&self, provider: &dyn RecordSets, changes: &[Change]) -> Result<(), ProviderError> {
