@@ -4,7 +4,7 @@
 use crate::audit::number_of_key;
 use crate::error::CoordinatorError;
 use drover_model::{Epoch, Timestamp};
-use drover_store::{Expect, JsonError, Op, Revision, Store, Txn, TxnError, get_json};
+use drover_store::{Expect, JsonError, Limited, Op, Revision, Store, Txn, TxnError, get_json};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -231,6 +231,9 @@ impl Db {
                 Err(CoordinatorError::Fenced { what: what.to_owned() })
             }
             Err(TxnError::Conflict { .. }) => Ok(None),
+            Err(TxnError::TooLarge { what: Limited::Value { .. } | Limited::Bytes, actual, limit }) => {
+                Err(CoordinatorError::TooLarge { what: what.to_owned(), bytes: actual, limit })
+            }
             Err(e) => Err(CoordinatorError::store(what, e)),
         }
     }

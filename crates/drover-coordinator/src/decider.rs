@@ -5,10 +5,12 @@ use crate::coordinator::Coordinator;
 use crate::db::keys;
 use crate::error::CoordinatorError;
 use crate::live::LastDecision;
+use crate::operator::in_parts;
+use crate::outbox::NewPage;
 use drover_core::opinion::policy_of;
 use drover_core::{check, decide, plan};
 use drover_exec::{Approved, Consent};
-use drover_model::api::{API_SCHEMA, PlanView};
+use drover_model::api::{API_SCHEMA, PlanView, Severity};
 use drover_model::decision::{ActionDecision, Conclusion, DECISION_SCHEMA, DecisionBody, StoredDecision};
 use drover_model::journal::Trigger;
 use drover_model::plan::{Intent, Plan, World};
@@ -124,16 +126,20 @@ impl Coordinator {
         if let Reason::CheckFailed { finding } = &decision.reason {
             tracing::error!(region = %decision.region, "the plan checker found: {finding}");
         }
-        let plan = match decision.conclusion {
-            Conclusion::Hold => None,
-            Conclusion::Act | Conclusion::Ask => self.keep_plan(world, &decision, now).await?,
-        };
         let before = self.live().decisions.get(&decision.region).cloned();
         let same = before.as_ref().is_some_and(|b| {
             b.decision.conclusion == decision.conclusion
                 && b.decision.reason.code() == decision.reason.code()
                 && b.decision.services == decision.services
         });
+        // What did not fit a second ago does not fit now.
+        if same && before.as_ref().is_some_and(|b| b.does_not_fit) {
+            return Ok(false);
+        }
+        let plan = match decision.conclusion {
+            Conclusion::Hold => None,
+            Conclusion::Act | Conclusion::Ask => self.keep_plan(world, &decision, now).await?,
+        };
         if same && plan.is_none() {
             let id = before.and_then(|b| b.id);
             self.remember(decision, id);
@@ -164,7 +170,7 @@ impl Coordinator {
             }
             let kept = self.db.put(&key, &stored).await;
             self.unless_fenced("store a decision", &about, kept)?;
-            return Err(e);
+            return self.not_started(decision, id, e).await.map(|()| false);
         }
         let outcome = run.as_ref().map_or("nothing was done", |r| r.as_str());
         let sentence = decide::sentence(&decision);
@@ -172,6 +178,35 @@ impl Coordinator {
         self.unless_fenced("audit a decision", &about, audited)?;
         self.remember(decision, Some(id));
         Ok(run.is_some())
+    }
+
+    /// A plan that is larger than a record may be is no passing trouble: people are told, once, how to go on.
+    async fn not_started(
+        self: &Arc<Self>,
+        decision: ActionDecision,
+        id: DecisionId,
+        why: CoordinatorError,
+    ) -> Result<(), CoordinatorError> {
+        let CoordinatorError::TooLarge { bytes, limit, .. } = why else { return Err(why) };
+        let (purpose, region, services) = (decision.purpose, &decision.region, decision.services.len());
+        let sentence = format!(
+            "{purpose} of {region} can't be begun: the plan for {services} services takes {bytes} bytes, and a record may have {limit}"
+        );
+        let page = NewPage {
+            key: format!("does_not_fit/{id}"),
+            severity: Severity::Critical,
+            subject: region.to_string(),
+            message: sentence.clone(),
+            next: Some(in_parts(purpose, region)),
+        };
+        let me = self.clone();
+        self.tasks.spawn(async move { me.page_until_written(page).await });
+        let audited =
+            self.audit(&Actor::Automatic, "decide", region.as_str(), &sentence, "nothing was done").await;
+        self.unless_fenced("audit a decision", region.as_str(), audited)?;
+        let last = LastDecision { sentence, id: Some(id), does_not_fit: true, decision };
+        self.live().decisions.insert(last.decision.region.clone(), last);
+        Ok(())
     }
 
     /// Ends drains whose time is over by the same path as `undrain`: planned, checked, run, validated. While frozen, or
@@ -237,7 +272,9 @@ impl Coordinator {
 
     fn remember(&self, decision: ActionDecision, id: Option<DecisionId>) {
         let sentence = decide::sentence(&decision);
-        self.live().decisions.insert(decision.region.clone(), LastDecision { decision, sentence, id });
+        self.live()
+            .decisions
+            .insert(decision.region.clone(), LastDecision { decision, sentence, id, does_not_fit: false });
     }
 
     /// The plan of a decision, kept as it would be shown, so that whoever is asked sees what he agrees to.
@@ -341,4 +378,53 @@ fn still_held(world: &World, hold: &Hold) -> Vec<ServiceId> {
 fn approval_span(world: &World, plan: &Plan) -> Span {
     let spans = plan.services.iter().filter_map(|s| world.config.services.get(s));
     spans.map(|s| s.failover.approval_expires).min().unwrap_or(Span::from_mins(15))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::PageRecord;
+    use crate::testbed::{Bed, GUARD, Meddling};
+    use drover_store::{Limited, TxnError};
+    use futures::FutureExt as _;
+
+    #[tokio::test]
+    async fn a_plan_that_fits_no_record_is_told_once_and_not_tried_at_every_look() {
+        let mut bed = Bed::new().await;
+        bed.meddle(|txn| {
+            let begins = txn.ops.iter().any(|op| op.key().starts_with(keys::RUNS));
+            let error = TxnError::TooLarge { what: Limited::Bytes, actual: 2_000_000, limit: 1_048_576 };
+            futures::future::ready(if begins { Meddling::Refuse(error) } else { Meddling::None }).boxed()
+        });
+        let world = Arc::new(bed.world_without("eu-west"));
+        let now = bed.c.clock.now();
+        let decided = decide::decide(&world, now);
+        let acts = decided.into_iter().find(|d| d.conclusion != Conclusion::Hold).expect("nothing to do");
+        for _ in 0..3 {
+            assert!(!bed.c.take_decision(&world, acts.clone(), now).await.unwrap());
+        }
+        let stored = bed.c.db.list::<StoredDecision>(keys::DECISIONS).await.unwrap();
+        let [(_, StoredDecision { body: DecisionBody::Action { run: None, .. }, .. })] = &stored[..] else {
+            panic!("{stored:?}")
+        };
+        assert_eq!(bed.c.runs.active(), []);
+        let said = bed.c.live().decisions[&acts.region].sentence.clone();
+        assert!(said.contains("takes 2000000 bytes, and a record may have 1048576"), "{said}");
+        let pages = tokio::time::timeout(GUARD, async {
+            loop {
+                let pages = bed.c.db.list::<PageRecord>(keys::OUTBOX).await.unwrap();
+                if !pages.is_empty() {
+                    return pages;
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .unwrap();
+        assert_eq!(pages.len(), 1);
+        assert_eq!(
+            (&pages[0].1.message, pages[0].1.next.as_deref()),
+            (&said, Some("drover failover SERVICE... --from eu-west --plan, some services at a time"))
+        );
+    }
 }

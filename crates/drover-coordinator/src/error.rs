@@ -39,6 +39,16 @@ pub enum CoordinatorError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A record would be larger than one may be; it was not written.
+    #[error("can't {what}: it takes {bytes} bytes, and a record may have {limit}")]
+    TooLarge {
+        /// What was attempted.
+        what: String,
+        /// The size.
+        bytes: usize,
+        /// The most that the store takes.
+        limit: usize,
+    },
     /// Somebody else leads now (I3).
     #[error("another coordinator took over: {what} was refused")]
     Fenced {

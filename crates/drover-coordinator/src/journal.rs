@@ -8,7 +8,7 @@ use drover_exec::{Journal, JournalError};
 use drover_model::RunId;
 use drover_model::api::RunSummary;
 use drover_model::journal::{Entry, Record};
-use drover_store::{Expect, Op, Txn, TxnError};
+use drover_store::{Expect, Limited, Op, Txn, TxnError};
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
@@ -72,6 +72,9 @@ impl StoreJournal {
             Err(TxnError::Conflict { .. }) if self.stands(&key, record).await => Ok(()),
             Err(TxnError::Conflict { .. }) => Err(JournalError::Conflict { sequence: record.sequence }),
             Err(e @ TxnError::OutOfSpace { .. }) => Err(JournalError::OutOfSpace { detail: e.to_string() }),
+            Err(TxnError::TooLarge { what: Limited::Value { .. } | Limited::Bytes, actual, limit }) => {
+                Err(JournalError::TooLarge { bytes: actual, limit })
+            }
             Err(e) => Err(unavailable(e.to_string())),
         }
     }

@@ -57,6 +57,8 @@ pub struct LastDecision {
     pub sentence: String,
     /// As stored.
     pub id: Option<DecisionId>,
+    /// Its plan does not fit into a record, so that doing it again would not help.
+    pub does_not_fit: bool,
 }
 
 /// Everything known.

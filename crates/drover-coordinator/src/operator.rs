@@ -12,9 +12,11 @@ use drover_model::api::{
     API_SCHEMA, CommandRequest, Done, FreezeRequest, PlanRequest, PlanView, RearmRequest, RunSummary,
 };
 use drover_model::journal::Trigger;
+use drover_model::plan::Plan;
 use drover_model::reason::Reason;
+use drover_model::runbook::Purpose;
 use drover_model::traffic::{Actor, Freeze};
-use drover_model::{PlanId, RunId, Span};
+use drover_model::{PlanId, RegionId, RunId, Span};
 use std::sync::Arc;
 
 /// A plan that nobody applied is forgotten after this.
@@ -29,6 +31,29 @@ fn need_reason(reason: &str) -> Result<(), ApiError> {
         return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "reason_missing", detail));
     }
     Ok(())
+}
+
+/// What to do instead of a plan that is too large for one record.
+pub(crate) fn in_parts(purpose: Purpose, region: &RegionId) -> String {
+    match purpose {
+        Purpose::Failover | Purpose::Failback => {
+            format!("drover {purpose} SERVICE... --from {region} --plan, some services at a time")
+        }
+        Purpose::Drain | Purpose::Undrain => {
+            format!("drover {purpose} {region} --service SERVICE ... --plan, some services at a time")
+        }
+    }
+}
+
+/// Why a plan can't be kept or run.
+fn plan_failure(e: CoordinatorError, plan: &Plan) -> ApiError {
+    let CoordinatorError::TooLarge { bytes, limit, .. } = e else { return e.into() };
+    let services = plan.services.len();
+    let detail =
+        format!("the plan for {services} services takes {bytes} bytes, and a record may have {limit}");
+    let mut error = ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "plan_too_large", detail);
+    error.0.next = Some(in_parts(plan.intent.purpose, &plan.intent.region));
+    error
 }
 
 impl Coordinator {
@@ -49,20 +74,23 @@ impl Coordinator {
             }
         }
         let view = PlanView { schema: API_SCHEMA, intent, planned, made_at: now };
-        match &view.planned.plan {
-            Some(plan) => {
-                self.db.put(&keys::plan(&plan.id), &view).await?;
-                let subject = format!("{} {}", view.intent.purpose, view.intent.region);
-                self.audit(&request.by, "plan", &subject, &view.intent.reason, plan.id.as_str()).await?;
-            }
+        let refused = |why: String| format!("refused: {why}");
+        let (outcome, result) = match &view.planned.plan {
+            Some(plan) => match self.db.put(&keys::plan(&plan.id), &view).await {
+                Ok(()) => (plan.id.to_string(), Ok(())),
+                Err(e) => {
+                    let e = plan_failure(e, plan);
+                    (refused(e.0.detail.clone()), Err(e))
+                }
+            },
             None => {
                 let why = view.planned.refusals.first().map(ToString::to_string).unwrap_or_default();
-                let subject = format!("{} {}", view.intent.purpose, view.intent.region);
-                self.audit(&request.by, "plan", &subject, &view.intent.reason, &format!("refused: {why}"))
-                    .await?;
+                (refused(why), Ok(()))
             }
-        }
-        Ok(view)
+        };
+        let subject = format!("{} {}", view.intent.purpose, view.intent.region);
+        self.audit(&request.by, "plan", &subject, &view.intent.reason, &outcome).await?;
+        result.map(|()| view)
     }
 
     /// Runs a plan that was shown, if the world that it was made from still stands (I9).
@@ -100,13 +128,15 @@ impl Coordinator {
             return Err(ApiError::refused(reasons));
         }
         let rto = self.rto_of(&plan.services);
+        let asked = plan.clone();
         let approved = drover_exec::Approved::by_command(plan, id)
             .map_err(|e| ApiError::new(StatusCode::CONFLICT, "other_plan", e.to_string()))?;
         let consent = drover_exec::Consent::Given(approved);
         let run = self.next_run();
         let begun = claim.begin(Begun::Created { run: run.clone() })?;
         let by = request.by.clone();
-        let run = self.create_run_with(run, consent, by, Trigger::Command, rto, vec![begun]).await?;
+        let created = self.create_run_with(run, consent, by, Trigger::Command, rto, vec![begun]).await;
+        let run = created.map_err(|e| plan_failure(e, &asked))?;
         self.noted(&request.by, "apply", id.as_str(), &request.reason, run.as_str()).await?;
         self.run_summary(&run).await?.ok_or_else(|| ApiError::not_found(run.to_string(), Vec::new()))
     }
@@ -246,5 +276,55 @@ impl Coordinator {
             .map(|s| s.rto)
             .min()
             .unwrap_or(Span::from_mins(30))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testbed::{Bed, Meddling, code_of, person, send};
+    use drover_store::{Limited, TxnError};
+    use futures::FutureExt as _;
+
+    /// Records of this kind are too large.
+    fn too_large(bed: &mut Bed, prefix: &'static str) {
+        bed.meddle(move |txn| {
+            let hit = txn.ops.iter().any(|op| op.key().starts_with(prefix));
+            let error = TxnError::TooLarge { what: Limited::Bytes, actual: 2_000_000, limit: 1_048_576 };
+            futures::future::ready(if hit { Meddling::Refuse(error) } else { Meddling::None }).boxed()
+        });
+    }
+
+    fn is_told(problem: &drover_model::api::Problem) {
+        assert_eq!((problem.status, problem.code.as_str()), (422, "plan_too_large"));
+        assert!(problem.detail.contains("takes 2000000 bytes, and a record may have 1048576"), "{problem:?}");
+        assert!(problem.next.as_ref().unwrap().contains("drover drain us-east --service"), "{problem:?}");
+    }
+
+    #[tokio::test]
+    async fn a_plan_that_does_not_fit_into_a_record_is_refused_with_what_to_do() {
+        let mut bed = Bed::new().await;
+        too_large(&mut bed, keys::PLANS);
+        bed.all_is_well();
+        let intent = Bed::intent();
+        let refused = bed.c.make_plan(&PlanRequest { by: person(), intent }).await.unwrap_err();
+        is_told(&refused.0);
+        let audit = bed.c.db.list::<crate::audit::AuditRecord>(keys::AUDIT).await.unwrap();
+        let outcome = &audit.last().unwrap().1.outcome;
+        assert!(outcome.starts_with("refused: the plan for 2 services takes"), "{outcome}");
+    }
+
+    #[tokio::test]
+    async fn a_run_whose_first_record_does_not_fit_is_refused_alike_and_is_none() {
+        let mut bed = Bed::new().await;
+        too_large(&mut bed, keys::RUNS);
+        let plan = bed.plan().await;
+        let api = bed.serve().await;
+        let body = serde_json::to_vec(&serde_json::json!({"by": person(), "reason": "go"})).unwrap();
+        let path = format!("/v1/plans/{}/apply", plan.id);
+        let answer = send(reqwest::Method::POST, api, &path, Some(body)).await;
+        assert_eq!(code_of(&answer, 422), "plan_too_large");
+        is_told(&serde_json::from_str(&answer.2).unwrap());
+        assert_eq!(bed.c.runs.active(), []);
     }
 }

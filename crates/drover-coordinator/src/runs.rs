@@ -193,6 +193,9 @@ impl Coordinator {
         match journal.begin(&record, also).await {
             Ok(()) => {}
             Err(JournalError::Fenced { .. }) => return Err(CoordinatorError::Fenced { what }),
+            Err(JournalError::TooLarge { bytes, limit }) => {
+                return Err(CoordinatorError::TooLarge { what, bytes, limit });
+            }
             Err(e @ JournalError::Unavailable { .. }) => {
                 if !self.stands_after_doubt(&mut journal, &record).await? {
                     return Err(CoordinatorError::store(what, e));

@@ -225,7 +225,6 @@ impl Store for Meddled {
             Meddling::Refuse(error) => Err(error),
             Meddling::Lose(error) => self.inner.txn(txn).await.and(Err(error)),
         }
-        self.inner.txn(txn).await
     }
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, ReadError> {
         self.inner.watch(prefix, after).await

@@ -50,7 +50,9 @@ impl Execution {
         match error {
             JournalError::Fenced { detail } => self.stand_down(StandDown::Fenced(detail)),
             error @ JournalError::Conflict { .. } => self.stand_down(StandDown::Conflict(error)),
-            JournalError::OutOfSpace { .. } | JournalError::Unavailable { .. } => {
+            JournalError::OutOfSpace { .. }
+            | JournalError::TooLarge { .. }
+            | JournalError::Unavailable { .. } => {
                 pending.tries = pending.tries.saturating_add(1);
                 let tries = pending.tries;
                 if tries < APPEND_TRIES_BEFORE_PAGE {

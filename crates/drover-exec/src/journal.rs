@@ -23,6 +23,14 @@ pub enum JournalError {
         /// How much is missing, where it is known.
         detail: String,
     },
+    /// It is larger than a record may be, and was not written.
+    #[error("the record has {bytes} bytes, {limit} are the most")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The most that is taken.
+        limit: usize,
+    },
     /// It may have been written or not. Trying again helps.
     #[error("the journal cannot be reached: {detail}")]
     Unavailable {
