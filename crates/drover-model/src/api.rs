@@ -1,6 +1,10 @@
 //! What the coordinator's HTTP API says and is told (`/v1`). The same types are printed by `-o json|yaml`, so every
 //! change here is a change for scripts: fields are added, never renamed.
 
+mod problem;
+
+pub use problem::Problem;
+
 use crate::config::diagnostic::Diagnostic;
 use crate::decision::{ActionDecision, StoredDecision, VantageState, Verdict, VerdictInputs, VerdictState};
 use crate::ids::{AgentId, DecisionId, EndpointKey, PlanId, RegionId, RunId, ServiceId};
@@ -70,6 +74,9 @@ pub struct CoordinatorView {
     /// Why the store takes no writes, or the journal's alone, when that is so.
     #[serde(default)]
     pub store_failing: Option<String>,
+    /// The store stopped itself after a failure of its disk. Space does not help: it goes on only after a restart.
+    #[serde(default)]
+    pub store_stopped: bool,
     /// Channels to people that are configured; without one, pages are only logged.
     #[serde(default)]
     pub page_channels: u32,
@@ -575,26 +582,4 @@ pub struct ConfigView {
     pub loaded_at: Timestamp,
     /// Why a newer one was refused.
     pub refused: Vec<Diagnostic>,
-}
-
-/// An error answer (RFC 9457, `application/problem+json`).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Problem {
-    /// A URI for the kind; `about:blank` when the status says it all.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The kind in words.
-    pub title: String,
-    /// HTTP status.
-    pub status: u16,
-    /// What went wrong this time.
-    pub detail: String,
-    /// Stable code, as in [`Reason::code`] where there is a reason.
-    pub code: String,
-    /// Every reason, with numbers.
-    #[serde(default)]
-    pub reasons: Vec<Reason>,
-    /// The command that goes on from here.
-    #[serde(default)]
-    pub next: Option<String>,
 }

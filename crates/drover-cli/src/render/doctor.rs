@@ -224,8 +224,11 @@ fn upkeep(view: &StatusView, checks: &mut Vec<Check>) {
     });
     let size = bytes(c.store_bytes);
     checks.push(if let Some(why) = &c.store_failing {
-        check(Mark::Bad, "store", why.clone())
-            .then("df -h of its directory; free some space, it goes on by itself")
+        check(Mark::Bad, "store", why.clone()).then(if c.store_stopped {
+            "dmesg and the disk's health; once it is sound, restart the coordinator: freeing space does not help"
+        } else {
+            "df -h of its directory; free some space, it goes on by itself"
+        })
     } else if c.store_alarm {
         check(Mark::Warn, "store", format!("{size}, past its alarm size"))
             .then("see `retention:` in the settings")

@@ -139,3 +139,16 @@ fn a_doctor_finds_what_would_stop_a_failover() {
     assert_eq!(worst(&fixture::well(), &dns(6)), doctor::Mark::Bad);
     assert_eq!(worst(&fixture::trouble(), &dns(7)), doctor::Mark::Bad);
 }
+
+#[test]
+fn what_helps_a_failing_store_depends_on_why_it_fails() {
+    let mut view = fixture::well();
+    let next = |view: &StatusView| {
+        let checks = doctor::diagnose(view, &dns(7), "0.1.0", &look(80)).checks;
+        checks.into_iter().find(|c| c.what == "store").and_then(|c| c.next).unwrap()
+    };
+    view.coordinator.store_failing = Some("the disk has 1 bytes free".into());
+    assert!(next(&view).contains("goes on by itself"));
+    view.coordinator.store_stopped = true;
+    assert!(next(&view).contains("restart the coordinator"));
+}

@@ -13,7 +13,7 @@ use drover_model::plan::World;
 use drover_model::traffic::ShareReason;
 use drover_model::units::Generation;
 use drover_model::{Percent, RegionId, RunId, ServiceId, Span, Timestamp};
-use drover_store::Alarm;
+use drover_store::{Alarm, ReadError};
 use std::collections::BTreeMap;
 
 /// Ended runs shown beside those that are not over.
@@ -60,10 +60,7 @@ impl Coordinator {
         let bytes = stats.as_ref().map_or(0, |s| s.bytes).saturating_add(self.history.bytes().unwrap_or(0));
         // Its size is judged here, by the configuration in force; the store knows only the one it was opened with.
         let large = bytes >= loaded.config.settings.retention.store_alarm_bytes;
-        let alarm = match stats {
-            Ok(stats) => stats.alarm.filter(|a| !matches!(a, Alarm::Large { .. })).map(|a| a.to_string()),
-            Err(e) => Some(e.to_string()),
-        };
+        let (failing, store_stopped) = failing(stats.map(|s| s.alarm));
         let directory = self.options.state_directory.display();
         CoordinatorView {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -74,11 +71,24 @@ impl Coordinator {
             restart_needed: self.restart_needed(loaded),
             store_bytes: bytes,
             store_alarm: large,
-            store_failing: alarm.map(|why| format!("{why} (in {directory})")),
+            store_failing: failing.map(|why| format!("{why} (in {directory})")),
+            store_stopped,
             page_channels: loaded.config.settings.paging.channels(),
             pages_undelivered: live.pages_undelivered,
             pages_oldest: live.pages_oldest.map(|t| self.clock.now().since(t)),
         }
+    }
+}
+
+/// Why the store takes no writes, or the journal's alone; and whether only a restart helps.
+fn failing(alarm: Result<Option<Alarm>, ReadError>) -> (Option<String>, bool) {
+    match alarm {
+        Ok(None | Some(Alarm::Large { .. })) => (None, false),
+        Ok(Some(alarm @ (Alarm::ReserveGone { .. } | Alarm::Full { .. }))) => {
+            (Some(alarm.to_string()), false)
+        }
+        Ok(Some(alarm @ Alarm::Stopped { .. })) => (Some(alarm.to_string()), true),
+        Err(e) => (Some(e.to_string()), true),
     }
 }
 
@@ -223,4 +233,22 @@ fn vantage_views(loaded: &Loaded, world: &World, live: &Live) -> Vec<VantageView
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_store_that_stopped_itself_needs_a_restart() {
+        let stopped = |alarm| failing(Ok(Some(alarm)));
+        assert_eq!(failing(Ok(None)), (None, false));
+        assert_eq!(stopped(Alarm::Large { bytes: 2, size_alarm_bytes: 1 }), (None, false));
+        for by_itself in [Alarm::Full { free_bytes: 1 }, Alarm::ReserveGone { reserve_bytes: 1 }] {
+            let (why, needs_restart) = stopped(by_itself);
+            assert!(why.unwrap().contains("free some space") && !needs_restart);
+        }
+        let (why, needs_restart) = stopped(Alarm::Stopped { reason: "Input/output error".into() });
+        assert!(why.unwrap().contains("Input/output error") && needs_restart);
+    }
 }
