@@ -10,6 +10,7 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -61,19 +62,25 @@ pub async fn bind(address: SocketAddr, socket: &Path) -> Result<Listeners, Coord
     let tcp = listen(address)
         .map_err(|source| CoordinatorError::Listen { address: address.to_string(), source })?;
     let fail = |source| CoordinatorError::Listen { address: socket.display().to_string(), source };
-    // Whoever answers there lives, also one that hangs; only what a dead one left is taken over.
-    let answered = tokio::time::timeout(SOCKET_TIMEOUT, UnixStream::connect(socket)).await;
-    if !matches!(answered, Ok(Err(_))) {
-        return Err(fail(std::io::ErrorKind::AddrInUse.into()));
-    }
+    is_free(socket).await.map_err(fail)?;
     match std::fs::remove_file(socket) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(fail(e)),
+        Err(e) if e.kind() != ErrorKind::NotFound => return Err(fail(e)),
         _ => {}
     }
     let unix = UnixListener::bind(socket).map_err(fail)?;
     std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600)).map_err(fail)?;
     let address = tcp.local_addr().map_err(fail)?;
     Ok(Listeners { tcp, unix, address })
+}
+
+/// Only what a dead one left may be taken over. Whoever answers lives, and so does one that hangs: who is stopped with
+/// connections waiting has no room for another, which is an error as well.
+async fn is_free(socket: &Path) -> std::io::Result<()> {
+    match tokio::time::timeout(SOCKET_TIMEOUT, UnixStream::connect(socket)).await {
+        Ok(Err(e)) if matches!(e.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => Ok(()),
+        Ok(Err(e)) if e.kind() != ErrorKind::WouldBlock => Err(e),
+        Ok(_) | Err(_) => Err(ErrorKind::AddrInUse.into()),
+    }
 }
 
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
@@ -207,5 +214,36 @@ where
     };
     if let Err(e) = end {
         tracing::debug!(error = %e, "a connection ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::UnixSocket;
+
+    #[tokio::test]
+    async fn the_socket_of_one_that_hangs_is_not_taken_and_that_of_a_dead_one_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("drover.sock");
+        let hangs = UnixSocket::new_stream().unwrap();
+        hangs.bind(&socket).unwrap();
+        let hangs = hangs.listen(1).unwrap();
+        // It accepts nobody, until there is no room for another.
+        let mut waiting = Vec::new();
+        let full = loop {
+            match UnixStream::connect(&socket).await {
+                Ok(stream) => waiting.push(stream),
+                Err(e) => break e,
+            }
+        };
+        assert_eq!(full.kind(), ErrorKind::WouldBlock);
+        let refused = bind(([127, 0, 0, 1], 0).into(), &socket).await.unwrap_err();
+        let CoordinatorError::Listen { source, .. } = refused else { panic!("{refused}") };
+        assert_eq!(source.kind(), ErrorKind::AddrInUse);
+        waiting.clear();
+        drop(hangs);
+        assert!(socket.exists(), "its owner's, and left behind");
+        bind(([127, 0, 0, 1], 0).into(), &socket).await.unwrap();
     }
 }
