@@ -41,10 +41,11 @@ impl Execution {
     }
 
     /// May drover itself end the run? Its own failover, while nothing that changes the world is under way. What a person
-    /// began or has paused is theirs, and so is what needs one.
+    /// began, approved or has paused is theirs, and so is what needs one.
     #[must_use]
     pub fn gives_way(&self) -> bool {
-        if self.origin.by != Actor::Automatic || self.plan().intent.purpose != Purpose::Failover {
+        let is_persons = self.origin.by != Actor::Automatic || self.progress.approved_by_person;
+        if is_persons || self.plan().intent.purpose != Purpose::Failover {
             return false;
         }
         match &self.progress.phase {

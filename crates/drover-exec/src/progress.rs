@@ -181,6 +181,8 @@ pub struct Progress {
     pub(crate) stopped_by: Option<Actor>,
     /// The newest pause was a person's.
     pub(crate) held_by_person: bool,
+    /// A person agreed to it, or to a step of it.
+    pub(crate) approved_by_person: bool,
     /// Sequence of the next record.
     pub(crate) sequence: u64,
     /// Of the newest record.
@@ -209,6 +211,7 @@ impl Progress {
             led_to: None,
             stopped_by: None,
             held_by_person: false,
+            approved_by_person: false,
             sequence: 0,
             epoch,
             created_at,

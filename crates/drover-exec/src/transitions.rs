@@ -108,6 +108,7 @@ impl Progress {
             }
             _ => return Err(Misfit),
         }
+        self.approved_by_person = true;
         Ok(())
     }
 

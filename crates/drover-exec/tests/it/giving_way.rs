@@ -23,7 +23,11 @@ fn feed(execution: &mut Execution, event: Event, now: Timestamp) {
 
 fn automatic(mut plan: Plan) -> Execution {
     plan.intent.automatic = true;
-    let consent = Consent::Given(Approved::by_policy(plan).unwrap());
+    drovers(Consent::Given(Approved::by_policy(plan).unwrap()))
+}
+
+/// Begun by drover itself.
+fn drovers(consent: Consent) -> Execution {
     let trigger = Trigger::Decision {
         decision: DecisionId::numbered(1),
         class: FailureClass::Region,
@@ -108,6 +112,13 @@ fn what_a_person_began_or_ended_is_theirs() {
     let mut by_hand = fresh(&failover(), None);
     feed(&mut by_hand, Event::Start { epoch: EPOCH }, at(0));
     assert!(!by_hand.gives_way());
+
+    let plan = failover();
+    let mut approved = drovers(Consent::Ask { plan: plan.clone(), expires: Span::from_mins(15) });
+    let yes = Command::Approve { by: person(), plan: plan.id.clone(), reason: "go".into() };
+    order(&mut approved, yes, at(1));
+    assert_eq!(approved.current_step(), Some(0));
+    assert!(!approved.gives_way(), "a person said yes, and is there");
 
     let mut drain = failover();
     drain.intent.purpose = Purpose::Drain;
