@@ -39,15 +39,18 @@ pub(super) async fn undo(
     back: &[TrafficChange],
     out: &[TrafficChange],
 ) -> Result<StepOutcome, StepFailure> {
-    // A service whose own ramp has ended is not moved by this stage: all it may need is to be taken out.
-    let ended = out.iter().filter(|o| !back.iter().any(|b| b.service == o.service));
-    let all: Vec<TrafficChange> = back.iter().chain(ended).cloned().collect();
+    let all: Vec<TrafficChange> = back.iter().chain(ended(back, out)).cloned().collect();
     let mut moved = step(c, order, back, out, &all).await?;
     if settle(c, order, &all).await {
         moved |= step(c, order, back, out, &all).await?;
     }
     let told: Vec<String> = all.iter().map(|change| told(c, order, change)).collect();
     Ok(done(moved, told.join(", "), Vec::new()))
+}
+
+/// Services whose own ramp has ended are not moved by this stage: all they may need is to be taken out.
+fn ended<'a>(back: &'a [TrafficChange], out: &'a [TrafficChange]) -> impl Iterator<Item = &'a TrafficChange> {
+    out.iter().filter(|o| !back.iter().any(|b| b.service == o.service))
 }
 
 /// Moves each service to where it belongs by what is held of it now. Says whether anything moved.
@@ -66,9 +69,8 @@ async fn step(
             chosen.extend(choose(&me, &mine, change, out).await?);
         }
         let region = &mine.plan.intent.region;
-        let ended = all_out.iter().filter(|o| !all_back.iter().any(|b| b.service == o.service));
         let dead = |o: &&TrafficChange| is_down(&me, &EndpointKey::new(&o.service, region));
-        chosen.extend(ended.filter(dead).cloned());
+        chosen.extend(ended(&all_back, &all_out).filter(dead).cloned());
         if chosen.is_empty() { Ok(false) } else { move_targets_back(&me, &mine, &chosen, &wanted).await }
     })
     .await?;
