@@ -2,7 +2,9 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -45,7 +47,7 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
 macro_rules! name_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, JsonSchema)]
+        #[derive(Debug, Clone, Eq, Deserialize, JsonSchema)]
         #[serde(try_from = "String")]
         #[schemars(with = "String")]
         // Shared, because a world is copied for every decision and holds each name many times over.
@@ -64,8 +66,37 @@ macro_rules! name_id {
 
             /// The name as text.
             #[must_use]
+            #[inline]
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        // By what the name says; one that is shared says the same, which needs no look at its letters.
+        impl PartialEq for $name {
+            #[inline]
+            fn eq(&self, other: &Self) -> bool {
+                Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+            }
+        }
+
+        impl Ord for $name {
+            #[inline]
+            fn cmp(&self, other: &Self) -> Ordering {
+                if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
+            }
+        }
+
+        impl PartialOrd for $name {
+            #[inline]
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+
+        impl Hash for $name {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                self.0.hash(state);
             }
         }
 
@@ -96,6 +127,7 @@ macro_rules! name_id {
         }
 
         impl Serialize for $name {
+            #[inline]
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.serialize_str(self.as_str())
             }
@@ -240,6 +272,18 @@ mod tests {
         for bad in ["", "-eu", "eu-", "EU", "eu west", "eu/west", &"a".repeat(64)] {
             assert!(RegionId::new(bad).is_err(), "{bad:?} was accepted");
         }
+    }
+
+    #[test]
+    fn names_compare_by_what_they_say_and_not_by_where_it_stands() {
+        let [one, again, other] = ["eu-west", "eu-west", "us-east"].map(|n| RegionId::new(n).unwrap());
+        for same in [&again, &one.clone()] {
+            assert_eq!((&one == same, one.cmp(same)), (true, Ordering::Equal));
+        }
+        assert_eq!(
+            (one == other, one.cmp(&other), other.cmp(&one)),
+            (false, Ordering::Less, Ordering::Greater)
+        );
     }
 
     #[test]
