@@ -110,8 +110,8 @@ impl<'a> Eyes<'a> {
     /// I9: the base is exactly what the plan touches, at the versions of now.
     fn lineage(&mut self) {
         let expected = self.expected_base();
-        for (object, version) in &expected {
-            match self.plan.base.get(object) {
+        for ((object, version), (_, read)) in expected.iter().zip(beside(expected.keys(), &self.plan.base)) {
+            match read {
                 None => self.find("I9", format!("the plan depends on {object}, which is not in its base")),
                 Some(read) if read != version => {
                     self.find("I9", format!("the plan read {object} at {read}, which is at {version}"));
@@ -119,27 +119,30 @@ impl<'a> Eyes<'a> {
                 Some(_) => {}
             }
         }
-        let surplus: Vec<&String> = self.plan.base.keys().filter(|k| !expected.contains_key(*k)).collect();
-        for object in surplus {
+        let known = beside(self.plan.base.keys(), &expected);
+        for (object, _) in known.filter(|(_, version)| version.is_none()) {
             self.find("I9", format!("the base holds {object}, on which the plan does not depend"));
         }
     }
 
     fn expected_base(&self) -> BTreeMap<String, String> {
         let absent = || "absent".to_owned();
-        let mut expected = BTreeMap::new();
+        // Gathered and then sorted: most of it ascends already.
+        let mut expected = vec![];
         let runbook = self.world.runbooks.get(&self.plan.intent.purpose);
         let runbook = runbook.filter(|r| r.runbook.name == self.plan.runbook).map(|r| r.version.clone());
-        expected.insert(format!("runbook/{}", self.plan.runbook), runbook.unwrap_or_else(absent));
+        expected.push((format!("runbook/{}", self.plan.runbook), runbook.unwrap_or_else(absent)));
         if self.plan.intent.automatic {
             let freeze = self.world.freeze.as_ref().map(|f| format!("by {} since {}", f.by, f.since));
-            expected.insert("freeze".to_owned(), freeze.unwrap_or_else(absent));
+            expected.push(("freeze".to_owned(), freeze.unwrap_or_else(absent)));
         }
         for name in &self.plan.services {
             let config = self.world.service_version(name).unwrap_or_else(absent);
-            expected.insert(format!("config/service/{name}"), config);
+            expected.push((format!("config/service/{name}"), config));
+        }
+        for name in &self.plan.services {
             let generation = self.world.traffic.get(name).map(|t| t.generation.to_string());
-            expected.insert(format!("traffic/{name}"), generation.unwrap_or_else(absent));
+            expected.push((format!("traffic/{name}"), generation.unwrap_or_else(absent)));
         }
         let bound = |change: &&TrafficChange| {
             self.service(&change.service).is_some_and(|s| !s.failover.jurisdictions.is_empty())
@@ -147,10 +150,10 @@ impl<'a> Eyes<'a> {
         for change in self.shifts().flat_map(|(_, changes)| changes).filter(bound) {
             for (region, _) in gaining_by(self.world, change) {
                 let place = self.world.config.regions.get(region).map(|r| r.location.jurisdiction.clone());
-                expected.insert(format!("config/region/{region}/jurisdiction"), place.unwrap_or_else(absent));
+                expected.push((format!("config/region/{region}/jurisdiction"), place.unwrap_or_else(absent)));
             }
         }
-        expected
+        expected.into_iter().collect()
     }
 
     /// Regions that some change gives more than they carry now.
