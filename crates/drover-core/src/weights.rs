@@ -59,12 +59,22 @@ pub fn published(
     service: &Service,
     shares: &BTreeMap<RegionId, Percent>,
 ) -> Result<BTreeMap<RegionId, Weight>, NeverDark> {
+    published_of(service, beside(service.endpoints.keys(), shares).map(|(_, share)| share.copied()))
+}
+
+/// As [`published`], with the shares of the service's endpoints in their order.
+///
+/// # Errors
+/// [`NeverDark`] when no region would carry anything.
+pub(crate) fn published_of(
+    service: &Service,
+    shares: impl Iterator<Item = Option<Percent>>,
+) -> Result<BTreeMap<RegionId, Weight>, NeverDark> {
     let proportions = proportions(service);
     // Proportion × share of each region, by priority group.
     let mut groups: BTreeMap<u8, Vec<(usize, u128, u128)>> = BTreeMap::new();
-    let shares = beside(service.endpoints.keys(), shares);
-    for (index, (endpoint, (_, share))) in service.endpoints.values().zip(shares).enumerate() {
-        let share = u128::from(share.map_or(0, |s| s.basis_points()));
+    for (index, (endpoint, share)) in service.endpoints.values().zip(shares).enumerate() {
+        let share = u128::from(share.map_or(0, Percent::basis_points));
         let product = proportions[index] * share;
         if product > 0 {
             groups.entry(endpoint.priority).or_default().push((index, product, share));

@@ -11,25 +11,33 @@ const ABSENT: &str = "absent";
 
 /// The versions read by a plan of `moves`.
 pub(super) fn of(world: &World, intent: &Intent, runbook: &LoadedRunbook, moves: &[Move<'_>]) -> ReadSet {
-    let mut base = ReadSet::new();
-    let mut read = |key: String| {
-        let version = version_now(world, intent, &key);
-        base.insert(key, version);
+    // Gathered and then sorted: most of it ascends already.
+    let mut base = vec![];
+    let mut read = |key: String, version: Option<String>| {
+        base.push((key, version.unwrap_or_else(|| ABSENT.to_owned())));
     };
-    read(format!("runbook/{}", runbook.runbook.name));
+    let key = format!("runbook/{}", runbook.runbook.name);
+    let version = version_now(world, intent, &key);
+    read(key, Some(version));
     if intent.automatic {
-        read("freeze".to_owned());
+        read("freeze".to_owned(), Some(version_now(world, intent, "freeze")));
     }
-    for found in moves {
-        read(format!("config/service/{}", found.service.name));
-        read(format!("traffic/{}", found.service.name));
-        if !found.service.failover.jurisdictions.is_empty() {
-            for region in found.takers() {
-                read(format!("config/region/{region}/jurisdiction"));
-            }
+    for Move { service, .. } in moves {
+        read(format!("config/service/{}", service.name), world.service_version(&service.name));
+    }
+    for Move { service, state, .. } in moves {
+        read(format!("traffic/{}", service.name), Some(state.generation.to_string()));
+    }
+    for found in moves.iter().filter(|m| !m.service.failover.jurisdictions.is_empty()) {
+        for region in found.takers() {
+            read(format!("config/region/{region}/jurisdiction"), jurisdiction(world, region));
         }
     }
-    base
+    base.into_iter().collect()
+}
+
+fn jurisdiction(world: &World, region: &RegionId) -> Option<String> {
+    world.config.regions.get(region).map(|region| region.location.jurisdiction.clone())
 }
 
 /// The version of the object under `key` as it is now.
@@ -46,10 +54,9 @@ fn version_now(world: &World, intent: &Intent, key: &str) -> String {
             .ok()
             .and_then(|service| world.traffic.get(&service))
             .map(|state| state.generation.to_string()),
-        ["config", "region", name, "jurisdiction"] => RegionId::new(*name)
-            .ok()
-            .and_then(|region| world.config.regions.get(&region))
-            .map(|region| region.location.jurisdiction.clone()),
+        ["config", "region", name, "jurisdiction"] => {
+            RegionId::new(*name).ok().and_then(|region| jurisdiction(world, &region))
+        }
         _ => None,
     };
     found.unwrap_or_else(|| ABSENT.to_owned())

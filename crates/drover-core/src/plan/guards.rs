@@ -125,7 +125,7 @@ fn max_unavailable(intent: &Intent, found: &Move<'_>) -> Option<Answer> {
     if !leaves(intent.purpose) {
         return None;
     }
-    let others = found.state.shares.iter().filter(|(r, s)| **r != intent.region && s.share == Percent::ZERO);
+    let others = found.state.shares.iter().filter(|(r, s)| s.share == Percent::ZERO && **r != intent.region);
     let out = u32::try_from(others.count()).unwrap_or(u32::MAX).saturating_add(1);
     let max = found.service.failover.max_unavailable_regions;
     if out <= max {
@@ -162,16 +162,15 @@ fn by_itself(world: &World, intent: &Intent, found: &Move<'_>) -> Option<Answer>
 
 /// I7: the tightest of the regions that take traffic, or what stands against them.
 fn capacity_of(world: &World, intent: &Intent, found: &Move<'_>) -> Result<Option<CapacityRow>, Vec<Answer>> {
-    let takers = found.takers();
     let mut tightest: Option<CapacityRow> = None;
     let mut over: Vec<CapacityRow> = vec![];
     for stage in &found.stages {
-        let rows = capacity::assess(world, found.service, &stage.weights)
+        let rows = capacity::assess(world, found.service, &stage.weights, found.takers())
             // A person may know better how much there is; drover may not guess.
             .map_err(|reason| {
                 vec![Answer { guard: "capacity", reason, weight: Weight::objects_if(intent.automatic) }]
             })?;
-        for row in rows.into_iter().filter(|row| takers.contains(&&row.region)) {
+        for row in rows {
             if !row.fits {
                 over.retain(|o| o.region != row.region || o.projected > row.projected);
                 if !over.iter().any(|o| o.region == row.region) {

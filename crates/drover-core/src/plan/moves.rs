@@ -38,9 +38,28 @@ pub(super) struct Move<'w> {
     /// Regions that would take more, if they might.
     pub(super) held_back: Vec<(RegionId, Reason)>,
     pub(super) health: Health<'w>,
+    takers: Vec<&'w RegionId>,
 }
 
-impl Move<'_> {
+impl<'w> Move<'w> {
+    fn new(
+        service: &'w Service,
+        state: &'w TrafficState,
+        stages: Vec<Stage>,
+        held_back: Vec<(RegionId, Reason)>,
+        health: Health<'w>,
+    ) -> Self {
+        let mut takers: Vec<&RegionId> = Vec::new();
+        for stage in &stages {
+            let now = beside(service.endpoints.keys(), &state.weights);
+            let then = beside(service.endpoints.keys(), &stage.weights);
+            takers.extend(now.zip(then).filter(|((_, now), (_, then))| then > now).map(|((r, _), _)| r));
+        }
+        takers.sort_unstable();
+        takers.dedup();
+        Self { service, state, stages, held_back, health, takers }
+    }
+
     pub(super) fn last(&self) -> &Stage {
         &self.stages[self.stages.len() - 1]
     }
@@ -51,16 +70,8 @@ impl Move<'_> {
     }
 
     /// Regions that carry more after some stage than they do now.
-    pub(super) fn takers(&self) -> Vec<&RegionId> {
-        let mut takers: Vec<&RegionId> = Vec::new();
-        for stage in &self.stages {
-            let now = beside(self.service.endpoints.keys(), &self.state.weights);
-            let then = beside(self.service.endpoints.keys(), &stage.weights);
-            takers.extend(now.zip(then).filter(|((_, now), (_, then))| then > now).map(|((r, _), _)| r));
-        }
-        takers.sort_unstable();
-        takers.dedup();
-        takers
+    pub(super) fn takers(&self) -> &[&'w RegionId] {
+        &self.takers
     }
 }
 
@@ -197,14 +208,12 @@ fn leave<'w>(
         let (service, region) = (service.name.clone(), from.clone());
         return Err(Excluded::AlreadyThere(Reason::AlreadyOut { service, region }));
     }
-    let held_back: Vec<(RegionId, Reason)> = service
-        .endpoints
-        .keys()
-        .zip(beside(service.endpoints.keys(), &state.shares))
-        .zip(health.beside(service.endpoints.keys()))
-        .filter(|((r, (_, share)), _)| *r != from && share.is_some_and(|s| s.share > Percent::ZERO))
-        .filter(|((r, _), _)| intent.to.as_ref().is_none_or(|to| to == *r))
-        .filter_map(|((r, _), (_, held))| may_take(world, service, held, r).err().map(|why| (r.clone(), why)))
+    // Few may not take anything: what else is asked is asked of these.
+    let held_back: Vec<(RegionId, Reason)> = health
+        .beside(service.endpoints.keys())
+        .filter_map(|(r, held)| may_take(world, service, held, r).err().map(|why| (r.clone(), why)))
+        .filter(|(r, _)| r != from && state.shares.get(r).is_some_and(|s| s.share > Percent::ZERO))
+        .filter(|(r, _)| intent.to.as_ref().is_none_or(|to| to == r))
         .collect();
     let unmovable = |_| {
         cov_mark::hit!(last_healthy_region);
@@ -221,7 +230,7 @@ fn leave<'w>(
         _ => PlannedShareReason::Drained,
     };
     let stages = vec![Stage { share: PlannedShare { share: Percent::ZERO, reason }, weights }];
-    Ok(Move { service, state, stages, held_back, health })
+    Ok(Move::new(service, state, stages, held_back, health))
 }
 
 /// Everything that `from` carries goes to `to`, which must be there and may take it.
@@ -258,15 +267,13 @@ fn spread(
     from: &RegionId,
     held_back: &[(RegionId, Reason)],
 ) -> Result<BTreeMap<RegionId, Weight>, NeverDark> {
-    let mut shares = percents(&state.shares);
-    shares.insert(from.clone(), Percent::ZERO);
+    let stays = |region: &RegionId| region != from && !held_back.iter().any(|(r, _)| r == region);
+    let shares = beside(service.endpoints.keys(), &state.shares)
+        .map(|(region, share)| share.map(|s| s.share).filter(|_| stays(region)));
+    let takers = weights::published_of(service, shares)?;
     if held_back.is_empty() {
-        return weights::published(service, &shares);
+        return Ok(takers);
     }
-    for (region, _) in held_back {
-        shares.insert(region.clone(), Percent::ZERO);
-    }
-    let takers = weights::published(service, &shares)?;
     weights::moved(&service.name, &state.weights, from, &takers)
 }
 
@@ -303,11 +310,11 @@ fn come_back<'w>(
         let reason = if full { PlannedShareReason::Configured } else { PlannedShareReason::Returning };
         stages.push(Stage { share: PlannedShare { share, reason }, weights });
     }
-    let found = Move { service, state, stages, held_back: vec![], health };
+    let found = Move::new(service, state, stages, vec![], health);
     // The others give; where one would gain instead (an earlier move was narrowed), it must be fit for it as well.
     let unfit: Vec<Reason> = found
         .takers()
-        .into_iter()
+        .iter()
         .filter_map(|r| may_take(world, service, found.health.state(r), r).err())
         .collect();
     if unfit.is_empty() { Ok(found) } else { Err(Excluded::Unmovable("target", unfit)) }

@@ -49,16 +49,22 @@ pub(super) fn targets(intent: &Intent, moves: &[Move<'_>], round: usize) -> Vec<
 /// Every region that carries traffic and is not itself in trouble: what another region suffers from is not for this plan
 /// to prove.
 fn takers(found: &Move<'_>, round: usize) -> Vec<RegionId> {
-    let weights = beside(found.service.endpoints.keys(), &found.stage(round).weights);
-    let carrying: Vec<&RegionId> =
-        weights.filter(|(_, w)| w.is_some_and(|w| w.0 > 0)).map(|(r, _)| r).collect();
-    let held = found.health.beside(carrying.iter().copied());
-    let mut judged: Vec<&RegionId> =
-        held.filter(|(_, state)| *state == VerdictState::Healthy).map(|(r, _)| r).collect();
-    if judged.is_empty() {
-        judged = carrying; // Nobody to judge must not read as nothing to prove (I10).
+    let regions = || found.service.endpoints.keys();
+    let carrying = || {
+        let weights = beside(regions(), &found.stage(round).weights);
+        weights.map(|(r, w)| (r, w.is_some_and(|w| w.0 > 0)))
+    };
+    let mut judged = Vec::with_capacity(found.service.endpoints.len());
+    for ((region, carries), (_, state)) in carrying().zip(found.health.beside(regions())) {
+        if carries && state == VerdictState::Healthy {
+            judged.push(region.clone());
+        }
     }
-    judged.into_iter().cloned().collect()
+    if judged.is_empty() {
+        // Nobody to judge must not read as nothing to prove (I10).
+        judged.extend(carrying().filter(|(_, carries)| *carries).map(|(region, _)| region.clone()));
+    }
+    judged
 }
 
 fn target(service: &Service, regions: Vec<RegionId>) -> ValidationTarget {
