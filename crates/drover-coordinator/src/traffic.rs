@@ -5,6 +5,7 @@ use crate::config_dir::Loaded;
 use crate::coordinator::{Coordinator, Dns};
 use crate::db::keys;
 use crate::error::CoordinatorError;
+use drover_core::plan::ttl_seconds;
 use drover_core::weights::NeverDark;
 use drover_dns::provider::{
     Applied, BlockedReason, EmbeddedInstances, EmbeddedOptions, Instance, LaggingState, Observed,
@@ -28,12 +29,6 @@ const RECONCILE_PAUSE: Duration = Duration::from_secs(1);
 const RECONCILE_EVERY: Duration = Duration::from_secs(5);
 /// Pause after DNS showed something else than what was observed a moment ago: whoever changed it may not be done.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(200);
-
-/// TTL on the wire: whole seconds, rounded up, at least one.
-#[must_use]
-pub fn ttl_seconds(service: &Service) -> u32 {
-    u32::try_from(service.ttl.as_millis().div_ceil(1_000).max(1)).unwrap_or(u32::MAX)
-}
 
 fn record_type(t: config::RecordType) -> RecordType {
     match t {

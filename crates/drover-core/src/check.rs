@@ -299,7 +299,7 @@ impl<'a> Eyes<'a> {
                 ),
             }
         }
-        let ttl = service.ttl.as_millis().div_ceil(1_000);
+        let ttl = service.ttl.as_millis().div_ceil(1_000).max(1);
         if u64::from(change.ttl_seconds) != ttl {
             self.find("dns", format!("{name}: TTL {}s, configured {ttl}s", change.ttl_seconds));
         }

@@ -131,9 +131,7 @@ impl World {
         let made = self.service_versions.get(service).cloned();
         made.or_else(|| self.config.service_version(service))
     }
-}
 
-impl World {
     /// The part of the world that concerns `services` and the regions, for storing with a decision about them.
     /// Verdicts of every endpoint stay, because the common-cause breaker reads them all.
     #[must_use]

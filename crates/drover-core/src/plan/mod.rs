@@ -27,7 +27,7 @@ mod tests;
 mod tests_guards;
 
 pub use base::stale;
-pub use figures::{by_design, drain_span, estimates};
+pub use figures::{by_design, drain_span, estimates, ttl_seconds};
 
 use drover_model::ids::PlanId;
 use drover_model::plan::{Intent, PLAN_SCHEMA, Plan, Planned, Step, World};
