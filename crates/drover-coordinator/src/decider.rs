@@ -330,7 +330,7 @@ impl Coordinator {
             let Some(config) = loaded.config.services.get(service) else { continue };
             let policy = policy_of(config);
             let key = EndpointKey::new(service, &decision.region);
-            for opinion in live.opinions.get(&key).into_iter().flat_map(|o| o.values()) {
+            for opinion in live.seen.get(&key).into_iter().flat_map(|seen| seen.opinions.values()) {
                 if let Some(at) = opinion.at(now, &policy).first_failure_of_streak_at {
                     first = first.min(at);
                 }

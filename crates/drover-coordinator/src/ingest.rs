@@ -2,14 +2,15 @@
 
 use crate::clock::Clock;
 use crate::coordinator::Coordinator;
-use crate::live::{KnownVantage, Live};
+use crate::live::{KnownVantage, Live, Seen};
 use crate::observations;
 use drover_core::opinion::{Opinion, policy_of};
 use drover_core::vantage::{Ingested, Placement, Receipt};
 use drover_model::api::ObservationPlace;
-use drover_model::config::Config;
+use drover_model::config::{Config, Service};
 use drover_model::probe::{FailureKind, ProbeOutcome, Report, ReportAck};
-use drover_model::{AgentId, EndpointKey, Timestamp};
+use drover_model::{AgentId, EndpointKey, ServiceId, Timestamp};
+use std::cell::Cell;
 
 impl Coordinator {
     /// Takes a report in. Whatever became of it, it goes to the history, with what became of it.
@@ -28,12 +29,10 @@ impl Coordinator {
         let mut live = self.live();
         let live = &mut *live;
         let known = live.vantages.entry(report.agent.clone()).or_default();
+        let nearby = Nearby::of(config);
         let stale_after = |e: &EndpointKey| {
-            config
-                .services
-                .get(&e.service)
-                .filter(|s| s.endpoints.contains_key(&e.region))
-                .map(|s| s.stale_after())
+            let service = nearby.service(&e.service)?;
+            service.endpoints.contains_key(&e.region).then(|| service.stale_after())
         };
         let spoke = known.gate.state(now, &config.settings.vantage).counts();
         let ingested = match known.gate.ingest(report, receipt, &config.settings.vantage, stale_after) {
@@ -67,6 +66,25 @@ impl Coordinator {
     }
 }
 
+/// The configuration as a report asks for it: service by service, so that most questions are about the last one again.
+struct Nearby<'a> {
+    config: &'a Config,
+    last: Cell<Option<&'a Service>>,
+}
+
+impl<'a> Nearby<'a> {
+    fn of(config: &'a Config) -> Self {
+        Self { config, last: Cell::new(None) }
+    }
+
+    fn service(&self, name: &ServiceId) -> Option<&'a Service> {
+        let again = self.last.get().filter(|s| s.name == *name);
+        let found = again.or_else(|| self.config.services.get(name));
+        self.last.set(found);
+        found
+    }
+}
+
 /// Takes the current observations in; says for which endpoints something may be concluded anew. What changes no vote
 /// changes no verdict, unless `all` of what the vantage says counts otherwise than before.
 fn observe(
@@ -78,31 +96,32 @@ fn observe(
     all: bool,
 ) -> Vec<EndpointKey> {
     let home = config.region_of_agent(&report.agent);
+    let nearby = Nearby::of(config);
     let mut touched = Vec::new();
     for (o, placement) in report.observations.iter().zip(&ingested.placements) {
         let Placement::Current { began_at } = placement else { continue };
-        let Some(service) = config.services.get(&o.endpoint.service) else { continue };
+        let Some(service) = nearby.service(&o.endpoint.service) else { continue };
         let kind = match &o.outcome {
             ProbeOutcome::Good => None,
             ProbeOutcome::Failed { kind, .. } => Some(*kind),
         };
         let good = o.outcome.is_good();
         let policy = policy_of(service);
-        let held = opinion(&mut live.opinions, &o.endpoint, &report.agent);
+        let seen = seen(live, &o.endpoint);
+        let held = opinion(seen, &report.agent);
         let before = held.vote_at(now, policy.stale_after);
         held.observe(*began_at, good, kind, &policy);
         if all || held.vote_at(now, policy.stale_after) != before {
             touched.push(o.endpoint.clone());
         }
-        if let Some(ends) = o.certificate_expires_at {
-            let seen = live.certificates.entry(o.endpoint.clone()).or_default();
-            seen.insert(report.agent.clone(), ends);
-        }
         // A blind or skewed vantage abstains here too, and what failed on its own side says nothing of the endpoint.
         let counts = ingested.opinions_count && kind != Some(FailureKind::Local);
         if counts && home != Some(&o.endpoint.region) {
-            let tally = live.tallies.entry(o.endpoint.clone()).or_default();
-            if good { tally.good += 1 } else { tally.failed += 1 }
+            if good { seen.tally.good += 1 } else { seen.tally.failed += 1 }
+        }
+        if let Some(ends) = o.certificate_expires_at {
+            let shown = live.certificates.entry(o.endpoint.clone()).or_default();
+            shown.insert(report.agent.clone(), ends);
         }
     }
     touched
@@ -118,7 +137,7 @@ fn seed_opinions(live: &mut Live, report: &Report, config: &Config, now: Timesta
             continue;
         };
         let policy = policy_of(service);
-        opinion(&mut live.opinions, &o.endpoint, &report.agent).seed(o, now, &policy);
+        opinion(seen(live, &o.endpoint), &report.agent).seed(o, now, &policy);
         touched.push(o.endpoint.clone());
     }
     touched
@@ -151,10 +170,10 @@ impl KnownVantage {
     }
 }
 
-fn opinion<'a>(
-    opinions: &'a mut std::collections::BTreeMap<EndpointKey, std::collections::BTreeMap<AgentId, Opinion>>,
-    endpoint: &EndpointKey,
-    agent: &AgentId,
-) -> &'a mut Opinion {
-    opinions.entry(endpoint.clone()).or_default().entry(agent.clone()).or_default()
+fn seen<'a>(live: &'a mut Live, endpoint: &EndpointKey) -> &'a mut Seen {
+    live.seen.entry(endpoint.clone()).or_default()
+}
+
+fn opinion<'a>(seen: &'a mut Seen, agent: &AgentId) -> &'a mut Opinion {
+    seen.opinions.entry(agent.clone()).or_default()
 }

@@ -48,6 +48,15 @@ pub struct Tally {
     pub failed: u64,
 }
 
+/// What is seen of one endpoint.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// What each vantage holds of it.
+    pub opinions: BTreeMap<AgentId, Opinion>,
+    /// Probes from outside.
+    pub tally: Tally,
+}
+
 /// The last decision about a region.
 #[derive(Debug, Clone)]
 pub struct LastDecision {
@@ -72,8 +81,8 @@ pub struct Live {
     pub config_refused: Vec<Diagnostic>,
     /// Vantages that were heard.
     pub vantages: BTreeMap<AgentId, KnownVantage>,
-    /// Opinions by endpoint and vantage.
-    pub opinions: BTreeMap<EndpointKey, BTreeMap<AgentId, Opinion>>,
+    /// What is seen of each endpoint. In one place, since every observation looks it up.
+    pub seen: BTreeMap<EndpointKey, Seen>,
     /// Verdicts.
     pub standing: Shared<BTreeMap<EndpointKey, StandingVerdict>>,
     /// When endpoints are judged again though nothing arrives.
@@ -86,8 +95,6 @@ pub struct Live {
     pub decisions: BTreeMap<RegionId, LastDecision>,
     /// Metrics readings.
     pub readings: BTreeMap<EndpointKey, Readings>,
-    /// Probes from outside.
-    pub tallies: BTreeMap<EndpointKey, Tally>,
     /// When the certificates end that vantages were shown; not every vantage may be shown the same one.
     pub certificates: BTreeMap<EndpointKey, BTreeMap<AgentId, Timestamp>>,
     /// Targets, as in the store.
@@ -119,14 +126,13 @@ impl Live {
             config_digest: String::new(),
             config_refused: Vec::new(),
             vantages: BTreeMap::new(),
-            opinions: BTreeMap::new(),
+            seen: BTreeMap::new(),
             standing: Shared::default(),
             agenda: Agenda::default(),
             judged_by: None,
             recalled: BTreeMap::new(),
             decisions: BTreeMap::new(),
             readings: BTreeMap::new(),
-            tallies: BTreeMap::new(),
             certificates: BTreeMap::new(),
             traffic: Shared::default(),
             holds: BTreeMap::new(),
@@ -147,14 +153,13 @@ impl Live {
             config.services.get(&e.service).is_some_and(|s| s.endpoints.contains_key(&e.region))
         };
         self.vantages.retain(|a, _| agents.contains_key(a));
-        self.opinions.retain(|e, _| is_endpoint(e));
-        for opinions in self.opinions.values_mut() {
-            opinions.retain(|a, _| agents.contains_key(a));
+        self.seen.retain(|e, _| is_endpoint(e));
+        for seen in self.seen.values_mut() {
+            seen.opinions.retain(|a, _| agents.contains_key(a));
         }
         self.standing.retain(|e, _| is_endpoint(e));
         self.recalled.retain(|e, _| is_endpoint(e));
         self.readings.retain(|e, _| is_endpoint(e));
-        self.tallies.retain(|e, _| is_endpoint(e));
         self.certificates.retain(|e, _| is_endpoint(e));
         for seen in self.certificates.values_mut() {
             seen.retain(|a, _| agents.contains_key(a));

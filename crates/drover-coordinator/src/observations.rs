@@ -278,7 +278,7 @@ mod tests {
         }
         let live = bed.c.live();
         let key: EndpointKey = "checkout@eu-west".parse().unwrap();
-        assert_eq!(live.tallies[&key].good, 2, "the current window has what is current");
+        assert_eq!(live.seen[&key].tally.good, 2, "the current window has what is current");
     }
 
     #[tokio::test]

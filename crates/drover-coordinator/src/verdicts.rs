@@ -1,7 +1,7 @@
 //! From opinions to verdicts: whenever a report touched an endpoint, and on a tick for what changes by silence alone.
 
 use crate::coordinator::Coordinator;
-use crate::live::Live;
+use crate::live::{Live, Seen};
 use crate::recorder::ToRecord;
 use drover_core::damping::{self, Damping};
 use drover_core::opinion::{Opinion, policy_of};
@@ -71,8 +71,7 @@ impl Coordinator {
         let mut changed = false;
         for endpoint in endpoints {
             let Some(service) = config.services.get(&endpoint.service) else { continue };
-            let (concluded, until) =
-                panel.conclude(live.opinions.get(endpoint), service, &endpoint.region, now);
+            let (concluded, until) = panel.conclude(live.seen.get(endpoint), service, &endpoint.region, now);
             let before = live.standing.get(endpoint);
             if before.is_some_and(|s| is_as_it_stands(s, &concluded)) {
                 live.agenda.set(endpoint, until);
@@ -91,7 +90,7 @@ impl Coordinator {
                 tracing::info!(%endpoint, verdict = %is.0, "verdict: {}", standing.verdict.reason);
                 // What stands after damping, not what the moment alone would say.
                 let verdict = standing.verdict.clone();
-                let inputs = panel.inputs(live.opinions.get(endpoint), service, endpoint, now);
+                let inputs = panel.inputs(live.seen.get(endpoint), service, endpoint, now);
                 let body = DecisionBody::Verdict { inputs, verdict };
                 // What has not settled yet must not replace what is recalled: the next start would recall that.
                 let remember = is_settled(is.0).then(|| (endpoint.clone(), standing.clone()));
@@ -140,9 +139,6 @@ fn state_of(live: &Live, config: &Config, agent: &AgentId, now: Timestamp) -> Va
     known.map_or(VantageState::NeverHeard, |v| v.gate.state(now, &config.settings.vantage))
 }
 
-/// What one endpoint's vantages hold of it.
-type Opinions = BTreeMap<AgentId, Opinion>;
-
 /// Every configured vantage with what it may say at one moment, by name.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Panel(Vec<(AgentId, RegionId, VantageState)>);
@@ -163,9 +159,9 @@ impl Panel {
     /// Each vantage with its opinion. Both are in the order of their names, so that they are walked side by side.
     fn with<'a>(
         &'a self,
-        opinions: Option<&'a Opinions>,
+        seen: Option<&'a Seen>,
     ) -> impl Iterator<Item = (&'a (AgentId, RegionId, VantageState), Option<&'a Opinion>)> {
-        let mut held = opinions.into_iter().flatten().peekable();
+        let mut held = seen.into_iter().flat_map(|seen| &seen.opinions).peekable();
         self.0.iter().map(move |member| {
             while held.next_if(|(agent, _)| **agent < member.0).is_some() {}
             (member, held.next_if(|(agent, _)| **agent == member.0).map(|(_, opinion)| opinion))
@@ -175,7 +171,7 @@ impl Panel {
     /// The verdict, and until when it stands at most unless something arrives.
     fn conclude(
         &self,
-        opinions: Option<&Opinions>,
+        seen: Option<&Seen>,
         service: &Service,
         region: &RegionId,
         now: Timestamp,
@@ -183,7 +179,7 @@ impl Panel {
         let stale_after = service.stale_after();
         let (mut outside, mut inside) = (Votes::default(), Votes::default());
         let (mut n, mut until) = (0, None);
-        for ((_, home, vantage), opinion) in self.with(opinions) {
+        for ((_, home, vantage), opinion) in self.with(seen) {
             let (state, last_probe_failed) =
                 opinion.map_or((OpinionState::Unknown, false), |o| o.vote_at(now, stale_after));
             let changes = opinion.and_then(|o| o.next_change_at(now, stale_after));
@@ -212,7 +208,7 @@ impl Panel {
         let service = config.services.get(&endpoint.service)?;
         Some(EndpointExplanation {
             endpoint: endpoint.clone(),
-            inputs: self.inputs(live.opinions.get(endpoint), service, endpoint, now),
+            inputs: self.inputs(live.seen.get(endpoint), service, endpoint, now),
             verdict: standing.verdict.clone(),
             since: Some(standing.since),
         })
@@ -221,7 +217,7 @@ impl Panel {
     /// What a verdict is made from, in full.
     fn inputs(
         &self,
-        opinions: Option<&Opinions>,
+        seen: Option<&Seen>,
         service: &Service,
         endpoint: &EndpointKey,
         now: Timestamp,
@@ -230,7 +226,7 @@ impl Panel {
         let policy = policy_of(service);
         let mut outside: Vec<VantageOpinion> = Vec::new();
         let mut inside: Vec<VantageOpinion> = Vec::new();
-        for ((agent, region, state), opinion) in self.with(opinions) {
+        for ((agent, region, state), opinion) in self.with(seen) {
             let told = opinion.unwrap_or(&nothing).at(now, &policy).told_by(agent, region, *state);
             if *region == endpoint.region { inside.push(told) } else { outside.push(told) }
         }

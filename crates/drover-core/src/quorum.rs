@@ -45,18 +45,22 @@ pub fn need_for(world: &World, service: &ServiceId, region: &RegionId) -> u32 {
 /// Whether `region` could be failed over automatically, for whichever of its services needs the most agreement.
 #[must_use]
 pub fn automatic_possible(world: &World, region: &RegionId) -> QuorumView {
-    let services: Vec<_> = world.config.services_in(region).map(|s| s.name.clone()).collect();
-    possible_for(world, region, &services)
+    let raised = world.config.services.values().filter(|s| s.failover.quorum.is_some());
+    let raised = raised.filter(|s| s.endpoints.contains_key(region)).filter_map(|s| s.failover.quorum).max();
+    possible_under(world, region, raised)
 }
 
 /// Whether `services` could be moved out of `region` automatically: enough outside vantages are configured, and enough
 /// of those can speak now.
 #[must_use]
 pub fn possible_for(world: &World, region: &RegionId, services: &[ServiceId]) -> QuorumView {
+    let services = services.iter().filter_map(|s| world.config.services.get(s));
+    possible_under(world, region, services.filter_map(|s| s.failover.quorum).max())
+}
+
+fn possible_under(world: &World, region: &RegionId, raised: Option<u32>) -> QuorumView {
     let outside = world.config.outside_vantages(region);
     let configured = count(outside.len());
-    let raised =
-        services.iter().filter_map(|s| world.config.services.get(s)).filter_map(|s| s.failover.quorum).max();
     let need = need_under(configured, raised);
     let abstaining: Vec<AgentId> = outside.into_iter().filter(|a| !speaks(world, a)).collect();
     let able = configured.saturating_sub(count(abstaining.len()));

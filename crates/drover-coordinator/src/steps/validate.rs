@@ -104,7 +104,10 @@ async fn baseline(c: &Coordinator, targets: &[ValidationTarget]) -> Baseline {
         (EndpointKey::new(&service.name, region), read(c, service, region).await)
     });
     let readings = join_all(readings).await.into_iter().collect();
-    Baseline { readings, tallies: c.live().tallies.clone() }
+    let live = c.live();
+    let judged = targets.iter().flat_map(|t| t.regions.iter().map(|r| EndpointKey::new(&t.service, r)));
+    let tallies = judged.filter_map(|e| live.seen.get(&e).map(|seen| (e, seen.tally))).collect();
+    Baseline { readings, tallies }
 }
 
 async fn read(c: &Coordinator, service: &Service, region: &RegionId) -> Result<Reading, String> {
