@@ -70,7 +70,7 @@ impl Coordinator {
             (Conclusion::Ask, _) => 2,
             (Conclusion::Hold, _) => 3,
         });
-        self.stop_runs(&world, &decisions).await?;
+        self.stop_runs(&world, &decisions, now).await?;
         let next = decisions.iter().filter_map(|d| d.look_again_at).min();
         {
             let regions: Vec<_> = decisions.iter().map(|d| d.region.clone()).collect();
@@ -111,6 +111,12 @@ impl Coordinator {
         }
     }
 
+    /// Is drover frozen, and was not when this world was looked at?
+    pub(crate) fn frozen_since(&self, world: &World, look: Timestamp) -> bool {
+        let was = world.freeze.as_ref().is_some_and(|f| f.holds_at(look));
+        !was && self.live().freeze.as_ref().is_some_and(|f| f.holds_at(self.clock.now()))
+    }
+
     /// Keeps a decision if it says something new, and does what it concludes. Says whether a run was created.
     async fn take_decision(
         self: &Arc<Self>,
@@ -119,7 +125,7 @@ impl Coordinator {
         now: Timestamp,
     ) -> Result<bool, CoordinatorError> {
         // A freeze counts from the moment it was asked for, even in the middle of a look: look again, and see it.
-        if decision.conclusion != Conclusion::Hold && world.freeze.is_none() && self.live().freeze.is_some() {
+        if decision.conclusion != Conclusion::Hold && self.frozen_since(world, now) {
             self.decide_wake.notify_one();
             return Ok(false);
         }
@@ -133,7 +139,8 @@ impl Coordinator {
                 && b.decision.services == decision.services
         });
         // What did not fit a second ago does not fit now.
-        if same && before.as_ref().is_some_and(|b| b.does_not_fit) {
+        let version = &self.loaded().version;
+        if same && before.as_ref().is_some_and(|b| b.does_not_fit.as_ref() == Some(version)) {
             return Ok(false);
         }
         let plan = match decision.conclusion {
@@ -160,8 +167,10 @@ impl Coordinator {
         };
         let (key, mut stored) = self.decision_record(&id, now, body);
         let kept = self.db.put(&key, &stored).await;
+        if kept.is_ok() {
+            self.keep_world_later(number, &decision, world);
+        }
         self.unless_fenced("store a decision", &about, kept)?;
-        self.keep_world_later(number, &decision.region, world);
         if let (Some(plan), Some(run)) = (plan, &run)
             && let Err(e) = self.start_from(world, run, plan, &decision, &id, now).await
         {
@@ -204,7 +213,12 @@ impl Coordinator {
         let audited =
             self.audit(&Actor::Automatic, "decide", region.as_str(), &sentence, "nothing was done").await;
         self.unless_fenced("audit a decision", region.as_str(), audited)?;
-        let last = LastDecision { sentence, id: Some(id), does_not_fit: true, decision };
+        let last = LastDecision {
+            sentence,
+            id: Some(id),
+            does_not_fit: Some(self.loaded().version.clone()),
+            decision,
+        };
         self.live().decisions.insert(last.decision.region.clone(), last);
         Ok(())
     }
@@ -274,7 +288,7 @@ impl Coordinator {
         let sentence = decide::sentence(&decision);
         self.live()
             .decisions
-            .insert(decision.region.clone(), LastDecision { decision, sentence, id, does_not_fit: false });
+            .insert(decision.region.clone(), LastDecision { decision, sentence, id, does_not_fit: None });
     }
 
     /// The plan of a decision, kept as it would be shown, so that whoever is asked sees what he agrees to.

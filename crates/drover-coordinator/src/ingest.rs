@@ -24,10 +24,11 @@ impl Coordinator {
     /// Also says where each observation went; a refused report went nowhere.
     fn take_in(&self, report: &Report, receipt: Receipt) -> (ReportAck, Vec<ObservationPlace>) {
         let now = receipt.at;
-        let loaded = self.loaded();
-        let config = &loaded.config;
         let mut live = self.live();
         let live = &mut *live;
+        // After the lock: what was in force before it was had may be no longer.
+        let loaded = self.loaded();
+        let config = &loaded.config;
         let known = live.vantages.entry(report.agent.clone()).or_default();
         let nearby = Nearby::of(config);
         let stale_after = |e: &EndpointKey| {

@@ -66,8 +66,8 @@ pub struct LastDecision {
     pub sentence: String,
     /// As stored.
     pub id: Option<DecisionId>,
-    /// Its plan does not fit into a record, so that doing it again would not help.
-    pub does_not_fit: bool,
+    /// The configuration under which its plan did not fit into a record: doing it again would not help.
+    pub does_not_fit: Option<String>,
 }
 
 /// Everything known.

@@ -8,6 +8,7 @@ use crate::error::CoordinatorError;
 use crate::runs::BUSY;
 use drover_core::decide::{self, Stop};
 use drover_exec::Command;
+use drover_model::Timestamp;
 use drover_model::decision::ActionDecision;
 use drover_model::plan::World;
 use drover_model::traffic::Actor;
@@ -25,9 +26,9 @@ impl Coordinator {
         &self,
         world: &World,
         decisions: &[ActionDecision],
+        look: Timestamp,
     ) -> Result<(), CoordinatorError> {
-        let frozen_since = world.freeze.is_none() && self.live().freeze.is_some();
-        for stop in due(world, decisions, frozen_since) {
+        for stop in due(world, decisions, self.frozen_since(world, look)) {
             match self.stop_run(&stop).await {
                 Ok(()) => {
                     tracing::warn!(run = %stop.run, "stopped: {}", stop.why);
@@ -92,5 +93,17 @@ mod tests {
         let due = |frozen_since| due(&world, &decisions, frozen_since);
         assert_eq!(due(false).into_iter().map(|s| s.run).collect::<Vec<_>>(), [RunId::numbered(1)]);
         assert_eq!(due(true), []);
+        // One that has lapsed hides none that was laid down since.
+        let now = bed.c.clock.now();
+        let freeze = |expires_at| drover_model::traffic::Freeze {
+            by: Actor::Automatic,
+            reason: "test".into(),
+            since: now,
+            expires_at,
+        };
+        world.freeze = Some(freeze(Some(now)));
+        assert!(!bed.c.frozen_since(&world, now));
+        bed.c.live().freeze = Some(freeze(None));
+        assert!(bed.c.frozen_since(&world, now));
     }
 }

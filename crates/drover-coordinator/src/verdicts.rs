@@ -41,9 +41,10 @@ impl Coordinator {
     /// Concludes the verdicts of all endpoints for which something else may stand now than does, though nothing arrived.
     /// Says whether any state or suspicion changed.
     pub fn judge_all(&self) -> bool {
-        let loaded = self.loaded();
         let now = self.clock.now();
         let mut live = self.live();
+        // After the lock: what was in force before it was had may be no longer.
+        let loaded = self.loaded();
         let panel = Panel::of(&live, &loaded.config, now);
         let as_before = |(version, judges): &(String, Panel)| *version == loaded.version && *judges == panel;
         let open = if live.judged_by.as_ref().is_some_and(as_before) {
@@ -68,6 +69,11 @@ impl Coordinator {
         now: Timestamp,
     ) -> bool {
         let panel = Panel::of(live, config, now);
+        // A vantage that speaks otherwise than at the last tick may do so for this one report: what is judged by it now must
+        // be judged again, although by then the panel is as it was.
+        if live.judged_by.as_ref().is_some_and(|(_, judges)| *judges != panel) {
+            live.judged_by = None;
+        }
         let mut changed = false;
         for endpoint in endpoints {
             let Some(service) = config.services.get(&endpoint.service) else { continue };
@@ -233,5 +239,57 @@ impl Panel {
         let n = u32::try_from(outside.len()).unwrap_or(u32::MAX);
         let need = quorum::need_under(n, service.failover.quorum);
         VerdictInputs { endpoint: endpoint.clone(), at: now, need, outside, inside }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testbed::Bed;
+    use serde_json::json;
+
+    /// One more report of an agent that has reported before.
+    fn report(bed: &Bed, sequence: u64, endpoint: &EndpointKey, blind: bool) {
+        let now = bed.c.clock.now();
+        let seen = json!({
+            "sequence": sequence, "endpoint": endpoint, "began_at": now, "age": "5ms", "latency_micros": 900,
+            "outcome": {"result": "good"}, "status": 200, "certificate_expires_at": null,
+        });
+        let report = json!({
+            "schema": 1, "agent": "us-east-1", "boot": "b", "boot_number": 1, "sent_at": now, "config_version": "any",
+            "observations": [seen], "opinions": [], "dropped": 0,
+            "self_check": {"references_reached": 0, "references": 2, "blind": blind},
+        });
+        bed.c.ingest(&serde_json::from_value(report).unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_vantage_that_is_blind_for_one_report_leaves_no_verdict_behind() {
+        let bed = Bed::new().await;
+        bed.all_is_well();
+        bed.c.judge_all();
+        let (x, y): (EndpointKey, EndpointKey) =
+            ("checkout@eu-west".parse().unwrap(), "catalog@eu-west".parse().unwrap());
+        let standing = |e: &EndpointKey| bed.c.live().standing[e].verdict.clone();
+        let before = standing(&x);
+        report(&bed, 1_001, &x, true);
+        assert!(standing(&x).healthy < before.healthy, "while it is blind it does not count");
+        report(&bed, 1_002, &y, false);
+        bed.c.judge_all();
+        assert_eq!(standing(&x), before);
+    }
+
+    #[tokio::test]
+    async fn silence_is_judged_when_it_is_due_and_nothing_before() {
+        let bed = Bed::new().await;
+        bed.all_is_well();
+        bed.c.judge_all();
+        let now = bed.c.clock.now();
+        let mut live = bed.c.live();
+        let loaded = bed.c.loaded();
+        let stale_after = loaded.config.services.values().map(Service::stale_after).min().unwrap();
+        assert_eq!(live.agenda.take_due(now), []);
+        let due = live.agenda.take_due(now + stale_after + drover_model::Span::from_secs(1));
+        assert!(!due.is_empty(), "every endpoint that is held healthy goes stale");
     }
 }

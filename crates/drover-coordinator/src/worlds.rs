@@ -9,13 +9,14 @@ use crate::db::keys;
 use crate::error::CoordinatorError;
 use drover_core::decide;
 use drover_model::RegionId;
+use drover_model::decision::{ActionDecision, Conclusion};
 use drover_model::plan::World;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// Worlds waiting to be written; past this one is not kept, and the log says so.
+/// Worlds waiting to be written; past this one is not kept, first of those by which nothing was done, and the log says so.
 pub const WORLDS_WAITING_MAX: usize = 16;
 /// Of the 5 s that a stop may take, so much for what waits here.
 const REST_WITHIN: Duration = Duration::from_secs(1);
@@ -24,6 +25,8 @@ const REST_WITHIN: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 struct Judged {
     region: RegionId,
+    /// Nothing was done or asked.
+    holds: bool,
     world: Arc<World>,
 }
 
@@ -51,17 +54,25 @@ impl Worlds {
     }
 }
 
+/// The oldest of those by which nothing was done, else the oldest.
+fn least_missed(waiting: &BTreeMap<u64, Judged>) -> Option<u64> {
+    let holds = waiting.iter().find(|(_, judged)| judged.holds);
+    holds.or_else(|| waiting.iter().next()).map(|(number, _)| *number)
+}
+
 impl Coordinator {
     /// Keeps the world of a decision soon, without holding up what was decided.
-    pub(crate) fn keep_world_later(&self, number: u64, region: &RegionId, world: &Arc<World>) {
+    pub(crate) fn keep_world_later(&self, number: u64, decision: &ActionDecision, world: &Arc<World>) {
+        let (region, holds) = (decision.region.clone(), decision.conclusion == Conclusion::Hold);
         let mut waiting = self.worlds.waiting();
-        if waiting.len() >= WORLDS_WAITING_MAX {
+        waiting.insert(number, Judged { region, holds, world: world.clone() });
+        let given_up = (waiting.len() > WORLDS_WAITING_MAX).then(|| least_missed(&waiting)).flatten();
+        if let Some(number) = given_up {
+            waiting.remove(&number);
             tracing::error!(
                 "more than {WORLDS_WAITING_MAX} worlds wait to be stored; decision-{number} can't be run again"
             );
-            return;
         }
-        waiting.insert(number, Judged { region: region.clone(), world: world.clone() });
         drop(waiting);
         self.worlds.wake.notify_one();
     }
@@ -111,5 +122,25 @@ impl Coordinator {
             Err(e) => tracing::error!("storing the world of decision-{number} broke off: {e}"),
         }
         self.worlds.waiting().remove(&number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testbed::Bed;
+
+    #[tokio::test]
+    async fn what_was_done_is_kept_before_what_was_not() {
+        let bed = Bed::new().await;
+        let world = Arc::new(bed.world_without("eu-west"));
+        let judged =
+            |holds| Judged { region: RegionId::new("eu-west").unwrap(), holds, world: world.clone() };
+        let mut waiting = BTreeMap::from([(1, judged(false)), (2, judged(true)), (3, judged(true))]);
+        for expected in [2, 3, 1] {
+            assert_eq!(least_missed(&waiting), Some(expected));
+            waiting.remove(&expected);
+        }
+        assert_eq!(least_missed(&waiting), None);
     }
 }

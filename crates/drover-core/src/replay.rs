@@ -37,8 +37,8 @@ pub fn replay(decision: &StoredDecision) -> Replay {
 
 fn without_world(stored: &ActionDecision) -> Replay {
     cov_mark::hit!(replay_without_world);
-    let now = "can't be run again: the world that it was made from was not kept, because it was too large or the \
-               coordinator ended before it was written";
+    let now = "can't be run again: the world that it was made from was not kept: it was too large, too many waited, \
+               or the coordinator ended before it was written";
     Replay { same: false, stored: decide::sentence(stored), now: now.into() }
 }
 

@@ -154,7 +154,7 @@ fn unwell(world: &World) -> BTreeSet<&RegionId> {
         .map(|(_, region, _)| region);
     let out = world.traffic.iter().filter_map(|(name, t)| Some((world.config.services.get(name)?, t)));
     let full = |s: &Service, t: &TrafficState| {
-        t.shares.len() >= s.endpoints.len() && t.shares.values().all(|s| s.share == Percent::FULL)
+        t.shares.keys().eq(s.endpoints.keys()) && t.shares.values().all(|s| s.share == Percent::FULL)
     };
     let out = out.filter(|(s, t)| !full(s, t));
     let out = out.flat_map(|(s, t)| s.endpoints.keys().filter(|region| !t.is_full(region)));
