@@ -166,7 +166,16 @@ impl World {
         self.stop_coordinator.cancel();
         self.tasks.close();
         tokio::time::timeout(GUARD, self.tasks.wait()).await.unwrap();
-        drop(self.coordinator.take());
+        let Some(coordinator) = self.coordinator.take() else { return };
+        // A thread may still be giving back what its task held.
+        let alone = async {
+            while Arc::strong_count(&coordinator) > 1 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(GUARD, alone)
+            .await
+            .expect("somebody still holds the coordinator, and so its store");
     }
 
     /// Starts another coordinator on the store of the one before.
