@@ -59,8 +59,9 @@ pub(super) async fn publish(
     }
     if !diff.changes.is_empty() {
         apply(&*provider, order.epoch, &order.key, &diff.changes).await?;
-        fault::point(|| fault::within("after-publish", order));
     }
+    // Also where the reconciler was first: DNS has it, and the step's end is not written yet.
+    fault::point(|| fault::within("after-publish", order));
     let sets: Vec<_> = desired.into_iter().filter_map(|(k, s)| Some((k?, s))).collect();
     all_verified(&*provider, &sets).await?;
     c.reconcile_wake.notify_one();
