@@ -8,11 +8,11 @@
 //! to those that may: with two regions down, leaving the first must not need the second.
 
 use super::report::Report;
+use crate::sweep::of_service;
 use crate::targets::percents;
 use crate::weights::{self, NeverDark};
 use drover_model::config::Service;
 use drover_model::decision::VerdictState;
-use drover_model::ids::EndpointKey;
 use drover_model::plan::{ActiveRun, Intent, PlannedShare, PlannedShareReason, World};
 use drover_model::reason::Reason;
 use drover_model::runbook::Purpose;
@@ -81,11 +81,9 @@ impl<'w> Move<'w> {
 pub(super) struct Health<'w>(Vec<(&'w RegionId, VerdictState)>);
 
 impl<'w> Health<'w> {
-    fn of(world: &'w World, service: &Service) -> Self {
-        let Some(first) = service.endpoints.keys().next() else { return Self(vec![]) };
-        let from = EndpointKey::new(&service.name, first);
-        let own = world.verdicts.range(from..).take_while(|(key, _)| key.service == service.name);
-        Self(own.map(|(key, standing)| (&key.region, standing.verdict.state)).collect())
+    fn of(world: &'w World, service: &'w Service) -> Self {
+        let own = of_service(&world.verdicts, service);
+        Self(own.filter_map(|(region, standing)| Some((region, standing?.verdict.state))).collect())
     }
 
     /// `Unknown` when nothing is held.
