@@ -78,12 +78,9 @@ fn runs(view: &StatusView, all: &mut Vec<Attention>) {
 }
 
 fn endpoint(s: &ServiceView, e: &EndpointView, starting: bool, all: &mut Vec<Attention>) {
-    let plain = matches!(e.share_reason, ShareReason::Configured | ShareReason::Drained { .. });
-    if e.verdict == VerdictState::Healthy && !e.certificate_expiring && plain {
-        return; // Nearly all of them: no word is made for these.
-    }
-    let subject = format!("{}@{}", s.name, e.region);
-    let explain = Some(format!("drover explain {subject}"));
+    // Nearly all are well: their names are not put together for nothing.
+    let subject = || format!("{}@{}", s.name, e.region);
+    let explain = || format!("drover explain {}", subject());
     let severity = match e.verdict {
         VerdictState::Healthy => None,
         VerdictState::Down | VerdictState::Unreachable if e.weight.0 > 0 => Some(Severity::Critical),
@@ -92,20 +89,20 @@ fn endpoint(s: &ServiceView, e: &EndpointView, starting: bool, all: &mut Vec<Att
     };
     if let Some(severity) = severity {
         let sentence = format!("{} in {} is {}, weight {}", s.name, e.region, e.verdict, e.weight);
-        let mut a =
-            line(severity, &subject, &format!("endpoint_{}", wire_name(&e.verdict)), sentence, explain);
+        let code = format!("endpoint_{}", wire_name(&e.verdict));
+        let mut a = line(severity, subject(), &code, sentence, Some(explain()));
         a.since = e.since;
         all.push(a);
     }
     if let Some(ends) = e.certificate_expires_at.filter(|_| e.certificate_expiring) {
         let sentence = format!("the certificate of {} in {} ends at {ends}", s.name, e.region);
-        let next = Some(format!("renew it; then drover explain {subject}"));
-        all.push(line(Severity::Warning, &subject, "certificate_expiring", sentence, next));
+        let next = Some(format!("renew it; then {}", explain()));
+        all.push(line(Severity::Warning, subject(), "certificate_expiring", sentence, next));
     }
     if let (ShareReason::Returning { run, .. }, None) = (&e.share_reason, &s.run) {
         let sentence = format!("{} is left at {} of its share by {run}", e.region, e.share);
         let next = format!("drover failback {} --from {} --plan", s.name, e.region);
-        all.push(line(Severity::Warning, &subject, "ramp_left", sentence, Some(next)));
+        all.push(line(Severity::Warning, subject(), "ramp_left", sentence, Some(next)));
     }
 }
 
