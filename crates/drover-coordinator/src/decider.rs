@@ -5,7 +5,7 @@ use crate::coordinator::Coordinator;
 use crate::db::keys;
 use crate::error::CoordinatorError;
 use crate::live::LastDecision;
-use crate::operator::in_parts;
+use crate::operator::{in_parts, takes_too_much};
 use crate::outbox::NewPage;
 use drover_core::opinion::policy_of;
 use drover_core::{check, decide, plan};
@@ -197,10 +197,9 @@ impl Coordinator {
         why: CoordinatorError,
     ) -> Result<(), CoordinatorError> {
         let CoordinatorError::TooLarge { bytes, limit, .. } = why else { return Err(why) };
-        let (purpose, region, services) = (decision.purpose, &decision.region, decision.services.len());
-        let sentence = format!(
-            "{purpose} of {region} can't be begun: the plan for {services} services takes {bytes} bytes, and a record may have {limit}"
-        );
+        let (purpose, region) = (decision.purpose, &decision.region);
+        let why = takes_too_much(decision.services.len(), bytes, limit);
+        let sentence = format!("{purpose} of {region} can't be begun: {why}");
         let page = NewPage {
             key: format!("does_not_fit/{id}"),
             severity: Severity::Critical,
@@ -398,18 +397,12 @@ fn approval_span(world: &World, plan: &Plan) -> Span {
 mod tests {
     use super::*;
     use crate::outbox::PageRecord;
-    use crate::testbed::{Bed, GUARD, Meddling};
-    use drover_store::{Limited, TxnError};
-    use futures::FutureExt as _;
+    use crate::testbed::{Bed, GUARD};
 
     #[tokio::test]
     async fn a_plan_that_fits_no_record_is_told_once_and_not_tried_at_every_look() {
         let mut bed = Bed::new().await;
-        bed.meddle(|txn| {
-            let begins = txn.ops.iter().any(|op| op.key().starts_with(keys::RUNS));
-            let error = TxnError::TooLarge { what: Limited::Bytes, actual: 2_000_000, limit: 1_048_576 };
-            futures::future::ready(if begins { Meddling::Refuse(error) } else { Meddling::None }).boxed()
-        });
+        bed.refuse_as_too_large(keys::RUNS);
         let world = Arc::new(bed.world_without("eu-west"));
         let now = bed.c.clock.now();
         let decided = decide::decide(&world, now);

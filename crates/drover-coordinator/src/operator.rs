@@ -45,12 +45,15 @@ pub(crate) fn in_parts(purpose: Purpose, region: &RegionId) -> String {
     }
 }
 
+/// That a plan is larger than one record.
+pub(crate) fn takes_too_much(services: usize, bytes: usize, limit: usize) -> String {
+    format!("the plan for {services} services takes {bytes} bytes, and a record may have {limit}")
+}
+
 /// Why a plan can't be kept or run.
 fn plan_failure(e: CoordinatorError, plan: &Plan) -> ApiError {
     let CoordinatorError::TooLarge { bytes, limit, .. } = e else { return e.into() };
-    let services = plan.services.len();
-    let detail =
-        format!("the plan for {services} services takes {bytes} bytes, and a record may have {limit}");
+    let detail = takes_too_much(plan.services.len(), bytes, limit);
     let mut error = ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "plan_too_large", detail);
     error.0.next = Some(in_parts(plan.intent.purpose, &plan.intent.region));
     error
@@ -282,18 +285,7 @@ impl Coordinator {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testbed::{Bed, Meddling, code_of, person, send};
-    use drover_store::{Limited, TxnError};
-    use futures::FutureExt as _;
-
-    /// Records of this kind are too large.
-    fn too_large(bed: &mut Bed, prefix: &'static str) {
-        bed.meddle(move |txn| {
-            let hit = txn.ops.iter().any(|op| op.key().starts_with(prefix));
-            let error = TxnError::TooLarge { what: Limited::Bytes, actual: 2_000_000, limit: 1_048_576 };
-            futures::future::ready(if hit { Meddling::Refuse(error) } else { Meddling::None }).boxed()
-        });
-    }
+    use crate::testbed::{Bed, code_of, person, send};
 
     fn is_told(problem: &drover_model::api::Problem) {
         assert_eq!((problem.status, problem.code.as_str()), (422, "plan_too_large"));
@@ -304,7 +296,7 @@ mod tests {
     #[tokio::test]
     async fn a_plan_that_does_not_fit_into_a_record_is_refused_with_what_to_do() {
         let mut bed = Bed::new().await;
-        too_large(&mut bed, keys::PLANS);
+        bed.refuse_as_too_large(keys::PLANS);
         bed.all_is_well();
         let intent = Bed::intent();
         let refused = bed.c.make_plan(&PlanRequest { by: person(), intent }).await.unwrap_err();
@@ -317,7 +309,7 @@ mod tests {
     #[tokio::test]
     async fn a_run_whose_first_record_does_not_fit_is_refused_alike_and_is_none() {
         let mut bed = Bed::new().await;
-        too_large(&mut bed, keys::RUNS);
+        bed.refuse_as_too_large(keys::RUNS);
         let plan = bed.plan().await;
         let api = bed.serve().await;
         let body = serde_json::to_vec(&serde_json::json!({"by": person(), "reason": "go"})).unwrap();

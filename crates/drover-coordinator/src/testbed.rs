@@ -18,7 +18,7 @@ use drover_model::runbook::Purpose;
 use drover_model::traffic::Actor;
 use drover_model::{RegionId, Timestamp};
 use drover_store::{
-    Committed, EmbeddedStore, Page, ReadError, Revision, Store, Txn, TxnError, Versioned, Watch,
+    Committed, EmbeddedStore, Limited, Page, ReadError, Revision, Store, Txn, TxnError, Versioned, Watch,
 };
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -155,6 +155,15 @@ impl Bed {
     pub fn meddle(&mut self, meddle: impl Fn(&Txn) -> BoxFuture<'static, Meddling> + Send + Sync + 'static) {
         let db = self.c.db.on(Meddled::new(self.c.store.clone(), meddle));
         Arc::get_mut(&mut self.c).unwrap().db = db;
+    }
+
+    /// Records under this prefix are larger than one may be.
+    pub fn refuse_as_too_large(&mut self, prefix: &'static str) {
+        self.meddle(move |txn| {
+            let hit = txn.ops.iter().any(|op| op.key().starts_with(prefix));
+            let error = TxnError::TooLarge { what: Limited::Bytes, actual: 2_000_000, limit: 1_048_576 };
+            futures::future::ready(if hit { Meddling::Refuse(error) } else { Meddling::None }).boxed()
+        });
     }
 
     /// The API on loopback.
