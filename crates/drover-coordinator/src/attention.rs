@@ -60,7 +60,7 @@ fn runs(view: &StatusView, all: &mut Vec<Attention>) {
         let what = format!("{} of {} from {}: {}", r.purpose, list(&r.services), r.region, r.summary);
         let (severity, next) = match r.state {
             RunState::AwaitingApproval => {
-                (Severity::Critical, format!("drover approve {} --reason TEXT (or reject)", r.id))
+                (Severity::Critical, format!("drover approve {} --reason TEXT (or drover reject)", r.id))
             }
             RunState::NeedsOperator | RunState::Paused => {
                 (Severity::Critical, format!("drover run show {}", r.id))
@@ -93,6 +93,11 @@ fn endpoint(s: &ServiceView, e: &EndpointView, starting: bool, all: &mut Vec<Att
         let mut a = line(severity, subject(), &code, sentence, Some(explain()));
         a.since = e.since;
         all.push(a);
+    }
+    if let Some(load) = e.load.filter(|load| *load > e.usable && e.weight.0 > 0) {
+        let sentence =
+            format!("{} in {} is asked for {load}, of {} that it may carry", s.name, e.region, e.usable);
+        all.push(line(Severity::Warning, subject(), "overloaded", sentence, Some(explain())));
     }
     if let Some(ends) = e.certificate_expires_at.filter(|_| e.certificate_expiring) {
         let sentence = format!("the certificate of {} in {} ends at {ends}", s.name, e.region);
@@ -398,6 +403,31 @@ mod tests {
         assert!(!near(86_400, 85_499) && near(86_400, 85_500));
         assert_eq!(lapse(at(0), Some(at(600)), at(601)).severity, Severity::Critical);
         assert!(!lapse(at(0), None, at(9)).near);
+    }
+
+    #[test]
+    fn a_region_that_is_asked_for_more_than_it_may_carry_is_told() {
+        let service = |load: u64, weight: u32| -> ServiceView {
+            serde_json::from_value(serde_json::json!({
+                "name": "checkout", "dns_name": "checkout.drover.test", "generation": 1, "run": null, "automatic": true,
+                "load": {"source": "unknown"},
+                "endpoints": [{
+                    "region": "eu-west", "address": "127.0.0.1:80", "verdict": "healthy", "since": null, "weight": weight,
+                    "configured_weight": 50, "share": "100%", "share_reason": {"why": "configured"},
+                    "usable": "225rps", "load": format!("{load}rps"), "certificate_expires_at": null,
+                    "certificate_expiring": false,
+                }],
+            }))
+            .unwrap()
+        };
+        let told = |load, weight| {
+            let (service, mut all) = (service(load, weight), vec![]);
+            endpoint(&service, &service.endpoints[0], false, &mut all);
+            all.into_iter().map(|a| (a.code, a.severity)).collect::<Vec<_>>()
+        };
+        assert_eq!(told(225, 50), vec![]);
+        assert_eq!(told(226, 50), vec![("overloaded".to_owned(), Severity::Warning)]);
+        assert_eq!(told(226, 0), vec![], "nobody is sent there");
     }
 
     #[test]

@@ -352,9 +352,8 @@ impl Coordinator {
     pub(crate) async fn withdraw_overtaken(&self, world: &World) -> bool {
         let mut any = false;
         for question in self.runs.questions() {
-            let overtaken = drover_core::plan::stale(question.plan(), world);
-            let Some(first) = overtaken.first() else { continue };
-            let command = Command::Reject { by: Actor::Automatic, reason: format!("overtaken: {first}") };
+            let Some(why) = drover_core::plan::overtaken(question.plan(), world) else { continue };
+            let command = Command::Reject { by: Actor::Automatic, reason: format!("overtaken: {why}") };
             match self.send_command(question.run(), command).await {
                 Ok(()) => any = true,
                 Err(e) => tracing::warn!(run = %question.run(), "can't withdraw a question: {}", e.0.detail),

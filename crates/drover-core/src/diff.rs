@@ -193,20 +193,27 @@ fn guards(planned: &Planned, width: usize, lines: &mut Vec<String>) {
 fn steps(plan: &Plan, lines: &mut Vec<String>) {
     lines.push("steps".to_owned());
     let no_return = point_of_no_return(plan).map(|s| &s.id);
-    for step in plan.steps.iter().take(STEPS_MAX) {
+    let shown = || plan.steps.iter().take(STEPS_MAX);
+    let names = shown().map(|s| s.id.to_string().len()).max().unwrap_or_default();
+    let endings = shown().map(|s| otherwise(s).len()).max().unwrap_or_default();
+    for step in shown() {
         if no_return == Some(&step.id) {
             lines.push("  ---- point of no return: from here drover goes forward or asks ----".to_owned());
         }
-        let fails = match step.on_failure {
-            OnFailure::Abort => "abort",
-            OnFailure::RollBack => "roll back",
-            OnFailure::Pause => "pause",
-            OnFailure::Continue => "go on",
-        };
-        lines.push(format!("  {:<17} {:<10} {}", step.id, format!("or {fails}"), does(plan, step)));
+        lines.push(format!("  {:names$} {:endings$} {}", step.id, otherwise(step), does(plan, step)));
     }
     if plan.steps.len() > STEPS_MAX {
         lines.push(format!("  {} more steps", plan.steps.len() - STEPS_MAX));
+    }
+}
+
+/// What happens when a step fails.
+fn otherwise(step: &Step) -> &'static str {
+    match step.on_failure {
+        OnFailure::Abort => "or abort",
+        OnFailure::RollBack => "or roll back",
+        OnFailure::Pause => "or pause",
+        OnFailure::Continue => "or go on",
     }
 }
 

@@ -13,7 +13,8 @@ impl Execution {
         let (word, about, message) = match &self.progress.phase {
             Phase::Awaiting { expires_at } | Phase::Asking { expires_at } => {
                 let plan = &self.progress.plan.id;
-                let answer = format!("`drover approve {run} --reason TEXT` or `drover reject {run}`");
+                let answer =
+                    format!("`drover approve {run} --reason TEXT` or `drover reject {run} --reason TEXT`");
                 (
                     "approval",
                     PageAbout::Asks,

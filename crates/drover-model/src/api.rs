@@ -389,6 +389,9 @@ pub struct ExplainView {
     pub subject: String,
     /// One plain sentence.
     pub sentence: String,
+    /// What is not normal about it: drains, freezes, block periods, runs, overload.
+    #[serde(default)]
+    pub standing: Vec<Attention>,
     /// Live verdicts with their inputs.
     pub endpoints: Vec<EndpointExplanation>,
     /// What was decided about each region concerned.

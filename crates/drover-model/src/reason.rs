@@ -205,6 +205,9 @@ impl Reason {
             Reason::TargetNotHealthy { service, .. } | Reason::LastHealthyRegion { service, .. } => {
                 format!("drover explain {service}")
             }
+            Reason::NotFound { what, .. } if what.starts_with("run") => "drover run list".into(),
+            Reason::NotFound { what, .. } if what.starts_with("decision") => "drover log".into(),
+            Reason::NotFound { .. } => "drover status --all".into(),
             _ => return None,
         })
     }

@@ -220,8 +220,8 @@ impl State {
         }
         let world = self.world();
         let overtaken = asked.into_iter().filter_map(|e| {
-            let first = plan::stale(e.plan(), &world).into_iter().next()?;
-            Some((e.run().clone(), format!("overtaken: {first}")))
+            let why = plan::overtaken(e.plan(), &world)?;
+            Some((e.run().clone(), format!("overtaken: {why}")))
         });
         overtaken.collect()
     }

@@ -61,7 +61,10 @@ impl Effects for Hands {
             message: order.message.clone(),
             next: Some(match order.about {
                 PageAbout::Asks => {
-                    format!("drover approve {run} --reason TEXT, or drover reject {run}", run = order.run)
+                    format!(
+                        "drover approve {run} --reason TEXT, or drover reject {run} --reason TEXT",
+                        run = order.run
+                    )
                 }
                 PageAbout::Holds | PageAbout::Ended(_) => format!("drover run show {}", order.run),
             }),

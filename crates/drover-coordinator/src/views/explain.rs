@@ -5,10 +5,14 @@ use crate::coordinator::Coordinator;
 use crate::db::keys;
 use crate::verdicts::Panel;
 use drover_core::decide;
-use drover_model::api::{API_SCHEMA, DecisionSummary, EndpointExplanation, ExplainView};
-use drover_model::decision::{ActionDecision, DecisionBody, StoredDecision};
+use drover_model::api::{
+    API_SCHEMA, Attention, DecisionSummary, EndpointExplanation, ExplainView, RunSummary, StatusView,
+};
+use drover_model::decision::{ActionDecision, Conclusion, DecisionBody, StoredDecision, VerdictState};
 use drover_model::plan::World;
+use drover_model::reason::Reason;
 use drover_model::{EndpointKey, RegionId};
+use std::collections::BTreeMap;
 
 /// Stored decisions shown beside the live state.
 const HISTORY_SHOWN: usize = 10;
@@ -63,11 +67,13 @@ impl Coordinator {
         let decisions: Vec<ActionDecision> =
             decide::decide(&world, now).into_iter().filter(|d| subject.regions.contains(&d.region)).collect();
         let history = self.decision_history(&subject).await?;
-        let sentence = sentence(text, &decisions, &endpoints);
+        let standing = subject.standing(self.status_view());
+        let sentence = sentence(text, &decisions, &standing, &endpoints);
         Ok(ExplainView {
             schema: API_SCHEMA,
             subject: text.to_owned(),
             sentence,
+            standing,
             endpoints,
             decisions,
             history,
@@ -92,6 +98,26 @@ impl Coordinator {
 }
 
 impl Subject {
+    /// The lines about it of what is not normal anywhere. What each endpoint is stands in its own verdict.
+    fn standing(&self, view: StatusView) -> Vec<Attention> {
+        let runs: BTreeMap<String, RunSummary> =
+            view.runs.into_iter().map(|r| (r.id.to_string(), r)).collect();
+        let concerns = |a: &Attention| match a.code.as_str() {
+            "frozen" | "frozen_lapsing" => true,
+            "overloaded" => self.endpoints.iter().any(|e| e.to_string() == a.subject),
+            "blocked" => self.endpoints.iter().any(|e| e.service.as_str() == a.subject),
+            "drained"
+            | "drained_lapsing"
+            | "failback_offered"
+            | "failback_not_yet"
+            | "automatic_impossible" => self.regions.iter().any(|r| r.as_str() == a.subject),
+            _ => runs.get(&a.subject).is_some_and(|r| {
+                self.endpoints.iter().any(|e| e.region == r.region && r.services.contains(&e.service))
+            }),
+        };
+        view.attention.into_iter().filter(concerns).collect()
+    }
+
     fn is_concerned_by(&self, stored: &StoredDecision) -> bool {
         match &stored.body {
             DecisionBody::Verdict { inputs, .. } => self.endpoints.contains(&inputs.endpoint),
@@ -100,21 +126,49 @@ impl Subject {
     }
 }
 
-/// The most telling sentence: a decision that acts or asks, else one that holds for a reason, else what is seen.
-fn sentence(text: &str, decisions: &[ActionDecision], endpoints: &[EndpointExplanation]) -> String {
-    use drover_model::decision::Conclusion;
-    let rank = |d: &ActionDecision| match d.conclusion {
-        Conclusion::Act => 3,
-        Conclusion::Ask => 2,
-        Conclusion::Hold => 1,
-    };
-    if let Some(d) = decisions.iter().max_by_key(|d| rank(d)) {
-        return decide::sentence(d);
+/// The most telling sentence: a decision that acts or asks, else what is under way, else why nothing is done, else what
+/// people and runs left standing, else what is seen.
+fn sentence(
+    text: &str,
+    decisions: &[ActionDecision],
+    standing: &[Attention],
+    endpoints: &[EndpointExplanation],
+) -> String {
+    let of = |rank| decisions.iter().find(|d| telling(d) == rank).map(decide::sentence);
+    let run = || standing.iter().find(|a| a.code.starts_with("run_"));
+    let said = |a: &Attention| format!("{}: {}", a.subject, a.sentence);
+    let found = of(Telling::Acts)
+        .or_else(|| of(Telling::Asks))
+        .or_else(|| run().map(said))
+        .or_else(|| of(Telling::Holds))
+        .or_else(|| standing.first().map(|a| a.sentence.clone()))
+        .or_else(|| of(Telling::Idle));
+    if let Some(found) = found {
+        return found;
     }
-    match endpoints.iter().find(|e| e.verdict.state != drover_model::decision::VerdictState::Healthy) {
+    match endpoints.iter().find(|e| e.verdict.state != VerdictState::Healthy) {
         Some(e) => format!("{} is {}: {}", e.endpoint, e.verdict.state, e.verdict.reason),
         None if endpoints.is_empty() => format!("nothing is known of {text} yet"),
         None => format!("{text} is healthy: {}", endpoints[0].verdict.reason),
+    }
+}
+
+/// How much a decision tells one who asks why.
+#[derive(PartialEq)]
+enum Telling {
+    Acts,
+    Asks,
+    Holds,
+    /// There is nothing that it could do.
+    Idle,
+}
+
+fn telling(d: &ActionDecision) -> Telling {
+    match d.conclusion {
+        Conclusion::Act => Telling::Acts,
+        Conclusion::Ask => Telling::Asks,
+        Conclusion::Hold if d.reason == Reason::NothingToDo => Telling::Idle,
+        Conclusion::Hold => Telling::Holds,
     }
 }
 
@@ -133,4 +187,60 @@ pub fn summary(stored: &StoredDecision) -> DecisionSummary {
         }
     };
     DecisionSummary { id: stored.id.clone(), at: stored.at, subject, sentence, code }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use drover_model::api::Severity;
+    use drover_model::decision::FailureClass;
+    use drover_model::runbook::Purpose;
+
+    fn decision(conclusion: Conclusion, reason: Reason) -> ActionDecision {
+        ActionDecision {
+            purpose: Purpose::Failover,
+            region: RegionId::new("eu-west").unwrap(),
+            services: vec![],
+            class: FailureClass::Region,
+            conclusion,
+            guards: vec![],
+            reason,
+            look_again_at: None,
+        }
+    }
+
+    fn stands(code: &str, sentence: &str) -> Attention {
+        Attention {
+            severity: Severity::Info,
+            subject: "run-1".into(),
+            sentence: sentence.into(),
+            code: code.into(),
+            next: None,
+            since: None,
+        }
+    }
+
+    #[test]
+    fn the_headline_is_what_tells_most() {
+        let nothing = decision(Conclusion::Hold, Reason::NothingToDo);
+        let split =
+            decision(Conclusion::Hold, Reason::QuorumNotReached { failing: 1, configured: 3, need: 2 });
+        let acts = decision(Conclusion::Act, Reason::Passed);
+        let drained = stands("drained", "eu-west is drained of checkout by ann");
+        let runs = stands("run_running", "running: drain of checkout");
+        let said = |decisions: &[&ActionDecision], standing: &[&Attention]| {
+            let decisions: Vec<_> = decisions.iter().map(|d| (*d).clone()).collect();
+            let standing: Vec<_> = standing.iter().map(|a| (*a).clone()).collect();
+            sentence("eu-west", &decisions, &standing, &[])
+        };
+        assert_eq!(
+            said(&[&nothing], &[&drained]),
+            drained.sentence,
+            "a drain is told before that nothing is wrong"
+        );
+        assert!(said(&[&nothing], &[]).contains("nothing is wrong"));
+        assert!(said(&[&nothing, &split], &[&drained]).contains("1 of 3 outside vantages agree"));
+        assert!(said(&[&split], &[&drained, &runs]).starts_with("run-1: running"));
+        assert!(said(&[&split, &acts], &[&runs]).starts_with("failing over eu-west"));
+    }
 }

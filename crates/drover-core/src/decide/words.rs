@@ -17,6 +17,9 @@ pub fn sentence(decision: &ActionDecision) -> String {
             format!("failing over {region} ({}): {reason}", services.join(", "))
         }
         Conclusion::Ask => format!("asking before failing over {region}: {reason}"),
+        Conclusion::Hold if matches!(reason, Reason::MovedAlready { .. }) => {
+            format!("nothing is left to move from {region}: {reason}")
+        }
         Conclusion::Hold => format!("not failing over {region}: {reason}"),
     }
 }

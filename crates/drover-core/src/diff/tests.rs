@@ -30,13 +30,13 @@ fn a_drain_fits_one_screen() {
       ok   capacity: checkout would put 450rps on ap-south, which may carry 640rps
       ok   dns, runbook, target
     steps
-      1-preflight       or pause   10 live facts must hold
-      2-verify_app      or pause   2 scripted requests
-      3-shift_traffic   or pause   2 services get new weights
-      4-verify_dns      or pause   every DNS server answers so for 2 services
-      5-wait            or pause   45s: old answers leave the caches (TTL and half)
-      6-validate        or pause   2 services judged over 2m
-      7-notify          or pause   done
+      1-preflight     or pause 10 live facts must hold
+      2-verify_app    or pause 2 scripted requests
+      3-shift_traffic or pause 2 services get new weights
+      4-verify_dns    or pause every DNS server answers so for 2 services
+      5-wait          or pause 45s: old answers leave the caches (TTL and half)
+      6-validate      or pause 2 services judged over 2m
+      7-notify        or pause done
     estimate: old answers gone after 45s, validated after 2m45s
     ");
 }
@@ -57,14 +57,14 @@ fn a_failover_shows_its_point_of_no_return() {
       ok   capacity: checkout would put 450rps on ap-south, which may carry 640rps
       ok   dns, runbook, target
     steps
-      1-preflight       or pause   5 live facts must hold
-      2-verify_app      or pause   2 scripted requests
+      1-preflight     or pause 5 live facts must hold
+      2-verify_app    or pause 2 scripted requests
       ---- point of no return: from here drover goes forward or asks ----
-      3-shift_traffic   or pause   checkout 34/33/33 -> 50/0/50
-      4-verify_dns      or pause   every DNS server answers so for 1 service
-      5-wait            or pause   45s: old answers leave the caches (TTL and half)
-      6-validate        or pause   1 service judged over 2m
-      7-notify          or pause   done
+      3-shift_traffic or pause checkout 34/33/33 -> 50/0/50
+      4-verify_dns    or pause every DNS server answers so for 1 service
+      5-wait          or pause 45s: old answers leave the caches (TTL and half)
+      6-validate      or pause 1 service judged over 2m
+      7-notify        or pause done
     estimate: old answers gone after 45s, validated after 2m45s,
               within the objective of 10m
     ");

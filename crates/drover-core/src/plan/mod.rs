@@ -16,6 +16,7 @@ mod base;
 mod figures;
 mod guards;
 mod moves;
+mod overtaken;
 mod proof;
 mod report;
 mod scope;
@@ -28,6 +29,7 @@ mod tests_guards;
 
 pub use base::stale;
 pub use figures::{by_design, drain_span, estimates, ttl_seconds};
+pub use overtaken::overtaken;
 
 use drover_model::ids::PlanId;
 use drover_model::plan::{Intent, PLAN_SCHEMA, Plan, Planned, Step, World};
