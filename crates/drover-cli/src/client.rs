@@ -14,6 +14,9 @@ use std::time::Duration;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time for one answer; the coordinator gives a request 30 s itself.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(35);
+/// Time for what is known at once: one who looks during an incident is told what is known without the coordinator rather
+/// than kept waiting for one that hangs.
+const GLANCE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A command whose connection broke is sent again under the same key, so that it is done once.
 const COMMAND_ATTEMPTS: u32 = 3;
 /// Pause between these.
@@ -72,19 +75,20 @@ impl Client {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        self.read(url).await.map(|(value, _)| value)
+        self.read(self.http.get(url)).await.map(|(value, _)| value)
     }
 
-    /// Reads an object, and gives the text of the answer as well: to keep it, nobody need write it again.
+    /// Reads what the coordinator knows at once, and gives the text of the answer as well: to keep it, nobody need write it
+    /// again.
     ///
     /// # Errors
     /// As [`Client::get`].
-    pub async fn get_with_text<T: DeserializeOwned>(&self, path: &[&str]) -> Result<(T, Bytes)> {
-        self.read(self.url(path)).await
+    pub async fn glance<T: DeserializeOwned>(&self, path: &[&str]) -> Result<(T, Bytes)> {
+        self.read(self.http.get(self.url(path)).timeout(GLANCE_TIMEOUT)).await
     }
 
-    async fn read<T: DeserializeOwned>(&self, url: reqwest::Url) -> Result<(T, Bytes)> {
-        match self.send(self.http.get(url)).await? {
+    async fn read<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<(T, Bytes)> {
+        match self.send(request).await? {
             Sent::Answered(value, text) => Ok((value, text)),
             Sent::Lost(failure) => Err(failure),
         }

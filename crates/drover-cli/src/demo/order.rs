@@ -4,8 +4,8 @@ use super::service::control;
 use super::world_file::WorldFile;
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
-use crate::output::Out;
 use crate::output::document::Versioned;
+use crate::output::{Out, table};
 use drover_model::api::Done;
 use drover_model::{Percent, Span};
 use serde::{Deserialize, Serialize};
@@ -169,7 +169,7 @@ async fn send(order: &Order, out: &Out) -> Result<ExitCode> {
         });
     }
     let done = Done { sentence: said.sentence.clone() };
-    out.show(&Versioned::of(&done), |_| format!("{}\n", said.sentence))?;
+    out.show(&Versioned::of(&done), |look| table::paragraph(look, &said.sentence))?;
     Ok(ExitCode::Done)
 }
 

@@ -113,7 +113,7 @@ fn describe(world: &World, factor: u64, control: &Path) -> Result<WorldFile> {
 }
 
 /// The longest command of the list, and two blanks.
-const COMMAND_WIDTH: usize = 39;
+const COMMAND_WIDTH: usize = 44;
 
 fn say_hello(world: &World, factor: u64, screen: &Screen) -> Result<()> {
     let query = world.dns_instance()?.query;
@@ -129,9 +129,9 @@ fn say_hello(world: &World, factor: u64, screen: &Screen) -> Result<()> {
         ("drover break eu-west", "SIGKILL to a region"),
         ("drover break link eu-west us-east", "drop packets between two"),
         ("drover break slow eu-west 3s", "make a region slow"),
-        ("drover explain eu-west", "why something is done, or nothing"),
+        ("drover explain eu-west", "why something is done, or not"),
         ("drover heal", "mend everything"),
-        ("drover failback --all --from eu-west", "bring it back by a ramp"),
+        ("drover failback --all --from eu-west --plan", "how it would come back"),
     ] {
         screen.line(&format!("    {command:<COMMAND_WIDTH$}{what}"));
     }

@@ -1,10 +1,10 @@
 //! Tables without lines: they survive being copied into a ticket.
 
 use super::Look;
-use super::paint::{Tone, paint};
+use super::paint::{Tone, finish, paint};
 use super::words::local_times;
 use comfy_table::presets::NOTHING;
-use comfy_table::{ColumnConstraint, ContentArrangement, Table};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width};
 
 /// Columns between two columns.
 const GAP: u16 = 2;
@@ -13,14 +13,22 @@ const GAP: u16 = 2;
 pub fn table(look: &Look, header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = empty(look);
     table.set_header(header.iter().map(|h| paint(Tone::Quiet, h)).collect::<Vec<_>>());
-    fill(look, table, rows, &[])
+    let words = header.iter().map(|h| longest_word(h)).collect();
+    fill(look, table, rows, Widths::WholeWords(words))
 }
 
 /// Rows without a header, whose last column takes what the others leave and wraps.
 pub fn hanging(look: &Look, rows: Vec<Vec<String>>) -> String {
     let fixed = rows.first().map_or(0, |r| r.len().saturating_sub(1));
-    let constraints = vec![ColumnConstraint::ContentWidth; fixed];
-    fill(look, empty(look), rows, &constraints)
+    fill(look, empty(look), rows, Widths::Hanging(fixed))
+}
+
+/// How wide columns are.
+enum Widths {
+    /// So many as wide as their content, and one that takes what they leave.
+    Hanging(usize),
+    /// Each at least as wide as its longest word, that of its header to begin with.
+    WholeWords(Vec<u16>),
 }
 
 /// A paragraph.
@@ -47,16 +55,49 @@ fn empty(look: &Look) -> Table {
     table
 }
 
-fn fill(look: &Look, mut table: Table, rows: Vec<Vec<String>>, constraints: &[ColumnConstraint]) -> String {
+fn fill(look: &Look, mut table: Table, rows: Vec<Vec<String>>, mut widths: Widths) -> String {
     for row in rows {
-        table.add_row(row.iter().map(|cell| local_times(look, cell)).collect::<Vec<_>>());
+        let cells: Vec<String> = row.iter().map(|cell| local_times(look, cell)).collect();
+        if let Widths::WholeWords(longest) = &mut widths {
+            for (longest, cell) in longest.iter_mut().zip(&cells) {
+                *longest = longest_word(cell).max(*longest);
+            }
+        }
+        table.add_row(cells);
     }
     let columns = table.column_count();
     for (i, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, if i + 1 == columns { 0 } else { GAP }));
     }
-    table.set_constraints(constraints.to_vec());
+    table.set_constraints(match widths {
+        Widths::Hanging(fixed) => vec![ColumnConstraint::ContentWidth; fixed],
+        Widths::WholeWords(longest) => whole_words(look, &longest),
+    });
     format!("{}\n", table.to_string().trim_end())
+}
+
+/// Narrowest that a column gets whose words must be broken.
+const BROKEN_WIDTH_MIN: u16 = 12;
+
+/// Columns that no word is broken in, but for the widest ones where not all have room: a name in two halves can't be
+/// copied.
+fn whole_words(look: &Look, longest: &[u16]) -> Vec<ColumnConstraint> {
+    let last = longest.len().saturating_sub(1);
+    let width = |(i, word): (usize, &u16)| word.saturating_add(if i < last { GAP } else { 0 });
+    let mut widths: Vec<u16> = longest.iter().enumerate().map(width).collect();
+    let room = |widths: &[u16]| widths.iter().map(|w| usize::from(*w)).sum::<usize>() <= look.width;
+    while !room(&widths) {
+        let Some(widest) = widths.iter_mut().max().filter(|w| **w > BROKEN_WIDTH_MIN) else { return vec![] };
+        *widest = BROKEN_WIDTH_MIN;
+    }
+    widths.into_iter().map(|w| ColumnConstraint::LowerBoundary(Width::Fixed(w))).collect()
+}
+
+/// Columns that the longest word of `cell` takes. Marks of paint take none.
+fn longest_word(cell: &str) -> u16 {
+    let plain = finish(cell, false);
+    let longest = plain.split_whitespace().map(|word| word.chars().count()).max();
+    u16::try_from(longest.unwrap_or_default()).unwrap_or(u16::MAX)
 }
 
 #[cfg(test)]
@@ -73,6 +114,17 @@ mod tests {
         let painted = table(&look(80), &["state", "name"], rows(|w| super::paint(Tone::Bad, w)));
         assert_eq!(finish(&painted, false), finish(&plain, false));
         assert_eq!(finish(&plain, false), "state  name\ndown   a\nx      b\n");
+    }
+
+    #[test]
+    fn a_name_is_never_broken_while_there_is_room() {
+        let row = |n: u8| {
+            let what = "the region is bad and its traffic goes to the others for so long".to_owned();
+            vec![format!("{n}-shift_traffic"), "checkout@eu-west".into(), what]
+        };
+        let text = finish(&table(&look(60), &["step", "endpoint", "what"], vec![row(1), row(2)]), false);
+        assert!(text.contains("1-shift_traffic") && text.contains("checkout@eu-west"), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 60), "{text}");
     }
 
     #[test]

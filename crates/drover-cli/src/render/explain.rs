@@ -1,20 +1,26 @@
 //! `explain`: the sentence first, then what it rests on: vantages, rules, guards, history.
 
-use super::tones;
+use super::{status, tones};
 use crate::output::paint::{Tone, paint};
 use crate::output::words::{ago, clock, span, whole};
 use crate::output::{Look, table};
 use drover_model::api::{EndpointExplanation, ExplainView, ReplayView};
 use drover_model::decision::{ActionDecision, DecisionBody, VantageOpinion};
+use drover_model::reason::Reason;
 
 /// The whole explanation.
 pub fn render(view: &ExplainView, look: &Look) -> String {
     let mut text = table::paragraph(look, &paint(Tone::Strong, &view.sentence));
+    if !view.standing.is_empty() {
+        text.push('\n');
+        text.push_str(&status::rows(&view.standing.iter().collect::<Vec<_>>(), look));
+    }
     for e in &view.endpoints {
         text.push('\n');
         text.push_str(&endpoint(e, look));
     }
-    for d in &view.decisions {
+    // A decision about nothing has guards that say no more than that.
+    for d in view.decisions.iter().filter(|d| d.reason != Reason::NothingToDo) {
         text.push('\n');
         text.push_str(&decision(d, look));
     }

@@ -185,29 +185,34 @@ pub fn happened(entry: &TimelineEntry, look: &Look) -> String {
 
 /// The two lines that follow a run: time against the objective and the current step against its usual time, then what
 /// will be decided next.
-pub fn progress(view: &RunView, now: Timestamp) -> String {
+pub fn progress(view: &RunView, look: &Look) -> String {
     let done = view.steps.iter().filter(|s| matches!(s.state.as_str(), "done" | "skipped")).count();
     let current = view.steps.iter().find(|s| s.state == "running");
     let step = current.map(|s| {
-        let took = s.started_at.map(|t| span(whole(now.since(t)))).unwrap_or_default();
+        let took = s.started_at.map(|t| span(whole(look.now.since(t)))).unwrap_or_default();
         let usual = s.usual.map(|u| format!(" (usually {})", span(whole(u)))).unwrap_or_default();
         format!(" | {} {took}{usual}", s.id)
     });
-    let next =
-        if view.next_decision.is_empty() { String::new() } else { format!("\nnext: {}", view.next_decision) };
     let objective = match view.summary.purpose {
         Purpose::Failover => format!(" of RTO {}", span(view.rto)),
         Purpose::Failback | Purpose::Drain | Purpose::Undrain => String::new(),
     };
     let late = late(view).map(|l| format!(" {l}")).unwrap_or_default();
-    format!(
-        "{} {} | {}{objective}{late} | {done}/{}{}{next}",
+    let now = format!(
+        "{} {} | {}{objective}{late} | {done}/{}{}",
         view.summary.id,
         view.summary.state,
         span(whole(view.elapsed)),
         view.steps.len(),
         step.unwrap_or_default()
-    )
+    );
+    let next = if view.next_decision.is_empty() { String::new() } else { next(view, look) };
+    format!("{}{next}", table::paragraph(look, &now))
+}
+
+/// What drover will decide next.
+pub fn next(view: &RunView, look: &Look) -> String {
+    table::paragraph(look, &format!("next: {}", view.next_decision))
 }
 
 /// The last words of whoever followed a run.

@@ -72,7 +72,8 @@ fn stands_below(a: &Attention) -> bool {
     LAID_DOWN.contains(&a.code.as_str()) || (a.severity == Severity::Info && a.code.starts_with("run_"))
 }
 
-fn rows(lines: &[&Attention], look: &Look) -> String {
+/// Lines of what is not normal, with the next command of each.
+pub fn rows(lines: &[&Attention], look: &Look) -> String {
     let row = |a: &&Attention| {
         let since = a.since.map(|t| format!(" ({})", ago(look, t))).unwrap_or_default();
         let next = a.next.as_ref().map(|n| format!("\n{}", paint(Tone::Quiet, n))).unwrap_or_default();
@@ -83,7 +84,8 @@ fn rows(lines: &[&Attention], look: &Look) -> String {
 
 /// One line that reassures, with the numbers that it rests on.
 fn nothing_wrong(view: &StatusView, notes: &[&Attention], look: &Look) -> String {
-    let verdict = if worst(view) >= Some(Severity::Warning) {
+    // A drain, a pause of automatic action and a run are somebody's doing, and still not everyday.
+    let verdict = if view.attention.iter().any(stands_below) {
         paint(Tone::Doubtful, "but for what stands below, all is well")
     } else {
         paint(Tone::Good, "all is well")

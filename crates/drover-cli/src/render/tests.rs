@@ -5,7 +5,7 @@ use crate::offline::DnsAnswer;
 use crate::output::Look;
 use crate::output::fixture::look;
 use crate::output::paint::finish;
-use drover_model::api::StatusView;
+use drover_model::api::{Attention, Severity, StatusView};
 
 fn dns(generation: u64) -> Vec<DnsAnswer> {
     vec![DnsAnswer {
@@ -101,12 +101,29 @@ fn a_plan_stands_out_where_it_decides() {
 }
 
 #[test]
+fn all_is_well_only_where_nobody_laid_anything_down() {
+    let mut view = fixture::well();
+    let said =
+        |view: &drover_model::api::StatusView| finish(&status::render(view, "prod", false, &look(80)), false);
+    assert!(said(&view).contains("\nall is well"));
+    view.attention = vec![Attention {
+        severity: Severity::Info,
+        subject: "eu-west".into(),
+        sentence: "eu-west is drained of checkout by ann (rack move), with no end set".into(),
+        code: "drained".into(),
+        next: None,
+        since: None,
+    }];
+    assert!(said(&view).contains("but for what stands below, all is well"));
+}
+
+#[test]
 fn who_follows_a_run_sees_time_step_and_next_decision() {
-    let lines = finish(&run::progress(&fixture::run(false), look(80).now), false);
+    let lines = finish(&run::progress(&fixture::run(false), &look(80)), false);
     assert_eq!(
         lines,
         "run-7 validating | 2 m 35 s of RTO 30 m | 1/2 | 2-wait 2 m 8 s (usually 45 s)\n\
-         next: validated at the end of the window"
+         next: validated at the end of the window\n"
     );
 }
 
@@ -115,7 +132,7 @@ fn an_objective_that_cannot_be_met_is_told_while_there_is_time() {
     let mut view = fixture::run(false);
     let told = |view: &drover_model::api::RunView| {
         let screen = finish(&run::show(view, &look(80)), false);
-        let line = finish(&run::progress(view, look(80).now), false);
+        let line = finish(&run::progress(view, &look(80)), false);
         (screen.contains("LATE"), line.contains("LATE"))
     };
     let secs = drover_model::Span::from_secs;

@@ -13,7 +13,7 @@ use drover_model::api::StatusView;
 /// When the result can't be shown.
 pub async fn run(bench: &Bench) -> Result<ExitCode> {
     let out = &bench.out;
-    let (view, text): (StatusView, _) = match bench.client.get_with_text(&["status"]).await {
+    let (view, text): (StatusView, _) = match bench.client.glance(&["status"]).await {
         Ok(read) => read,
         Err(failure) if failure.code == ExitCode::Unreachable => {
             let why: Vec<String> = std::iter::once(failure.message).chain(failure.causes).collect();

@@ -135,10 +135,11 @@ pub async fn follow(bench: &Bench, run: &str) -> Result<ExitCode> {
             out.show(&view, |look| render::run::ended(&view, look))?;
             return Ok(ExitCode::of_run(view.summary.state));
         }
-        out.progress(&render::run::progress(&view, out.look().now));
+        // One column less: a terminal that is full to the edge wraps by itself.
+        out.progress(&render::run::progress(&view, &table::narrowed(&out.look(), 1)));
         if !out.shows_progress() && next != view.next_decision {
             next.clone_from(&view.next_decision);
-            out.talk(&format!("next: {next}"));
+            out.talk(&render::run::next(&view, &out.look()));
             // Said once more with each new step: whoever pipes this reads it whenever he joins.
             if let Some(late) = render::run::late(&view) {
                 out.talk(&late);

@@ -33,7 +33,7 @@ pub async fn run(bench: &Bench, args: &StatusArgs) -> Result<ExitCode> {
 async fn once(bench: &Bench, args: &StatusArgs, write: fn(&Out, &str) -> Result<()>) -> Result<ExitCode> {
     let (out, context) = (&bench.out, bench.target.name.as_str());
     let as_table = out.format == Format::Table;
-    match bench.client.get_with_text::<StatusView>(&["status"]).await {
+    match bench.client.glance::<StatusView>(&["status"]).await {
         Ok((view, text)) => {
             offline::keep_snapshot(&bench.target, &text);
             if as_table {
