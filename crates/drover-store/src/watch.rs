@@ -15,8 +15,8 @@ pub const WATCH_BUFFER: usize = 1024;
 pub(crate) const WATCHERS_MAX: usize = 1024;
 /// Transactions remembered for watchers that begin in the past: some seconds between a list and its watch.
 const REMEMBERED_MAX: usize = 4096;
-/// Bytes remembered: 4096 largest transactions would be 5 GiB.
-const REMEMBERED_BYTES_MAX: usize = 16 << 20;
+/// Bytes remembered: 4096 largest transactions would be 5 GiB. Whoever comes too late for these lists again.
+const REMEMBERED_BYTES_MAX: usize = 2 << 20;
 
 /// What a watcher receives.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -37,7 +37,8 @@ pub fn policy_of(service: &Service) -> OpinionPolicy {
     }
 }
 
-/// One vantage's opinion of one endpoint, as it is formed. At most 512 bytes, no heap, constant time an observation.
+/// One vantage's opinion of one endpoint, as it is formed. At most 256 bytes, heap only while it fails, constant time an
+/// observation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opinion {
     /// What was held after the last observation; whether it still counts depends on the time.

@@ -10,6 +10,9 @@ pub const FAILURE_THRESHOLD_MAX: u32 = 32;
 /// Between 32 failures lie 31 gaps.
 const GAPS: usize = FAILURE_THRESHOLD_MAX as usize - 1;
 
+/// Failures whose times are not known lie as far apart as can be said.
+const UNTIMED: [u32; GAPS] = [u32::MAX; GAPS];
+
 /// Consecutive results of one kind. Gaps between failures, not times: 4 bytes each instead of 8.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Streak {
@@ -17,8 +20,9 @@ pub(super) struct Streak {
     length: u32,
     began_at: Timestamp,
     last_at: Timestamp,
-    /// Milliseconds between consecutive failures, newest at `(next - 1) % GAPS`.
-    gaps: [u32; GAPS],
+    /// Milliseconds between consecutive failures, newest at `(next - 1) % GAPS`. Nearly all that is watched is well, and
+    /// has none.
+    gaps: Option<Box<[u32; GAPS]>>,
     next: u8,
 }
 
@@ -32,7 +36,7 @@ impl Streak {
     /// A streak of which only the length and the last result's time are known: it counts as having begun just then
     /// for the display, while as a run of failures it is judged only by gaps seen from now on.
     pub(super) fn of(good: bool, length: u32, last_at: Timestamp) -> Self {
-        Self { good, length, began_at: last_at, last_at, gaps: [u32::MAX; GAPS], next: 0 }
+        Self { good, length, began_at: last_at, last_at, gaps: None, next: 0 }
     }
 
     pub(super) fn add(&mut self, at: Timestamp, good: bool) {
@@ -40,9 +44,12 @@ impl Streak {
             *self = Self::of(good, 1, at);
             return;
         }
-        let gap = u32::try_from(at.since(self.last_at).as_millis()).unwrap_or(u32::MAX);
-        self.gaps[usize::from(self.next) % GAPS] = gap;
-        self.next = (self.next + 1) % GAPS as u8;
+        if !good {
+            let gap = u32::try_from(at.since(self.last_at).as_millis()).unwrap_or(u32::MAX);
+            let gaps = self.gaps.get_or_insert_with(|| Box::new(UNTIMED));
+            gaps[usize::from(self.next) % GAPS] = gap;
+            self.next = (self.next + 1) % GAPS as u8;
+        }
         self.length = self.length.saturating_add(1);
         self.last_at = at;
     }
@@ -80,7 +87,8 @@ impl Streak {
     /// Age of the `n`th last failure at the newest; `n` is 1 to [`FAILURE_THRESHOLD_MAX`].
     fn age_of_nth_last(&self, n: u32) -> Span {
         let newest = usize::from(self.next) + GAPS - 1;
-        let gaps = (0..n as usize - 1).map(|back| u64::from(self.gaps[(newest - back) % GAPS]));
+        let known = self.gaps.as_deref().unwrap_or(&UNTIMED);
+        let gaps = (0..n as usize - 1).map(|back| u64::from(known[(newest - back) % GAPS]));
         Span::from_millis(gaps.sum())
     }
 }

@@ -259,7 +259,10 @@ fn thresholds_up_to_and_above_the_timed_ones() {
 #[test]
 fn an_opinion_is_small() {
     let size = size_of::<Opinion>();
-    assert!(size <= 512, "an opinion takes {size} bytes; 512 is the bound for one vantage and endpoint");
+    assert!(
+        size <= 256,
+        "an opinion takes {size} bytes; with its place 512 is the bound for one vantage and endpoint"
+    );
 }
 
 proptest! {
