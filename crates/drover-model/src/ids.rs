@@ -1,7 +1,7 @@
 //! Identifiers: one type each, so that a wrong one does not compile.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -47,8 +47,7 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
 macro_rules! name_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Eq, Deserialize, JsonSchema)]
-        #[serde(try_from = "String")]
+        #[derive(Debug, Clone, Eq, JsonSchema)]
         #[schemars(with = "String")]
         // Shared, because a world is copied for every decision and holds each name many times over.
         pub struct $name(Arc<str>);
@@ -109,7 +108,8 @@ macro_rules! name_id {
         impl FromStr for $name {
             type Err = NameError;
             fn from_str(s: &str) -> Result<Self, NameError> {
-                Self::new(s)
+                check_name(s)?;
+                Ok(Self(s.into()))
             }
         }
 
@@ -134,6 +134,12 @@ macro_rules! name_id {
         }
     };
 }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                crate::text::read(deserializer)
+            }
+        }
 
 name_id! {
     /// A failure domain, such as `eu-west`.
@@ -173,8 +179,7 @@ impl DecisionId {
 }
 
 /// A service in one region.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, JsonSchema)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
 #[schemars(with = "String")]
 pub struct EndpointKey {
     /// The service.
@@ -200,11 +205,7 @@ impl fmt::Display for EndpointKey {
     }
 }
 
-impl Serialize for EndpointKey {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
+crate::text::as_text!(EndpointKey);
 
 impl FromStr for EndpointKey {
     type Err = NameError;

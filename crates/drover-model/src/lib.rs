@@ -17,6 +17,7 @@ pub mod probe;
 pub mod reason;
 pub mod runbook;
 mod shared;
+mod text;
 pub mod time;
 pub mod traffic;
 pub mod units;

@@ -1,19 +1,18 @@
 //! Instants and lengths of time as values. Nothing here knows what time it is: programs pass `now` in.
 
+use crate::text::{as_text, padded};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::{Add, Sub};
 use std::str::FromStr;
 use std::time::Duration;
 
 /// An instant, in milliseconds since 1970-01-01 UTC. Stored and sent as RFC 3339 UTC.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, JsonSchema)]
 #[schemars(with = "String")]
 pub struct Timestamp(i64);
+
+as_text!(Timestamp);
 
 impl Timestamp {
     /// The instant this many milliseconds after 1970-01-01 UTC.
@@ -66,26 +65,12 @@ impl FromStr for Timestamp {
     }
 }
 
-impl TryFrom<String> for Timestamp {
-    type Error = String;
-    fn try_from(s: String) -> Result<Self, String> {
-        s.parse()
-    }
-}
-
-impl From<Timestamp> for String {
-    fn from(t: Timestamp) -> String {
-        t.to_string()
-    }
-}
-
 /// A length of time in whole milliseconds, written with its unit: `100ms`, `30s`, `5m`, `1h30m`, `2d`.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, JsonSchema)]
 #[schemars(with = "String")]
 pub struct Span(u64);
+
+as_text!(Span);
 
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
@@ -172,16 +157,17 @@ impl fmt::Display for Span {
         if self.0 == 0 {
             return f.pad("0s");
         }
-        let mut rest = self.0;
-        let mut text = String::new();
-        for (unit, millis) in UNITS {
-            let n = rest / millis;
-            if n > 0 {
-                text.push_str(&format!("{n}{unit}"));
-                rest %= millis;
+        padded(f, |to| {
+            let mut rest = self.0;
+            for (unit, millis) in UNITS {
+                let n = rest / millis;
+                if n > 0 {
+                    write!(to, "{n}{unit}")?;
+                    rest %= millis;
+                }
             }
-        }
-        f.pad(&text)
+            Ok(())
+        })
     }
 }
 
@@ -205,19 +191,6 @@ impl FromStr for Span {
             total = n.checked_mul(unit.1).and_then(|v| total.checked_add(v)).ok_or_else(wrong)?;
         }
         Ok(Self(total))
-    }
-}
-
-impl TryFrom<String> for Span {
-    type Error = String;
-    fn try_from(s: String) -> Result<Self, String> {
-        s.parse()
-    }
-}
-
-impl From<Span> for String {
-    fn from(s: Span) -> String {
-        s.to_string()
     }
 }
 

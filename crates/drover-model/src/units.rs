@@ -1,5 +1,6 @@
 //! Numbers that carry their unit, and the two counters that order authority.
 
+use crate::text::{as_text, padded};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -22,12 +23,11 @@ impl fmt::Display for Weight {
 }
 
 /// A share in hundredths of a percent (0 to 10,000), written `5%` or `0.25%`.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, JsonSchema)]
 #[schemars(with = "String")]
 pub struct Percent(u32);
+
+as_text!(Percent);
 
 impl Percent {
     /// Nothing.
@@ -70,12 +70,11 @@ impl Percent {
 impl fmt::Display for Percent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (whole, cents) = (self.0 / 100, self.0 % 100);
-        if cents == 0 {
-            f.pad(&format!("{whole}%"))
-        } else {
-            f.pad(format!("{whole}.{cents:02}").trim_end_matches('0').to_owned().as_str())?;
-            f.write_str("%")
-        }
+        padded(f, |to| match cents {
+            0 => write!(to, "{whole}%"),
+            _ if cents % 10 == 0 => write!(to, "{whole}.{}%", cents / 10),
+            _ => write!(to, "{whole}.{cents:02}%"),
+        })
     }
 }
 
@@ -89,36 +88,26 @@ impl FromStr for Percent {
             return Err(wrong());
         }
         let whole: u32 = whole.parse().map_err(|_| wrong())?;
-        let cents: u32 = format!("{cents:0<2}").parse().map_err(|_| wrong())?;
+        let cents: u32 = match cents.len() {
+            0 => 0,
+            1 => cents.parse::<u32>().map_err(|_| wrong())? * 10,
+            _ => cents.parse().map_err(|_| wrong())?,
+        };
         let points = whole.checked_mul(100).and_then(|w| w.checked_add(cents)).ok_or_else(wrong)?;
         if points > 10_000 { Err(wrong()) } else { Ok(Self(points)) }
     }
 }
 
-impl TryFrom<String> for Percent {
-    type Error = String;
-    fn try_from(s: String) -> Result<Self, String> {
-        s.parse()
-    }
-}
-
-impl From<Percent> for String {
-    fn from(p: Percent) -> String {
-        p.to_string()
-    }
-}
-
 /// Requests a second, whole, written `900rps`.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, JsonSchema)]
 #[schemars(with = "String")]
 pub struct RequestsPerSecond(pub u64);
 
+as_text!(RequestsPerSecond);
+
 impl fmt::Display for RequestsPerSecond {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{}rps", self.0))
+        padded(f, |to| write!(to, "{}rps", self.0))
     }
 }
 
@@ -127,19 +116,6 @@ impl FromStr for RequestsPerSecond {
     fn from_str(s: &str) -> Result<Self, String> {
         let wrong = || format!("`{s}` is not a rate; write it with its unit: 900rps");
         s.trim().strip_suffix("rps").ok_or_else(wrong)?.trim().parse().map(Self).map_err(|_| wrong())
-    }
-}
-
-impl TryFrom<String> for RequestsPerSecond {
-    type Error = String;
-    fn try_from(s: String) -> Result<Self, String> {
-        s.parse()
-    }
-}
-
-impl From<RequestsPerSecond> for String {
-    fn from(r: RequestsPerSecond) -> String {
-        r.to_string()
     }
 }
 
