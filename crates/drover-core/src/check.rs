@@ -101,7 +101,7 @@ impl<'a> Eyes<'a> {
         let Plan { schema, intent, services, runbook, base, steps, id } = self.plan;
         let intent = &Intent { reason: String::new(), ..intent.clone() };
         let content = Unnamed { schema: *schema, id: "", intent, services, runbook, base, steps };
-        let name = serde_json::to_vec(&content).map(|bytes| PlanId::of(&bytes));
+        let name = PlanId::of_json(&content);
         if name.as_ref().ok() != Some(id) {
             self.find("I9", format!("the plan calls itself {id}, which is not the name of what it says"));
         }

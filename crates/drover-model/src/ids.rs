@@ -2,9 +2,11 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest, Sha256};
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::io::BufWriter;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -73,14 +75,14 @@ macro_rules! name_id {
 
         // By what the name says; one that is shared says the same, which needs no look at its letters.
         impl PartialEq for $name {
-            #[inline]
+            #[inline(always)]
             fn eq(&self, other: &Self) -> bool {
                 Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
             }
         }
 
         impl Ord for $name {
-            #[inline]
+            #[inline(always)]
             fn cmp(&self, other: &Self) -> Ordering {
                 if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
             }
@@ -132,14 +134,14 @@ macro_rules! name_id {
                 serializer.serialize_str(self.as_str())
             }
         }
-    };
-}
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 crate::text::read(deserializer)
             }
         }
+    };
+}
 
 name_id! {
     /// A failure domain, such as `eu-west`.
@@ -233,6 +235,23 @@ impl From<EndpointKey> for String {
 #[serde(transparent)]
 pub struct PlanId(String);
 
+/// Bytes that are digested at once: few enough to stay in a core's nearest cache until then.
+const DIGEST_BLOCK_BYTES: usize = 16 * 1024;
+
+/// Digests what is written to it.
+struct Digester(Sha256);
+
+impl std::io::Write for Digester {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Hexadecimal digits of a plan id that are shown and accepted: 48 bits, since a person compares two of them.
 pub const PLAN_ID_DIGITS: usize = 12;
 
@@ -240,8 +259,23 @@ impl PlanId {
     /// Names a plan by the digest of its canonical bytes.
     #[must_use]
     pub fn of(canonical: &[u8]) -> Self {
-        use sha2::{Digest, Sha256};
-        Self(format!("plan-{}", &hex::encode(Sha256::digest(canonical))[..PLAN_ID_DIGITS]))
+        Self::of_digest(Sha256::digest(canonical))
+    }
+
+    /// Names a plan by the digest of its JSON. Of a plan for thousands of services that is megabytes, which are never
+    /// held as a whole.
+    ///
+    /// # Errors
+    /// When `content` is no JSON.
+    pub fn of_json<T: Serialize + ?Sized>(content: &T) -> serde_json::Result<Self> {
+        let mut text = BufWriter::with_capacity(DIGEST_BLOCK_BYTES, Digester(Sha256::new()));
+        serde_json::to_writer(&mut text, content)?;
+        let digester = text.into_inner().map_err(|e| serde_json::Error::io(e.into_error()))?;
+        Ok(Self::of_digest(digester.0.finalize()))
+    }
+
+    fn of_digest(digest: impl AsRef<[u8]>) -> Self {
+        Self(format!("plan-{}", &hex::encode(digest)[..PLAN_ID_DIGITS]))
     }
 
     /// A plan id as somebody typed it; whether such a plan exists is for the store to say.
@@ -285,6 +319,15 @@ mod tests {
             (one == other, one.cmp(&other), other.cmp(&one)),
             (false, Ordering::Less, Ordering::Greater)
         );
+    }
+
+    #[test]
+    fn a_plan_has_one_name_however_its_text_is_digested() {
+        let texts: Vec<String> = (0..5_000).map(|n| format!("\"{n}\"")).collect();
+        let bytes = serde_json::to_vec(&texts).unwrap();
+        assert!(bytes.len() > 2 * DIGEST_BLOCK_BYTES);
+        assert_eq!(PlanId::of_json(&texts).unwrap(), PlanId::of(&bytes));
+        assert!(PlanId::of_json(&std::collections::BTreeMap::from([((), 1)])).is_err());
     }
 
     #[test]

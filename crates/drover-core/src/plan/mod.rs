@@ -87,7 +87,7 @@ fn named(mut plan: Plan) -> Plan {
     let reason = std::mem::take(&mut plan.intent.reason);
     plan.id = PlanId::from_text("");
     // These types always serialise: every map key is text and no number is outside JSON.
-    plan.id = PlanId::of(&serde_json::to_vec(&plan).unwrap_or_default());
+    plan.id = PlanId::of_json(&plan).unwrap_or(plan.id);
     plan.intent.reason = reason;
     plan
 }
