@@ -43,7 +43,7 @@ pub fn a_person_may_overrule(finding: &Finding) -> bool {
 /// Everything that is wrong with `plan` in `world`. Empty means that nothing was found.
 #[must_use]
 pub fn check(plan: &Plan, world: &World) -> Vec<Finding> {
-    let mut eyes = Eyes { plan, world, findings: vec![] };
+    let mut eyes = Eyes { plan, world, gaining: vec![], findings: vec![] };
     eyes.identity();
     eyes.lineage();
     eyes.ownership();
@@ -70,6 +70,8 @@ struct Unnamed<'a> {
 struct Eyes<'a> {
     plan: &'a Plan,
     world: &'a World,
+    /// Regions that some change gives more than they carry now: seen on the walk.
+    gaining: Vec<(&'a ServiceId, &'a RegionId)>,
     findings: Vec<Finding>,
 }
 
@@ -156,16 +158,6 @@ impl<'a> Eyes<'a> {
         expected.into_iter().collect()
     }
 
-    /// Regions that some change gives more than they carry now.
-    fn gaining(&self) -> BTreeSet<(&'a ServiceId, &'a RegionId)> {
-        let mut gaining = BTreeSet::new();
-        for change in self.shifts().flat_map(|(_, changes)| changes) {
-            let service = &change.service;
-            gaining.extend(gaining_by(self.world, change).map(|(region, _)| (service, region)));
-        }
-        gaining
-    }
-
     fn shifts(&self) -> impl Iterator<Item = (usize, &'a [TrafficChange])> + use<'a> {
         self.plan.steps.iter().enumerate().filter_map(|(index, step)| match &step.kind {
             StepKind::ShiftTraffic { changes } => Some((index, changes.as_slice())),
@@ -243,10 +235,12 @@ impl<'a> Eyes<'a> {
             }
         }
         for change in self.shifts().flat_map(|(_, changes)| changes) {
+            let gaining: Vec<(&RegionId, Weight)> = gaining_by(self.world, change).collect();
+            self.gaining.extend(gaining.iter().map(|(region, _)| (&change.service, *region)));
             if let Some(standing) = standings.get_mut(&change.service) {
                 self.chained(change, standing);
                 self.sound(change);
-                self.destinations(change);
+                self.destinations(change, &gaining);
                 standing.advance(change, &self.plan.intent.region);
             }
         }
@@ -309,10 +303,10 @@ impl<'a> Eyes<'a> {
     }
 
     /// I6, I7: whoever is given more is known to be healthy, may have it, and can carry it.
-    fn destinations(&mut self, change: &TrafficChange) {
+    fn destinations(&mut self, change: &TrafficChange, gaining: &[(&RegionId, Weight)]) {
         let Some(service) = self.service(&change.service) else { return };
         let intent = &self.plan.intent;
-        for (region, weight) in gaining_by(self.world, change) {
+        for (region, weight) in gaining.iter().copied() {
             let key = EndpointKey::new(&change.service, region);
             let state = self.world.verdicts.get(&key).map_or(VerdictState::Unknown, |v| v.verdict.state);
             if state != VerdictState::Healthy {
@@ -430,19 +424,22 @@ impl<'a> Eyes<'a> {
             })
             .flatten()
             .collect();
-        let healthy: BTreeSet<(&ServiceId, &RegionId)> = asked
+        let mut healthy: Vec<(&ServiceId, &RegionId)> = asked
             .iter()
             .filter_map(
                 |p| if let Predicate::EndpointHealthy { endpoint } = p { Some(endpoint) } else { None },
             )
             .map(|e| (&e.service, &e.region))
             .collect();
-        for (service, region) in self.gaining() {
-            if !healthy.contains(&(service, region)) {
-                let what =
-                    format!("whether {service}@{region} is healthy is not asked before traffic moves there");
-                self.find("I9", what);
-            }
+        healthy.sort_unstable();
+        let mut gaining = std::mem::take(&mut self.gaining);
+        gaining.sort_unstable();
+        gaining.dedup();
+        let looked = beside(gaining.iter(), healthy.iter().map(|endpoint| (endpoint, ())));
+        for ((service, region), _) in looked.filter(|(_, looked)| looked.is_none()) {
+            let what =
+                format!("whether {service}@{region} is healthy is not asked before traffic moves there");
+            self.find("I9", what);
         }
         if !self.plan.intent.automatic || self.plan.intent.purpose != Purpose::Failover {
             return;
