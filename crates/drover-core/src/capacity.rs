@@ -9,8 +9,7 @@ use drover_model::plan::World;
 use drover_model::reason::Reason;
 use drover_model::traffic::Load;
 use drover_model::units::WEIGHT_SUM;
-use drover_model::{Percent, RegionId, RequestsPerSecond, Weight};
-use std::collections::BTreeMap;
+use drover_model::{Percent, RegionId, RequestsPerSecond, Weight, Weights};
 
 /// One region's load beside what it may carry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +61,7 @@ pub fn projected(load: RequestsPerSecond, weight: Weight) -> RequestsPerSecond {
 pub fn assess(
     world: &World,
     service: &Service,
-    weights: &BTreeMap<RegionId, Weight>,
+    weights: &Weights,
     regions: &[&RegionId],
 ) -> Result<Vec<CapacityRow>, Reason> {
     let Some(load) = load_of(world, service).rate() else {
@@ -71,7 +70,7 @@ pub fn assess(
     };
     let row = |region: &&RegionId| {
         let capacity = service.endpoints.get(*region)?.capacity;
-        let projected = projected(load, weights.get(*region).copied().unwrap_or_default());
+        let projected = projected(load, weights.of(region));
         let usable = less_headroom(service, capacity);
         let region = (*region).clone();
         Some(CapacityRow { region, projected, capacity, usable, fits: projected <= usable })
@@ -123,7 +122,7 @@ mod tests {
         let checkout = config(&mut world).services.get_mut(&service_id("checkout")).unwrap();
         checkout.endpoints.get_mut(&region("us-east")).unwrap().capacity = RequestsPerSecond(500);
         let weights = [("ap-south", 50), ("eu-west", 0), ("us-east", 50)];
-        let weights = weights.map(|(r, w)| (region(r), Weight(w))).into();
+        let weights = weights.map(|(r, w)| (region(r), Weight(w))).into_iter().collect();
         let regions = crate::testworld::REGIONS.map(region);
         let service = &world.config.services[&service_id("checkout")];
         let rows = assess(&world, service, &weights, &regions.iter().collect::<Vec<_>>()).unwrap();

@@ -17,7 +17,7 @@ use drover_model::plan::{
 use drover_model::runbook::Purpose;
 use drover_model::time::Span;
 use drover_model::traffic::{RegionShare, ShareReason};
-use drover_model::{RegionId, ServiceId, Weight};
+use drover_model::{RegionId, ServiceId, Weight, Weights};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -78,7 +78,7 @@ struct Eyes<'a> {
 /// Where the walk through the steps has got to, for one service.
 struct Standing<'a> {
     generation: u64,
-    weights: &'a BTreeMap<RegionId, Weight>,
+    weights: &'a Weights,
     out: BTreeSet<&'a RegionId>,
     changed: bool,
     /// The share of the plan's region, in basis points, when it was last said.
@@ -346,11 +346,11 @@ impl<'a> Eyes<'a> {
     /// The plan ends where it was meant to, and not with more regions out than drover may take out (I8).
     fn arrived(&mut self, name: &ServiceId, standing: &Standing<'_>) {
         let region = &self.plan.intent.region;
-        let weight = standing.weights.get(region).map_or(0, |w| w.0);
+        let weight = standing.weights.of(region);
         if !standing.changed {
             self.find("goal", format!("{name} is among the services but is not changed"));
         }
-        if self.leaving() && (weight != 0 || standing.share != Some(0)) {
+        if self.leaving() && (weight != Weight(0) || standing.share != Some(0)) {
             self.find("goal", format!("{name} would still carry weight {weight} in {region}"));
         }
         if !self.leaving() && standing.share != Some(10_000) {

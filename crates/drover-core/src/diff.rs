@@ -11,7 +11,7 @@ use drover_model::plan::{Acceptance, LoadRow, Plan, Planned, Step, StepKind, Tra
 use drover_model::reason::Reason;
 use drover_model::runbook::{OnFailure, Purpose};
 use drover_model::units::RequestsPerSecond;
-use drover_model::{Percent, RegionId, ServiceId, Weight};
+use drover_model::{Percent, RegionId, ServiceId, Weight, Weights};
 use std::fmt::Write as _;
 
 #[cfg(test)]
@@ -246,9 +246,7 @@ fn does(plan: &Plan, step: &Step) -> String {
 
 fn shifted(changes: &[TrafficChange]) -> String {
     let [change] = changes else { return format!("{} get new weights", count(changes.len(), "service")) };
-    let list = |weights: &std::collections::BTreeMap<RegionId, Weight>| {
-        weights.values().map(ToString::to_string).collect::<Vec<_>>().join("/")
-    };
+    let list = |weights: &Weights| weights.values().map(ToString::to_string).collect::<Vec<_>>().join("/");
     format!("{} {} -> {}", change.service, list(&change.weights_before), list(&change.weights_after))
 }
 

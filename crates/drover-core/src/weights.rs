@@ -9,7 +9,7 @@
 
 use drover_model::config::Service;
 use drover_model::units::WEIGHT_SUM;
-use drover_model::{Percent, RegionId, ServiceId, Weight, beside};
+use drover_model::{Percent, RegionId, ServiceId, Weight, Weights, beside};
 use std::collections::BTreeMap;
 
 /// Nothing would be answered: every weight would be zero. An error, never a result (I4).
@@ -28,7 +28,7 @@ const GROUP_SCALE: u128 = 1_000_000_000_000_000;
 /// The weights that the configuration asks for when every region carries its full share. Regions without an explicit
 /// weight share equally what the explicit ones leave; whatever the figures, the sum is [`WEIGHT_SUM`].
 #[must_use]
-pub fn configured(service: &Service) -> BTreeMap<RegionId, Weight> {
+pub fn configured(service: &Service) -> Weights {
     service.endpoints.keys().cloned().zip(apportion(&proportions(service), WEIGHT_SUM)).collect()
 }
 
@@ -55,10 +55,7 @@ fn proportions(service: &Service) -> Vec<u128> {
 ///
 /// # Errors
 /// [`NeverDark`] when no region would carry anything.
-pub fn published(
-    service: &Service,
-    shares: &BTreeMap<RegionId, Percent>,
-) -> Result<BTreeMap<RegionId, Weight>, NeverDark> {
+pub fn published(service: &Service, shares: &BTreeMap<RegionId, Percent>) -> Result<Weights, NeverDark> {
     published_of(service, beside(service.endpoints.keys(), shares).map(|(_, share)| share.copied()))
 }
 
@@ -69,28 +66,29 @@ pub fn published(
 pub(crate) fn published_of(
     service: &Service,
     shares: impl Iterator<Item = Option<Percent>>,
-) -> Result<BTreeMap<RegionId, Weight>, NeverDark> {
-    let proportions = proportions(service);
-    // Proportion × share of each region, by priority group.
-    let mut groups: BTreeMap<u8, Vec<(usize, u128, u128)>> = BTreeMap::new();
-    for (index, (endpoint, share)) in service.endpoints.values().zip(shares).enumerate() {
+) -> Result<Weights, NeverDark> {
+    // Proportion × share of each region, with its priority group; and of each group the sum and the best share.
+    let mut products = Vec::with_capacity(service.endpoints.len());
+    let mut groups: BTreeMap<u8, (u128, u128)> = BTreeMap::new();
+    for ((endpoint, proportion), share) in service.endpoints.values().zip(proportions(service)).zip(shares) {
         let share = u128::from(share.map_or(0, Percent::basis_points));
-        let product = proportions[index] * share;
+        let product = proportion * share;
+        products.push((endpoint.priority, product));
         if product > 0 {
-            groups.entry(endpoint.priority).or_default().push((index, product, share));
+            let (sum, best) = groups.entry(endpoint.priority).or_default();
+            (*sum, *best) = (*sum + product, share.max(*best));
         }
     }
-    let mut raw = vec![0u128; service.endpoints.len()];
+    // What each group carries: its best share, as far as those before it left so much open.
     let mut open = u128::from(Percent::FULL.basis_points());
-    for members in groups.values() {
-        let sum: u128 = members.iter().map(|(_, product, _)| product).sum();
-        let best = members.iter().map(|(_, _, share)| *share).max().unwrap_or(0);
-        let part = open.min(best);
-        for (index, product, _) in members {
-            raw[*index] = part * product * GROUP_SCALE / sum;
-        }
-        open -= part;
+    for (_, part) in groups.values_mut() {
+        *part = open.min(*part);
+        open -= *part;
     }
+    let raw = |(priority, product): (u8, u128)| {
+        groups.get(&priority).map_or(0, |(sum, part)| part * product * GROUP_SCALE / sum)
+    };
+    let raw: Vec<u128> = products.into_iter().map(raw).collect();
     if raw.iter().all(|r| *r == 0) {
         cov_mark::hit!(i4_never_dark);
         return Err(NeverDark { service: service.name.clone() });
@@ -105,22 +103,21 @@ pub(crate) fn published_of(
 /// [`NeverDark`] when nobody takes.
 pub fn moved(
     service: &ServiceId,
-    before: &BTreeMap<RegionId, Weight>,
+    before: &Weights,
     from: &RegionId,
-    takers: &BTreeMap<RegionId, Weight>,
-) -> Result<BTreeMap<RegionId, Weight>, NeverDark> {
+    takers: &Weights,
+) -> Result<Weights, NeverDark> {
     let mut after = before.clone();
-    let freed = after.insert(from.clone(), Weight(0)).unwrap_or_default();
-    let names: Vec<&RegionId> =
-        takers.iter().filter(|(r, w)| *r != from && w.0 > 0).map(|(r, _)| r).collect();
+    let freed = after.of(from);
+    after.insert(from.clone(), Weight(0));
+    let (names, raw): (Vec<&RegionId>, Vec<u128>) =
+        takers.iter().filter(|(r, w)| *r != from && w.0 > 0).map(|(r, w)| (r, u128::from(w.0))).unzip();
     if names.is_empty() {
         cov_mark::hit!(i4_nobody_takes);
         return Err(NeverDark { service: service.clone() });
     }
-    let raw: Vec<u128> = names.iter().map(|r| u128::from(takers[*r].0)).collect();
     for (region, more) in names.into_iter().zip(apportion(&raw, u16::from(freed.0))) {
-        let weight = after.entry(region.clone()).or_default();
-        weight.0 = weight.0.saturating_add(more.0);
+        after.insert(region.clone(), Weight(after.of(region).0.saturating_add(more.0)));
     }
     Ok(after)
 }
@@ -193,7 +190,7 @@ mod tests {
         made
     }
 
-    fn plain(weights: &BTreeMap<RegionId, Weight>) -> Vec<u8> {
+    fn plain(weights: &Weights) -> Vec<u8> {
         weights.values().map(|w| w.0).collect()
     }
 
@@ -251,7 +248,7 @@ mod tests {
     fn nobody_to_take_it_is_an_error() {
         cov_mark::check!(i4_nobody_takes);
         let service = with(&[(None, 1); 2]);
-        let own = BTreeMap::from([(region("r000"), Weight(50))]);
+        let own = Weights::from_iter([(region("r000"), Weight(50))]);
         assert!(moved(&service.name, &configured(&service), &region("r000"), &own).is_err());
     }
 
@@ -272,15 +269,15 @@ mod tests {
             };
             prop_assert_eq!(weights.values().map(|w| u16::from(w.0)).sum::<u16>(), WEIGHT_SUM);
             prop_assert_eq!(&weights, &published(&service, &shares).unwrap());
-            let first = service.endpoints.values().filter(|e| shares[&e.region] > Percent::ZERO && all[&e.region].0 > 0);
+            let first = service.endpoints.values().filter(|e| shares[&e.region] > Percent::ZERO && all.of(&e.region).0 > 0);
             let first = first.map(|e| e.priority).min();
             for endpoint in service.endpoints.values() {
-                let carries = shares[&endpoint.region] > Percent::ZERO && all[&endpoint.region].0 > 0;
+                let carries = shares[&endpoint.region] > Percent::ZERO && all.of(&endpoint.region).0 > 0;
                 if carries && Some(endpoint.priority) == first {
-                    prop_assert!(weights[&endpoint.region].0 > 0, "{} was rounded away", endpoint.region);
+                    prop_assert!(weights.of(&endpoint.region).0 > 0, "{} was rounded away", endpoint.region);
                 }
                 if !carries {
-                    prop_assert_eq!(weights[&endpoint.region].0, 0);
+                    prop_assert_eq!(weights.of(&endpoint.region).0, 0);
                 }
             }
         }
@@ -296,9 +293,9 @@ mod tests {
             let which = which.index(endpoints.len());
             let mut points = points[..endpoints.len()].to_vec();
             let name = region(&format!("r{which:03}"));
-            let before = published(&service, &shares(&points)).map_or(0, |w| w[&name].0);
+            let before = published(&service, &shares(&points)).map_or(0, |w| w.of(&name).0);
             points[which] = points[which].saturating_add(more).min(10_000);
-            let after = published(&service, &shares(&points)).map_or(0, |w| w[&name].0);
+            let after = published(&service, &shares(&points)).map_or(0, |w| w.of(&name).0);
             prop_assert!(after >= before, "{before} became {after}");
         }
 
@@ -309,18 +306,18 @@ mod tests {
         ) {
             let service = with(&vec![(None, 1); weights.len()]);
             let names: Vec<RegionId> = service.endpoints.keys().cloned().collect();
-            let before: BTreeMap<_, _> = names.iter().cloned().zip(weights.iter().copied().map(Weight)).collect();
-            let takers: BTreeMap<_, _> = names.iter().cloned().zip(takers.into_iter().map(Weight)).collect();
+            let before: Weights = names.iter().cloned().zip(weights.iter().copied().map(Weight)).collect();
+            let takers: Weights = names.iter().cloned().zip(takers.into_iter().map(Weight)).collect();
             let Ok(after) = moved(&service.name, &before, &names[0], &takers) else {
-                prop_assert!(names[1..].iter().all(|n| takers[n].0 == 0));
+                prop_assert!(names[1..].iter().all(|n| takers.of(n).0 == 0));
                 return Ok(());
             };
-            let sum = |w: &BTreeMap<RegionId, Weight>| w.values().map(|w| u16::from(w.0)).sum::<u16>();
+            let sum = |w: &Weights| w.values().map(|w| u16::from(w.0)).sum::<u16>();
             prop_assert_eq!(sum(&after), sum(&before));
-            prop_assert_eq!(after[&names[0]].0, 0);
+            prop_assert_eq!(after.of(&names[0]).0, 0);
             for name in &names[1..] {
-                prop_assert!(after[name] >= before[name]);
-                prop_assert!(takers[name].0 > 0 || after[name] == before[name]);
+                prop_assert!(after.of(name) >= before.of(name));
+                prop_assert!(takers.of(name).0 > 0 || after.of(name) == before.of(name));
             }
         }
     }

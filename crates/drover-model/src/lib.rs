@@ -21,6 +21,7 @@ mod text;
 pub mod time;
 pub mod traffic;
 pub mod units;
+mod weights;
 mod world;
 
 pub use beside::beside;
@@ -29,3 +30,4 @@ pub use ids::{AgentId, DecisionId, EndpointKey, PlanId, RegionId, RunId, Service
 pub use shared::Shared;
 pub use time::{Span, Timestamp};
 pub use units::{Epoch, Generation, Percent, RequestsPerSecond, Weight};
+pub use weights::Weights;

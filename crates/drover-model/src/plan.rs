@@ -12,6 +12,7 @@ use crate::runbook::{OnFailure, Purpose};
 use crate::time::Span;
 use crate::traffic::RegionShare;
 use crate::units::{Generation, Percent, RequestsPerSecond, Weight};
+use crate::weights::Weights;
 pub use crate::world::{ActiveRun, EndedRun, LoadedRunbook, StandingVerdict, World};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -68,9 +69,9 @@ pub struct TrafficChange {
     /// The generation that it makes.
     pub to_generation: Generation,
     /// Weights before.
-    pub weights_before: BTreeMap<RegionId, Weight>,
+    pub weights_before: Weights,
     /// Weights after.
-    pub weights_after: BTreeMap<RegionId, Weight>,
+    pub weights_after: Weights,
     /// Shares of the regions whose share changes, without the run's id, which a plan does not know.
     pub shares_after: BTreeMap<RegionId, PlannedShare>,
 }

@@ -4,6 +4,7 @@ use crate::decision::FailureClass;
 use crate::ids::{RegionId, RunId, ServiceId};
 use crate::time::Timestamp;
 use crate::units::{Generation, Percent, RequestsPerSecond, Weight};
+use crate::weights::Weights;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -69,7 +70,7 @@ pub struct TrafficState {
     /// Every region of the service.
     pub shares: BTreeMap<RegionId, RegionShare>,
     /// The weights that follow from shares and configuration, summing to [`crate::units::WEIGHT_SUM`]. Never all zero (I4).
-    pub weights: BTreeMap<RegionId, Weight>,
+    pub weights: Weights,
     /// When it last changed.
     pub changed_at: Timestamp,
 }
@@ -78,7 +79,7 @@ impl TrafficState {
     /// The published weight of `region`.
     #[must_use]
     pub fn weight(&self, region: &RegionId) -> Weight {
-        self.weights.get(region).copied().unwrap_or_default()
+        self.weights.of(region)
     }
 
     /// Does `region` carry its full configured share?

@@ -230,7 +230,7 @@ impl State {
         };
         let declared = service.peak_load.unwrap_or_default();
         let load = self.truth.load(&config, name).max(declared);
-        for (region, weight) in is.weights.iter().filter(|(r, w)| before.weights.get(*r) < Some(*w)) {
+        for (region, weight) in is.weights.iter().filter(|(r, w)| before.weights.get(r) < Some(*w)) {
             let capacity = service.endpoints.get(region).map_or(0, |e| e.capacity.0);
             let headroom = service.failover.headroom.basis_points();
             let asked = u128::from(load.0) * u128::from(weight.0) * 10_000;

@@ -14,7 +14,7 @@ use drover_model::journal::Record;
 use drover_model::plan::{Plan, StandingVerdict};
 use drover_model::traffic::{Block, Freeze, Hold, TrafficState};
 use drover_model::units::Generation;
-use drover_model::{AgentId, EndpointKey, Epoch, RegionId, RunId, ServiceId, Span, Timestamp, Weight};
+use drover_model::{AgentId, EndpointKey, Epoch, RegionId, RunId, ServiceId, Span, Timestamp, Weights};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use tokio::sync::{mpsc, watch};
@@ -55,7 +55,7 @@ pub(crate) struct Store {
 /// What one service's DNS name answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answers {
-    pub(crate) weights: BTreeMap<RegionId, Weight>,
+    pub(crate) weights: Weights,
     pub(crate) generation: Generation,
 }
 

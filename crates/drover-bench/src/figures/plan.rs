@@ -12,7 +12,7 @@ use drover_core::check::check;
 use drover_core::plan::plan;
 use drover_model::plan::{Intent, Plan, StepKind, World};
 use drover_model::runbook::Purpose;
-use drover_model::{RegionId, Span, Timestamp};
+use drover_model::{RegionId, Span, Timestamp, Weights};
 
 const REGIONS: usize = 50;
 const SERVICES: usize = 2_000;
@@ -109,11 +109,9 @@ fn moved(plan: &Plan, world: &World, region: &RegionId) -> (usize, usize) {
     let (mut left, mut all) = (0, 0);
     for change in changes.flatten() {
         all += 1;
-        let sum = |weights: &std::collections::BTreeMap<RegionId, drover_model::Weight>| {
-            weights.values().map(|w| u32::from(w.0)).sum::<u32>()
-        };
+        let sum = |weights: &Weights| weights.values().map(|w| u32::from(w.0)).sum::<u32>();
         let before = world.traffic.get(&change.service).map_or(0, |t| sum(&t.weights));
-        let gone = change.weights_after.get(region).is_none_or(|w| w.0 == 0);
+        let gone = change.weights_after.of(region).0 == 0;
         if gone && before > 0 && sum(&change.weights_after) == before {
             left += 1;
         }

@@ -91,7 +91,7 @@ fn sentence(change: &TrafficChange) -> String {
     let moved: Vec<String> = change
         .weights_after
         .iter()
-        .filter(|(r, w)| change.weights_before.get(*r) != Some(*w))
+        .filter(|(r, w)| change.weights_before.get(r) != Some(*w))
         .map(|(r, w)| format!("{r} {} -> {w}", change.weights_before.get(r).copied().unwrap_or_default()))
         .collect();
     format!(

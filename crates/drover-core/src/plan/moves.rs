@@ -17,7 +17,7 @@ use drover_model::plan::{ActiveRun, Intent, PlannedShare, PlannedShareReason, Wo
 use drover_model::reason::Reason;
 use drover_model::runbook::Purpose;
 use drover_model::traffic::{ShareReason, TrafficState};
-use drover_model::{Percent, RegionId, RunId, ServiceId, Weight, beside};
+use drover_model::{Percent, RegionId, RunId, ServiceId, Weight, Weights, beside};
 use std::collections::BTreeMap;
 
 /// One service's weights after one change.
@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 pub(super) struct Stage {
     /// The part of the region that is left or brought back.
     pub(super) share: PlannedShare,
-    pub(super) weights: BTreeMap<RegionId, Weight>,
+    pub(super) weights: Weights,
 }
 
 /// What happens to one service.
@@ -238,7 +238,7 @@ fn only_to(
     from: &RegionId,
     to: &RegionId,
     held_back: &[(RegionId, Reason)],
-) -> Result<BTreeMap<RegionId, Weight>, Excluded> {
+) -> Result<Weights, Excluded> {
     if !service.endpoints.contains_key(to) || to == from {
         cov_mark::hit!(target_not_found);
         let what = format!("other endpoint of `{}` in `{to}`", service.name);
@@ -253,7 +253,7 @@ fn only_to(
         let reason = Reason::AlreadyOut { service: service.name.clone(), region: to.clone() };
         return Err(Excluded::Unmovable("target", vec![reason]));
     }
-    let taker = BTreeMap::from([(to.clone(), Weight(1))]);
+    let taker = Weights::from_iter([(to.clone(), Weight(1))]);
     weights::moved(&service.name, &state.weights, from, &taker).map_err(|_| {
         Excluded::Unmovable("target", vec![Reason::NoEligibleTarget { service: service.name.clone() }])
     })
@@ -264,7 +264,7 @@ fn spread(
     state: &TrafficState,
     from: &RegionId,
     held_back: &[(RegionId, Reason)],
-) -> Result<BTreeMap<RegionId, Weight>, NeverDark> {
+) -> Result<Weights, NeverDark> {
     let stays = |region: &RegionId| region != from && !held_back.iter().any(|(r, _)| r == region);
     let shares = beside(service.endpoints.keys(), &state.shares)
         .map(|(region, share)| share.map(|s| s.share).filter(|_| stays(region)));

@@ -25,7 +25,7 @@ pub(super) fn targets(intent: &Intent, moves: &[Move<'_>], round: usize) -> Vec<
     for found in moves {
         let stage = found.stage(round);
         let returns = !leaves(intent.purpose);
-        let carries = stage.weights.get(&intent.region).is_some_and(|w| *w > Weight(0));
+        let carries = stage.weights.of(&intent.region) > Weight(0);
         if !(returns && carries) {
             all.push(target(found.service, takers(found, round)));
             continue;

@@ -18,7 +18,7 @@ use drover_model::runbook::{Purpose, RunStep, RunUndo, RunbookStep, RunbookStepK
 use drover_model::time::Span;
 use drover_model::traffic::ShareReason;
 use drover_model::units::{Generation, WEIGHT_SUM};
-use drover_model::{Percent, RegionId, RequestsPerSecond, Weight};
+use drover_model::{Percent, RegionId, RequestsPerSecond, Weights};
 use std::collections::BTreeMap;
 
 /// All steps of the plan.
@@ -226,7 +226,7 @@ impl Expansion<'_, '_> {
 /// Asks again for what fitted when it was planned. What did not was refused, or let go ahead by a person; asking again
 /// would only stop them.
 fn fits(found: &Move<'_>, stage: &Stage, region: &RegionId, load: RequestsPerSecond) -> Option<Predicate> {
-    let weight = stage.weights.get(region).copied().unwrap_or_default();
+    let weight = stage.weights.of(region);
     let usable = capacity::usable(found.service, region);
     (capacity::projected(load, weight) <= usable).then(|| Predicate::Fits {
         service: found.service.name.clone(),
@@ -269,7 +269,7 @@ fn change(found: &Move<'_>, position: &Position, to: usize, region: &RegionId) -
     }
 }
 
-fn weights_at<'a>(found: &'a Move<'_>, position: &Position) -> &'a BTreeMap<RegionId, Weight> {
+fn weights_at<'a>(found: &'a Move<'_>, position: &Position) -> &'a Weights {
     position.stage.map_or(&found.state.weights, |stage| &found.stages[stage].weights)
 }
 
