@@ -280,17 +280,15 @@ impl<'a> Eyes<'a> {
             self.find("I9", format!("{name} is not configured"));
             return;
         };
-        let said = beside(change.weights_after.keys(), &change.addresses);
         let configured = beside(change.weights_after.keys(), &service.endpoints);
-        for (((region, weight), (_, address)), (_, endpoint)) in
-            change.weights_after.iter().zip(said).zip(configured).filter(|(((_, w), _), _)| w.0 > 0)
+        let repeats = !change.addresses.is_empty(); // As plans of earlier builds do.
+        for ((region, weight), (_, endpoint)) in
+            change.weights_after.iter().zip(configured).filter(|((_, w), _)| w.0 > 0)
         {
-            match (address.filter(|a| !a.is_empty()), endpoint) {
-                (Some(address), Some(endpoint)) if *address == endpoint.address => {}
-                _ => self.find(
-                    "I4",
-                    format!("{name}: {region} has weight {weight} but not its endpoint's address"),
-                ),
+            let address = endpoint.map(|e| &e.address).filter(|a| !a.is_empty());
+            if address.is_none() || (repeats && change.addresses.get(region) != address) {
+                let what = format!("{name}: {region} has weight {weight} but not its endpoint's address");
+                self.find("I4", what);
             }
         }
         let ttl = service.ttl.as_millis().div_ceil(1_000).max(1);

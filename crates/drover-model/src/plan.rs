@@ -62,7 +62,9 @@ pub struct TrafficChange {
     pub record_type: RecordType,
     /// TTL on the wire, in seconds.
     pub ttl_seconds: u32,
-    /// What each region's member answers.
+    /// What each region's member answers, as earlier builds planned it. It is what the configuration says whose version
+    /// the plan read: named there, and not repeated.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub addresses: BTreeMap<RegionId, String>,
     /// The generation that this change replaces.
     pub from_generation: Generation,

@@ -63,6 +63,43 @@ fn a_name_that_is_not_the_contents_is_found() {
     assert_eq!(found(&plan, &world), ["I9"]);
 }
 
+/// Has each address said again, as earlier builds planned it.
+fn with_addresses(plan: &mut Plan, world: &World) {
+    let StepKind::ShiftTraffic { changes } = &mut plan.steps[2].kind else { panic!("no shift") };
+    for change in changes {
+        let endpoints = &world.config.services[&change.service].endpoints;
+        change.addresses = endpoints.iter().map(|(r, e)| (r.clone(), e.address.clone())).collect();
+    }
+}
+
+#[test]
+fn a_plan_of_an_earlier_build_says_again_what_is_answered() {
+    let (mut plan, world) = good();
+    with_addresses(&mut plan, &world);
+    let plan = renamed(plan);
+    assert_eq!(found(&plan, &world), [""; 0]);
+    let text = serde_json::to_string(&plan).unwrap();
+    assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan, "and is read as it was written");
+    let wrong: [fn(&mut TrafficChange); 3] = [
+        |c| drop(c.addresses.remove(&region("us-east"))),
+        |c| drop(c.addresses.insert(region("us-east"), String::new())),
+        |c| drop(c.addresses.insert(region("us-east"), "198.51.100.9".into())),
+    ];
+    for wrong in wrong {
+        let mut plan = plan.clone();
+        wrong(shift(&mut plan));
+        assert_eq!(found(&renamed(plan), &world), ["I4"]);
+    }
+}
+
+#[test]
+fn an_endpoint_that_moved_since_the_plan_was_made_is_found() {
+    let (plan, mut world) = good();
+    let checkout = config(&mut world).services.get_mut(&service_id("checkout")).unwrap();
+    checkout.endpoints.get_mut(&region("us-east")).unwrap().address = "198.51.100.9".into();
+    assert_eq!(found(&plan, &world), ["I9"], "it is not the configuration that the plan read");
+}
+
 type Mutation = (&'static str, &'static str, fn(&mut Plan));
 
 /// (what is done, the invariant that must be named first, how)

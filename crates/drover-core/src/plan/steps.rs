@@ -260,7 +260,7 @@ fn change(found: &Move<'_>, position: &Position, to: usize, region: &RegionId) -
         dns_name: service.dns_name.clone(),
         record_type: service.record_type,
         ttl_seconds: ttl_seconds(service),
-        addresses: service.endpoints.iter().map(|(r, e)| (r.clone(), e.address.clone())).collect(),
+        addresses: BTreeMap::new(),
         from_generation: position.generation,
         to_generation: position.generation.next(),
         weights_before: weights_at(found, position).clone(),
