@@ -43,7 +43,8 @@ pub fn usable(service: &Service, region: &RegionId) -> RequestsPerSecond {
 }
 
 /// What of `capacity` may be used, rounded down.
-pub(crate) fn less_headroom(service: &Service, capacity: RequestsPerSecond) -> RequestsPerSecond {
+#[must_use]
+pub fn less_headroom(service: &Service, capacity: RequestsPerSecond) -> RequestsPerSecond {
     let keep = Percent::FULL.basis_points() - service.failover.headroom.basis_points();
     part(capacity.0, u64::from(keep), u64::from(Percent::FULL.basis_points()), false)
 }

@@ -42,12 +42,18 @@ pub fn need_for(world: &World, service: &ServiceId, region: &RegionId) -> u32 {
     need_under(configured, world.config.services.get(service).and_then(|s| s.failover.quorum))
 }
 
-/// Whether `region` could be failed over automatically, for whichever of its services needs the most agreement.
-#[must_use]
-pub fn automatic_possible(world: &World, region: &RegionId) -> QuorumView {
-    let raised = world.config.services.values().filter(|s| s.failover.quorum.is_some());
-    let raised = raised.filter(|s| s.endpoints.contains_key(region)).filter_map(|s| s.failover.quorum).max();
-    possible_under(world, region, raised)
+/// Whether each of `regions` could be failed over automatically, for whichever of its services needs the most agreement.
+pub fn automatic_possible<'w>(
+    world: &'w World,
+    regions: impl Iterator<Item = &'w RegionId>,
+) -> impl Iterator<Item = QuorumView> {
+    // Few services ask for more than a majority: they are looked for once.
+    let raised: Vec<_> =
+        world.config.services.values().filter_map(|s| Some((&s.endpoints, s.failover.quorum?))).collect();
+    regions.map(move |region| {
+        let of_region = raised.iter().filter(|(endpoints, _)| endpoints.contains_key(region));
+        possible_under(world, region, of_region.map(|(_, quorum)| *quorum).max())
+    })
 }
 
 /// Whether `services` could be moved out of `region` automatically: enough outside vantages are configured, and enough
@@ -83,6 +89,10 @@ mod tests {
     use crate::fixture::{Fixture, agent, region, service};
     use proptest::prelude::*;
 
+    fn possible_in(world: &World, place: &str) -> QuorumView {
+        automatic_possible(world, std::iter::once(&region(place))).next().unwrap()
+    }
+
     #[test]
     fn need_by_table() {
         for (n, expected) in [(0, 2), (1, 2), (2, 2), (3, 2), (4, 3), (5, 3), (6, 4), (7, 4), (100, 51)] {
@@ -106,7 +116,7 @@ mod tests {
         let mut world = Fixture::three_regions_and_witness().world();
         world.vantages.insert(agent("us-east-1"), VantageState::Silent);
         world.vantages.remove(&agent("tower-1"));
-        let view = automatic_possible(&world, &region("eu-west"));
+        let view = possible_in(&world, "eu-west");
         assert_eq!((view.configured, view.need, view.able, view.possible), (3, 2, 1, false));
         assert_eq!(view.abstaining, [agent("tower-1"), agent("us-east-1")]);
     }
@@ -116,7 +126,7 @@ mod tests {
         let mut fixture = Fixture::three_regions_and_witness();
         fixture.service("catalog").failover.quorum = Some(3);
         let world = fixture.world();
-        assert_eq!(automatic_possible(&world, &region("eu-west")).need, 3);
+        assert_eq!(possible_in(&world, "eu-west").need, 3);
         assert_eq!(possible_for(&world, &region("eu-west"), &[service("checkout")]).need, 2);
     }
 

@@ -40,8 +40,9 @@ pub(crate) fn status(state: &State) -> Vec<String> {
         }
     }
     let world = state.world();
-    for region in state.regions().iter().filter(|r| world.config.services_in(r).next().is_some()) {
-        let view = quorum::automatic_possible(&world, region);
+    let regions = state.regions();
+    let serving = || regions.iter().filter(|r| world.config.services_in(r).next().is_some());
+    for (region, view) in serving().zip(quorum::automatic_possible(&world, serving())) {
         if !view.possible {
             lines.push(format!(
                 "{region}: {} of {} vantages can speak, {} needed",

@@ -5,14 +5,15 @@ use crate::coordinator::Coordinator;
 use crate::live::Live;
 use drover_core::{capacity, quorum, weights};
 use drover_model::api::{
-    API_SCHEMA, CoordinatorView, EndpointView, RegionView, RunSummary, ServiceView, StatusView, VantageView,
+    API_SCHEMA, CoordinatorView, EndpointView, QuorumView, RegionView, RunSummary, ServiceView, StatusView,
+    VantageView,
 };
 use drover_model::config::{HealthCheck, RegionRole, Service};
 use drover_model::decision::VerdictState;
 use drover_model::plan::World;
 use drover_model::traffic::ShareReason;
 use drover_model::units::Generation;
-use drover_model::{Percent, RegionId, RunId, ServiceId, Span, Timestamp};
+use drover_model::{Percent, RunId, ServiceId, Span, Timestamp, beside};
 use drover_store::{Alarm, ReadError};
 use std::collections::BTreeMap;
 
@@ -33,13 +34,18 @@ impl Coordinator {
         let working_on = working_on(&runs);
         let services =
             by_priority.into_iter().map(|s| service_view(s, &world, &live, now, &working_on)).collect();
-        let worst = worst_of_regions(&world);
+        let regions = world.config.regions.values();
+        let quorums = quorum::automatic_possible(&world, regions.clone().map(|r| &r.name));
+        let told = worst_of_regions(&world).into_iter().zip(quorums);
         let mut view = StatusView {
             schema: API_SCHEMA,
             at: now,
             coordinator: self.coordinator_view(&loaded, &live),
             attention: Vec::new(),
-            regions: loaded.config.regions.values().map(|r| region_view(r, &worst, &world, &live)).collect(),
+            regions: regions
+                .zip(told)
+                .map(|(r, (worst, quorum))| region_view(r, worst, quorum, &live))
+                .collect(),
             services,
             vantages: vantage_views(&loaded, &world, &live),
             dns: live.dns_views.clone(),
@@ -118,6 +124,9 @@ fn service_view(
 ) -> ServiceView {
     let target = world.traffic.get(&s.name);
     let configured = weights::configured(s);
+    let regions = || s.endpoints.keys();
+    let published = beside(regions(), target.into_iter().flat_map(|t| &t.weights));
+    let shares = beside(regions(), target.into_iter().flat_map(|t| &t.shares));
     let load = world.loads.get(&s.name).copied().unwrap_or(drover_model::traffic::Load::Unknown);
     let standing = drover_core::of_service(&world.verdicts, s).map(|(_, standing)| standing);
     let certificates = drover_core::of_service(&live.certificates, s).map(|(_, seen)| seen);
@@ -126,20 +135,20 @@ fn service_view(
         .values()
         .zip(standing)
         .zip(certificates)
-        .map(|((e, standing), seen)| {
+        .zip(published.zip(shares).zip(configured.values()))
+        .map(|(((e, standing), seen), (((_, weight), (_, share)), configured_weight))| {
             let certificate = seen.and_then(|seen| seen.values().min().copied());
-            let share = target.and_then(|t| t.shares.get(&e.region));
-            let weight = target.map(|t| t.weight(&e.region)).unwrap_or_default();
+            let weight = weight.copied().unwrap_or_default();
             EndpointView {
                 region: e.region.clone(),
                 address: crate::scraper::authority(&e.address, e.port),
                 verdict: standing.map_or(VerdictState::Unknown, |v| v.verdict.state),
                 since: standing.map(|v| v.since),
                 weight,
-                configured_weight: configured.get(&e.region).copied().unwrap_or_default(),
+                configured_weight: *configured_weight,
                 share: share.map_or(Percent::FULL, |x| x.share),
                 share_reason: share.map_or(ShareReason::Configured, |x| x.reason.clone()),
-                usable: capacity::usable(s, &e.region),
+                usable: capacity::less_headroom(s, e.capacity),
                 load: load.rate().map(|l| capacity::projected(l, weight)),
                 certificate_expires_at: certificate,
                 certificate_expiring: certificate.is_some_and(|ends| ends < now + expiry_warning(s)),
@@ -177,16 +186,19 @@ fn badness(v: VerdictState) -> u8 {
     }
 }
 
-/// The worst that stands in each region.
-fn worst_of_regions(world: &World) -> BTreeMap<&RegionId, VerdictState> {
-    let mut worst = BTreeMap::new();
-    for (region, standing) in
-        world.config.services.values().flat_map(|s| drover_core::of_service(&world.verdicts, s))
-    {
-        let state = standing.map_or(VerdictState::Unknown, |s| s.verdict.state);
-        let held = worst.entry(region).or_insert(VerdictState::Healthy);
-        if badness(state) > badness(*held) {
-            *held = state;
+/// The worst that stands in each region, in the order of the regions.
+fn worst_of_regions(world: &World) -> Vec<VerdictState> {
+    let regions = &world.config.regions;
+    let mut worst = vec![VerdictState::Healthy; regions.len()];
+    for service in world.config.services.values() {
+        let own = drover_core::of_service(&world.verdicts, service);
+        for ((_, standing), held) in beside(regions.keys(), own).zip(&mut worst) {
+            // Where the service has no endpoint nothing can stand.
+            let Some(standing) = standing else { continue };
+            let state = standing.map_or(VerdictState::Unknown, |s| s.verdict.state);
+            if badness(state) > badness(*held) {
+                *held = state;
+            }
         }
     }
     worst
@@ -194,16 +206,16 @@ fn worst_of_regions(world: &World) -> BTreeMap<&RegionId, VerdictState> {
 
 fn region_view(
     r: &drover_model::config::Region,
-    worst: &BTreeMap<&RegionId, VerdictState>,
-    world: &World,
+    worst: VerdictState,
+    quorum: QuorumView,
     live: &Live,
 ) -> RegionView {
     RegionView {
         name: r.name.clone(),
         city: r.location.city.clone(),
         witness: r.role == RegionRole::Witness,
-        worst: worst.get(&r.name).copied().unwrap_or(VerdictState::Healthy),
-        quorum: quorum::automatic_possible(world, &r.name),
+        worst,
+        quorum,
         decision: live.decisions.get(&r.name).map(|d| d.sentence.clone()),
     }
 }
