@@ -5,7 +5,7 @@ use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
 use bytes::Bytes;
 use drover_agent::identity::CoordinatorUrl;
-use drover_model::api::{Page, Problem};
+use drover_model::api::{Page, Problem, StatusView};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
@@ -78,13 +78,23 @@ impl Client {
         self.read(self.http.get(url)).await.map(|(value, _)| value)
     }
 
-    /// Reads what the coordinator knows at once, and gives the text of the answer as well: to keep it, nobody need write it
-    /// again.
+    /// Reads what the coordinator knows at once.
     ///
     /// # Errors
     /// As [`Client::get`].
-    pub async fn glance<T: DeserializeOwned>(&self, path: &[&str]) -> Result<(T, Bytes)> {
-        self.read(self.http.get(self.url(path)).timeout(GLANCE_TIMEOUT)).await
+    pub async fn glance<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T> {
+        self.read(self.http.get(self.url(path)).timeout(GLANCE_TIMEOUT)).await.map(|(value, _)| value)
+    }
+
+    /// Reads the status, and gives the text of the answer as well: to keep it, nobody need write it again. It is asked for
+    /// in short, from which the same is read.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn status_with_text(&self) -> Result<(StatusView, Bytes)> {
+        let mut url = self.url(&["status"]);
+        url.query_pairs_mut().append_pair("form", "short");
+        self.read(self.http.get(url).timeout(GLANCE_TIMEOUT)).await
     }
 
     async fn read<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<(T, Bytes)> {

@@ -2,8 +2,10 @@
 //! change here is a change for scripts: fields are added, never renamed.
 
 mod problem;
+mod short;
 
 pub use problem::Problem;
+pub use short::Short;
 
 use crate::config::diagnostic::Diagnostic;
 use crate::decision::{ActionDecision, StoredDecision, VantageState, Verdict, VerdictInputs, VerdictState};
@@ -117,8 +119,10 @@ pub struct EndpointView {
     /// Configured weight.
     pub configured_weight: Weight,
     /// Share of the configured weight.
+    #[serde(default = "short::full_share")]
     pub share: Percent,
     /// Why not all of it.
+    #[serde(default = "short::configured_share")]
     pub share_reason: ShareReason,
     /// What it may carry, headroom taken off.
     pub usable: RequestsPerSecond,

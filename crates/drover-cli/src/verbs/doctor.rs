@@ -5,7 +5,6 @@ use crate::exit::ExitCode;
 use crate::failure::Result;
 use crate::offline;
 use crate::render::doctor::{Mark, diagnose, render, unreachable};
-use drover_model::api::StatusView;
 
 /// Checks everything that failover depends on.
 ///
@@ -13,7 +12,7 @@ use drover_model::api::StatusView;
 /// When the result can't be shown.
 pub async fn run(bench: &Bench) -> Result<ExitCode> {
     let out = &bench.out;
-    let (view, text): (StatusView, _) = match bench.client.glance(&["status"]).await {
+    let (view, text) = match bench.client.status_with_text().await {
         Ok(read) => read,
         Err(failure) if failure.code == ExitCode::Unreachable => {
             let why: Vec<String> = std::iter::once(failure.message).chain(failure.causes).collect();

@@ -33,14 +33,18 @@ pub async fn run(bench: &Bench, args: &StatusArgs) -> Result<ExitCode> {
 async fn once(bench: &Bench, args: &StatusArgs, write: fn(&Out, &str) -> Result<()>) -> Result<ExitCode> {
     let (out, context) = (&bench.out, bench.target.name.as_str());
     let as_table = out.format == Format::Table;
-    match bench.client.glance::<StatusView>(&["status"]).await {
+    match bench.client.status_with_text().await {
         Ok((view, text)) => {
-            offline::keep_snapshot(&bench.target, &text);
+            // Beside the work for the screen.
+            let target = bench.target.clone();
+            let kept = tokio::task::spawn_blocking(move || offline::keep_snapshot(&target, &text));
             if as_table {
                 write(out, &render::status::render(&view, context, args.all, &out.look()))?;
             } else {
                 out.show(&view, |_| String::new())?;
             }
+            // That it could not be kept is no failure, whatever the reason.
+            kept.await.unwrap_or_else(|e| tracing::debug!(error = %e, "can't keep the snapshot"));
             Ok(code(&view, args.exit_code))
         }
         Err(failure) if failure.code == ExitCode::Unreachable => {

@@ -65,6 +65,13 @@ const PAGED: &[QueryParameter] = &[
     ),
 ];
 
+const STATUS: &[QueryParameter] = &[optional(
+    "form",
+    "string",
+    "`short` leaves out of each endpoint what is as usual: a full `share`, the `share_reason` `configured`, no \
+     certificate; `whole`, the default, says all",
+)];
+
 const OBSERVATIONS: &[QueryParameter] = &[
     QueryParameter { name: "endpoint", kind: "string", required: true, description: "`SERVICE@REGION`" },
     optional("since", "string", "How far back (`1h`, the default), or an RFC 3339 time"),
@@ -113,6 +120,11 @@ fn command(
     }
 }
 
+fn status() -> Route {
+    let about = "Everything at a glance";
+    Route { query: STATUS, ..read("/v1/status", about, Some(schema::<m::StatusView>), get(reads::status)) }
+}
+
 fn read_routes() -> Vec<Route> {
     vec![
         read("/livez", "Alive: the process answers", None, get(ready::livez)),
@@ -124,7 +136,7 @@ fn read_routes() -> Vec<Route> {
         ),
         read("/metrics", "Prometheus text", None, get(reads::metrics)),
         read("/v1/openapi.json", "This description", None, get(openapi::document)),
-        read("/v1/status", "Everything at a glance", Some(schema::<m::StatusView>), get(reads::status)),
+        status(),
         read(
             "/v1/explain/{subject}",
             "Why a region, service, endpoint, run or decision is as it is",

@@ -14,7 +14,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use drover_model::api::{
     API_SCHEMA, ConfigView, DecisionSummary, ExplainView, ObservationView, Page, PlanView, ReplayView,
-    RunSummary, RunView, StatusView,
+    RunSummary, RunView, Short,
 };
 use drover_model::decision::StoredDecision;
 use drover_model::runbook::Runbook;
@@ -40,8 +40,30 @@ pub(super) async fn metrics(State(c): State<Arc<Coordinator>>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
-pub(super) async fn status(State(c): State<Arc<Coordinator>>) -> Json<StatusView> {
-    Json(c.status_view())
+/// How the status is asked for.
+#[derive(Debug, Deserialize)]
+pub(super) struct StatusQuery {
+    #[serde(default)]
+    form: Form,
+}
+
+/// How much of a status is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Form {
+    /// Every field.
+    #[default]
+    Whole,
+    /// What is as usual is left out.
+    Short,
+}
+
+pub(super) async fn status(State(c): State<Arc<Coordinator>>, Asked(query): Asked<StatusQuery>) -> Response {
+    let view = c.status_view();
+    match query.form {
+        Form::Whole => Json(view).into_response(),
+        Form::Short => Json(Short(&view)).into_response(),
+    }
 }
 
 pub(super) async fn explain(

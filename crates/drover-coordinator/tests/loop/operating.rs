@@ -1,6 +1,7 @@
 //! What people do, and what a restart does.
 
 use crate::world::World;
+use drover_model::api::StatusView;
 use drover_model::journal::RunState;
 use drover_store::Store;
 use serde_json::{Value, json};
@@ -38,6 +39,14 @@ async fn drain_and_undrain() {
     let status = w.status().await;
     assert_eq!(status.holds.len(), 1);
     assert!(status.attention.iter().any(|a| a.code == "drained"), "who and why stay visible");
+    let short = w.get("/v1/status?form=short").await;
+    assert_eq!(short["services"][0]["endpoints"][0].get("share"), None, "as usual, and left out");
+    let shares = |status: &StatusView| -> Vec<_> {
+        let endpoints = status.services.iter().flat_map(|s| &s.endpoints);
+        endpoints.map(|e| (e.region.clone(), e.share, e.share_reason.clone())).collect()
+    };
+    assert_eq!(shares(&serde_json::from_value(short).unwrap()), shares(&status), "nothing is lost");
+    assert_eq!(w.get("/v1/status?form=long").await["code"], "bad_query");
     let store = &w.coordinator().store;
     let kept = store.get("ended/000000000001").await.unwrap().unwrap();
     let kept: drover_model::api::RunSummary = serde_json::from_slice(&kept.value).unwrap();
