@@ -2,7 +2,9 @@
 //! visible.
 
 mod batch;
+mod change_log;
 mod decide;
+mod ledger;
 mod publisher;
 mod state_file;
 
@@ -21,3 +23,7 @@ pub const APPLIED_CHANGES_KEPT_MAX: usize = 4096;
 
 /// The longest idempotency key, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
+
+/// How long the changes behind a state may become, in bytes, before the state is written anew: some thousands of
+/// changes, which a start reads in a fraction of a second.
+pub const CHANGES_BYTES_MAX: u64 = 4 * 1024 * 1024;

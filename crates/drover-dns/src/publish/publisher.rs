@@ -1,9 +1,19 @@
 //! Owns the state of one instance: checks a batch, writes it down, then makes it visible with one swap.
 //!
-//! The hard case is a write that fails half-way. Before the rename nothing has changed. After it the file is
-//! the new state but may not survive a power failure: the new snapshot becomes visible all the same, so that
-//! never less is served than is on disk, the writer is told to repeat, and no write is acknowledged before
-//! the directory was synced.
+//! What changed is appended to the state's file and synced. Only a file that this process wrote as a whole is
+//! appended to; at the start, and after anything went wrong, the whole is written first.
+//!
+//! The hard case is a write that fails half-way.
+//! - Appending: a change that is not in the file as a whole is dropped by whoever reads it next, so nothing
+//!   has changed. One that is there but could not be synced may be on disk or not. Either way the file is not
+//!   touched again: the whole is written at once, with the change in it, and that decides.
+//! - Writing the whole: before the rename nothing has changed. After it the file is the new state but may not
+//!   survive a power failure.
+//!
+//! Where the change may be on disk without being known to be, it becomes visible all the same, so that never
+//! less is served than is on disk; the writer is told to repeat, and no write is acknowledged, not even one
+//! that finds its wish granted, before a whole was written and synced. So it is after a start, too: what was
+//! read there may come from memory that never reached the disk.
 
 use std::fs::{self, File};
 use std::io;
@@ -16,9 +26,10 @@ use drover_model::Epoch;
 use serde::{Deserialize, Serialize};
 
 use super::batch::{AppliedBatch, Batch, FenceReason, PublishError, Published};
+use super::change_log::{Appended, ChangeLog, StateChangeView, WhyNot};
 use super::decide::{check_fence, decide};
-use super::state_file::{self, StateBody, StateFileError, StateView, WriteError};
-use super::{APPLIED_BATCHES_KEPT_MAX, APPLIED_CHANGES_KEPT_MAX};
+use super::ledger::Ledger;
+use super::state_file::{self, STATE_FILE_NAME, StateBody, StateFileError, StateView, WriteError};
 use crate::zone::{DnsName, InvalidRecordSet, InvalidSnapshot, Snapshot, ValidRecordSet, ZoneConfig};
 
 /// Held by the one process that may write the state.
@@ -36,17 +47,10 @@ pub struct Publisher {
     _lock: File,
 }
 
-/// What is durable beside the snapshot.
-#[derive(Debug, Clone, Default)]
-struct Ledger {
-    highest_epoch: Option<Epoch>,
-    applied: Vec<AppliedBatch>,
-}
-
 #[derive(Debug, Default)]
 struct Writer {
-    /// A rename happened whose directory is not known to be on disk.
-    needs_sync: bool,
+    /// None: the whole is to be written before anything is acknowledged.
+    log: Option<ChangeLog>,
 }
 
 /// Who may write to an instance.
@@ -107,18 +111,28 @@ impl Publisher {
     pub fn open(directory: &Path, zone: ZoneConfig) -> Result<Self, OpenError> {
         let lock = take_lock(directory)?;
         let stored = state_file::read(directory).map_err(OpenError::State)?;
-        let (snapshot, ledger, is_new) = restore(directory, zone, stored)?;
+        if let Some(stored) = &stored
+            && stored.torn_bytes > 0
+        {
+            tracing::warn!(
+                file = %directory.join(STATE_FILE_NAME).display(),
+                bytes = stored.torn_bytes,
+                "dropped a last change that a crash cut short before anybody was told that it was made"
+            );
+        }
+        let (snapshot, ledger, is_new) = restore(directory, zone, stored.map(|stored| stored.state))?;
+        let mut writer = Writer::default();
         if is_new {
-            let body = body(&snapshot, &ledger);
-            state_file::write(directory, &body).map_err(|error| match error {
+            let written = state_file::write(directory, &body(&snapshot, &ledger));
+            writer.log = Some(written.map_err(|error| match error {
                 WriteError::NotWritten(error) | WriteError::NotDurable(error) => OpenError::State(error),
-            })?;
+            })?);
         }
         Ok(Self {
             directory: directory.to_owned(),
             snapshot: ArcSwap::from_pointee(snapshot),
             ledger: ArcSwap::from_pointee(ledger),
-            writer: Mutex::default(),
+            writer: Mutex::new(writer),
             _lock: lock,
         })
     }
@@ -143,7 +157,7 @@ impl Publisher {
     /// The last applied batches, oldest first; bounded.
     #[must_use]
     pub fn applied(&self) -> Vec<AppliedBatch> {
-        self.ledger.load().applied.clone()
+        self.ledger.load().applied.iter().map(|batch| AppliedBatch::clone(batch)).collect()
     }
 
     /// Publishes a batch, all of it or nothing. Blocks for the disk.
@@ -152,7 +166,6 @@ impl Publisher {
     /// See [`PublishError`]; nothing of the batch is visible except after `NotDurable`.
     pub fn publish(&self, batch: &Batch) -> Result<Published, PublishError> {
         let mut writer = self.writer();
-        self.settle(&mut writer)?;
         let ledger = self.ledger.load_full();
         // I3: an older leader is told so before anything else, also when its wish is granted already.
         check_fence(ledger.highest_epoch, batch.epoch)?;
@@ -160,24 +173,24 @@ impl Publisher {
         let decision = decide(&current, batch)?;
         let generation = current.generation();
         if decision.applied.is_empty() {
-            if ledger.highest_epoch != Some(batch.epoch) {
-                let next = Ledger { highest_epoch: Some(batch.epoch), ..Ledger::clone(&ledger) };
-                self.commit(&mut writer, next, current)?;
+            if ledger.highest_epoch != Some(batch.epoch) || writer.log.is_none() {
+                self.commit(&mut writer, ledger.under(batch.epoch), current, None)?;
             }
             return Ok(Published::Unchanged { generation });
         }
         let generation = generation + 1;
         let next = Snapshot::new(current.zone().clone(), generation, decision.record_sets.into_values())
             .map_err(PublishError::InvalidSnapshot)?;
-        let mut next_ledger = Ledger { highest_epoch: Some(batch.epoch), ..Ledger::clone(&ledger) };
-        next_ledger.remember(AppliedBatch {
+        let applied = Arc::new(AppliedBatch {
             generation,
             applied_unix_milliseconds: unix_milliseconds(),
             epoch: batch.epoch,
             idempotency_key: batch.idempotency_key.clone(),
             changes: decision.applied,
         });
-        self.commit(&mut writer, next_ledger, Arc::new(next))?;
+        let mut next_ledger = ledger.under(batch.epoch);
+        next_ledger.remember(Arc::clone(&applied));
+        self.commit(&mut writer, next_ledger, Arc::new(next), Some(&applied))?;
         Ok(Published::Changed { generation })
     }
 
@@ -188,7 +201,6 @@ impl Publisher {
     /// `Fenced` if `from` is not the highest epoch seen; the errors of writing.
     pub fn adopt(&self, from: Option<Epoch>, to: Epoch) -> Result<(), PublishError> {
         let mut writer = self.writer();
-        self.settle(&mut writer)?;
         let ledger = self.ledger.load_full();
         if let Some(highest) = ledger.highest_epoch
             && highest != to
@@ -201,8 +213,7 @@ impl Publisher {
         {
             check_fence(Some(highest), to)?;
         }
-        let next = Ledger { highest_epoch: Some(to), ..Ledger::clone(&ledger) };
-        self.commit(&mut writer, next, self.snapshot())
+        self.commit(&mut writer, ledger.under(to), self.snapshot(), None)
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
@@ -210,44 +221,63 @@ impl Publisher {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Finishes an earlier write that could not be made durable.
-    fn settle(&self, writer: &mut Writer) -> Result<(), PublishError> {
-        if writer.needs_sync {
-            state_file::sync_directory(&self.directory).map_err(PublishError::NotDurable)?;
-            writer.needs_sync = false;
-        }
-        Ok(())
-    }
-
-    /// Durable first, then visible.
-    fn commit(&self, writer: &mut Writer, next: Ledger, snapshot: Arc<Snapshot>) -> Result<(), PublishError> {
-        let written = state_file::write(&self.directory, &body(&snapshot, &next));
+    /// Durable first, then visible. `applied` is what the snapshot changed by; none: just the ledger changed.
+    fn commit(
+        &self,
+        writer: &mut Writer,
+        next: Ledger,
+        snapshot: Arc<Snapshot>,
+        applied: Option<&AppliedBatch>,
+    ) -> Result<(), PublishError> {
+        let written = self.write(writer, &next, &snapshot, applied);
         if let Err(WriteError::NotWritten(error)) = written {
             return Err(PublishError::NotWritten(error));
         }
         self.ledger.store(Arc::new(next));
         self.snapshot.store(snapshot);
         if let Err(WriteError::NotDurable(error)) = written {
-            writer.needs_sync = true;
             return Err(PublishError::NotDurable(error));
         }
         Ok(())
     }
-}
 
-impl Ledger {
-    fn remember(&mut self, batch: AppliedBatch) {
-        self.applied.push(batch);
-        let mut changes: usize = self.applied.iter().map(|batch| batch.changes.len()).sum();
-        let mut dropped = 0;
-        // The newest is kept in any case.
-        while self.applied.len() - dropped > 1
-            && (self.applied.len() - dropped > APPLIED_BATCHES_KEPT_MAX || changes > APPLIED_CHANGES_KEPT_MAX)
-        {
-            changes -= self.applied[dropped].changes.len();
-            dropped += 1;
+    /// Appends what changed, or writes the whole. Leaves a log behind only where all is known to be on disk.
+    fn write(
+        &self,
+        writer: &mut Writer,
+        next: &Ledger,
+        snapshot: &Snapshot,
+        applied: Option<&AppliedBatch>,
+    ) -> Result<(), WriteError> {
+        let mut may_be_there = false;
+        if let Some(log) = writer.log.take() {
+            let path = self.directory.join(STATE_FILE_NAME);
+            match log.append(&path, &change(snapshot, next, applied)) {
+                Appended::Durable(log) => {
+                    writer.log = Some(log);
+                    return Ok(());
+                }
+                Appended::No(WhyNot::Full) => {}
+                Appended::No(WhyNot::Replaced) => {
+                    tracing::warn!(file = %path.display(), "was changed from outside; it is written anew");
+                }
+                Appended::No(WhyNot::Failed(error)) => {
+                    tracing::warn!(file = %path.display(), %error, "cannot append to it; it is written anew");
+                }
+                Appended::Uncertain(error) => {
+                    tracing::warn!(file = %path.display(), %error, "cannot sync it; it is written anew");
+                    may_be_there = true;
+                }
+            }
         }
-        self.applied.drain(..dropped);
+        match state_file::write(&self.directory, &body(snapshot, next)) {
+            Ok(log) => {
+                writer.log = Some(log);
+                Ok(())
+            }
+            Err(WriteError::NotWritten(error)) if may_be_there => Err(WriteError::NotDurable(error)),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -289,7 +319,10 @@ fn restore(
         record_sets.push(Arc::new(ValidRecordSet::new(document).map_err(OpenError::RecordSet)?));
     }
     let snapshot = Snapshot::new(zone, generation, record_sets).map_err(OpenError::Snapshot)?;
-    let ledger = Ledger { highest_epoch: stored.highest_epoch, applied: stored.applied };
+    let ledger = Ledger {
+        highest_epoch: stored.highest_epoch,
+        applied: stored.applied.into_iter().map(Arc::new).collect(),
+    };
     Ok((snapshot, ledger, is_new))
 }
 
@@ -299,7 +332,22 @@ fn body<'a>(snapshot: &'a Snapshot, ledger: &'a Ledger) -> StateView<'a> {
         generation: snapshot.generation(),
         highest_epoch: ledger.highest_epoch,
         record_sets: snapshot.record_sets().values().map(|set| set.document()).collect(),
-        applied: &ledger.applied,
+        applied: ledger.applied.iter().map(Arc::as_ref).collect(),
+    }
+}
+
+fn change<'a>(
+    snapshot: &'a Snapshot,
+    ledger: &Ledger,
+    applied: Option<&'a AppliedBatch>,
+) -> StateChangeView<'a> {
+    let keys = || applied.iter().flat_map(|batch| &batch.changes).map(|change| &change.key);
+    StateChangeView {
+        generation: snapshot.generation(),
+        highest_epoch: ledger.highest_epoch,
+        put: keys().filter_map(|key| snapshot.get(key)).map(|set| set.document()).collect(),
+        removed: keys().filter(|key| snapshot.get(key).is_none()).collect(),
+        applied,
     }
 }
 
@@ -308,3 +356,6 @@ fn unix_milliseconds() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

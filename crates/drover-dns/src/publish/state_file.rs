@@ -1,9 +1,9 @@
-//! The state on disk: one file, replaced as a whole.
+//! The state on disk: one file, written as a whole now and then, with the changes since behind it.
 //!
-//! Two lines of JSON: a header with format, length and CRC-32C of the second line's bytes, then the body.
-//! Written to a neighbour, synced, renamed over the old one, the directory synced: after a crash there is the
-//! old file or the new one. A file that does not match its header is refused by name; serving half of a state
-//! would move traffic.
+//! The whole is two lines of JSON: a header with format, length and CRC-32C of the second line, then the body.
+//! Written to a neighbour, synced, renamed over the old file, the directory synced: after a crash there is the
+//! old file or the new one. What changes after that is appended (see [`super::change_log`]). A file that does
+//! not match its checksums is refused by name; serving half of a state would move traffic.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -12,17 +12,24 @@ use std::path::{Path, PathBuf};
 use drover_model::Epoch;
 use serde::{Deserialize, Serialize};
 
-use super::AppliedBatch;
+use super::change_log::{self, ChangeLog};
+use super::{AppliedBatch, CHANGES_BYTES_MAX};
 use crate::zone::{RecordSet, ZoneConfig};
 
 /// The file's name in the state directory.
 pub const STATE_FILE_NAME: &str = "snapshot.json";
 
 /// The version of the format that is written, and the newest that is read.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
-/// The most that is read: 10,000 record sets of some 6 KiB. More is no file of ours.
-const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// The oldest that is read: the body reaches to the file's end, no changes behind it.
+const FORMAT_WHOLE_ONLY: u32 = 1;
+
+/// The most that a state takes: 10,000 record sets of some 6 KiB. More is no file of ours.
+const STATE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// The most that is read: a state and the changes behind it.
+const FILE_BYTES_MAX: u64 = STATE_BYTES_MAX + CHANGES_BYTES_MAX;
 
 /// All that an instance must know again after a restart.
 #[derive(Debug, Clone, Deserialize)]
@@ -42,7 +49,7 @@ pub(super) struct StateView<'a> {
     pub(super) generation: u64,
     pub(super) highest_epoch: Option<Epoch>,
     pub(super) record_sets: Vec<&'a RecordSet>,
-    pub(super) applied: &'a [AppliedBatch],
+    pub(super) applied: Vec<&'a AppliedBatch>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -88,8 +95,16 @@ pub enum StateFileError {
     },
 }
 
+/// What a file says.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) state: StateBody,
+    /// The length of a last change that a crash cut short; nobody was told of it. 0: there is none.
+    pub(super) torn_bytes: usize,
+}
+
 /// The state as far as it was written; `None`: there is none yet.
-pub(super) fn read(directory: &Path) -> Result<Option<StateBody>, StateFileError> {
+pub(super) fn read(directory: &Path) -> Result<Option<Stored>, StateFileError> {
     let path = directory.join(STATE_FILE_NAME);
     let io = |source| StateFileError::Io { doing: "read", path: path.clone(), source };
     let file = match File::open(&path) {
@@ -102,7 +117,7 @@ pub(super) fn read(directory: &Path) -> Result<Option<StateBody>, StateFileError
     parse(&path, &bytes).map(Some)
 }
 
-fn parse(path: &Path, bytes: &[u8]) -> Result<StateBody, StateFileError> {
+fn parse(path: &Path, bytes: &[u8]) -> Result<Stored, StateFileError> {
     let corrupt = |reason: String| StateFileError::Corrupt { path: path.to_owned(), reason };
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(corrupt(format!("it is longer than {FILE_BYTES_MAX} bytes")));
@@ -111,23 +126,39 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<StateBody, StateFileError> {
         .iter()
         .position(|byte| *byte == b'\n')
         .ok_or_else(|| corrupt("it has no header line".into()))?;
-    let (header, body) = (&bytes[..end], &bytes[end + 1..]);
+    let (header, rest) = (&bytes[..end], &bytes[end + 1..]);
     let header: Header =
         serde_json::from_slice(header).map_err(|error| corrupt(format!("its header: {error}")))?;
     if header.format > FORMAT {
         return Err(StateFileError::NewerFormat { path: path.to_owned(), found: header.format });
     }
-    if header.format < FORMAT {
+    if header.format < FORMAT_WHOLE_ONLY {
         return Err(corrupt(format!("there never was a format {}", header.format)));
     }
-    if header.body_bytes != body.len() {
-        return Err(corrupt(format!("it has {} bytes where {} were written", body.len(), header.body_bytes)));
+    let (body, changes) = split(&header, rest).map_err(corrupt)?;
+    let checksum = crc32c::crc32c(body);
+    if header.body_crc32c != spelled(checksum) {
+        let (found, written) = (spelled(checksum), header.body_crc32c);
+        return Err(corrupt(format!("its checksum is {found} where {written} was written")));
     }
-    let checksum = checksum(body);
-    if header.body_crc32c != checksum {
-        return Err(corrupt(format!("its checksum is {checksum} where {} was written", header.body_crc32c)));
+    let state = serde_json::from_slice(body).map_err(|error| corrupt(format!("its body: {error}")))?;
+    let changes = change_log::parse(changes, bytes.len() - changes.len(), checksum).map_err(corrupt)?;
+    let torn_bytes = changes.torn_bytes;
+    let state = change_log::apply(state, changes.whole).map_err(corrupt)?;
+    Ok(Stored { state, torn_bytes })
+}
+
+/// The body, and the changes behind it.
+fn split<'a>(header: &Header, rest: &'a [u8]) -> Result<(&'a [u8], &'a [u8]), String> {
+    let wrong = |found: usize| format!("it has {found} bytes where {} were written", header.body_bytes);
+    if header.format == FORMAT_WHOLE_ONLY {
+        return if rest.len() == header.body_bytes { Ok((rest, &[])) } else { Err(wrong(rest.len())) };
     }
-    serde_json::from_slice(body).map_err(|error| corrupt(format!("its body: {error}")))
+    let (body, behind) = rest.split_at_checked(header.body_bytes).ok_or_else(|| wrong(rest.len()))?;
+    match behind.split_first() {
+        Some((b'\n', changes)) => Ok((body, changes)),
+        _ => Err("its body does not end where it should".into()),
+    }
 }
 
 /// How far a failed write came.
@@ -139,42 +170,54 @@ pub(super) enum WriteError {
     NotDurable(StateFileError),
 }
 
-pub(super) fn write(directory: &Path, body: &StateView<'_>) -> Result<(), WriteError> {
+/// Replaces the file by this state. The log that comes back appends to it.
+pub(super) fn write(directory: &Path, body: &StateView<'_>) -> Result<ChangeLog, WriteError> {
     let partial = directory.join(format!("{STATE_FILE_NAME}.partial"));
-    let bytes = encode(&partial, body).map_err(WriteError::NotWritten)?;
-    let written =
-        write_synced(&partial, &bytes).and_then(|()| fs::rename(&partial, directory.join(STATE_FILE_NAME)));
-    written.map_err(|source| {
+    let (bytes, checksum) = encode(&partial, body).map_err(WriteError::NotWritten)?;
+    let written = write_synced(&partial, &bytes).and_then(|file| {
+        fs::rename(&partial, directory.join(STATE_FILE_NAME))?;
+        Ok(file)
+    });
+    let file = written.map_err(|source| {
         WriteError::NotWritten(StateFileError::Io { doing: "write", path: partial, source })
     })?;
-    sync_directory(directory).map_err(WriteError::NotDurable)
+    sync_directory(directory).map_err(WriteError::NotDurable)?;
+    Ok(ChangeLog::new(Box::new(file), bytes.len() as u64, checksum))
 }
 
-pub(super) fn sync_directory(directory: &Path) -> Result<(), StateFileError> {
+fn sync_directory(directory: &Path) -> Result<(), StateFileError> {
     let synced = File::open(directory).and_then(|directory| directory.sync_all());
     synced.map_err(|source| StateFileError::Io { doing: "sync", path: directory.to_owned(), source })
 }
 
-fn encode(path: &Path, body: &StateView<'_>) -> Result<Vec<u8>, StateFileError> {
-    let failed = |error: serde_json::Error| StateFileError::Io {
+/// The file's bytes, and its body's checksum.
+fn encode(path: &Path, body: &StateView<'_>) -> Result<(Vec<u8>, u32), StateFileError> {
+    let failed = |source: io::Error| StateFileError::Io {
         doing: "encode the state for",
         path: path.to_owned(),
-        source: error.into(),
+        source,
     };
-    let body = serde_json::to_vec(body).map_err(failed)?;
-    let header = Header { format: FORMAT, body_bytes: body.len(), body_crc32c: checksum(&body) };
-    let mut bytes = serde_json::to_vec(&header).map_err(failed)?;
+    let body = serde_json::to_vec(body).map_err(|error| failed(error.into()))?;
+    let checksum = crc32c::crc32c(&body);
+    let header = Header { format: FORMAT, body_bytes: body.len(), body_crc32c: spelled(checksum) };
+    let mut bytes = serde_json::to_vec(&header).map_err(|error| failed(error.into()))?;
     bytes.push(b'\n');
     bytes.extend_from_slice(&body);
-    Ok(bytes)
+    bytes.push(b'\n');
+    // It could not be read again.
+    if bytes.len() as u64 > STATE_BYTES_MAX {
+        return Err(failed(io::Error::from(io::ErrorKind::FileTooLarge)));
+    }
+    Ok((bytes, checksum))
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<File> {
     let mut file = File::create(path)?;
     file.write_all(bytes)?;
-    file.sync_all()
+    file.sync_all()?;
+    Ok(file)
 }
 
-fn checksum(bytes: &[u8]) -> String {
-    format!("{:08x}", crc32c::crc32c(bytes))
+fn spelled(checksum: u32) -> String {
+    format!("{checksum:08x}")
 }
