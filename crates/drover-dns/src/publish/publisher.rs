@@ -179,8 +179,9 @@ impl Publisher {
             return Ok(Published::Unchanged { generation });
         }
         let generation = generation + 1;
-        let next = Snapshot::new(current.zone().clone(), generation, decision.record_sets.into_values())
-            .map_err(PublishError::InvalidSnapshot)?;
+        let keys = decision.applied.iter().map(|change| &change.key);
+        let next = current.changed(generation, decision.record_sets, keys);
+        let next = next.map_err(PublishError::InvalidSnapshot)?;
         let applied = Arc::new(AppliedBatch {
             generation,
             applied_unix_milliseconds: unix_milliseconds(),

@@ -19,11 +19,12 @@ pub struct Snapshot {
     zone: ZoneConfig,
     generation: u64,
     record_sets: BTreeMap<RecordKey, Arc<ValidRecordSet>>,
-    nodes: HashMap<Vec<u8>, Node>,
+    /// Shared with the snapshot before, but for what changed.
+    nodes: HashMap<Arc<[u8]>, Arc<Node>>,
 }
 
 /// What there is at one name.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Node {
     pub(crate) is_apex: bool,
     /// At most one of each type, in the order of [`RecordType::ALL`]; a CNAME alone.
@@ -112,8 +113,31 @@ impl Snapshot {
         Ok(snapshot)
     }
 
+    /// The next snapshot, in which just these sets changed. Another content of sets that stay touches no rule of the whole,
+    /// so that only their own nodes are made anew.
+    ///
+    /// # Errors
+    /// The first thing found that forbids to serve it.
+    pub(crate) fn changed<'a>(
+        &self,
+        generation: u64,
+        record_sets: BTreeMap<RecordKey, Arc<ValidRecordSet>>,
+        changed: impl IntoIterator<Item = &'a RecordKey>,
+    ) -> Result<Self, InvalidSnapshot> {
+        let mut nodes = self.nodes.clone();
+        for key in changed {
+            let node = nodes.get_mut(key.name.wire().as_slice()).map(Arc::make_mut);
+            let old = node.and_then(|node| node.record_sets.iter_mut().find(|set| set.key() == key));
+            let (Some(old), Some(new)) = (old, record_sets.get(key)) else {
+                return Self::new(self.zone.clone(), generation, record_sets.into_values());
+            };
+            *old = Arc::clone(new);
+        }
+        Ok(Self { zone: self.zone.clone(), generation, record_sets, nodes })
+    }
+
     fn add_apex(&mut self) {
-        self.nodes.entry(index_key(&self.zone.origin)).or_default().is_apex = true;
+        Arc::make_mut(self.nodes.entry(index_key(&self.zone.origin)).or_default()).is_apex = true;
         for server in self.zone.name_servers.clone() {
             if self.zone.is_inside(&server.name) {
                 self.node_with_path(&server.name).glue = server.addresses;
@@ -160,7 +184,7 @@ impl Snapshot {
             self.nodes.entry(index_key(&parent)).or_default();
             above = parent.parent();
         }
-        self.nodes.entry(index_key(name)).or_default()
+        Arc::make_mut(self.nodes.entry(index_key(name)).or_default())
     }
 
     /// The zone.
@@ -213,8 +237,8 @@ impl Snapshot {
     }
 }
 
-fn index_key(name: &DnsName) -> Vec<u8> {
-    name.wire().as_slice().to_vec()
+fn index_key(name: &DnsName) -> Arc<[u8]> {
+    name.wire().as_slice().into()
 }
 
 fn strip_generation_label(folded: &[u8]) -> Option<&[u8]> {
@@ -223,4 +247,71 @@ fn strip_generation_label(folded: &[u8]) -> Option<&[u8]> {
         return None;
     }
     rest.strip_prefix(GENERATION_LABEL.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zone::{Member, NameServer, RecordSet};
+    use drover_model::Epoch;
+
+    fn set(name: &str, rtype: RecordType, generation: u64) -> Arc<ValidRecordSet> {
+        let value = if rtype == RecordType::A { "192.0.2.1" } else { "2001:db8::1" };
+        let member = Member { set_id: "eu-west".into(), value: value.into(), weight: 1 };
+        let document = RecordSet {
+            name: name.into(),
+            rtype,
+            ttl_seconds: 30,
+            members: vec![member],
+            generation,
+            epoch: Epoch { incarnation: 1, counter: 1 },
+            owner: String::new(),
+            note: String::new(),
+        };
+        Arc::new(ValidRecordSet::new(document).unwrap())
+    }
+
+    #[test]
+    fn what_changed_leads_to_the_same_as_building_the_whole() {
+        let server = |name: &str| NameServer {
+            name: name.parse().unwrap(),
+            addresses: vec!["192.0.2.53".parse().unwrap()],
+        };
+        let servers = vec![server("ns1.example.test"), server("ns2.example.test")];
+        let zone = ZoneConfig::new("example.test".parse().unwrap(), servers).unwrap();
+        let (one, two) = ("a.example.test", "b.deep.example.test");
+        let mut snapshot = Snapshot::new(zone.clone(), 1, []).unwrap();
+        // Created, changed one at a time and together, removed, and another type at a name that stays.
+        for step in [
+            vec![(one, RecordType::A, Some(1)), (two, RecordType::A, Some(1))],
+            vec![(two, RecordType::Aaaa, Some(1))],
+            vec![(one, RecordType::A, Some(2))],
+            vec![(two, RecordType::A, Some(3)), (two, RecordType::Aaaa, Some(3))],
+            vec![(two, RecordType::A, None), (one, RecordType::A, Some(4))],
+            vec![(two, RecordType::Aaaa, None)],
+        ] {
+            let mut sets = snapshot.record_sets().clone();
+            let mut keys = vec![];
+            for (name, rtype, generation) in step {
+                let key = RecordKey::new(name.parse().unwrap(), rtype);
+                match generation {
+                    Some(generation) => sets.insert(key.clone(), set(name, rtype, generation)),
+                    None => sets.remove(&key),
+                };
+                keys.push(key);
+            }
+            let generation = snapshot.generation() + 1;
+            let before = snapshot.nodes.clone();
+            let next = snapshot.changed(generation, sets.clone(), &keys).unwrap();
+            let whole = Snapshot::new(zone.clone(), generation, sets.into_values()).unwrap();
+            assert_eq!((&next.record_sets, &next.nodes), (&whole.record_sets, &whole.nodes));
+            assert_eq!(next.generation(), generation);
+            assert_eq!(snapshot.nodes, before, "who still reads the earlier one sees no change");
+            snapshot = next;
+        }
+        let name_server = RecordKey::new("ns1.example.test".parse().unwrap(), RecordType::A);
+        let sets = BTreeMap::from([(name_server.clone(), set("ns1.example.test", RecordType::A, 1))]);
+        let refused = snapshot.changed(9, sets, &[name_server]).unwrap_err();
+        assert!(matches!(refused, InvalidSnapshot::NameServer { .. }), "{refused}");
+    }
 }
