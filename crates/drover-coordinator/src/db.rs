@@ -42,6 +42,10 @@ pub mod keys {
     pub const DECISIONS: &str = "decisions/";
     /// The worlds that decisions were made from, by the decision's number.
     pub const WORLDS: &str = "worlds/";
+    /// The worlds by which those are written, by number.
+    pub const WORLD_BASES: &str = "world-bases/";
+    /// A mark for each of these, and below it one for each world that is written by it.
+    pub const WORLD_USES: &str = "world-uses/";
     /// What a run moved and ended, so that its undo can put back just that.
     pub const MOVED: &str = "moved/";
     /// Pages to deliver.
@@ -117,10 +121,10 @@ pub mod keys {
         format!("{prefix}{number:012}")
     }
 
-    /// The world's record, when this is a decision's.
+    /// That a decision's world is written by this base.
     #[must_use]
-    pub fn world_beside(key: &str) -> Option<String> {
-        key.strip_prefix(DECISIONS).map(|number| format!("{WORLDS}{number}"))
+    pub fn world_use(base: u64, number: u64) -> String {
+        format!("{}/{number:012}", numbered(WORLD_USES, base))
     }
 
     /// The number in a name such as `run-7`.

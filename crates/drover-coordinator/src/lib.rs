@@ -18,6 +18,7 @@ mod error;
 mod fault;
 mod ingest;
 mod journal;
+mod kept_world;
 pub mod listen;
 mod live;
 mod observations;

@@ -4,6 +4,7 @@
 //! Of a record only what its age depends on is decoded, and what is over is deleted in batches: a sweep must cost little
 //! beside deciding.
 
+use crate::audit::number_of_key;
 use crate::coordinator::Coordinator;
 use crate::db::{LIST_PAGE, keys};
 use crate::error::CoordinatorError;
@@ -25,6 +26,8 @@ const ANSWER_KEPT_FOR: Span = Span::from_hours(24);
 const MOVED_KEPT_FOR: Span = Span::from_hours(24);
 /// Deletes in one transaction; the leader's record is its only compare.
 const DELETES_MAX: usize = TXN_OPS_MAX;
+/// A decision, its world, and that this is written by a base.
+const KEYS_OF_DECISION_MAX: usize = 3;
 
 /// Of a record, when it was written.
 #[derive(Deserialize)]
@@ -92,6 +95,7 @@ impl Coordinator {
             true => Fate::Forget,
         })
         .await?;
+        self.drop_unused_bases().await?;
         for (prefix, kept_for) in
             [(keys::ANSWERS, ANSWER_KEPT_FOR), (keys::PLANS, PLAN_KEPT_FOR), (keys::PAGED, KEPT_FOR)]
         {
@@ -113,9 +117,8 @@ impl Coordinator {
             let fates: Vec<(String, Fate)> = items.into_iter().map(|(k, r)| (k, fate(&r))).collect();
             // One page, not one record: a clock that was set back leaves a few out of order.
             let young = !fates.is_empty() && fates.iter().all(|(_, f)| *f == Fate::Young);
-            let over = fates.into_iter().filter(|(_, f)| *f == Fate::Forget);
-            self.delete_all(over.flat_map(|(k, _)| [keys::world_beside(&k), Some(k)]).flatten().collect())
-                .await?;
+            let over = fates.into_iter().filter(|(_, f)| *f == Fate::Forget).map(|(k, _)| k);
+            self.forget(over.collect()).await?;
             match next.filter(|_| !young) {
                 Some(next) => after = Some(next),
                 None => return Ok(()),
@@ -123,10 +126,25 @@ impl Coordinator {
         }
     }
 
+    /// A decision goes in one transaction with its world.
+    async fn forget(&self, over: Vec<String>) -> Result<(), CoordinatorError> {
+        for some in over.chunks(DELETES_MAX / KEYS_OF_DECISION_MAX) {
+            let mut keys = Vec::new();
+            for key in some {
+                if key.starts_with(keys::DECISIONS) {
+                    keys.extend(self.keys_of_world(number_of_key(key)).await?);
+                }
+                keys.push(key.clone());
+            }
+            self.delete_all(keys).await?;
+        }
+        Ok(())
+    }
+
     async fn sweep_moved(&self, now: Timestamp) -> Result<(), CoordinatorError> {
         let mut over = Vec::new();
         for (key, _) in self.db.list::<IgnoredAny>(keys::MOVED).await? {
-            let run = RunId::numbered(crate::audit::number_of_key(&key));
+            let run = RunId::numbered(number_of_key(&key));
             let ended = self.db.get::<Over>(&keys::ended(&run)).await?.and_then(|(o, _)| o.ended_at);
             if ended.is_some_and(|at| now.since(at) > MOVED_KEPT_FOR) {
                 over.push(key);
@@ -266,7 +284,7 @@ mod tests {
             .await
             .unwrap()
             .iter()
-            .map(|(k, _)| crate::audit::number_of_key(k))
+            .map(|(k, _)| number_of_key(k))
             .collect();
         assert_eq!(left, [2, 3], "a run that is not over may still be undone");
         assert_eq!(count(&bed, keys::ENDED).await, 2, "how runs ended is kept for ever");
