@@ -7,6 +7,7 @@ use crate::error::CoordinatorError;
 use crate::live::LastDecision;
 use crate::operator::{in_parts, takes_too_much};
 use crate::outbox::NewPage;
+use drover_core::decide::Plans;
 use drover_core::opinion::policy_of;
 use drover_core::{check, decide, plan};
 use drover_exec::{Approved, Consent};
@@ -61,7 +62,7 @@ impl Coordinator {
         if self.withdraw_overtaken(&world).await {
             world = Arc::new(self.world(now));
         }
-        let mut decisions = decide::decide(&world, now);
+        let (mut decisions, plans) = decide::decide_and_plan(&world, now);
         // What acts comes first, and leaving before coming back: nothing that goes wrong with writing down why nothing is
         // done may keep it waiting.
         decisions.sort_by_key(|d| match (d.conclusion, d.purpose) {
@@ -84,7 +85,7 @@ impl Coordinator {
                 continue;
             }
             let region = decision.region.to_string();
-            let taken = self.take_decision(&world, decision, now).await;
+            let taken = self.take_decision(&world, decision, &plans, now).await;
             acted |= self.unless_fenced("take a decision", &region, taken)?;
         }
         if !acted {
@@ -122,6 +123,7 @@ impl Coordinator {
         self: &Arc<Self>,
         world: &Arc<World>,
         decision: ActionDecision,
+        plans: &Plans,
         now: Timestamp,
     ) -> Result<bool, CoordinatorError> {
         // A freeze counts from the moment it was asked for, even in the middle of a look: look again, and see it.
@@ -139,13 +141,12 @@ impl Coordinator {
                 && b.decision.services == decision.services
         });
         // What did not fit a second ago does not fit now.
-        let version = &self.loaded().version;
-        if same && before.as_ref().is_some_and(|b| b.does_not_fit.as_ref() == Some(version)) {
+        if same && before.as_ref().and_then(|b| b.does_not_fit.as_ref()) == Some(&self.loaded().version) {
             return Ok(false);
         }
         let plan = match decision.conclusion {
             Conclusion::Hold => None,
-            Conclusion::Act | Conclusion::Ask => self.keep_plan(world, &decision, now).await?,
+            Conclusion::Act | Conclusion::Ask => self.keep_plan(world, &decision, plans, now).await?,
         };
         if same && plan.is_none() {
             let id = before.and_then(|b| b.id);
@@ -157,10 +158,10 @@ impl Coordinator {
         tracing::info!(decision = %id, "{}", decide::sentence(&decision));
         // Why comes before what: a crash in between leaves a decision without its run, never a run without its decision.
         let run = plan.as_ref().map(|_| self.next_run());
-        let about = decision.region.to_string();
+        let about = decision.region.clone();
         let body = DecisionBody::Action {
             world: None, // It has a record of its own.
-            region: decision.region.clone(),
+            region: about.clone(),
             decision: decision.clone(),
             plan: plan.as_ref().map(|p| p.id.clone()),
             run: run.clone(),
@@ -170,7 +171,7 @@ impl Coordinator {
         if kept.is_ok() {
             self.keep_world_later(number, &decision, world);
         }
-        self.unless_fenced("store a decision", &about, kept)?;
+        self.unless_fenced("store a decision", about.as_str(), kept)?;
         if let (Some(plan), Some(run)) = (plan, &run)
             && let Err(e) = self.start_from(world, run, plan, &decision, &id, now).await
         {
@@ -178,13 +179,13 @@ impl Coordinator {
                 *run = None;
             }
             let kept = self.db.put(&key, &stored).await;
-            self.unless_fenced("store a decision", &about, kept)?;
+            self.unless_fenced("store a decision", about.as_str(), kept)?;
             return self.not_started(decision, id, e).await.map(|()| false);
         }
         let outcome = run.as_ref().map_or("nothing was done", |r| r.as_str());
         let sentence = decide::sentence(&decision);
-        let audited = self.audit(&Actor::Automatic, "decide", &about, &sentence, outcome).await;
-        self.unless_fenced("audit a decision", &about, audited)?;
+        let audited = self.audit(&Actor::Automatic, "decide", about.as_str(), &sentence, outcome).await;
+        self.unless_fenced("audit a decision", about.as_str(), audited)?;
         self.remember(decision, Some(id));
         Ok(run.is_some())
     }
@@ -226,6 +227,10 @@ impl Coordinator {
     /// where a guard refuses, nothing moves and `status` says that the drain is past its end. One run a look, from a
     /// world of this moment: the next one must see it (I2).
     async fn end_lapsed_holds(self: &Arc<Self>, now: Timestamp) -> Result<(), CoordinatorError> {
+        // Nearly always; two worlds need not be put together to learn it.
+        if self.live().holds.is_empty() {
+            return Ok(());
+        }
         self.drop_empty_holds(&self.world(now)).await?;
         let world = self.world(now);
         if world.freeze.as_ref().is_some_and(|f| f.holds_at(now)) {
@@ -295,10 +300,12 @@ impl Coordinator {
         &self,
         world: &World,
         decision: &ActionDecision,
+        plans: &Plans,
         now: Timestamp,
     ) -> Result<Option<Plan>, CoordinatorError> {
         let intent = decide::intent_of(decision);
-        let planned = plan::plan(world, &intent, now);
+        let planned = plans.made_for(&intent).cloned();
+        let planned = planned.unwrap_or_else(|| plan::plan(world, &intent, now));
         let Some(plan) = planned.plan.clone() else { return Ok(None) };
         let view = PlanView { schema: API_SCHEMA, intent, planned, made_at: now };
         let kept = self.db.put(&keys::plan(&plan.id), &view).await;
@@ -405,10 +412,10 @@ mod tests {
         bed.refuse_as_too_large(keys::RUNS);
         let world = Arc::new(bed.world_without("eu-west"));
         let now = bed.c.clock.now();
-        let decided = decide::decide(&world, now);
+        let (decided, plans) = decide::decide_and_plan(&world, now);
         let acts = decided.into_iter().find(|d| d.conclusion != Conclusion::Hold).expect("nothing to do");
         for _ in 0..3 {
-            assert!(!bed.c.take_decision(&world, acts.clone(), now).await.unwrap());
+            assert!(!bed.c.take_decision(&world, acts.clone(), &plans, now).await.unwrap());
         }
         let stored = bed.c.db.list::<StoredDecision>(keys::DECISIONS).await.unwrap();
         let [(_, StoredDecision { body: DecisionBody::Action { run: None, .. }, .. })] = &stored[..] else {

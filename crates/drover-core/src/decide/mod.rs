@@ -34,6 +34,7 @@ use drover_model::reason::Reason;
 use drover_model::runbook::Purpose;
 use drover_model::traffic::TrafficState;
 use drover_model::{EndpointKey, Percent, RegionId, ServiceId, Timestamp};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 /// The planner, as the last guard; a parameter so that each of its refusals can be tested by itself.
@@ -46,7 +47,40 @@ pub(crate) type Checker<'a> = &'a dyn Fn(&Plan, &World) -> Vec<Finding>;
 /// their names. At most one decision that touches a service is [`Conclusion::Act`].
 #[must_use]
 pub fn decide(world: &World, now: Timestamp) -> Vec<ActionDecision> {
-    decide_with(world, now, &crate::plan::plan, &crate::check::check)
+    decide_and_plan(world, now).0
+}
+
+/// The same, with the plans that were made of this world on the way, each once.
+#[must_use]
+pub fn decide_and_plan(world: &World, now: Timestamp) -> (Vec<ActionDecision>, Plans) {
+    let made = RefCell::new(Vec::new());
+    let once = |of: &World, intent: &Intent, at: Timestamp| {
+        // Whoever decides as if a run were over asks about another world.
+        if !std::ptr::eq(of, world) || at != now {
+            return crate::plan::plan(of, intent, at);
+        }
+        let known =
+            made.borrow().iter().find(|(asked, _)| asked == intent).map(|(_, p): &(_, Planned)| p.clone());
+        known.unwrap_or_else(|| {
+            let planned = crate::plan::plan(of, intent, at);
+            made.borrow_mut().push((intent.clone(), planned.clone()));
+            planned
+        })
+    };
+    let decisions = decide_with(world, now, &once, &crate::check::check);
+    (decisions, Plans(made.into_inner()))
+}
+
+/// Plans that deciding has made, by what was asked.
+#[derive(Debug, Default)]
+pub struct Plans(Vec<(Intent, Planned)>);
+
+impl Plans {
+    /// The plan for this intent, of the same world at the same time. None: nobody has asked.
+    #[must_use]
+    pub fn made_for(&self, intent: &Intent) -> Option<&Planned> {
+        self.0.iter().find(|(asked, _)| asked == intent).map(|(_, planned)| planned)
+    }
 }
 
 pub(crate) fn decide_with(

@@ -460,6 +460,18 @@ proptest! {
         }
     }
 
+    /// A plan that was made on the way is the plan that would be made of the decision, and changes no decision.
+    #[test]
+    fn a_plan_is_made_once_and_is_the_same(world in any_world()) {
+        let (decisions, plans) = decide_and_plan(&world, NOW);
+        prop_assert_eq!(&decisions, &decide_with(&world, NOW, &crate::plan::plan, &crate::check::check));
+        for decision in decisions.iter().filter(|d| d.conclusion != Conclusion::Hold) {
+            let intent = intent_of(decision);
+            prop_assert_eq!(plans.made_for(&intent), Some(&crate::plan::plan(&world, &intent, NOW)));
+            prop_assert_eq!(plans.0.iter().filter(|(asked, _)| *asked == intent).count(), 1);
+        }
+    }
+
     /// With every outside vantage silent, blind or never heard, nothing is done and nobody is asked to do it (I6).
     #[test]
     fn silence_never_acts(letters in prop::collection::vec("[uUFH]{3}", 6)) {
