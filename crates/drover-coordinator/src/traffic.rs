@@ -272,13 +272,10 @@ impl Coordinator {
     }
 
     fn desired(&self, loaded: &Loaded) -> Vec<RecordSet> {
-        let live = self.live();
-        loaded
-            .config
-            .services
-            .values()
-            .filter_map(|s| live.traffic.get(&s.name).map(|t| record_set(s, t, self.db.epoch())))
-            .collect()
+        // Shared, so that nobody waits while a thousand record sets are made.
+        let traffic = self.live().traffic.clone();
+        let services = loaded.config.services.values();
+        services.filter_map(|s| traffic.get(&s.name).map(|t| record_set(s, t, self.db.epoch()))).collect()
     }
 
     fn note_dns(&self, loaded: &Loaded, observed: &[Observed], blocked: &[String]) {
