@@ -59,7 +59,7 @@ impl Coordinator {
         let _one_at_a_time = self.admission.lock().await;
         let now = self.clock.now();
         let mut world = Arc::new(self.world(now));
-        if self.withdraw_overtaken(&world).await {
+        if self.withdraw_overtaken(&world, now).await {
             world = Arc::new(self.world(now));
         }
         let (mut decisions, plans) = decide::decide_and_plan(&world, now);

@@ -19,7 +19,7 @@ use drover_model::journal::{Record, RunState, Trigger};
 use drover_model::plan::{ActiveRun, EndedRun, StepKind, World};
 use drover_model::reason::Reason;
 use drover_model::traffic::Actor;
-use drover_model::{RunId, ServiceId, Span};
+use drover_model::{RunId, ServiceId, Span, Timestamp};
 use drover_store::Op;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -349,10 +349,10 @@ impl Coordinator {
 
     /// Takes back questions whose plan the world has overtaken: nobody can say yes to them, and while they stand they
     /// keep a better one from being asked. Says whether there were any.
-    pub(crate) async fn withdraw_overtaken(&self, world: &World) -> bool {
+    pub(crate) async fn withdraw_overtaken(&self, world: &World, now: Timestamp) -> bool {
         let mut any = false;
         for question in self.runs.questions() {
-            let Some(why) = drover_core::plan::overtaken(question.plan(), world) else { continue };
+            let Some(why) = drover_core::plan::overtaken(question.plan(), world, now) else { continue };
             let command = Command::Reject { by: Actor::Automatic, reason: format!("overtaken: {why}") };
             match self.send_command(question.run(), command).await {
                 Ok(()) => any = true,

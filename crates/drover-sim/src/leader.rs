@@ -220,7 +220,7 @@ impl State {
         }
         let world = self.world();
         let overtaken = asked.into_iter().filter_map(|e| {
-            let why = plan::overtaken(e.plan(), &world)?;
+            let why = plan::overtaken(e.plan(), &world, self.now())?;
             Some((e.run().clone(), format!("overtaken: {why}")))
         });
         overtaken.collect()
