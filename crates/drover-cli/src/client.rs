@@ -14,8 +14,8 @@ use std::time::Duration;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time for one answer; the coordinator gives a request 30 s itself.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(35);
-/// Time for what is known at once: one who looks during an incident is told what is known without the coordinator rather
-/// than kept waiting for one that hangs.
+/// Time for the first word of what is known at once: one who looks during an incident is told what is known without the
+/// coordinator rather than kept waiting for one that hangs.
 const GLANCE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A command whose connection broke is sent again under the same key, so that it is done once.
 const COMMAND_ATTEMPTS: u32 = 3;
@@ -75,15 +75,7 @@ impl Client {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        self.read(self.http.get(url)).await.map(|(value, _)| value)
-    }
-
-    /// Reads what the coordinator knows at once.
-    ///
-    /// # Errors
-    /// As [`Client::get`].
-    pub async fn glance<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T> {
-        self.read(self.http.get(self.url(path)).timeout(GLANCE_TIMEOUT)).await.map(|(value, _)| value)
+        self.read(self.http.get(url), REQUEST_TIMEOUT).await.map(|(value, _)| value)
     }
 
     /// Reads the status, and gives the text of the answer as well: to keep it, nobody need write it again. It is asked for
@@ -94,11 +86,16 @@ impl Client {
     pub async fn status_with_text(&self) -> Result<(StatusView, Bytes)> {
         let mut url = self.url(&["status"]);
         url.query_pairs_mut().append_pair("form", "short");
-        self.read(self.http.get(url).timeout(GLANCE_TIMEOUT)).await
+        self.read(self.http.get(url), GLANCE_TIMEOUT).await
     }
 
-    async fn read<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<(T, Bytes)> {
-        match self.send(request).await? {
+    /// Waits for the beginning of an answer up to `silence`; the whole has [`REQUEST_TIMEOUT`].
+    async fn read<T: DeserializeOwned>(
+        &self,
+        request: reqwest::RequestBuilder,
+        silence: Duration,
+    ) -> Result<(T, Bytes)> {
+        match self.send(request, silence).await? {
             Sent::Answered(value, text) => Ok((value, text)),
             Sent::Lost(failure) => Err(failure),
         }
@@ -147,7 +144,7 @@ impl Client {
         let mut attempt = 1;
         loop {
             let request = self.http.post(self.url(path)).header("idempotency-key", &key).json(body);
-            match self.send(request).await? {
+            match self.send(request, REQUEST_TIMEOUT).await? {
                 Sent::Answered(value, _) => return Ok(value),
                 Sent::Lost(failure) if attempt >= COMMAND_ATTEMPTS => return Err(failure),
                 Sent::Lost(_) => tokio::time::sleep(COMMAND_PAUSE).await,
@@ -164,11 +161,16 @@ impl Client {
         url
     }
 
-    async fn send<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<Sent<T>> {
+    async fn send<T: DeserializeOwned>(
+        &self,
+        request: reqwest::RequestBuilder,
+        silence: Duration,
+    ) -> Result<Sent<T>> {
         let lost = |e: reqwest::Error| Sent::Lost(self.unreachable(&e.without_url()));
-        let response = match request.send().await {
-            Ok(response) => response,
-            Err(e) => return Ok(lost(e)),
+        let response = match tokio::time::timeout(silence, request.send()).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(e)) => return Ok(lost(e)),
+            Err(e) => return Ok(Sent::Lost(self.unreachable(&e))),
         };
         let status = response.status();
         let bytes = match response.bytes().await {
@@ -188,7 +190,7 @@ impl Client {
         })
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+    fn unreachable(&self, error: &(dyn std::error::Error + 'static)) -> Failure {
         let message = format!("can't reach the coordinator at {}", self.address);
         let mut failure = Failure::because(ExitCode::Unreachable, message, error)
             .hint("drover status shows what is known without it; another one: --context or --coordinator");

@@ -7,7 +7,7 @@ use drover_model::api::{Attention, EndpointView, ServiceView, Severity, StatusVi
 use drover_model::decision::{FailureClass, VantageState, VerdictState};
 use drover_model::journal::RunState;
 use drover_model::reason::Reason;
-use drover_model::traffic::ShareReason;
+use drover_model::traffic::{Load, ShareReason};
 use drover_model::{Span, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -59,9 +59,10 @@ fn runs(view: &StatusView, all: &mut Vec<Attention>) {
     for r in &view.runs {
         let what = format!("{} of {} from {}: {}", r.purpose, list(&r.services), r.region, r.summary);
         let (severity, next) = match r.state {
-            RunState::AwaitingApproval => {
-                (Severity::Critical, format!("drover approve {} --reason TEXT (or drover reject)", r.id))
-            }
+            RunState::AwaitingApproval => (
+                Severity::Critical,
+                format!("drover approve {0} --reason TEXT (or drover reject {0} --reason TEXT)", r.id),
+            ),
             RunState::NeedsOperator | RunState::Paused => {
                 (Severity::Critical, format!("drover run show {}", r.id))
             }
@@ -95,9 +96,14 @@ fn endpoint(s: &ServiceView, e: &EndpointView, starting: bool, all: &mut Vec<Att
         all.push(a);
     }
     if let Some(load) = e.load.filter(|load| *load > e.usable && e.weight.0 > 0) {
-        let sentence =
-            format!("{} in {} is asked for {load}, of {} that it may carry", s.name, e.region, e.usable);
-        all.push(line(Severity::Warning, subject(), "overloaded", sentence, Some(explain())));
+        let (severity, verb) = match s.load {
+            Load::Measured { .. } => (Severity::Warning, "is asked for"),
+            Load::Declared { .. } | Load::Unknown => {
+                (Severity::Info, "would at its declared peak be asked for")
+            }
+        };
+        let sentence = format!("{} in {} {verb} {load}, of {} that it may carry", s.name, e.region, e.usable);
+        all.push(line(severity, subject(), "overloaded", sentence, Some(explain())));
     }
     if let Some(ends) = e.certificate_expires_at.filter(|_| e.certificate_expiring) {
         let sentence = format!("the certificate of {} in {} ends at {ends}", s.name, e.region);
@@ -338,7 +344,8 @@ impl FirstSeen {
 /// Does this page people? Runs page by themselves; what a person laid down pages only when it lapses.
 fn pages(a: &Attention) -> bool {
     match a.code.as_str() {
-        "frozen" | "drained" | "pages_undelivered" => false,
+        // How much is asked for is the most of the last readings: a cut-over shows in it on both sides for a while.
+        "frozen" | "drained" | "overloaded" | "pages_undelivered" => false,
         code if code.starts_with("run_") => false,
         _ => a.severity >= Severity::Warning,
     }
@@ -407,10 +414,13 @@ mod tests {
 
     #[test]
     fn a_region_that_is_asked_for_more_than_it_may_carry_is_told() {
-        let service = |load: u64, weight: u32| -> ServiceView {
+        let measured =
+            serde_json::json!({"source": "measured", "rate": "900rps", "at": Timestamp::from_millis(0)});
+        let declared = serde_json::json!({"source": "declared", "rate": "900rps"});
+        let service = |load: u64, weight: u32, from: &serde_json::Value| -> ServiceView {
             serde_json::from_value(serde_json::json!({
                 "name": "checkout", "dns_name": "checkout.drover.test", "generation": 1, "run": null, "automatic": true,
-                "load": {"source": "unknown"},
+                "load": from,
                 "endpoints": [{
                     "region": "eu-west", "address": "127.0.0.1:80", "verdict": "healthy", "since": null, "weight": weight,
                     "configured_weight": 50, "share": "100%", "share_reason": {"why": "configured"},
@@ -420,14 +430,19 @@ mod tests {
             }))
             .unwrap()
         };
-        let told = |load, weight| {
-            let (service, mut all) = (service(load, weight), vec![]);
+        let told = |load, weight, from| {
+            let (service, mut all) = (service(load, weight, from), vec![]);
             endpoint(&service, &service.endpoints[0], false, &mut all);
             all.into_iter().map(|a| (a.code, a.severity)).collect::<Vec<_>>()
         };
-        assert_eq!(told(225, 50), vec![]);
-        assert_eq!(told(226, 50), vec![("overloaded".to_owned(), Severity::Warning)]);
-        assert_eq!(told(226, 0), vec![], "nobody is sent there");
+        assert_eq!(told(225, 50, &measured), vec![]);
+        assert_eq!(told(226, 50, &measured), vec![("overloaded".to_owned(), Severity::Warning)]);
+        assert_eq!(
+            told(226, 50, &declared),
+            vec![("overloaded".to_owned(), Severity::Info)],
+            "nobody measured it"
+        );
+        assert_eq!(told(226, 0, &measured), vec![], "nobody is sent there");
     }
 
     #[test]

@@ -95,8 +95,8 @@ fn whole_words(look: &Look, longest: &[u16]) -> Vec<ColumnConstraint> {
 
 /// Columns that the longest word of `cell` takes. Marks of paint take none.
 fn longest_word(cell: &str) -> u16 {
-    let plain = finish(cell, false);
-    let longest = plain.split_whitespace().map(|word| word.chars().count()).max();
+    // Before the glue between a number and its unit becomes a blank.
+    let longest = cell.split([' ', '\n']).map(|word| finish(word, false).chars().count()).max();
     u16::try_from(longest.unwrap_or_default()).unwrap_or(u16::MAX)
 }
 

@@ -24,7 +24,7 @@ pub async fn run(bench: &Bench, args: &ExplainArgs) -> Result<ExitCode> {
     if is_numbered(subject, "decision-") {
         return replay(bench, subject).await;
     }
-    let view: ExplainView = bench.client.glance(&["explain", subject]).await?;
+    let view: ExplainView = bench.client.get(&["explain", subject], &[]).await?;
     bench.out.show(&view, |look| render::explain::render(&view, look))?;
     Ok(ExitCode::Done)
 }

@@ -6,13 +6,12 @@ use crate::db::keys;
 use crate::verdicts::Panel;
 use drover_core::decide;
 use drover_model::api::{
-    API_SCHEMA, Attention, DecisionSummary, EndpointExplanation, ExplainView, RunSummary, StatusView,
+    API_SCHEMA, Attention, DecisionSummary, EndpointExplanation, ExplainView, StatusView,
 };
 use drover_model::decision::{ActionDecision, Conclusion, DecisionBody, StoredDecision, VerdictState};
 use drover_model::plan::World;
 use drover_model::reason::Reason;
-use drover_model::{EndpointKey, RegionId};
-use std::collections::BTreeMap;
+use drover_model::{EndpointKey, RegionId, ServiceId};
 
 /// Stored decisions shown beside the live state.
 const HISTORY_SHOWN: usize = 10;
@@ -100,22 +99,27 @@ impl Coordinator {
 impl Subject {
     /// The lines about it of what is not normal anywhere. What each endpoint is stands in its own verdict.
     fn standing(&self, view: StatusView) -> Vec<Attention> {
-        let runs: BTreeMap<String, RunSummary> =
-            view.runs.into_iter().map(|r| (r.id.to_string(), r)).collect();
+        let StatusView { attention, runs, holds, failbacks, .. } = view;
+        let has = |region: &RegionId, services: &[ServiceId]| {
+            self.endpoints.iter().any(|e| e.region == *region && services.contains(&e.service))
+        };
         let concerns = |a: &Attention| match a.code.as_str() {
             "frozen" | "frozen_lapsing" => true,
-            "overloaded" => self.endpoints.iter().any(|e| e.to_string() == a.subject),
+            "overloaded" | "ramp_left" | "certificate_expiring" => {
+                self.endpoints.iter().any(|e| e.to_string() == a.subject)
+            }
             "blocked" => self.endpoints.iter().any(|e| e.service.as_str() == a.subject),
-            "drained"
-            | "drained_lapsing"
-            | "failback_offered"
-            | "failback_not_yet"
-            | "automatic_impossible" => self.regions.iter().any(|r| r.as_str() == a.subject),
-            _ => runs.get(&a.subject).is_some_and(|r| {
-                self.endpoints.iter().any(|e| e.region == r.region && r.services.contains(&e.service))
+            // Of one region there may be several: each of its own services.
+            "drained" | "drained_lapsing" => holds.iter().any(|h| {
+                h.region.as_str() == a.subject && a.since == Some(h.since) && has(&h.region, &h.services)
             }),
+            "failback_offered" | "failback_not_yet" => {
+                failbacks.iter().any(|f| f.region.as_str() == a.subject && has(&f.region, &f.services))
+            }
+            "automatic_impossible" => self.regions.iter().any(|r| r.as_str() == a.subject),
+            _ => runs.iter().any(|r| r.id.as_str() == a.subject && has(&r.region, &r.services)),
         };
-        view.attention.into_iter().filter(concerns).collect()
+        attention.into_iter().filter(concerns).collect()
     }
 
     fn is_concerned_by(&self, stored: &StoredDecision) -> bool {
