@@ -19,7 +19,7 @@ use drover_model::Epoch;
 use serde::{Deserialize, Serialize};
 
 use super::ledger::Ledger;
-use super::state_file::StateBody;
+use super::state_file::{STATE_BYTES_MAX, StateBody};
 use super::{AppliedBatch, CHANGES_BYTES_MAX};
 use crate::zone::{RecordKey, RecordSet, RecordType};
 
@@ -122,7 +122,8 @@ fn is_torn(line: &[u8], offset: usize) -> bool {
             Some((length, _)) => line.len() < full_length(length),
             None => line.len() < PREFIX_BYTES,
         };
-    is_cut || has_unwritten_sector(line, offset)
+    let is_one_line = prefix(line).is_none_or(|(length, _)| line.len() <= full_length(length));
+    is_cut || is_one_line && has_unwritten_sector(line, offset)
 }
 
 /// JSON holds no zero byte.
@@ -245,7 +246,8 @@ impl ChangeLog {
             Err(error) => return Appended::No(WhyNot::Failed(error.into())),
         };
         let bytes = line.len() as u64;
-        if self.changes_bytes + bytes > CHANGES_BYTES_MAX {
+        // What was appended must fit into a whole, or no later one could ever be written.
+        if self.changes_bytes + bytes > CHANGES_BYTES_MAX || self.length + bytes > STATE_BYTES_MAX {
             return Appended::No(WhyNot::Full);
         }
         // What is appended to a file that was removed or replaced would be lost.

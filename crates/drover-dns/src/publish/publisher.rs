@@ -47,10 +47,22 @@ pub struct Publisher {
     _lock: File,
 }
 
+/// What is served without being known to be on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Owes {
+    #[default]
+    Nothing,
+    /// What a start has read: a process that was killed between writing and syncing leaves its last change in memory only.
+    Sync,
+    /// What could not be synced, and no write since has put there.
+    Whole,
+}
+
 #[derive(Debug, Default)]
 struct Writer {
     /// None: the whole is to be written before anything is acknowledged.
     log: Option<ChangeLog>,
+    owes: Owes,
 }
 
 /// Who may write to an instance.
@@ -117,11 +129,12 @@ impl Publisher {
             tracing::warn!(
                 file = %directory.join(STATE_FILE_NAME).display(),
                 bytes = stored.torn_bytes,
-                "dropped a last change that a crash cut short before anybody was told that it was made"
+                "dropped a last change that is cut short: so a crash leaves one of which nobody was told that it was made, \
+                 and so would damage at the file's end"
             );
         }
         let (snapshot, ledger, is_new) = restore(directory, zone, stored.map(|stored| stored.state))?;
-        let mut writer = Writer::default();
+        let mut writer = Writer { log: None, owes: if is_new { Owes::Nothing } else { Owes::Sync } };
         if is_new {
             let written = state_file::write(directory, &body(&snapshot, &ledger));
             writer.log = Some(written.map_err(|error| match error {
@@ -174,7 +187,12 @@ impl Publisher {
         let generation = current.generation();
         if decision.applied.is_empty() {
             if ledger.highest_epoch != Some(batch.epoch) || writer.log.is_none() {
-                self.commit(&mut writer, ledger.under(batch.epoch), current, None)?;
+                let committed = self.commit(&mut writer, ledger.under(batch.epoch), current, None);
+                // What is wished for is live, whatever became of this write.
+                committed.map_err(|error| match error {
+                    PublishError::NotWritten(source) => PublishError::NotDurable(source),
+                    other => other,
+                })?;
             }
             return Ok(Published::Unchanged { generation });
         }
@@ -217,6 +235,24 @@ impl Publisher {
         self.commit(&mut writer, ledger.under(to), self.snapshot(), None)
     }
 
+    /// Puts on disk what is served without being known to be there, if anything is. Whoever asked for it finds it served and
+    /// need not ask again, so nobody else would. Says whether anything had to be written.
+    ///
+    /// # Errors
+    /// The errors of writing; try again later.
+    pub fn settle(&self) -> Result<bool, PublishError> {
+        let mut writer = self.writer();
+        if writer.owes == Owes::Sync && is_synced(&self.directory) {
+            writer.owes = Owes::Nothing;
+        }
+        if writer.owes == Owes::Nothing {
+            return Ok(false);
+        }
+        let ledger = Ledger::clone(&self.ledger.load());
+        self.commit(&mut writer, ledger, self.snapshot(), None)?;
+        Ok(true)
+    }
+
     fn writer(&self) -> MutexGuard<'_, Writer> {
         // State and ledger are replaced as wholes, so a panic elsewhere can't have left them torn.
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
@@ -231,6 +267,11 @@ impl Publisher {
         applied: Option<&AppliedBatch>,
     ) -> Result<(), PublishError> {
         let written = self.write(writer, &next, &snapshot, applied);
+        match &written {
+            Ok(()) => writer.owes = Owes::Nothing,
+            Err(WriteError::NotDurable(_)) => writer.owes = Owes::Whole,
+            Err(WriteError::NotWritten(_)) => {}
+        }
         if let Err(WriteError::NotWritten(error)) = written {
             return Err(PublishError::NotWritten(error));
         }
@@ -349,6 +390,18 @@ fn change<'a>(
         put: keys().filter_map(|key| snapshot.get(key)).map(|set| set.document()).collect(),
         removed: keys().filter(|key| snapshot.get(key).is_none()).collect(),
         applied,
+    }
+}
+
+/// Sees to it that the file is on disk as it is read.
+fn is_synced(directory: &Path) -> bool {
+    let path = directory.join(STATE_FILE_NAME);
+    match File::open(&path).and_then(|file| file.sync_data()) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(file = %path.display(), %error, "cannot sync it; it is written anew");
+            false
+        }
     }
 }
 

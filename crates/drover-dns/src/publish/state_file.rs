@@ -26,7 +26,7 @@ const FORMAT: u32 = 2;
 const FORMAT_WHOLE_ONLY: u32 = 1;
 
 /// The most that a state takes: 10,000 record sets of some 6 KiB. More is no file of ours.
-const STATE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+pub(super) const STATE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// The most that is read: a state and the changes behind it.
 const FILE_BYTES_MAX: u64 = STATE_BYTES_MAX + CHANGES_BYTES_MAX;

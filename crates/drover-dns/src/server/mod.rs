@@ -28,6 +28,9 @@ use crate::answer::{Context, CookieContext, Transport, answer};
 use crate::publish::{OpenError, Publisher};
 use crate::zone::ZoneConfig;
 
+/// How often it is tried again to put on disk what is served.
+const SETTLE_EVERY: Duration = Duration::from_secs(5);
+
 /// How long open connections get to finish when the instance ends.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
@@ -181,10 +184,28 @@ pub async fn run(config: ServerConfig, shutdown: CancellationToken) -> Result<Ru
         tracker.spawn(tcp::serve(pair.tcp, Arc::clone(&shared), shutdown.clone(), tracker.clone()));
     }
     tracker.spawn(http::serve(control_listener, Arc::clone(&shared), shutdown.clone(), tracker.clone()));
+    tracker.spawn(settle(Arc::clone(&shared.publisher), shutdown.clone()));
     info!(?dns, %control, generation = shared.publisher.load().generation(), "DNS instance serves");
     let ended = tokio::spawn(end(shutdown, tracker));
     let (publisher, counters) = (Arc::clone(&shared.publisher), Arc::clone(&shared.counters));
     Ok(Running { dns, control, counters, publisher, ended })
+}
+
+/// Puts on disk what could not be put there when it was published, as soon as the disk lets it.
+async fn settle(publisher: Arc<Publisher>, shutdown: CancellationToken) {
+    let mut tick = tokio::time::interval(SETTLE_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
+        let publisher = Arc::clone(&publisher);
+        match tokio::task::spawn_blocking(move || publisher.settle()).await {
+            Ok(Ok(false)) => {}
+            Ok(Ok(true)) => info!("what was served without being known to be on disk is there now"),
+            Ok(Err(error)) => {
+                warn!(error = &error as &dyn std::error::Error, "what is served is not on disk yet")
+            }
+            Err(error) => warn!(%error, "putting on disk what is served broke off"),
+        }
+    }
 }
 
 async fn end(shutdown: CancellationToken, tracker: TaskTracker) {

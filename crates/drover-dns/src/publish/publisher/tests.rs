@@ -158,10 +158,16 @@ fn a_change_that_may_be_on_disk_is_served_and_not_acknowledged_before_it_is() {
         }
         let before = bed.file();
         // Its wish is granted already, but that is not durable yet.
-        assert!(matches!(bed.put(2), Err(PublishError::NotWritten(_))));
+        assert!(matches!(bed.put(2), Err(PublishError::NotDurable(_))));
         assert!(matches!(bed.put(3), Err(PublishError::NotWritten(_))));
         assert_eq!((bed.live(), bed.file()), (2, before), "a file that failed is not touched again");
+        if !is_killed {
+            assert!(matches!(bed.publisher().settle(), Err(PublishError::NotWritten(_))));
+        }
         fs::remove_dir(&partial).unwrap();
+        // Whoever asked for it looks, finds it served, and asks no more.
+        assert_eq!(bed.publisher().settle().unwrap(), !is_killed, "what a start read, it synced");
+        assert!(!bed.publisher().settle().unwrap());
         assert_eq!(bed.put(2).unwrap(), Published::Unchanged { generation: 3 });
         assert_eq!(bed.file().lines().count(), 2, "the whole");
         bed.restart();
