@@ -189,7 +189,15 @@ impl Coordinator {
     /// All that is kept of a decision's world, but for its base: in the order in which it may go.
     pub(crate) async fn keys_of_world(&self, number: u64) -> Result<Vec<String>, CoordinatorError> {
         let key = keys::numbered(keys::WORLDS, number);
-        let kept = self.db.get::<OfBase>(&key).await?.and_then(|(kept, _)| kept.base);
+        let kept = match self.db.get::<OfBase>(&key).await {
+            Ok(kept) => kept.and_then(|(kept, _)| kept.base),
+            Err(e @ CoordinatorError::Fenced { .. }) => return Err(e),
+            // What can't be read can be forgotten; its mark keeps a base longer, which harms nobody.
+            Err(e) => {
+                tracing::error!(error = &e as &dyn std::error::Error, "can't read {key}, which is forgotten");
+                None
+            }
+        };
         let in_use = kept.map(|base| keys::world_use(base, number));
         Ok(in_use.into_iter().chain([key]).collect())
     }
@@ -198,12 +206,13 @@ impl Coordinator {
     pub(crate) async fn drop_unused_bases(&self) -> Result<(), CoordinatorError> {
         let mut after = None;
         loop {
+            // Nothing is written while it is looked whether anything was.
+            let held = self.worlds.base.lock().await;
             // The base's own mark, and the first world that is written by it.
             let (items, _) = self.db.list_page::<IgnoredAny>(keys::WORLD_USES, after, 2).await?;
             let Some((mark, _)) = items.first() else { return Ok(()) };
             let is_used = items.get(1).is_some_and(|(key, _)| key.starts_with(&format!("{mark}/")));
             if !is_used {
-                let held = self.worlds.base.lock().await;
                 let number = number_of_key(mark);
                 if held.as_ref().is_none_or(|base| base.number != number) {
                     let base = keys::numbered(keys::WORLD_BASES, number);

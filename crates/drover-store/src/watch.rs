@@ -251,4 +251,19 @@ mod tests {
         let mut watch = hub.watch("", Revision(9)).unwrap();
         assert_eq!(watch.next().await, Some(WatchItem::Lagged));
     }
+
+    #[tokio::test]
+    async fn its_bytes_are_bounded_too() {
+        let mut hub = Hub::new(Revision(0), 8);
+        let long = "k".repeat(REMEMBERED_BYTES_MAX / 4);
+        for revision in 1..=6 {
+            hub.publish(change(revision, &long));
+        }
+        assert_eq!(hub.remembered.len(), 4);
+        let mut late = hub.watch("", Revision(1)).unwrap();
+        assert_eq!(late.next().await, Some(WatchItem::Lagged));
+        let mut in_time = hub.watch("", Revision(2)).unwrap();
+        let first = in_time.next().await;
+        assert!(matches!(first, Some(WatchItem::Changed(c)) if c.revision == Revision(3)));
+    }
 }
