@@ -255,7 +255,7 @@ fn a_change_that_a_crash_cut_short_is_dropped_and_dns_serves_what_stood_before()
     let mut dns = site.dns("127.0.0.1:0", "127.0.0.1:0");
     let query = dns.addresses().query;
     assert!(!wire::addresses(query, "checkout.drover.test").is_empty());
-    assert!(dns.says("dropped a last change that a crash cut short"), "{}", dns.log());
+    assert!(dns.says("dropped a last change that is cut short"), "{}", dns.log());
 }
 
 #[test]
