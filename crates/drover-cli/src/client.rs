@@ -75,7 +75,7 @@ impl Client {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        self.read(self.http.get(url), REQUEST_TIMEOUT).await.map(|(value, _)| value)
+        self.read(url, REQUEST_TIMEOUT).await.map(|(value, _)| value)
     }
 
     /// Reads the status, and gives the text of the answer as well: to keep it, nobody need write it again. It is asked for
@@ -86,16 +86,12 @@ impl Client {
     pub async fn status_with_text(&self) -> Result<(StatusView, Bytes)> {
         let mut url = self.url(&["status"]);
         url.query_pairs_mut().append_pair("form", "short");
-        self.read(self.http.get(url), GLANCE_TIMEOUT).await
+        self.read(url, GLANCE_TIMEOUT).await
     }
 
     /// Waits for the beginning of an answer up to `silence`; the whole has [`REQUEST_TIMEOUT`].
-    async fn read<T: DeserializeOwned>(
-        &self,
-        request: reqwest::RequestBuilder,
-        silence: Duration,
-    ) -> Result<(T, Bytes)> {
-        match self.send(request, silence).await? {
+    async fn read<T: DeserializeOwned>(&self, url: reqwest::Url, silence: Duration) -> Result<(T, Bytes)> {
+        match self.send(self.http.get(url), silence).await? {
             Sent::Answered(value, text) => Ok((value, text)),
             Sent::Lost(failure) => Err(failure),
         }

@@ -256,12 +256,6 @@ impl std::io::Write for Digester {
 pub const PLAN_ID_DIGITS: usize = 12;
 
 impl PlanId {
-    /// Names a plan by the digest of its canonical bytes.
-    #[must_use]
-    pub fn of(canonical: &[u8]) -> Self {
-        Self::of_digest(Sha256::digest(canonical))
-    }
-
     /// Names a plan by the digest of its JSON. Of a plan for thousands of services that is megabytes, which are never
     /// held as a whole.
     ///
@@ -326,7 +320,7 @@ mod tests {
         let texts: Vec<String> = (0..5_000).map(|n| format!("\"{n}\"")).collect();
         let bytes = serde_json::to_vec(&texts).unwrap();
         assert!(bytes.len() > 2 * DIGEST_BLOCK_BYTES);
-        assert_eq!(PlanId::of_json(&texts).unwrap(), PlanId::of(&bytes));
+        assert_eq!(PlanId::of_json(&texts).unwrap(), PlanId::of_digest(Sha256::digest(&bytes)));
         assert!(PlanId::of_json(&std::collections::BTreeMap::from([((), 1)])).is_err());
     }
 

@@ -21,7 +21,7 @@ fn good() -> (Plan, World) {
 fn renamed(mut plan: Plan) -> Plan {
     let reason = std::mem::take(&mut plan.intent.reason);
     plan.id = PlanId::from_text("");
-    plan.id = PlanId::of(&serde_json::to_vec(&plan).unwrap());
+    plan.id = PlanId::of_json(&plan).unwrap();
     plan.intent.reason = reason;
     plan
 }

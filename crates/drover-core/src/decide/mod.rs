@@ -53,22 +53,21 @@ pub fn decide(world: &World, now: Timestamp) -> Vec<ActionDecision> {
 /// The same, with the plans that were made of this world on the way, each once.
 #[must_use]
 pub fn decide_and_plan(world: &World, now: Timestamp) -> (Vec<ActionDecision>, Plans) {
-    let made = RefCell::new(Vec::new());
+    let plans = RefCell::new(Plans::default());
     let once = |of: &World, intent: &Intent, at: Timestamp| {
         // Whoever decides as if a run were over asks about another world.
         if !std::ptr::eq(of, world) || at != now {
             return crate::plan::plan(of, intent, at);
         }
-        let known =
-            made.borrow().iter().find(|(asked, _)| asked == intent).map(|(_, p): &(_, Planned)| p.clone());
+        let known = plans.borrow().made_for(intent).cloned();
         known.unwrap_or_else(|| {
             let planned = crate::plan::plan(of, intent, at);
-            made.borrow_mut().push((intent.clone(), planned.clone()));
+            plans.borrow_mut().0.push((intent.clone(), planned.clone()));
             planned
         })
     };
     let decisions = decide_with(world, now, &once, &crate::check::check);
-    (decisions, Plans(made.into_inner()))
+    (decisions, plans.into_inner())
 }
 
 /// Plans that deciding has made, by what was asked.

@@ -266,21 +266,15 @@ impl Publisher {
         snapshot: Arc<Snapshot>,
         applied: Option<&AppliedBatch>,
     ) -> Result<(), PublishError> {
-        let written = self.write(writer, &next, &snapshot, applied);
-        match &written {
-            Ok(()) => writer.owes = Owes::Nothing,
-            Err(WriteError::NotDurable(_)) => writer.owes = Owes::Whole,
-            Err(WriteError::NotWritten(_)) => {}
-        }
-        if let Err(WriteError::NotWritten(error)) = written {
-            return Err(PublishError::NotWritten(error));
-        }
+        let (owes, committed) = match self.write(writer, &next, &snapshot, applied) {
+            Ok(()) => (Owes::Nothing, Ok(())),
+            Err(WriteError::NotDurable(error)) => (Owes::Whole, Err(PublishError::NotDurable(error))),
+            Err(WriteError::NotWritten(error)) => return Err(PublishError::NotWritten(error)),
+        };
+        writer.owes = owes;
         self.ledger.store(Arc::new(next));
         self.snapshot.store(snapshot);
-        if let Err(WriteError::NotDurable(error)) = written {
-            return Err(PublishError::NotDurable(error));
-        }
-        Ok(())
+        committed
     }
 
     /// Appends what changed, or writes the whole. Leaves a log behind only where all is known to be on disk.

@@ -101,7 +101,7 @@ pub fn plan(mut steps: Vec<Step>) -> Plan {
     };
     Plan {
         schema: 1,
-        id: PlanId::of(format!("{steps:?}").as_bytes()),
+        id: PlanId::of_json(&format!("{steps:?}")).unwrap(),
         intent,
         services: vec![ServiceId::new("checkout").unwrap()],
         runbook: "failover".into(),
