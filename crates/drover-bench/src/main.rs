@@ -16,10 +16,15 @@ mod vantage;
 mod world;
 
 use clap::{Parser, ValueEnum};
+use drover_coordinator::allocator::Jemalloc;
 use error::{Attempt, Result};
 use figure::{Figure, Scale};
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+/// What runs inside this program must be measured with the allocator that `drover` has.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Measures what drover must hold.
 #[derive(Debug, Parser)]

@@ -19,9 +19,13 @@ mod verbs;
 
 use args::Args;
 use clap::Parser;
+use drover_coordinator::allocator::Jemalloc;
 use exit::ExitCode;
 use failure::{Failure, Result};
 use output::Out;
+
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> std::process::ExitCode {
     let args = match Args::try_parse() {

@@ -4,6 +4,7 @@
 //! that do what they say, and the API. `Live` is what is known now, the store is what must not be lost.
 
 mod agenda;
+pub mod allocator;
 pub mod api;
 mod attention;
 pub mod audit;

@@ -29,7 +29,8 @@ impl Default for Options {
             reserve_bytes: 16 << 20,
             // A year of a large installation's runs is below 1 GiB; more means that something is not pruned.
             size_alarm_bytes: 1 << 30,
-            cache_bytes: 16 << 20,
+            // What a decision reads again; a page that is not there comes from the page cache of the system.
+            cache_bytes: 4 << 20,
             // Ten full batches.
             queue_max: 10 * super::writer::BATCH_TXNS_MAX,
             watch_buffer: WATCH_BUFFER,

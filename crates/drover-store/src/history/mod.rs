@@ -52,7 +52,7 @@ impl Default for HistoryOptions {
             sync_interval: Duration::from_secs(1),
             // Four times the store's reserve: it stops first, and leaves room to act in.
             free_bytes_min: 64 << 20,
-            cache_bytes: 8 << 20,
+            cache_bytes: 2 << 20,
         }
     }
 }
