@@ -13,7 +13,7 @@ use drover_model::decision::VerdictState;
 use drover_model::plan::World;
 use drover_model::traffic::ShareReason;
 use drover_model::units::Generation;
-use drover_model::{Percent, RunId, ServiceId, Span, Timestamp, beside};
+use drover_model::{Percent, RegionId, RunId, ServiceId, Span, Timestamp, beside};
 use drover_store::{Alarm, ReadError};
 use std::collections::BTreeMap;
 
@@ -32,11 +32,11 @@ impl Coordinator {
         // A stable sort: of one priority they stay in the order of their names.
         by_priority.sort_by_key(|s| s.priority);
         let working_on = working_on(&runs);
-        let services =
+        let services: Vec<ServiceView> =
             by_priority.into_iter().map(|s| service_view(s, &world, &live, now, &working_on)).collect();
         let regions = world.config.regions.values();
         let quorums = quorum::automatic_possible(&world, regions.clone().map(|r| &r.name));
-        let told = worst_of_regions(&world).into_iter().zip(quorums);
+        let told = worst_of_regions(world.config.regions.keys(), &services).into_iter().zip(quorums);
         let mut view = StatusView {
             schema: API_SCHEMA,
             at: now,
@@ -187,17 +187,17 @@ fn badness(v: VerdictState) -> u8 {
 }
 
 /// The worst that stands in each region, in the order of the regions.
-fn worst_of_regions(world: &World) -> Vec<VerdictState> {
-    let regions = &world.config.regions;
+fn worst_of_regions<'a>(
+    regions: impl ExactSizeIterator<Item = &'a RegionId> + Clone,
+    services: &'a [ServiceView],
+) -> Vec<VerdictState> {
     let mut worst = vec![VerdictState::Healthy; regions.len()];
-    for service in world.config.services.values() {
-        let own = drover_core::of_service(&world.verdicts, service);
-        for ((_, standing), held) in beside(regions.keys(), own).zip(&mut worst) {
+    for service in services {
+        let own = service.endpoints.iter().map(|e| (&e.region, e.verdict));
+        for ((_, verdict), held) in beside(regions.clone(), own).zip(&mut worst) {
             // Where the service has no endpoint nothing can stand.
-            let Some(standing) = standing else { continue };
-            let state = standing.map_or(VerdictState::Unknown, |s| s.verdict.state);
-            if badness(state) > badness(*held) {
-                *held = state;
+            if let Some(verdict) = verdict.filter(|v| badness(*v) > badness(*held)) {
+                *held = verdict;
             }
         }
     }
@@ -250,6 +250,45 @@ fn vantage_views(loaded: &Loaded, world: &World, live: &Live) -> Vec<VantageView
 #[cfg(test)]
 mod tests {
     use super::*;
+    use drover_model::{RequestsPerSecond, Weight};
+
+    fn endpoint(region: &str, verdict: VerdictState) -> EndpointView {
+        EndpointView {
+            region: RegionId::new(region).unwrap(),
+            address: String::new(),
+            verdict,
+            since: None,
+            weight: Weight(0),
+            configured_weight: Weight(0),
+            share: Percent::FULL,
+            share_reason: ShareReason::Configured,
+            usable: RequestsPerSecond(0),
+            load: None,
+            certificate_expires_at: None,
+            certificate_expiring: false,
+        }
+    }
+
+    #[test]
+    fn a_region_is_as_bad_as_the_worst_of_its_endpoints() {
+        let service = |endpoints| ServiceView {
+            name: ServiceId::new("pay").unwrap(),
+            dns_name: String::new(),
+            generation: Generation(1),
+            load: drover_model::traffic::Load::Unknown,
+            automatic: true,
+            run: None,
+            endpoints,
+        };
+        let services = [
+            service(vec![endpoint("b", VerdictState::Unknown), endpoint("c", VerdictState::Down)]),
+            service(vec![endpoint("b", VerdictState::Degraded), endpoint("c", VerdictState::Healthy)]),
+            service(vec![endpoint("gone", VerdictState::Down)]),
+        ];
+        let regions: Vec<RegionId> = ["a", "b", "c"].map(|r| RegionId::new(r).unwrap()).into();
+        let expected = [VerdictState::Healthy, VerdictState::Degraded, VerdictState::Down];
+        assert_eq!(worst_of_regions(regions.iter(), &services), expected);
+    }
 
     #[test]
     fn only_a_store_that_stopped_itself_needs_a_restart() {
