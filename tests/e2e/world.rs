@@ -335,7 +335,7 @@ impl World {
 
     /// The regions that DNS answers with for a service.
     pub fn answered(&self, service: &str) -> Vec<String> {
-        let server = self.config.settings.dns.as_ref().unwrap().instances[0].query;
+        let server = self.config.settings.dns.as_ref().unwrap().embedded().unwrap().instances[0].query;
         let service = self.config.services.values().find(|s| s.name.as_str() == service).unwrap();
         let mut seen = BTreeSet::new();
         for _ in 0..DNS_QUESTIONS {
@@ -391,7 +391,7 @@ impl World {
 
     /// Every change of DNS that its server remembers having made: its own log, not drover's word.
     pub fn dns_changes(&self) -> Vec<DnsChange> {
-        let control = self.config.settings.dns.as_ref().unwrap().instances[0].control;
+        let control = self.config.settings.dns.as_ref().unwrap().embedded().unwrap().instances[0].control;
         let (status, answer) = wire::http(control, "GET", "/v1/changes", "").unwrap();
         assert_eq!(status, 200, "{answer}");
         let batches = answer["applied"].as_array().unwrap_or_else(|| panic!("no list in {answer}"));

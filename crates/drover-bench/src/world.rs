@@ -5,9 +5,9 @@ use drover_coordinator::config_dir::SHIPPED_RUNBOOKS;
 use drover_core::{targets, verdict};
 use drover_model::config::decode::{self, SourceFile};
 use drover_model::config::{
-    AgentConfig, Config, DnsInstance, DnsSettings, Endpoint, FailbackPolicy, FailoverPolicy, HealthCheck,
-    HttpCheck, Location, PagingSettings, RecordType, Region, RegionRole, Retention, Service, Settings,
-    TlsOptions, ValidationPolicy, VantageSettings,
+    AgentConfig, Config, DnsInstance, DnsServers, DnsSettings, EmbeddedDns, Endpoint, FailbackPolicy,
+    FailoverPolicy, HealthCheck, HttpCheck, Location, PagingSettings, RecordType, Region, RegionRole,
+    Retention, Service, Settings, TlsOptions, ValidationPolicy, VantageSettings,
 };
 use drover_model::decision::{OpinionState, VantageOpinion, VantageState, VerdictInputs};
 use drover_model::plan::{LoadedRunbook, StandingVerdict, World};
@@ -102,6 +102,7 @@ impl Shape {
             priority: 1,
             record_type: RecordType::A,
             ttl: Span::from_secs(30),
+            split: drover_model::config::Split::ByWeight,
             endpoints: regions.iter().enumerate().map(endpoint).collect(),
             check: HealthCheck::Http(http_check()),
             interval: self.interval,
@@ -201,8 +202,10 @@ pub fn dns_at(control: SocketAddr, query: SocketAddr) -> DnsSettings {
     let server = |n: u8| (format!("ns{n}.{ZONE}"), Ipv4Addr::LOCALHOST.into());
     DnsSettings {
         zone: ZONE.into(),
-        nameservers: vec![server(1), server(2)],
-        instances: vec![DnsInstance { name: "dns-1".into(), control, query }],
+        servers: DnsServers::Embedded(EmbeddedDns {
+            nameservers: vec![server(1), server(2)],
+            instances: vec![DnsInstance { name: "dns-1".into(), control, query }],
+        }),
     }
 }
 

@@ -70,18 +70,21 @@ fn hear(child: &mut Child, word: &str) {
 /// Ten times what it takes.
 const WHOLE_GUARD: Duration = Duration::from_secs(600);
 
-#[test]
-fn every_scene_ends_as_it_was_told_to() {
+/// Plays `drover demo WORDS`; its scenes, all of whose expectations were met.
+fn play(words: &[&str]) -> Vec<serde_json::Value> {
     let directory = tempfile::tempdir().unwrap();
     let mut demo = Command::new(env!("CARGO_BIN_EXE_drover"))
         .args(["demo", "-o", "json"])
+        .args(words)
         .env("TMPDIR", directory.path())
         .current_dir(directory.path())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    let mut stderr = demo.stderr.take().unwrap();
+    let complaining = std::thread::spawn(move || std::io::read_to_string(&mut stderr).unwrap());
     let mut stdout = demo.stdout.take().unwrap();
     let reading = std::thread::spawn(move || std::io::read_to_string(&mut stdout).unwrap());
     let began = Instant::now();
@@ -92,13 +95,21 @@ fn every_scene_ends_as_it_was_told_to() {
         }
         std::thread::sleep(Duration::from_millis(100));
     };
-    let said = reading.join().unwrap();
-    let report: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let (said, complained) = (reading.join().unwrap(), complaining.join().unwrap());
+    let report: serde_json::Value =
+        serde_json::from_str(&said).unwrap_or_else(|e| panic!("{e}: {said}{complained}"));
     let scenes = report["scenes"].as_array().unwrap();
     let unmet =
         scenes.iter().flat_map(|s| s["expectations"].as_array().unwrap()).filter(|e| e["met"] != true);
     assert_eq!(unmet.collect::<Vec<_>>(), Vec::<&serde_json::Value>::new());
     assert!(status.code() == Some(0) && report["met"] == true, "{status}: {said}");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "files are left");
+    scenes.clone()
+}
+
+#[test]
+fn every_scene_ends_as_it_was_told_to() {
+    let scenes = play(&[]);
     let numbers: Vec<_> = scenes.iter().map(|s| s["number"].as_u64().unwrap()).collect();
     assert_eq!(numbers, [1, 2, 3, 4, 5]);
     let ramp = scenes[4]["ramp"].as_array().unwrap();
@@ -117,7 +128,24 @@ fn every_scene_ends_as_it_was_told_to() {
         phases(2),
         ["detection", "decision", "approval", "publication", "drain", "validation", "after"]
     );
-    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "files are left");
+}
+
+#[test]
+fn a_failover_that_changes_hands_publishes_once_at_servers_of_others() {
+    for server in ["bind", "knot", "powerdns"] {
+        let scenes = play(&["--dns", server, "--scene", "4"]);
+        assert_eq!(scenes.len(), 1, "{server}");
+    }
+}
+
+#[test]
+fn a_ramp_is_not_played_on_servers_that_know_no_weights() {
+    let refused = Command::new(env!("CARGO_BIN_EXE_drover"))
+        .args(["demo", "--dns", "knot", "--scene", "5"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(2) && said.contains("needs weights"), "{said}");
 }
 
 #[test]

@@ -8,13 +8,13 @@ use crate::error::CoordinatorError;
 use drover_core::plan::ttl_seconds;
 use drover_core::weights::NeverDark;
 use drover_dns::provider::{
-    Applied, BlockedReason, EmbeddedInstances, EmbeddedOptions, Instance, LaggingState, Observed,
-    ProviderError, RecordSets,
+    Applied, BlockedReason, DynamicUpdates, EmbeddedInstances, EmbeddedOptions, Instance, LaggingState,
+    Observed, ProviderError, RecordSets,
 };
 use drover_dns::publish::{Batch, CHANGES_PER_BATCH_MAX, Change};
 use drover_dns::zone::{DnsName, Member, RecordKey, RecordSet, RecordType};
 use drover_model::api::DnsView;
-use drover_model::config::{self, Service, version_of};
+use drover_model::config::{self, DnsInstance, DnsServers, DnsSettings, Service, Split, version_of};
 use drover_model::traffic::TrafficState;
 use drover_model::{Epoch, ServiceId, Timestamp};
 use drover_store::Expect;
@@ -75,7 +75,11 @@ fn published_from(service: &Service) -> String {
     let weights: Vec<_> = service.endpoints.values().map(|e| (&e.region, e.weight, e.priority)).collect();
     let addresses: Vec<_> = service.endpoints.values().map(|e| (&e.region, &e.address)).collect();
     let shown = version_of(&(&service.dns_name, service.record_type, ttl_seconds(service), addresses));
-    format!("{}/{shown}", version_of(&weights))
+    let weights = version_of(&weights);
+    match service.split {
+        Split::ByWeight => format!("{weights}/{shown}"),
+        Split::Equally => format!("{weights}-equally/{shown}"),
+    }
 }
 
 /// The target that `service` asks for, when it is another than `state`, which was made from `known`.
@@ -99,6 +103,22 @@ fn next_target(
     Ok(Some(moved.unwrap_or(TrafficState { generation: state.generation.next(), changed_at: now, ..state })))
 }
 
+/// Nothing where the configuration was let through with what it refuses: no instance, or a zone that is no name.
+fn provider(dns: &DnsSettings) -> Option<Dns> {
+    let provider: Arc<dyn RecordSets> = match &dns.servers {
+        DnsServers::Embedded(own) => {
+            let instance =
+                |i: &DnsInstance| Instance { name: i.name.clone(), control: i.control, query: i.query };
+            let instances = own.instances.iter().map(instance).collect();
+            Arc::new(EmbeddedInstances::new(instances, EmbeddedOptions::default()).ok()?)
+        }
+        DnsServers::Rfc2136(other) => {
+            Arc::new(DynamicUpdates::new(DnsName::parse(&dns.zone).ok()?, other.clone()))
+        }
+    };
+    Some(Dns { provider, zone: dns.zone.clone() })
+}
+
 fn from_key(service: &ServiceId) -> String {
     format!("published-from/{service}")
 }
@@ -107,15 +127,7 @@ impl Coordinator {
     /// Makes the provider of the configuration in force.
     pub(crate) fn connect_dns(&self) {
         let loaded = self.loaded();
-        let provider = loaded.config.settings.dns.as_ref().and_then(|dns| {
-            let instances = dns
-                .instances
-                .iter()
-                .map(|i| Instance { name: i.name.clone(), control: i.control, query: i.query })
-                .collect();
-            let provider = EmbeddedInstances::new(instances, EmbeddedOptions::default()).ok()?;
-            Some(Dns { provider: Arc::new(provider) as Arc<dyn RecordSets>, zone: dns.zone.clone() })
-        });
+        let provider = loaded.config.settings.dns.as_ref().and_then(provider);
         self.dns.store(Arc::new(provider));
     }
 
@@ -179,7 +191,11 @@ impl Coordinator {
             }
             last = Some(Instant::now());
             let Some(provider) = self.dns() else { continue };
-            match self.reconcile(&*provider).await {
+            let reconciled = tokio::select! {
+                () = self.stop.cancelled() => return,
+                reconciled = self.reconcile(&*provider) => reconciled,
+            };
+            match reconciled {
                 Ok(()) => {}
                 Err(ProviderError::Fenced { instance, highest, reason }) => {
                     tracing::error!(instance, %highest, "DNS refuses this coordinator's epoch: {reason}; standing down");
@@ -206,24 +222,41 @@ impl Coordinator {
             return Ok(());
         }
         let mut refusals = Vec::new();
-        for some in diff.changes.chunks(CHANGES_PER_BATCH_MAX) {
+        let applied = self.apply_all(provider, &diff.changes, &mut refusals).await;
+        self.note_refusals(&refusals);
+        match applied {
+            Err(e) if !matches!(e, ProviderError::Fenced { .. }) => {
+                tracing::warn!(error = &e as &dyn std::error::Error, "can't bring DNS up to the targets");
+                self.note_not_applied(&e);
+                Ok(())
+            }
+            answer => answer,
+        }
+    }
+
+    async fn apply_all(
+        &self,
+        provider: &dyn RecordSets,
+        changes: &[Change],
+        refusals: &mut Vec<ProviderError>,
+    ) -> Result<(), ProviderError> {
+        for some in changes.chunks(CHANGES_PER_BATCH_MAX) {
             match self.apply(provider, some).await {
                 // One record set that a server will never take must not keep the others from it.
-                Err(ProviderError::Refused { .. }) => refusals.extend(self.apply_each(provider, some).await?),
+                Err(ProviderError::Refused { .. }) => self.apply_each(provider, some, refusals).await?,
                 answer => answer?,
             }
         }
-        self.note_refusals(&refusals);
         Ok(())
     }
 
-    /// Applies one by one. Says what is refused.
+    /// Applies one by one, and keeps what is refused.
     async fn apply_each(
         &self,
         provider: &dyn RecordSets,
         changes: &[Change],
-    ) -> Result<Vec<ProviderError>, ProviderError> {
-        let mut refusals = Vec::new();
+        refusals: &mut Vec<ProviderError>,
+    ) -> Result<(), ProviderError> {
         for change in changes {
             match self.apply(provider, std::slice::from_ref(change)).await {
                 Err(e @ ProviderError::Refused { .. }) => {
@@ -233,7 +266,7 @@ impl Coordinator {
                 answer => answer?,
             }
         }
-        Ok(refusals)
+        Ok(())
     }
 
     async fn apply(&self, provider: &dyn RecordSets, changes: &[Change]) -> Result<(), ProviderError> {
@@ -265,9 +298,18 @@ impl Coordinator {
         let mut live = self.live();
         for refusal in refusals {
             let ProviderError::Refused { instance, .. } = refusal else { continue };
-            for view in live.dns_views.iter_mut().filter(|v| v.instance == *instance) {
+            // A primary that nobody asks is none of the servers; what it refuses concerns them all.
+            let is_shown = live.dns_views.iter().any(|v| v.instance == *instance);
+            for view in live.dns_views.iter_mut().filter(|v| !is_shown || v.instance == *instance) {
                 view.behind.insert(0, refusal.to_string());
             }
+        }
+    }
+
+    /// The servers were read and could not be told.
+    fn note_not_applied(&self, error: &ProviderError) {
+        for view in &mut self.live().dns_views {
+            view.behind.insert(0, drover_model::chain(error));
         }
     }
 
@@ -282,19 +324,21 @@ impl Coordinator {
         let now = self.clock.now();
         let Some(dns) = loaded.config.settings.dns.as_ref() else { return };
         let views = dns
-            .instances
-            .iter()
-            .map(|i| {
+            .answering()
+            .map(|(name, query)| {
                 let mut view = DnsView {
-                    instance: i.name.clone(),
-                    query: i.query.to_string(),
+                    instance: name.to_owned(),
+                    query: query.to_string(),
                     reachable: true,
                     behind: blocked.to_vec(),
                     checked_at: Some(now),
                 };
                 for o in observed {
-                    match o.lagging.iter().find(|l| l.instance == i.name).map(|l| &l.state) {
-                        Some(LaggingState::NotReached { .. }) => view.reachable = false,
+                    match o.lagging.iter().find(|l| l.instance == name).map(|l| &l.state) {
+                        Some(LaggingState::NotReached { reason }) => {
+                            view.reachable = false;
+                            view.behind = vec![reason.clone()];
+                        }
                         Some(LaggingState::Behind { generation }) => {
                             let shown = generation
                                 .map_or_else(|| "nothing".to_owned(), |g| format!("generation {g}"));
@@ -314,13 +358,12 @@ impl Coordinator {
         let loaded = self.loaded();
         let Some(dns) = loaded.config.settings.dns.as_ref() else { return };
         let views = dns
-            .instances
-            .iter()
-            .map(|i| DnsView {
-                instance: i.name.clone(),
-                query: i.query.to_string(),
-                reachable: false,
-                behind: vec![error.to_string()],
+            .answering()
+            .map(|(name, query)| DnsView {
+                instance: name.to_owned(),
+                query: query.to_string(),
+                reachable: !concerns(error, name),
+                behind: vec![drover_model::chain(error)],
                 checked_at: Some(now),
             })
             .collect();
@@ -328,7 +371,16 @@ impl Coordinator {
     }
 }
 
-fn blocked_sentence(b: &drover_dns::provider::Blocked) -> String {
+/// Does it say that this server was not reached? A primary that nobody asks may be none of the servers.
+fn concerns(error: &ProviderError, server: &str) -> bool {
+    match error {
+        ProviderError::Unreachable { missing } => missing.iter().any(|m| m.instance == server),
+        ProviderError::TimedOut { .. } => true,
+        _ => false,
+    }
+}
+
+pub(crate) fn blocked_sentence(b: &drover_dns::provider::Blocked) -> String {
     let why = match &b.reason {
         BlockedReason::Invalid { detail } => detail.clone(),
         BlockedReason::NotObserved => "not observed".to_owned(),

@@ -8,7 +8,7 @@
 //! plan must not run ([`a_person_may_overrule`]).
 
 use drover_model::beside;
-use drover_model::config::Service;
+use drover_model::config::{Service, Split};
 use drover_model::decision::VerdictState;
 use drover_model::ids::{EndpointKey, PlanId};
 use drover_model::plan::{
@@ -236,7 +236,9 @@ impl<'a> Eyes<'a> {
         }
         for change in self.shifts().flat_map(|(_, changes)| changes) {
             let gaining: Vec<(&RegionId, Weight)> = gaining_by(self.world, change).collect();
-            self.gaining.extend(gaining.iter().map(|(region, _)| (&change.service, *region)));
+            let asked_about = gaining.iter().map(|(region, _)| *region);
+            let asked_about: Vec<_> = asked_about.filter(|r| !self.unavoidable(change, r)).collect();
+            self.gaining.extend(asked_about.into_iter().map(|region| (&change.service, region)));
             if let Some(standing) = standings.get_mut(&change.service) {
                 self.chained(change, standing);
                 self.sound(change);
@@ -280,6 +282,15 @@ impl<'a> Eyes<'a> {
             self.find("I9", format!("{name} is not configured"));
             return;
         };
+        if service.split == Split::Equally {
+            let parts = || change.weights_after.values().map(|w| w.0).filter(|w| *w > 0);
+            if parts().max().unwrap_or(0) > parts().min().unwrap_or(0).saturating_add(1) {
+                self.find(
+                    "I9",
+                    format!("{name}: the zone's servers know no weights, and the parts are not equal"),
+                );
+            }
+        }
         let configured = beside(change.weights_after.keys(), &service.endpoints);
         let repeats = !change.addresses.is_empty(); // As plans of earlier builds do.
         for ((region, weight), (_, endpoint)) in
@@ -306,22 +317,43 @@ impl<'a> Eyes<'a> {
         let intent = &self.plan.intent;
         for (region, weight) in gaining.iter().copied() {
             let key = EndpointKey::new(&change.service, region);
-            let state = self.world.verdicts.get(&key).map_or(VerdictState::Unknown, |v| v.verdict.state);
-            if state != VerdictState::Healthy {
+            let state = self.state(&key);
+            if self.unavoidable(change, region) {
+                cov_mark::hit!(i6_unavoidable);
+            } else if state != VerdictState::Healthy {
                 self.find("I6", format!("{key} would take traffic and is {state}"));
             }
             if self.leaving() && intent.to.as_ref().is_some_and(|to| to != region) {
                 self.find("I9", format!("{key} would take traffic, which only another region was meant to"));
             }
-            let places = &service.failover.jurisdictions;
-            let place = self.world.config.regions.get(region).map(|r| &r.location.jurisdiction);
-            if !places.is_empty() && !place.is_some_and(|p| places.contains(p)) {
+            if !self.may_have(service, region) && !self.unavoidable(change, region) {
                 self.find("locality", format!("{key} would take traffic, which may not go there"));
             }
-            if intent.automatic {
+            let is_lost = self.unavoidable(change, region) && state.moves_traffic();
+            if intent.automatic && !is_lost {
                 self.fits(service, region, weight);
             }
         }
+    }
+
+    fn state(&self, key: &EndpointKey) -> VerdictState {
+        self.world.verdicts.get(key).map_or(VerdictState::Unknown, |v| v.verdict.state)
+    }
+
+    /// Where DNS splits equally, who answers already takes its part of what is left, fit for it or not. Of those who answer
+    /// no larger part is unfit than before.
+    fn unavoidable(&self, change: &TrafficChange, region: &RegionId) -> bool {
+        let Some(service) = self.service(&change.service) else { return false };
+        let answers = self.world.traffic.get(&change.service).is_some_and(|t| t.weight(region).0 > 0);
+        let healthy = self.state(&EndpointKey::new(&change.service, region)) == VerdictState::Healthy;
+        let fit = healthy && self.may_have(service, region);
+        service.split == Split::Equally && self.leaving() && answers && !fit
+    }
+
+    fn may_have(&self, service: &Service, region: &RegionId) -> bool {
+        let places = &service.failover.jurisdictions;
+        let place = self.world.config.regions.get(region).map(|r| &r.location.jurisdiction);
+        places.is_empty() || place.is_some_and(|p| places.contains(p))
     }
 
     fn fits(&mut self, service: &Service, region: &RegionId, weight: Weight) {
@@ -528,11 +560,19 @@ fn gaining_by<'a>(
     world: &'a World,
     change: &'a TrafficChange,
 ) -> impl Iterator<Item = (&'a RegionId, Weight)> + use<'a> {
+    let equally = world.config.services.get(&change.service).is_some_and(|s| s.split == Split::Equally);
     let now = world.traffic.get(&change.service).map(|t| &t.weights);
+    let among = |weights: &Weights| weights.values().filter(|w| w.0 > 0).count();
+    let among_fewer = now.is_some_and(|now| among(&change.weights_after) < among(now));
+    let more = move |now: Weight, after: Weight| match equally {
+        // Of equal parts none is larger by its rounding.
+        true => after.0 > 0 && (among_fewer || now.0 == 0),
+        false => after > now,
+    };
     let now = beside(change.weights_after.keys(), now.into_iter().flatten());
     let after = change.weights_after.values();
-    now.zip(after).filter_map(|((region, now), after)| {
-        (*after > now.copied().unwrap_or_default()).then_some((region, *after))
+    now.zip(after).filter_map(move |((region, now), after)| {
+        more(now.copied().unwrap_or_default(), *after).then_some((region, *after))
     })
 }
 

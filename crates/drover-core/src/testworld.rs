@@ -1,9 +1,9 @@
 //! A small world for tests: three serving regions and a witness, two services everywhere, all healthy.
 
 use drover_model::config::{
-    AppCheck, Config, DnsInstance, DnsSettings, Endpoint, FailbackPolicy, FailoverPolicy, HealthCheck,
-    Location, PagingSettings, RecordType, Region, RegionRole, Retention, Service, Settings, TcpCheck,
-    ValidationPolicy, VantageSettings,
+    AppCheck, Config, DnsInstance, DnsServers, DnsSettings, EmbeddedDns, Endpoint, FailbackPolicy,
+    FailoverPolicy, HealthCheck, Location, PagingSettings, RecordType, Region, RegionRole, Retention,
+    Service, Settings, Split, TcpCheck, ValidationPolicy, VantageSettings,
 };
 use drover_model::decision::{Verdict, VerdictState};
 use drover_model::ids::EndpointKey;
@@ -139,6 +139,7 @@ pub(crate) fn service(name: &str, priority: u32, places: &[&str]) -> Service {
         dns_name: format!("{name}.example.test"),
         record_type: RecordType::A,
         ttl: Span::from_secs(30),
+        split: Split::ByWeight,
         endpoints: places.iter().enumerate().map(endpoint).collect(),
         check: HealthCheck::Tcp(TcpCheck { max_latency: None }),
         interval: Span::from_secs(30),
@@ -197,8 +198,7 @@ fn settings() -> Settings {
         listen: local(3),
         dns: Some(DnsSettings {
             zone: "example.test".into(),
-            nameservers: vec![],
-            instances: vec![instance],
+            servers: DnsServers::Embedded(EmbeddedDns { nameservers: vec![], instances: vec![instance] }),
         }),
         vantage: VantageSettings {
             references: vec![],

@@ -7,7 +7,7 @@
 //! rounded to nothing, and a larger share must never mean a smaller weight. Largest remainder with a floor of one
 //! does all three; plain rounding does none.
 
-use drover_model::config::Service;
+use drover_model::config::{Service, Split};
 use drover_model::units::WEIGHT_SUM;
 use drover_model::{Percent, RegionId, ServiceId, Weight, Weights, beside};
 use std::collections::BTreeMap;
@@ -29,7 +29,16 @@ const GROUP_SCALE: u128 = 1_000_000_000_000_000;
 /// weight share equally what the explicit ones leave; whatever the figures, the sum is [`WEIGHT_SUM`].
 #[must_use]
 pub fn configured(service: &Service) -> Weights {
-    service.endpoints.keys().cloned().zip(apportion(&proportions(service), WEIGHT_SUM)).collect()
+    let raw = as_split(service, proportions(service));
+    service.endpoints.keys().cloned().zip(apportion(&raw, WEIGHT_SUM)).collect()
+}
+
+/// What DNS makes of these parts: where its servers know no weights, whoever has any part gets the same.
+fn as_split(service: &Service, mut raw: Vec<u128>) -> Vec<u128> {
+    if service.split == Split::Equally {
+        raw.iter_mut().for_each(|part| *part = 1.min(*part));
+    }
+    raw
 }
 
 /// What the configuration says, before any rounding: thirds stay thirds, so that two of three equals halve the traffic
@@ -93,16 +102,19 @@ pub(crate) fn published_of(
         cov_mark::hit!(i4_never_dark);
         return Err(NeverDark { service: service.name.clone() });
     }
+    let raw = as_split(service, raw);
     Ok(service.endpoints.keys().cloned().zip(apportion(&raw, WEIGHT_SUM)).collect())
 }
 
 /// The weights after `from` has handed all of its weight to `takers`, in proportion to their values; the others keep
 /// what they have. Used when not everybody may take more: only one region was named, or some are not healthy.
 ///
+/// Where DNS splits equally nobody can keep what it has: everyone who answers takes the same part of what is left.
+///
 /// # Errors
 /// [`NeverDark`] when nobody takes.
 pub fn moved(
-    service: &ServiceId,
+    service: &Service,
     before: &Weights,
     from: &RegionId,
     takers: &Weights,
@@ -114,12 +126,17 @@ pub fn moved(
         takers.iter().filter(|(r, w)| *r != from && w.0 > 0).map(|(r, w)| (r, u128::from(w.0))).unzip();
     if names.is_empty() {
         cov_mark::hit!(i4_nobody_takes);
-        return Err(NeverDark { service: service.clone() });
+        return Err(NeverDark { service: service.name.clone() });
     }
     for (region, more) in names.into_iter().zip(apportion(&raw, u16::from(freed.0))) {
         after.insert(region.clone(), Weight(after.of(region).0.saturating_add(more.0)));
     }
-    Ok(after)
+    if service.split == Split::ByWeight {
+        return Ok(after);
+    }
+    let (names, raw): (Vec<RegionId>, Vec<u128>) =
+        after.iter().map(|(r, w)| (r.clone(), u128::from(w.0))).unzip();
+    Ok(names.into_iter().zip(apportion(&as_split(service, raw), WEIGHT_SUM)).collect())
 }
 
 /// Divides `total` in proportion to `raw` by largest remainder; ties go to the earlier one. Whoever has anything gets
@@ -249,7 +266,21 @@ mod tests {
         cov_mark::check!(i4_nobody_takes);
         let service = with(&[(None, 1); 2]);
         let own = Weights::from_iter([(region("r000"), Weight(50))]);
-        assert!(moved(&service.name, &configured(&service), &region("r000"), &own).is_err());
+        assert!(moved(&service, &configured(&service), &region("r000"), &own).is_err());
+    }
+
+    #[test]
+    fn without_weights_everyone_who_answers_gets_the_same() {
+        let mut service = with(&[(Some(70), 1), (Some(20), 1), (Some(10), 1), (Some(0), 1)]);
+        service.split = Split::Equally;
+        assert_eq!(plain(&configured(&service)), [34, 33, 33, 0]);
+        let out = published(&service, &shares(&[0, 10_000, 10_000, 10_000])).unwrap();
+        assert_eq!(plain(&out), [0, 50, 50, 0]);
+        // A little is as much as all of it.
+        assert_eq!(plain(&published(&service, &shares(&[100, 10_000, 10_000, 0])).unwrap()), [34, 33, 33, 0]);
+        let taker = Weights::from_iter([(region("r001"), Weight(1))]);
+        let after = moved(&service, &configured(&service), &region("r000"), &taker).unwrap();
+        assert_eq!(plain(&after), [0, 50, 50, 0], "the one that was to keep what it has can't");
     }
 
     proptest! {
@@ -308,7 +339,7 @@ mod tests {
             let names: Vec<RegionId> = service.endpoints.keys().cloned().collect();
             let before: Weights = names.iter().cloned().zip(weights.iter().copied().map(Weight)).collect();
             let takers: Weights = names.iter().cloned().zip(takers.into_iter().map(Weight)).collect();
-            let Ok(after) = moved(&service.name, &before, &names[0], &takers) else {
+            let Ok(after) = moved(&service, &before, &names[0], &takers) else {
                 prop_assert!(names[1..].iter().all(|n| takers.of(n).0 == 0));
                 return Ok(());
             };

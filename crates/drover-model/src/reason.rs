@@ -135,6 +135,10 @@ pub enum Reason {
     UnknownPlan { plan: String },
     /// No DNS server is configured, so weights cannot be published.
     DnsNotConfigured,
+    /// The zone's servers know no weights: whoever answers gets the same share.
+    SharesBecomeEqual,
+    /// What one region leaves can't be given to one other alone.
+    NoWeights { service: ServiceId, region: RegionId, others: Vec<RegionId> },
     /// No runbook of the needed purpose is loaded.
     NoRunbook { purpose: String },
     /// The independent checker found something wrong with the plan.
@@ -200,6 +204,7 @@ impl Reason {
             Reason::RegionSilent { .. } => "drover doctor".into(),
             Reason::Preempting { run, .. } => format!("drover run follow {run}"),
             Reason::WrongState { run, .. } => format!("drover run show {run}"),
+            Reason::NoWeights { .. } => "without --to, or drain the other regions first".into(),
             Reason::DnsNotConfigured => "add `dns:` to the settings, then drover config validate".into(),
             Reason::NoRunbook { .. } => "drover runbook list".into(),
             Reason::TargetNotHealthy { service, .. } | Reason::LastHealthyRegion { service, .. } => {
@@ -364,6 +369,17 @@ fn fmt_object(reason: &Reason, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         }
         Reason::UnknownPlan { plan } => write!(f, "there is no plan {plan}"),
         Reason::DnsNotConfigured => f.write_str("no DNS server is configured"),
+        Reason::SharesBecomeEqual => f.write_str(
+            "shares become equal: the zone's servers know no weights, every region that answers gets the same",
+        ),
+        Reason::NoWeights { service, region, others } => {
+            let names: Vec<_> = others.iter().map(RegionId::as_str).collect();
+            write!(
+                f,
+                "{service} can't go to {region} alone: the zone's servers know no weights, and {} would take the same part",
+                names.join(", ")
+            )
+        }
         Reason::NoRunbook { purpose } => write!(f, "no runbook for {purpose} is loaded"),
         Reason::CheckFailed { finding } => write!(f, "the plan failed its independent check: {finding}"),
         Reason::WrongState { run, state, command } => {

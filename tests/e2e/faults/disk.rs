@@ -170,7 +170,7 @@ fn metrics(w: &World) -> String {
 
 /// What DNS was told so far: the key of each batch, and the generation that each record set came to.
 fn told(w: &World) -> (Vec<String>, BTreeMap<String, u64>) {
-    let control = w.config.settings.dns.as_ref().unwrap().instances[0].control;
+    let control = w.config.settings.dns.as_ref().unwrap().embedded().unwrap().instances[0].control;
     let (status, said) = wire::http(control, "GET", "/v1/changes", "").unwrap();
     assert_eq!(status, 200, "{said}");
     let (mut keys, mut live) = (Vec::new(), BTreeMap::new());

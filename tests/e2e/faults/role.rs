@@ -42,7 +42,7 @@ impl Site {
     /// The same with this one DNS server.
     pub fn configure_dns(&self, dns: &Dns) {
         self.configure(|c| {
-            let instance = &mut c.settings.dns.as_mut().unwrap().instances[0];
+            let instance = &mut c.settings.dns.as_mut().unwrap().embedded_mut().unwrap().instances[0];
             (instance.control, instance.query) = (dns.control, dns.query);
         });
     }

@@ -1,5 +1,6 @@
 //! What lies where in a world's directory, and how each of its processes is started.
 
+use super::dns::{self, DnsChoice};
 use super::process::Recipe;
 use super::sample;
 use crate::exit::ExitCode;
@@ -85,7 +86,7 @@ struct NameServer {
 ///
 /// # Errors
 /// When a file can't be written.
-pub fn lay_out(at: &Path, config: &Config) -> Result<()> {
+pub fn lay_out(at: &Path, config: &Config, choice: DnsChoice) -> Result<()> {
     let write = |path: PathBuf, text: String| {
         let failed = |e| Failure::because(ExitCode::Internal, format!("can't write {}", path.display()), &e);
         if let Some(parent) = path.parent() {
@@ -94,14 +95,18 @@ pub fn lay_out(at: &Path, config: &Config) -> Result<()> {
         std::fs::write(&path, text).map_err(failed)
     };
     write(config_file(at), sample::text(config))?;
+    if let Some(kind) = choice.other() {
+        dns::lay_out(kind, at, config)?;
+    }
     if let Some(dns) = &config.settings.dns
-        && let Some(instance) = dns.instances.first()
+        && let Some(own) = dns.embedded()
+        && let Some(instance) = own.instances.first()
     {
         let server =
             |(name, address): &(String, IpAddr)| NameServer { name: name.clone(), addresses: vec![*address] };
         let file = DnsFile {
             zone: dns.zone.clone(),
-            nameservers: dns.nameservers.iter().map(server).collect(),
+            nameservers: own.nameservers.iter().map(server).collect(),
             listen: vec![instance.query],
             control: instance.control,
         };
@@ -122,9 +127,15 @@ pub fn lay_out(at: &Path, config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// The DNS instance.
-pub fn dns(at: &Path) -> Recipe {
-    Recipe::new("dns", at, "dns").with("--config", dns_file(at)).with("--state", at.join("dns")).tells()
+/// The DNS server.
+pub fn dns_server(at: &Path, choice: DnsChoice) -> Recipe {
+    match choice.other() {
+        Some(kind) => dns::recipe(kind, at),
+        None => Recipe::new("dns", at, "dns")
+            .with("--config", dns_file(at))
+            .with("--state", at.join("dns"))
+            .tells(),
+    }
 }
 
 /// The coordinator.

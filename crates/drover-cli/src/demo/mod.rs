@@ -5,6 +5,7 @@
 
 mod api;
 mod crowd;
+mod dns;
 mod exchange;
 mod layout;
 mod order;
@@ -29,6 +30,7 @@ pub use up::{UpArgs, run_up};
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
 use crate::output::{Format, Out};
+use dns::DnsChoice;
 use report::{DEMO_SCHEMA, DemoReport};
 use sample::{FACTOR, FACTOR_MAX};
 use scene::Scene;
@@ -52,6 +54,9 @@ pub struct DemoArgs {
     /// Divide every duration of the policy by this
     #[arg(long, value_name = "N", default_value_t = FACTOR, value_parser = clap::value_parser!(u64).range(1..=FACTOR_MAX))]
     pub factor: u64,
+    /// Who answers DNS; the others must be installed
+    #[arg(long, value_enum, default_value_t = DnsChoice::Embedded)]
+    pub dns: DnsChoice,
 }
 
 /// Plays the scenes.
@@ -72,10 +77,7 @@ pub async fn run_demo(args: DemoArgs, out: &Out) -> Result<ExitCode> {
         took_seconds: 0.0,
         scenes: Vec::new(),
     };
-    let scenes: Vec<Scene> = Scene::ALL
-        .into_iter()
-        .filter(|s| args.scene.is_empty() || args.scene.contains(&s.number()))
-        .collect();
+    let scenes = chosen(&args)?;
     let mut standing: Option<Stage> = None;
     for (index, scene) in scenes.iter().enumerate() {
         if index > 0
@@ -86,7 +88,7 @@ pub async fn run_demo(args: DemoArgs, out: &Out) -> Result<ExitCode> {
             return Err(stopped);
         }
         let goes_on = scenes.get(index + 1).is_some_and(|next| next.goes_on_after(*scene));
-        let played = play(*scene, standing.take(), goes_on, &screen, args.factor).await?;
+        let played = play(*scene, standing.take(), goes_on, &screen, &args).await?;
         report.met &= played.report.met;
         report.scenes.push(played.report);
         standing = played.left;
@@ -114,6 +116,17 @@ fn introduce(screen: &Screen, factor: u64) {
     ));
 }
 
+/// The scenes to play: all that the servers can show, or those that were asked for.
+fn chosen(args: &DemoArgs) -> Result<Vec<Scene>> {
+    let shows = |scene: &Scene| args.dns == DnsChoice::Embedded || !scene.needs_weights();
+    let asked = |scene: &Scene| args.scene.contains(&scene.number());
+    if let Some(scene) = Scene::ALL.iter().find(|s| asked(s) && !shows(s)) {
+        let message = format!("scene {} needs weights, which these DNS servers don't know", scene.number());
+        return Err(Failure::usage(message).hint(format!("drover demo --scene {}", scene.number())));
+    }
+    Ok(Scene::ALL.into_iter().filter(|s| shows(s) && (args.scene.is_empty() || asked(s))).collect())
+}
+
 /// A scene that was played.
 struct Played {
     report: report::SceneReport,
@@ -127,7 +140,7 @@ async fn play(
     standing: Option<Stage>,
     goes_on: bool,
     screen: &Screen,
-    factor: u64,
+    args: &DemoArgs,
 ) -> Result<Played> {
     scene.introduce(screen);
     let mut stage = match standing {
@@ -136,7 +149,7 @@ async fn play(
             stage
         }
         None => tokio::select! {
-            stage = scene.build(screen, factor) => stage?,
+            stage = scene.build(screen, args.factor, args.dns) => stage?,
             why = interrupted(screen) => return Err(why),
         },
     };

@@ -33,6 +33,8 @@ pub struct Role {
 #[derive(Debug, Clone)]
 pub struct Recipe {
     name: String,
+    /// This program when absent.
+    program: Option<&'static str>,
     arguments: Vec<OsString>,
     directory: PathBuf,
     tells: bool,
@@ -43,11 +45,30 @@ impl Recipe {
     pub fn new(name: impl Into<String>, directory: &Path, word: &str) -> Self {
         Self {
             name: name.into(),
+            program: None,
             // With our number, so that a child that comes to life after our end sees it.
             arguments: vec![word.into(), format!("--die-with-parent={}", std::process::id()).into()],
             directory: directory.to_owned(),
             tells: false,
         }
+    }
+
+    /// Another program, which knows nothing of us: the kernel ends it with the thread that starts it.
+    pub fn of_program(name: impl Into<String>, directory: &Path, program: &str) -> Self {
+        Self {
+            name: name.into(),
+            program: Some("/usr/bin/setpriv"),
+            arguments: ["--pdeathsig", "KILL", "--", program].map(OsString::from).to_vec(),
+            directory: directory.to_owned(),
+            tells: false,
+        }
+    }
+
+    /// With these words.
+    #[must_use]
+    pub fn words(mut self, words: &[&str]) -> Self {
+        self.arguments.extend(words.iter().map(OsString::from));
+        self
     }
 
     /// With an option and its value.
@@ -77,7 +98,10 @@ impl Recipe {
         let failed = |e: std::io::Error| {
             Failure::because(ExitCode::Internal, format!("can't start {}", self.name), &e)
         };
-        let program = std::env::current_exe().map_err(failed)?;
+        let program = match self.program {
+            Some(program) => PathBuf::from(program),
+            None => std::env::current_exe().map_err(failed)?,
+        };
         if self.tells {
             match std::fs::remove_file(self.ready_file()) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
@@ -125,7 +149,11 @@ impl Role {
     }
 
     fn complain(&self, message: &str) -> Failure {
-        let mut failure = Failure::new(ExitCode::Failed, message);
+        self.complained(Failure::new(ExitCode::Failed, message))
+    }
+
+    /// The failure with what it said last.
+    pub fn complained(&self, mut failure: Failure) -> Failure {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         failure.causes.extend(log.lines().rev().find(|l| !l.trim().is_empty()).map(str::to_owned));
         failure

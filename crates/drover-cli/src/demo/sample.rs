@@ -4,10 +4,11 @@
 //! The shipped addresses say `127.0.A.B`; a run draws a number R and lives on `127.R.A.B`, on ports that were free a
 //! moment ago. So two demos, or a demo and whatever else uses the shipped ports, do not meet.
 
+use super::dns::DnsChoice;
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
 use drover_model::config::decode::{self, SourceFile};
-use drover_model::config::{Config, encode};
+use drover_model::config::{Config, DnsSettings, encode};
 use drover_model::{RequestsPerSecond, ServiceId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -46,6 +47,8 @@ pub struct Wanted {
     pub on_page: Option<Vec<String>>,
     /// Directory of other runbooks than those that are shipped.
     pub runbooks: Option<PathBuf>,
+    /// Who answers DNS.
+    pub dns: DnsChoice,
 }
 
 /// The shipped world, as it is written.
@@ -126,7 +129,7 @@ fn settle(config: &mut Config) -> Result<()> {
     for reference in &mut settings.vantage.references {
         *reference = settler.socket(*reference)?;
     }
-    if let Some(dns) = &mut settings.dns {
+    if let Some(dns) = settings.dns.as_mut().and_then(DnsSettings::embedded_mut) {
         for (_, address) in &mut dns.nameservers {
             *address = settler.address(*address);
         }
@@ -188,7 +191,7 @@ mod tests {
     use drover_model::Span;
 
     fn wanted() -> Wanted {
-        Wanted { factor: FACTOR, capacity: None, on_page: None, runbooks: None }
+        Wanted { factor: FACTOR, capacity: None, on_page: None, runbooks: None, dns: DnsChoice::Embedded }
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl Stage {
         wanted: impl FnOnce(&Path) -> Wanted,
     ) -> Result<Self> {
         let world = World::start(wanted).await?;
-        let query = world.dns_instance()?.query;
+        let query = world.dns_address()?;
         let crowd = Crowd::start(&world.config, query).await?;
         let (zero, clock) = watch::channel(Timestamp::default());
         let watcher = Watcher::start(world.api, screen.clone(), clock);

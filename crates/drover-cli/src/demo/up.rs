@@ -1,6 +1,7 @@
 //! `drover up`: the sample world, kept running to play with, until Ctrl-C.
 
 use super::crowd::{Crowd, Group};
+use super::dns::DnsChoice;
 use super::order::{Order, Said};
 use super::sample::{FACTOR, FACTOR_MAX, Wanted};
 use super::scene::to_file;
@@ -35,6 +36,9 @@ pub struct UpArgs {
     /// Directory of runbooks; the shipped ones when absent
     #[arg(long, value_name = "DIR")]
     pub runbooks: Option<PathBuf>,
+    /// Who answers DNS
+    #[arg(long, value_enum, default_value_t = DnsChoice::Embedded)]
+    pub dns: DnsChoice,
 }
 
 /// Keeps a world until told to end.
@@ -45,8 +49,13 @@ pub async fn run_up(args: UpArgs, out: &Out) -> Result<ExitCode> {
     let screen = Screen::new(out, told_to_end());
     let runbooks = args.runbooks.map(std::path::absolute).transpose();
     let runbooks = runbooks.map_err(|e| Failure::because(ExitCode::Usage, "can't find the runbooks", &e))?;
-    let wanted =
-        |at: &Path| Wanted { factor: args.factor, capacity: None, on_page: Some(to_file(at)), runbooks };
+    let wanted = |at: &Path| Wanted {
+        factor: args.factor,
+        capacity: None,
+        on_page: Some(to_file(at)),
+        runbooks,
+        dns: args.dns,
+    };
     let mut world = tokio::select! {
         world = World::start(wanted) => world?,
         () = screen.told_to_end() => return Ok(ExitCode::Done),
@@ -59,7 +68,7 @@ pub async fn run_up(args: UpArgs, out: &Out) -> Result<ExitCode> {
 async fn keep(world: &mut World, factor: u64, screen: &Screen) -> Result<()> {
     let path = world.directory().join("up.control");
     let control = control::listen(&path)?;
-    let query = world.dns_instance()?.query;
+    let query = world.dns_address()?;
     let crowd = Crowd::start(&world.config, query).await?;
     describe(world, factor, &path)?.write()?;
     say_hello(world, factor, screen)?;
@@ -104,7 +113,7 @@ fn describe(world: &World, factor: u64, control: &Path) -> Result<WorldFile> {
         coordinator: format!("unix:{}", world.coordinator_socket().display()),
         coordinator_http: format!("http://{}", config.settings.listen),
         agents: config.agents().keys().map(|a| (a.to_string(), world.agent_status(a))).collect(),
-        dns: vec![world.dns_instance()?.query],
+        dns: vec![world.dns_address()?],
         names: config.services.values().map(|s| s.dns_name.clone()).collect(),
         pids: world.pids(),
         services: endpoints.map(|key| (key.to_string(), world.service_control(&key))).collect(),
@@ -116,7 +125,7 @@ fn describe(world: &World, factor: u64, control: &Path) -> Result<WorldFile> {
 const COMMAND_WIDTH: usize = 44;
 
 fn say_hello(world: &World, factor: u64, screen: &Screen) -> Result<()> {
-    let query = world.dns_instance()?.query;
+    let query = world.dns_address()?;
     screen.title("the sample world runs");
     screen.say(&format!(
         "Three regions, two services, {} processes; every duration of the shipped policy divided by {factor}. Ctrl-C \

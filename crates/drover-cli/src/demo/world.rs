@@ -4,6 +4,7 @@
 //! Everything lives in one temporary directory, which goes with the world.
 
 use super::api::Api;
+use super::dns::{self, DnsChoice};
 use super::layout::{self, REFERENCES};
 use super::process::{Recipe, Role};
 use super::sample::{self, Wanted};
@@ -14,7 +15,7 @@ use crate::failure::{Failure, Result};
 use drover_model::config::{Config, DnsInstance, Region, RegionRole};
 use drover_model::{AgentId, EndpointKey, Percent, RegionId, Span};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -27,6 +28,7 @@ pub struct World {
     /// Where it can be asked.
     pub api: Api,
     directory: TempDir,
+    choice: DnsChoice,
     dns: Role,
     references: Role,
     reference_faults: Faults,
@@ -53,11 +55,14 @@ impl World {
         let directory = tempfile::Builder::new().prefix("drover-").tempdir().map_err(failed)?;
         let at = directory.path().to_owned();
         let wanted = wanted(&at);
-        let config = sample::world(&wanted)?;
-        let instance = instance(&config)?.clone();
-        layout::lay_out(&at, &config)?;
+        let mut config = sample::world(&wanted)?;
+        let control = instance(&config)?.control;
+        if wanted.dns != DnsChoice::Embedded {
+            dns::replace(&mut config, &at)?;
+        }
+        layout::lay_out(&at, &config, wanted.dns)?;
 
-        let mut dns = layout::dns(&at).start()?;
+        let mut dns = layout::dns_server(&at, wanted.dns).start()?;
         let mut references = layout::references(&at, &config).start()?;
         let mut services = BTreeMap::new();
         for service in config.services.values() {
@@ -69,6 +74,9 @@ impl World {
             }
         }
         dns.ready().await?;
+        if let Some(kind) = wanted.dns.other() {
+            dns::until_it_answers(kind, &config).await.map_err(|e| dns.complained(e))?;
+        }
         references.ready().await?;
         for endpoint in services.values_mut() {
             if let Some(role) = &mut endpoint.role {
@@ -80,9 +88,21 @@ impl World {
         for agent in config.agents().keys() {
             agents.insert(agent.clone(), layout::agent(&at, agent).start()?);
         }
-        let api = Api { coordinator: config.settings.listen, dns: instance.control };
+        let api = Api { coordinator: config.settings.listen, dns: control };
         let reference_faults = Faults::default();
-        Ok(Self { config, api, directory, dns, references, reference_faults, services, agents, supervisor })
+        let choice = wanted.dns;
+        Ok(Self {
+            config,
+            api,
+            directory,
+            choice,
+            dns,
+            references,
+            reference_faults,
+            services,
+            agents,
+            supervisor,
+        })
     }
 
     /// Its directory.
@@ -109,8 +129,18 @@ impl World {
     ///
     /// # Errors
     /// When it has no DNS.
-    pub fn dns_instance(&self) -> Result<&DnsInstance> {
-        instance(&self.config)
+    pub fn dns_address(&self) -> Result<SocketAddr> {
+        let answering = self.config.settings.dns.as_ref().and_then(|dns| dns.answering().next());
+        answering.map(|(_, address)| address).ok_or_else(no_dns)
+    }
+
+    /// How often each generation of each record set was applied, by the DNS server's own account.
+    ///
+    /// # Errors
+    /// When it gives none.
+    pub async fn dns_changes(&self) -> Result<BTreeMap<String, u32>> {
+        let zone = self.config.settings.dns.as_ref().map_or("", |dns| dns.zone.as_str());
+        dns::applied(self.choice, &self.api, self.directory(), zone).await
     }
 
     /// Every process by name.
@@ -326,6 +356,10 @@ impl World {
 }
 
 fn instance(config: &Config) -> Result<&DnsInstance> {
-    let dns = config.settings.dns.as_ref().and_then(|d| d.instances.first());
-    dns.ok_or_else(|| Failure::new(ExitCode::Internal, "the sample world has no DNS instance"))
+    let dns = config.settings.dns.as_ref().and_then(|d| d.embedded()?.instances.first());
+    dns.ok_or_else(no_dns)
+}
+
+fn no_dns() -> Failure {
+    Failure::new(ExitCode::Internal, "the sample world has no DNS server")
 }

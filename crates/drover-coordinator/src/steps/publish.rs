@@ -127,6 +127,8 @@ fn provider_failure(e: &ProviderError) -> StepFailure {
         ProviderError::Refused { .. } => FailureNature::Permanent,
         ProviderError::Conflict { .. }
         | ProviderError::Unreachable { .. }
+        | ProviderError::NotNow { .. }
+        | ProviderError::Unclear { .. }
         | ProviderError::TimedOut { .. } => FailureNature::Retryable,
     };
     failed(nature, drover_model::chain(e))

@@ -19,6 +19,7 @@ use crate::coordinator::Coordinator;
 use crate::db::keys;
 use crate::fault;
 use drover_exec::Order;
+use drover_model::config::Split;
 use drover_model::journal::{FailureNature, StepFailure, StepOutcome};
 use drover_model::plan::{TrafficChange, shares_with_run};
 use drover_model::traffic::{RegionShare, TrafficState};
@@ -218,13 +219,19 @@ fn refuse_a_bad_region(
     }
 }
 
-/// An endpoint that `change` would give more to, although it is held for down.
+/// An endpoint that `change` would give more to, although it is held for down. Where DNS splits equally, one that answers
+/// already takes its part of whatever another leaves: nobody chooses it.
 pub(super) fn gains_though_down(
     c: &Coordinator,
     change: &TrafficChange,
     standing: &TrafficState,
 ) -> Option<EndpointKey> {
-    let gains = |(region, weight): &(&RegionId, &Weight)| weight.0 > standing.weight(region).0;
+    let loaded = c.loaded();
+    let equally = loaded.config.services.get(&change.service).is_some_and(|s| s.split == Split::Equally);
+    let gains = |(region, weight): &(&RegionId, &Weight)| {
+        let now = standing.weight(region).0;
+        weight.0 > now && !(equally && now > 0)
+    };
     let gaining = change.weights_after.iter().filter(gains);
     gaining.map(|(region, _)| EndpointKey::new(&change.service, region)).find(|key| is_down(c, key))
 }

@@ -79,6 +79,8 @@ pub fn shipped() -> Config {
 fn zone(config: &Config) -> ZoneConfig {
     let dns = config.settings.dns.as_ref().unwrap();
     let mut servers: Vec<NameServer> = dns
+        .embedded()
+        .unwrap()
         .nameservers
         .iter()
         .map(|(n, a)| NameServer { name: n.parse().unwrap(), addresses: vec![*a] })
@@ -117,7 +119,7 @@ impl World {
         .unwrap();
         let settings = &mut config.settings;
         settings.listen = free_port();
-        settings.dns.as_mut().unwrap().instances =
+        settings.dns.as_mut().unwrap().embedded_mut().unwrap().instances =
             vec![DnsInstance { name: "dns-1".into(), control: dns.control, query: dns.dns[0] }];
         std::fs::create_dir(dir.path().join("config")).unwrap();
         write(&dir, &config);

@@ -5,18 +5,21 @@ use super::moves::{Move, leaves};
 use super::report::Report;
 use crate::capacity::{self, CapacityRow};
 use crate::failback;
+use drover_model::config::Split;
 use drover_model::plan::{Acceptance, Intent, World};
 use drover_model::reason::Reason;
 use drover_model::runbook::Purpose;
-use drover_model::{Percent, Timestamp};
+use drover_model::{Percent, RegionId, Timestamp};
 
 /// What a plan of any kind needs.
 pub(super) fn standing(world: &World, intent: &Intent, report: &mut Report) {
-    if world.config.settings.dns.is_some() {
-        report.pass("dns", Reason::Passed);
-    } else {
-        cov_mark::hit!(dns_not_configured);
-        report.refuse("dns", Reason::DnsNotConfigured);
+    match &world.config.settings.dns {
+        Some(dns) if dns.split() == Split::ByWeight => report.pass("dns", Reason::Passed),
+        Some(_) => report.pass("dns", Reason::SharesBecomeEqual),
+        None => {
+            cov_mark::hit!(dns_not_configured);
+            report.refuse("dns", Reason::DnsNotConfigured);
+        }
     }
     if world.runbooks.contains_key(&intent.purpose) {
         report.pass("runbook", Reason::Passed);
@@ -111,8 +114,13 @@ fn sort_out<'w>(intent: &Intent, judged: Vec<(Move<'w>, Vec<Answer>)>, report: &
 /// Says once that all who take traffic are fit for it, and names those that are passed over.
 fn report_health(intent: &Intent, judged: &[(Move<'_>, Vec<Answer>)], report: &mut Report) {
     for (found, _) in judged {
-        for (_, why) in found.held_back.iter().filter(|_| intent.to.is_none()) {
-            report.pass("passed_over", why.clone());
+        for (region, why) in found.held_back.iter().filter(|_| intent.to.is_none()) {
+            if found.takers().contains(&region) {
+                cov_mark::hit!(takes_part_unfit);
+                report.pass("takes_part", why.clone());
+            } else {
+                report.pass("passed_over", why.clone());
+            }
         }
     }
     if !judged.is_empty() {
@@ -164,8 +172,9 @@ fn by_itself(world: &World, intent: &Intent, found: &Move<'_>) -> Option<Answer>
 fn capacity_of(world: &World, intent: &Intent, found: &Move<'_>) -> Result<Option<CapacityRow>, Vec<Answer>> {
     let mut tightest: Option<CapacityRow> = None;
     let mut over: Vec<CapacityRow> = vec![];
+    let carrying: Vec<&RegionId> = found.carrying().collect();
     for stage in &found.stages {
-        let rows = capacity::assess(world, found.service, &stage.weights, found.takers())
+        let rows = capacity::assess(world, found.service, &stage.weights, &carrying)
             // A person may know better how much there is; drover may not guess.
             .map_err(|reason| {
                 vec![Answer { guard: "capacity", reason, weight: Weight::objects_if(intent.automatic) }]

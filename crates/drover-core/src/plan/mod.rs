@@ -25,6 +25,8 @@ mod steps;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_equal;
+#[cfg(test)]
 mod tests_guards;
 
 pub use base::stale;

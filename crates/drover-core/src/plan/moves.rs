@@ -11,7 +11,7 @@ use super::report::Report;
 use crate::sweep::of_service;
 use crate::targets::percents;
 use crate::weights::{self, NeverDark};
-use drover_model::config::Service;
+use drover_model::config::{Service, Split};
 use drover_model::decision::VerdictState;
 use drover_model::plan::{ActiveRun, Intent, PlannedShare, PlannedShareReason, World};
 use drover_model::reason::Reason;
@@ -51,9 +51,7 @@ impl<'w> Move<'w> {
     ) -> Self {
         let mut takers: Vec<&RegionId> = Vec::new();
         for stage in &stages {
-            let now = beside(service.endpoints.keys(), &state.weights);
-            let then = beside(service.endpoints.keys(), &stage.weights);
-            takers.extend(now.zip(then).filter(|((_, now), (_, then))| then > now).map(|((r, _), _)| r));
+            takers.extend(gaining(service, state, &stage.weights));
         }
         takers.sort_unstable();
         takers.dedup();
@@ -72,6 +70,20 @@ impl<'w> Move<'w> {
     /// Regions that carry more after some stage than they do now.
     pub(super) fn takers(&self) -> &[&'w RegionId] {
         &self.takers
+    }
+
+    /// Those of them that may, and must be fit for it. The others answer already, in a zone that knows no weights: nobody
+    /// can keep them from their part of what is left.
+    pub(super) fn chosen(&self) -> impl Iterator<Item = &'w RegionId> {
+        self.takers.iter().copied().filter(|taker| !self.held_back.iter().any(|(held, _)| held == *taker))
+    }
+
+    /// Those that must carry what they get. One that is down carries nothing, with or without more to carry.
+    pub(super) fn carrying(&self) -> impl Iterator<Item = &'w RegionId> {
+        let is_lost = |taker: &RegionId| {
+            self.health.state(taker).moves_traffic() && self.held_back.iter().any(|(held, _)| held == taker)
+        };
+        self.takers.iter().copied().filter(move |taker| !is_lost(taker))
     }
 }
 
@@ -254,9 +266,31 @@ fn only_to(
         return Err(Excluded::Unmovable("target", vec![reason]));
     }
     let taker = Weights::from_iter([(to.clone(), Weight(1))]);
-    weights::moved(&service.name, &state.weights, from, &taker).map_err(|_| {
+    let after = weights::moved(service, &state.weights, from, &taker).map_err(|_| {
         Excluded::Unmovable("target", vec![Reason::NoEligibleTarget { service: service.name.clone() }])
-    })
+    })?;
+    let others: Vec<RegionId> =
+        gaining(service, state, &after).into_iter().filter(|region| *region != to).cloned().collect();
+    if others.is_empty() {
+        return Ok(after);
+    }
+    cov_mark::hit!(no_weights_to_send_it_to_one);
+    let (service, region) = (service.name.clone(), to.clone());
+    Err(Excluded::Unmovable("target", vec![Reason::NoWeights { service, region, others }]))
+}
+
+/// The regions that carry more with these weights than they do now.
+fn gaining<'w>(service: &'w Service, state: &'w TrafficState, weights: &Weights) -> Vec<&'w RegionId> {
+    let now = beside(service.endpoints.keys(), &state.weights);
+    let then = beside(service.endpoints.keys(), weights);
+    // Equal shares of a hundred differ by their rounding; what counts is among how many it is split.
+    let answering = |weights: &Weights| weights.values().filter(|w| w.0 > 0).count();
+    let among_fewer = answering(weights) < answering(&state.weights);
+    let gains = |now: Option<&Weight>, then: Option<&Weight>| match service.split {
+        Split::ByWeight => then > now,
+        Split::Equally => then.is_some_and(|w| w.0 > 0) && (among_fewer || now.is_none_or(|w| w.0 == 0)),
+    };
+    now.zip(then).filter(|((_, now), (_, then))| gains(*now, *then)).map(|((region, _), _)| region).collect()
 }
 
 fn spread(
@@ -272,7 +306,7 @@ fn spread(
     if held_back.is_empty() {
         return Ok(takers);
     }
-    weights::moved(&service.name, &state.weights, from, &takers)
+    weights::moved(service, &state.weights, from, &takers)
 }
 
 fn come_back<'w>(
@@ -324,8 +358,12 @@ fn left_by_failover<'s>(state: &'s TrafficState, region: &RegionId) -> Option<&'
     reason.run().filter(|_| !matches!(reason, ShareReason::Drained { .. }))
 }
 
-/// The ramp's shares above `now`, rising, always ending at 100 %.
+/// The ramp's shares above `now`, rising, always ending at 100 %. Where DNS splits equally the first is as much as the
+/// last, and nothing but the last would be true.
 fn ramp_above(service: &Service, now: Percent) -> Vec<Percent> {
+    if service.split == Split::Equally {
+        return vec![Percent::FULL];
+    }
     let mut shares: Vec<Percent> = vec![];
     for share in service.failover.ramp.iter().chain([&Percent::FULL]) {
         if *share > shares.last().copied().unwrap_or(now) {

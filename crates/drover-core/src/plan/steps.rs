@@ -141,8 +141,10 @@ impl Expansion<'_, '_> {
                 predicates.push(Predicate::EndpointStillBad { endpoint });
             }
             let load = capacity::load_of(self.world, found.service).rate();
-            for region in found.takers() {
+            for region in found.chosen() {
                 predicates.push(Predicate::EndpointHealthy { endpoint: EndpointKey::new(service, region) });
+            }
+            for region in found.carrying() {
                 predicates.extend(load.and_then(|load| fits(found, found.stage(round), region, load)));
             }
         }
@@ -153,7 +155,7 @@ impl Expansion<'_, '_> {
     fn verify_app(&self) -> Option<StepKind> {
         let mut targets = vec![];
         for found in self.moves.iter().filter(|m| !m.service.app_checks.is_empty()) {
-            for region in found.takers() {
+            for region in found.chosen() {
                 targets.extend(app_checks(found.service, region));
             }
         }

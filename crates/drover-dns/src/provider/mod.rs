@@ -7,6 +7,8 @@
 mod control_client;
 mod diff;
 mod embedded;
+mod finding;
+mod update;
 mod verify;
 
 use std::time::Duration;
@@ -17,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use diff::{Blocked, BlockedReason, Diff, diff};
 pub use embedded::{EmbeddedInstances, EmbeddedOptions, Instance, NoInstances};
+pub use update::DynamicUpdates;
 
 use crate::publish::{Batch, Conflict, FenceReason};
 use crate::zone::{RecordKey, RecordSet};
@@ -201,6 +204,12 @@ pub enum Mismatch {
         /// The value.
         value: String,
     },
+    /// A value that has weight is missing where all are answered at once.
+    #[error("{value} is not answered and must be")]
+    Missing {
+        /// The value.
+        value: String,
+    },
     /// Not exactly one value in an answer.
     #[error("{found} values are answered where 1 was expected")]
     Count {
@@ -261,6 +270,22 @@ pub enum ProviderError {
         instance: String,
         /// The stable code of the refusal.
         code: String,
+        /// Why.
+        detail: String,
+    },
+    /// It was not done and nothing changed; the same request may be accepted later.
+    #[error("{instance} can't be told now: {detail}")]
+    NotNow {
+        /// Whom it concerns.
+        instance: String,
+        /// Why, and what to do about it.
+        detail: String,
+    },
+    /// Some of it may have been done: observe before deciding anew.
+    #[error("what {instance} did is not known: {detail}")]
+    Unclear {
+        /// Whom it concerns.
+        instance: String,
         /// Why.
         detail: String,
     },

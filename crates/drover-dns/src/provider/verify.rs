@@ -1,23 +1,17 @@
 //! Asks instances over DNS what they answer: the proof that a change is live.
 //!
 //! The generation is asked before and after the draws: only if it is the expected one both times were the
-//! draws made from the expected set. A mismatch outweighs silence, silence outweighs success.
+//! draws made from the expected set.
 
 use std::collections::BTreeSet;
 
 use futures::future::join_all;
 
 use super::embedded::{EmbeddedOptions, Instance};
-use super::{InstanceMismatch, Mismatch, MissingInstance, ProviderError, Verification};
+use super::finding::{Finding, sum_up};
+use super::{Mismatch, ProviderError, Verification};
 use crate::resolver::{Answer, QueryType, Rcode, ResolveError, Resolver};
 use crate::zone::{DnsName, GENERATION_LABEL, RecordKey, RecordSet, ValidRecordSet};
-
-/// What one instance's answers show.
-enum Finding {
-    Verified,
-    Mismatch(Mismatch),
-    Missing(String),
-}
 
 impl From<Mismatch> for Finding {
     fn from(mismatch: Mismatch) -> Self {
@@ -49,25 +43,8 @@ pub(super) async fn verify(
 ) -> Result<Verification, ProviderError> {
     let expected = expected.map(|set| Expected::new(key, set)).transpose()?;
     let findings = instances.iter().map(|instance| inspect(instance, options, key, expected.as_ref()));
-    let (mut verified, mut mismatches, mut missing) = (vec![], vec![], vec![]);
-    for (instance, finding) in instances.iter().zip(join_all(findings).await) {
-        let instance = instance.name.clone();
-        match finding {
-            Finding::Verified => verified.push(instance),
-            Finding::Mismatch(found) => mismatches.push(InstanceMismatch { instance, found }),
-            Finding::Missing(reason) => missing.push(MissingInstance { instance, reason }),
-        }
-    }
-    if !mismatches.is_empty() {
-        return Ok(Verification::Mismatch { mismatches, verified, missing });
-    }
-    if verified.is_empty() {
-        return Err(ProviderError::Unreachable { missing });
-    }
-    if missing.is_empty() {
-        return Ok(Verification::Verified { instances: verified });
-    }
-    Ok(Verification::Partial { verified, missing })
+    let names = instances.iter().map(|instance| instance.name.clone());
+    sum_up(names.zip(join_all(findings).await))
 }
 
 impl Expected {

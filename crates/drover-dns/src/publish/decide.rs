@@ -15,20 +15,26 @@ pub(super) struct Decision {
     pub(super) applied: Vec<AppliedChange>,
 }
 
-/// I3: may this epoch write? The same or a later one of the same incarnation may. Incarnations are random and
-/// have no order: another one is refused until it is adopted.
-pub(super) fn check_fence(highest: Option<Epoch>, given: Epoch) -> Result<(), PublishError> {
-    let Some(highest) = highest else {
-        return Ok(());
-    };
+/// I3: may this epoch write after `highest`? The same or a later one of the same incarnation may. Incarnations are random
+/// and have no order: another one is refused until it is adopted. Nothing: it may.
+pub(crate) fn objection(highest: Epoch, given: Epoch) -> Option<FenceReason> {
     if given.incarnation != highest.incarnation {
-        return Err(PublishError::Fenced { given, highest, reason: FenceReason::OtherIncarnation });
+        return Some(FenceReason::OtherIncarnation);
     }
     if given.counter < highest.counter {
         cov_mark::hit!(i3_dns_refuses_an_older_epoch);
-        return Err(PublishError::Fenced { given, highest, reason: FenceReason::Older });
+        return Some(FenceReason::Older);
     }
-    Ok(())
+    None
+}
+
+/// As [`objection`], where nobody may have written yet.
+pub(super) fn check_fence(highest: Option<Epoch>, given: Epoch) -> Result<(), PublishError> {
+    let Some(highest) = highest else { return Ok(()) };
+    match objection(highest, given) {
+        None => Ok(()),
+        Some(reason) => Err(PublishError::Fenced { given, highest, reason }),
+    }
 }
 
 pub(super) fn decide(current: &Snapshot, batch: &Batch) -> Result<Decision, PublishError> {

@@ -9,6 +9,7 @@ mod publisher;
 mod state_file;
 
 pub use batch::{AppliedBatch, AppliedChange, Batch, Change, Conflict, FenceReason, PublishError, Published};
+pub(crate) use decide::objection;
 pub use publisher::{Fence, OpenError, Publisher};
 pub use state_file::{STATE_FILE_NAME, StateFileError};
 

@@ -19,12 +19,17 @@ pub(super) struct Reply {
 /// A question with an OPT record that allows answers over the plain 512 bytes. Written out: it is always the
 /// same few bytes.
 pub(super) fn query(id: u16, name: &DnsName, qtype: QueryType) -> Vec<u8> {
+    question(id, name, wire_type(qtype))
+}
+
+/// As [`query`], for any type.
+pub(crate) fn question(id: u16, name: &DnsName, rtype: Rtype) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(12 + name.wire().as_slice().len() + 4 + 11);
     bytes.extend_from_slice(&id.to_be_bytes());
     // Query, no recursion wanted; one question, one additional record.
     bytes.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 0, 0, 1]);
     bytes.extend_from_slice(name.wire().as_slice());
-    bytes.extend_from_slice(&wire_type(qtype).to_int().to_be_bytes());
+    bytes.extend_from_slice(&rtype.to_int().to_be_bytes());
     bytes.extend_from_slice(&Class::IN.to_int().to_be_bytes());
     // The root, OPT, our size, no flags, no options.
     bytes.push(0);

@@ -6,6 +6,8 @@
 
 mod message;
 
+pub(crate) use message::question;
+
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -67,6 +69,8 @@ impl Rcode {
     pub const NXDOMAIN: Self = Self(3);
     /// The server does not answer for this name.
     pub const REFUSED: Self = Self(5);
+    /// Not in charge of the zone, or the request is not authorised.
+    pub const NOTAUTH: Self = Self(9);
 }
 
 impl fmt::Display for Rcode {
@@ -78,6 +82,7 @@ impl fmt::Display for Rcode {
             Self::NXDOMAIN => f.write_str("NXDOMAIN"),
             Self(4) => f.write_str("NOTIMP"),
             Self::REFUSED => f.write_str("REFUSED"),
+            Self::NOTAUTH => f.write_str("NOTAUTH"),
             Self(16) => f.write_str("BADVERS"),
             Self(other) => write!(f, "RCODE{other}"),
         }

@@ -7,5 +7,7 @@ mod matrix;
 mod persistence;
 mod properties;
 mod provider;
+mod servers;
 mod tcp;
+mod update;
 mod weights;

@@ -22,6 +22,9 @@ pub const PROBE_INTERVAL: Span = Span::from_secs(30);
 /// Longer than any answer that a user would wait for, short enough for six tries in an interval.
 pub const PROBE_TIMEOUT: Span = Span::from_secs(5);
 
+/// Longer than a DNS server on another continent takes for anything.
+pub const DNS_TIMEOUT: Span = Span::from_secs(5);
+
 /// Only a plain "OK" is good: a redirect or an empty answer from a health endpoint means something else answered.
 pub const HEALTH_STATUS: &[u64] = &[200];
 

@@ -1,8 +1,8 @@
 //! From a [`Config`] back to the written form: what `config show` prints, and what can be loaded again.
 
 use super::{
-    AppCheck, Config, Endpoint, FailoverPolicy, HealthCheck, HttpCheck, MetricsSource, Region, RegionRole,
-    Service, Settings,
+    AppCheck, Config, DnsServers, DnsSettings, Endpoint, FailoverPolicy, HealthCheck, HttpCheck,
+    MetricsSource, Region, RegionRole, Service, Settings,
 };
 use saphyr::{Mapping, Scalar, Yaml, YamlEmitter};
 use std::borrow::Cow;
@@ -226,22 +226,54 @@ fn app_check(c: &AppCheck) -> Written {
     Written::Map(entries)
 }
 
+fn dns(dns: &DnsSettings) -> Written {
+    /// Each by its name, so that a difference names it and not its place.
+    fn named<'a, T: 'a>(
+        items: impl IntoIterator<Item = T>,
+        fields: impl Fn(T) -> (String, Vec<(&'static str, Written)>),
+    ) -> Written {
+        let item = |item| {
+            let (name, more) = fields(item);
+            let mut entries = vec![("name", text(&name))];
+            entries.extend(more);
+            (name, Written::Map(entries))
+        };
+        Written::Items(items.into_iter().map(item).collect())
+    }
+    match &dns.servers {
+        DnsServers::Embedded(own) => Written::Map(vec![
+            ("zone", text(&dns.zone)),
+            (
+                "nameservers",
+                named(&own.nameservers, |(name, at)| (name.clone(), vec![("address", text(at))])),
+            ),
+            (
+                "instances",
+                named(&own.instances, |i| {
+                    (i.name.clone(), vec![("control", text(i.control)), ("query", text(i.query))])
+                }),
+            ),
+        ]),
+        DnsServers::Rfc2136(other) => Written::Map(vec![
+            ("kind", text("rfc2136")),
+            ("zone", text(&dns.zone)),
+            ("primary", text(other.primary)),
+            ("servers", named(&other.servers, |s| (s.name.clone(), vec![("query", text(s.query))]))),
+            (
+                "key",
+                Written::Map(vec![
+                    ("name", text(&other.key.name)),
+                    ("algorithm", text(other.key.algorithm.as_str())),
+                    ("secret_file", text(other.key.secret_file.display())),
+                ]),
+            ),
+            ("timeout", text(other.timeout)),
+        ]),
+    }
+}
+
 pub(super) fn settings(s: &Settings) -> Written {
-    let dns = s.dns.as_ref().map(|d| {
-        let servers = d.nameservers.iter().map(|(name, address)| {
-            (name.clone(), Written::Map(vec![("name", text(name)), ("address", text(address))]))
-        });
-        let instances = d.instances.iter().map(|i| {
-            let fields =
-                vec![("name", text(&i.name)), ("control", text(i.control)), ("query", text(i.query))];
-            (i.name.clone(), Written::Map(fields))
-        });
-        Written::Map(vec![
-            ("zone", text(&d.zone)),
-            ("nameservers", Written::Items(servers.collect())),
-            ("instances", Written::Items(instances.collect())),
-        ])
-    });
+    let dns = s.dns.as_ref().map(dns);
     let v = &s.vantage;
     let webhook =
         s.paging.webhook.as_ref().map(|w| {

@@ -19,10 +19,11 @@ pub use scale::scale;
 
 pub use service::{
     AppCheck, Endpoint, FailbackPolicy, FailoverPolicy, HealthCheck, HttpCheck, MetricsSource, RecordType,
-    Service, TcpCheck, TlsOptions, ValidationPolicy,
+    Service, Split, TcpCheck, TlsOptions, ValidationPolicy,
 };
 pub use settings::{
-    DnsInstance, DnsSettings, PagingSettings, Retention, Settings, VantageSettings, WebhookTarget,
+    DnsInstance, DnsServers, DnsSettings, EmbeddedDns, PagingSettings, Retention, Rfc2136Dns, Settings,
+    TsigAlgorithm, TsigKey, VantageSettings, WebhookTarget, ZoneServer,
 };
 
 use crate::ids::{AgentId, RegionId, ServiceId};

@@ -258,6 +258,16 @@ dns:
 paging: {webhook: {url: 'https://a.test/', secret_file: s}}
 ";
 
+    const OTHER_SERVERS: &str = "\
+kind: Settings
+dns:
+  kind: rfc2136
+  zone: test
+  primary: 192.0.2.1:53
+  servers: [{name: ns1, query: 192.0.2.1:53}]
+  key: {name: drover, secret_file: s}
+";
+
     const EVERY_KIND_OF_STEP: &str = "\
 kind: Runbook
 name: a
@@ -279,8 +289,10 @@ steps:
         properties(&config_schema(), &mut described);
         properties(&runbook_schema(), &mut described);
         described.retain(|_, fields| !fields.is_empty());
-        let files = |text: &str| vec![SourceFile::new("f.yaml", text)];
-        let read = decode::asked_of(&files(EVERY_KIND_OF_CHECK), &files(EVERY_KIND_OF_STEP));
+        let files =
+            |texts: &[&str]| texts.iter().map(|text| SourceFile::new("f.yaml", *text)).collect::<Vec<_>>();
+        let read =
+            decode::asked_of(&files(&[EVERY_KIND_OF_CHECK, OTHER_SERVERS]), &files(&[EVERY_KIND_OF_STEP]));
         assert_eq!(read, described);
     }
 

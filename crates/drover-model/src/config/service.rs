@@ -219,6 +219,25 @@ pub struct ValidationPolicy {
     pub min_availability: Percent,
 }
 
+/// How DNS spreads a service's queries over the regions that have weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Split {
+    /// In proportion to the weights.
+    #[default]
+    ByWeight,
+    /// In equal shares: the servers of the zone know no weights, only who answers.
+    Equally,
+}
+
+impl Split {
+    /// Do weights count?
+    #[must_use]
+    pub const fn is_by_weight(&self) -> bool {
+        matches!(self, Self::ByWeight)
+    }
+}
+
 /// What users call (`kind: Service`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Service {
@@ -232,6 +251,9 @@ pub struct Service {
     pub record_type: RecordType,
     /// TTL of its answers; whole seconds on the wire, rounded up.
     pub ttl: Span,
+    /// What the zone's servers can do with its weights. Follows from the settings.
+    #[serde(default, skip_serializing_if = "Split::is_by_weight")]
+    pub split: Split,
     /// Where it runs.
     pub endpoints: BTreeMap<RegionId, Endpoint>,
     /// What is probed.

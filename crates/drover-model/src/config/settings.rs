@@ -1,5 +1,6 @@
 //! `kind: Settings`: what holds for the whole installation.
 
+use super::Split;
 use crate::time::Span;
 use crate::units::Percent;
 use schemars::JsonSchema;
@@ -23,10 +24,127 @@ pub struct DnsInstance {
 pub struct DnsSettings {
     /// Zone apex, without the final dot.
     pub zone: String,
+    /// The servers, and how they are told.
+    #[serde(flatten)]
+    pub servers: DnsServers,
+}
+
+/// Who answers for the zone, and how changes get there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum DnsServers {
+    /// Drover's own servers.
+    Embedded(EmbeddedDns),
+    /// Others, whose primary takes dynamic updates (RFC 2136): BIND, Knot, PowerDNS.
+    Rfc2136(Rfc2136Dns),
+}
+
+/// Drover's own servers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EmbeddedDns {
     /// The zone's name servers with their addresses (glue).
     pub nameservers: Vec<(String, IpAddr)>,
     /// The servers.
     pub instances: Vec<DnsInstance>,
+}
+
+/// A zone whose primary takes dynamic updates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Rfc2136Dns {
+    /// The server that takes updates, over TCP.
+    pub primary: SocketAddr,
+    /// All servers that answer for the zone: each must show a change before it counts.
+    pub servers: Vec<ZoneServer>,
+    /// Signs the updates.
+    pub key: TsigKey,
+    /// For one exchange with one server.
+    pub timeout: Span,
+}
+
+/// A server that answers for a zone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ZoneServer {
+    /// Its name in reports.
+    pub name: String,
+    /// Where it answers queries.
+    pub query: SocketAddr,
+}
+
+/// A key for signatures of DNS messages (RFC 8945).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TsigKey {
+    /// Its name, as the server knows it.
+    pub name: String,
+    /// Its algorithm.
+    pub algorithm: TsigAlgorithm,
+    /// File with the secret in base64, as it stands in the server's configuration.
+    pub secret_file: PathBuf,
+}
+
+/// The algorithms of signatures that are still thought safe (RFC 8945, 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TsigAlgorithm {
+    /// HMAC with SHA-256.
+    HmacSha256,
+    /// HMAC with SHA-384.
+    HmacSha384,
+    /// HMAC with SHA-512.
+    HmacSha512,
+}
+
+impl TsigAlgorithm {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::HmacSha256, Self::HmacSha384, Self::HmacSha512];
+
+    /// Its name in the IANA registry of TSIG algorithms.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::HmacSha256 => "hmac-sha256",
+            Self::HmacSha384 => "hmac-sha384",
+            Self::HmacSha512 => "hmac-sha512",
+        }
+    }
+}
+
+impl DnsSettings {
+    /// Each server that answers for the zone: its name, and where it is asked.
+    pub fn answering(&self) -> impl Iterator<Item = (&str, SocketAddr)> {
+        let (own, others) = match &self.servers {
+            DnsServers::Embedded(dns) => (dns.instances.as_slice(), &[][..]),
+            DnsServers::Rfc2136(dns) => (&[][..], dns.servers.as_slice()),
+        };
+        let own = own.iter().map(|i| (i.name.as_str(), i.query));
+        own.chain(others.iter().map(|s| (s.name.as_str(), s.query)))
+    }
+
+    /// Drover's own servers, if it has any.
+    #[must_use]
+    pub const fn embedded(&self) -> Option<&EmbeddedDns> {
+        match &self.servers {
+            DnsServers::Embedded(dns) => Some(dns),
+            DnsServers::Rfc2136(_) => None,
+        }
+    }
+
+    /// The same, to be changed.
+    #[must_use]
+    pub const fn embedded_mut(&mut self) -> Option<&mut EmbeddedDns> {
+        match &mut self.servers {
+            DnsServers::Embedded(dns) => Some(dns),
+            DnsServers::Rfc2136(_) => None,
+        }
+    }
+
+    /// What the servers can do with weights.
+    #[must_use]
+    pub const fn split(&self) -> Split {
+        match self.servers {
+            DnsServers::Embedded(_) => Split::ByWeight,
+            DnsServers::Rfc2136(_) => Split::Equally,
+        }
+    }
 }
 
 /// What an agent and the coordinator expect of a vantage point.

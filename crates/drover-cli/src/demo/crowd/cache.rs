@@ -36,7 +36,9 @@ impl Questions {
         let resolver = &self.resolvers[fastrand::usize(..self.resolvers.len())];
         let asking = async {
             let answer = resolver.lock().await.resolve(name, QueryType::A, QUESTION_TIMEOUT).await.ok()?;
-            let address = *answer.addresses().first()?;
+            // As clients do: of several any.
+            let addresses = answer.addresses();
+            let address = *addresses.get(fastrand::usize(..addresses.len().max(1)))?;
             let ttl = Duration::from_secs(answer.ttl_seconds.into());
             (answer.rcode == Rcode::NOERROR).then_some((address, ttl))
         };

@@ -7,6 +7,7 @@ mod returning;
 mod takeover;
 mod vantages;
 
+use super::dns::DnsChoice;
 use super::report::SceneReport;
 use super::sample::Wanted;
 use super::screen::Screen;
@@ -85,18 +86,23 @@ impl Scene {
     }
 
     /// The world that it needs.
-    fn wanted(self, factor: u64, at: &Path) -> Wanted {
+    fn wanted(self, factor: u64, dns: DnsChoice, at: &Path) -> Wanted {
         let capacity = (self == Scene::Capacity).then(capacity::reduced).flatten();
-        Wanted { factor, capacity, on_page: Some(to_file(at)), runbooks: None }
+        Wanted { factor, capacity, on_page: Some(to_file(at)), runbooks: None, dns }
+    }
+
+    /// Does it show a part of a region's traffic? Servers that know no weights can't say one.
+    pub fn needs_weights(self) -> bool {
+        self == Scene::Return
     }
 
     /// Builds its world.
     ///
     /// # Errors
     /// When that does not come up.
-    pub async fn build(self, screen: &Screen, factor: u64) -> Result<Stage> {
-        Stage::build(screen, SceneReport::new(self.number(), self.title()), |at| self.wanted(factor, at))
-            .await
+    pub async fn build(self, screen: &Screen, factor: u64, dns: DnsChoice) -> Result<Stage> {
+        let report = SceneReport::new(self.number(), self.title());
+        Stage::build(screen, report, |at| self.wanted(factor, dns, at)).await
     }
 
     /// Can it go on in the world that `before` leaves, instead of making the same trouble again in a new one?

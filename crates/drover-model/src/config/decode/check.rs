@@ -18,7 +18,7 @@ pub(super) struct Probe {
 }
 
 pub(super) fn probe(service: &Fields<'_, '_, '_>) -> Probe {
-    let Some(fields) = service.variant("health_check") else { return Probe::default() };
+    let Got::Value(fields) = service.variant("health_check") else { return Probe::default() };
     let kind = fields.text("kind").value();
     let interval = fields.span("interval").value();
     let timeout = fields.span("timeout").value();

@@ -3,7 +3,7 @@
 use super::sink::Sink;
 use super::{Directory, region, service};
 use crate::config::diagnostic::suggest;
-use crate::config::{FailoverPolicy, RegionRole};
+use crate::config::{FailoverPolicy, RecordType, RegionRole, Split};
 use crate::ids::RegionId;
 use std::collections::BTreeMap;
 
@@ -12,6 +12,7 @@ pub(super) fn run(sink: &Sink<'_>, directory: &Directory) {
     for service in &directory.services {
         endpoint_regions(sink, directory, service);
         names_in_zone(sink, directory, service);
+        one_alias(sink, directory, service);
         window(sink, service);
         if let Some(policy) = &service.failover {
             jurisdictions(sink, directory, service, policy);
@@ -241,6 +242,27 @@ fn quorum(sink: &Sink<'_>, directory: &Directory, service: &service::Draft, poli
                 vantages(n)
             );
             sink.warn(automatic, message, Some("add an agent in another region, or a witness".to_owned()));
+            return;
+        }
+    }
+}
+
+/// A name has one alias at most, and servers that know no weights answer whatever has any.
+fn one_alias(sink: &Sink<'_>, directory: &Directory, service: &service::Draft) {
+    let dns = directory.settings.first().and_then(|d| d.settings.as_ref()).and_then(|s| s.dns.as_ref());
+    let Some(of) = service.service.as_ref().filter(|s| s.record_type == RecordType::Cname) else { return };
+    if dns.is_none_or(|dns| dns.split() == Split::ByWeight) {
+        return;
+    }
+    let mut seen = BTreeMap::new();
+    for endpoint in of.endpoints.values() {
+        if let Some(first) = seen.insert(endpoint.priority, &endpoint.region) {
+            let message = format!(
+                "`{}` would answer with `{first}` and `{}` at once, and a name has one alias (CNAME) at most",
+                of.name, endpoint.region
+            );
+            let hint = "give addresses (type A or AAAA), or each endpoint a `priority` of its own".to_owned();
+            sink.error(sink.place(&format!("{}/endpoints", service.path)), message, Some(hint));
             return;
         }
     }

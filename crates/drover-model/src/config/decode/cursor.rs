@@ -289,16 +289,27 @@ impl<'n, 's, 't> Fields<'n, 's, 't> {
         }
     }
 
-    /// One of several objects, told apart by `kind`; the first when it is left out or says no kind.
-    pub fn variant(&self, name: &'static str) -> Option<Fields<'n, 's, 't>> {
+    /// One of several objects, told apart by `kind`; the first when it says no kind, or when it is left out and may be.
+    pub fn variant(&self, name: &'static str) -> Got<Fields<'n, 's, 't>> {
         let (field, found) = self.find(name);
-        let Kind::Variants(shapes) = &field?.kind else { return None };
+        let Some(Field { kind: Kind::Variants(shapes), need, .. }) = field else { return Got::Bad };
+        match (found, need, shapes.first()) {
+            (Got::Value(node), ..) => self.one_of(name, shapes, node).map_or(Got::Bad, Got::Value),
+            (Got::Absent, Need::Default(_), Some(first)) => {
+                Got::Value(Fields::left_out(self.sink, first, self.path_of(name)))
+            }
+            (Got::Absent, ..) => Got::Absent,
+            (Got::Bad, ..) => Got::Bad,
+        }
+    }
+
+    fn one_of(
+        &self,
+        name: &str,
+        shapes: &'static [&'static Shape],
+        node: &'n Node,
+    ) -> Option<Fields<'n, 's, 't>> {
         let path = self.path_of(name);
-        let node = match found {
-            Got::Value(node) => node,
-            Got::Absent => return shapes.first().map(|s| Fields::left_out(self.sink, s, path)),
-            Got::Bad => return None,
-        };
         let Some(kind) = Fields::peek(node, "kind") else {
             return Fields::open(self.sink, node, shapes.first()?, path);
         };

@@ -7,6 +7,7 @@
 mod check;
 mod checks;
 mod cursor;
+mod dns;
 mod policy;
 mod region;
 pub(crate) mod rules;
@@ -19,8 +20,8 @@ pub(crate) mod tests;
 mod tree;
 mod values;
 
-use super::Config;
 use super::diagnostic::{Diagnostic, suggest};
+use super::{Config, DnsSettings, Service, Split};
 use crate::plan::LoadedRunbook;
 use cursor::Fields;
 use sink::{Place, Sink};
@@ -214,12 +215,14 @@ fn assemble(sink: &Sink<'_>, directory: Directory) -> Option<Config> {
         let region = region.region?;
         regions.insert(region.name.clone(), region);
     }
+    let settings = settings?;
+    let split = settings.dns.as_ref().map_or(Split::default(), DnsSettings::split);
     let mut services = BTreeMap::new();
     for service in directory.services {
-        let service = service.service?;
+        let service = Service { split, ..service.service? };
         services.insert(service.name.clone(), service);
     }
-    Some(Config { regions, services, settings: settings? })
+    Some(Config { regions, services, settings })
 }
 
 /// The fields that the decoder looks for in these files, by object: the half of the contract that the schema must meet.

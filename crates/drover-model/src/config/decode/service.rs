@@ -6,7 +6,7 @@ use super::sink::Sink;
 use super::tree::Node;
 use super::{policy, rules};
 use crate::config::shapes::service::{ENDPOINT, SERVICE};
-use crate::config::{Endpoint, FailoverPolicy, RecordType, Service};
+use crate::config::{Endpoint, FailoverPolicy, RecordType, Service, Split};
 use crate::ids::{RegionId, ServiceId};
 use crate::time::Span;
 use crate::units::WEIGHT_SUM;
@@ -74,6 +74,7 @@ pub(super) fn read(sink: &Sink<'_>, node: &Node, path: &str) -> Draft {
             dns_name: draft.dns_name.clone()?,
             record_type: draft.record_type?,
             ttl: ttl?,
+            split: Split::default(),
             endpoints: endpoints?,
             check: check?,
             interval: interval?,

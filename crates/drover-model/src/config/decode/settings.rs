@@ -1,13 +1,12 @@
 //! `kind: Settings`.
 
 use super::cursor::{Fields, Got};
+use super::dns;
 use super::sink::Sink;
 use super::tree::Node;
 use super::values::Scalar;
-use crate::config::shapes::settings::{INSTANCE, NAMESERVER, SETTINGS};
-use crate::config::{
-    DnsInstance, DnsSettings, PagingSettings, Retention, Settings, VantageSettings, WebhookTarget,
-};
+use crate::config::shapes::settings::SETTINGS;
+use crate::config::{PagingSettings, Retention, Settings, VantageSettings, WebhookTarget};
 use std::collections::BTreeMap;
 
 /// What is known of the settings.
@@ -32,8 +31,8 @@ pub(super) fn left_out(sink: &Sink<'_>) -> Option<Settings> {
 fn read_fields(fields: &Fields<'_, '_, '_>, path: &str) -> Draft {
     fields.text("kind");
     let listen = fields.socket("listen").value();
-    let dns = match fields.object("dns") {
-        Got::Value(f) => Got::Value(dns(&f)),
+    let dns = match fields.variant("dns") {
+        Got::Value(f) => Got::Value(dns::read(&f)),
         Got::Absent => Got::Absent,
         Got::Bad => Got::Bad,
     };
@@ -59,39 +58,6 @@ fn read_fields(fields: &Fields<'_, '_, '_>, path: &str) -> Draft {
         })
     })();
     Draft { path: path.to_owned(), zone, settings }
-}
-
-fn dns(fields: &Fields<'_, '_, '_>) -> (Option<String>, Option<DnsSettings>) {
-    let sink = fields.sink;
-    let zone = fields.text("zone").value();
-    let mut names = BTreeMap::new();
-    let nameservers = fields.list("nameservers").value().and_then(|items| {
-        let read = items.into_iter().map(|(path, node)| {
-            let f = Fields::open(sink, node, &NAMESERVER, path)?;
-            let name = f.text("name").value();
-            let address = f.ip("address").value();
-            unique(&f, "name", name.as_deref(), &mut names);
-            Some((name?, address?))
-        });
-        read.collect::<Vec<_>>().into_iter().collect::<Option<Vec<_>>>()
-    });
-    let (mut names, mut sockets) = (BTreeMap::new(), BTreeMap::new());
-    let instances = fields.list("instances").value().and_then(|items| {
-        let read = items.into_iter().map(|(path, node)| {
-            let f = Fields::open(sink, node, &INSTANCE, path)?;
-            let name = f.text("name").value();
-            let control = f.socket("control").value();
-            let query = f.socket("query").value();
-            unique(&f, "name", name.as_deref(), &mut names);
-            unique(&f, "control", control.map(|a| a.to_string()).as_deref(), &mut sockets);
-            unique(&f, "query", query.map(|a| a.to_string()).as_deref(), &mut sockets);
-            Some(DnsInstance { name: name?, control: control?, query: query? })
-        });
-        read.collect::<Vec<_>>().into_iter().collect::<Option<Vec<_>>>()
-    });
-    let settings =
-        (|| Some(DnsSettings { zone: zone.clone()?, nameservers: nameservers?, instances: instances? }))();
-    (zone, settings)
 }
 
 /// Reports a value that was used before.

@@ -1,7 +1,10 @@
 //! `kind: Settings`.
 
-use super::{Default, FILE, Kind, POSITIVE, RECURRING, Rule, SHARE, Shape, default, optional, required};
+use super::{
+    Default, FILE, Kind, POSITIVE, PROBE_SPAN_MIN, RECURRING, Rule, SHARE, Shape, default, optional, required,
+};
 use crate::config::defaults;
+use crate::time::Span;
 
 pub(crate) static SETTINGS: Shape = Shape {
     name: "Settings",
@@ -14,17 +17,22 @@ pub(crate) static SETTINGS: Shape = Shape {
             Default::Socket(defaults::LISTEN),
             "Where the coordinator's API listens: a loopback address, since it has no authentication.",
         ),
-        optional("dns", Kind::Object(&DNS), "The zone, and drover's own servers for it."),
+        optional(
+            "dns",
+            Kind::Variants(&[&EMBEDDED, &RFC2136]),
+            "The zone, and the servers that answer for it.",
+        ),
         default("vantage", Kind::Object(&VANTAGE), Default::Object, "What is expected of a vantage point."),
         default("paging", Kind::Object(&PAGING), Default::Object, "Who is told."),
         default("retention", Kind::Object(&RETENTION), Default::Object, "How long things are kept."),
     ],
 };
 
-pub(crate) static DNS: Shape = Shape {
+pub(crate) static EMBEDDED: Shape = Shape {
     name: "dns settings",
-    doc: "The zone and the servers that answer for it.",
+    doc: "A zone for which drover's own servers answer.",
     fields: &[
+        default("kind", Kind::Choice(&["embedded"]), Default::Text("embedded"), "Says who answers."),
         required("zone", Kind::Text(Rule::HostName), "Zone apex, without the final dot."),
         required(
             "nameservers",
@@ -36,6 +44,56 @@ pub(crate) static DNS: Shape = Shape {
             Kind::List { item: &Kind::Object(&INSTANCE), min: 1, max: 32 },
             "The running servers.",
         ),
+    ],
+};
+
+pub(crate) static RFC2136: Shape = Shape {
+    name: "rfc2136 settings",
+    doc: "A zone of BIND, Knot or PowerDNS, whose primary takes dynamic updates. They know no weights: every region that has any is answered in equal shares.",
+    fields: &[
+        required("kind", Kind::Choice(&["rfc2136"]), "Says who answers."),
+        required("zone", Kind::Text(Rule::HostName), "Zone apex, without the final dot."),
+        required("primary", Kind::Socket { loopback: false }, "The server that takes updates, over TCP."),
+        required(
+            "servers",
+            Kind::List { item: &Kind::Object(&SERVER), min: 1, max: 32 },
+            "All servers that answer for the zone, as its resolvers reach them: each must show a change before it counts.",
+        ),
+        required("key", Kind::Object(&KEY), "Signs the updates."),
+        default(
+            "timeout",
+            Kind::Span { min: PROBE_SPAN_MIN, max: Span::from_mins(1) },
+            Default::Span(defaults::DNS_TIMEOUT),
+            "For one exchange with one server.",
+        ),
+    ],
+};
+
+pub(crate) static SERVER: Shape = Shape {
+    name: "dns server",
+    doc: "A server that answers for the zone.",
+    fields: &[
+        required("name", Kind::Text(Rule::Name), "Its name in reports."),
+        required("query", Kind::Socket { loopback: false }, "Where it answers queries."),
+    ],
+};
+
+pub(crate) static KEY: Shape = Shape {
+    name: "tsig key",
+    doc: "A key that the primary knows and lets update the zone.",
+    fields: &[
+        required(
+            "name",
+            Kind::Text(Rule::HostName),
+            "Its name, without the final dot, as the primary knows it.",
+        ),
+        default(
+            "algorithm",
+            Kind::Choice(&["hmac-sha256", "hmac-sha384", "hmac-sha512"]),
+            Default::Text("hmac-sha256"),
+            "Its algorithm.",
+        ),
+        required("secret_file", FILE, "File with the secret in base64; it is read again for every change."),
     ],
 };
 

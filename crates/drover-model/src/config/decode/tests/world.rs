@@ -1,10 +1,10 @@
 //! The shipped world: it loads without a warning, its defaults are the documented ones, and it survives its other forms.
 
-use super::{BASE, load_text, sample_world};
+use super::{BASE, base_with, load_text, sample_world};
 use crate::config::decode::{SourceFile, load};
 use crate::config::diff::diff;
 use crate::config::encode::to_yaml;
-use crate::config::{Config, RegionRole, defaults, scale};
+use crate::config::{Config, RegionRole, Split, defaults, scale};
 use crate::ids::{RegionId, ServiceId};
 use crate::time::Span;
 
@@ -124,4 +124,61 @@ fn files_may_come_in_any_order_and_all_in_one() {
     assert_eq!(load(&files).unwrap().config, world());
     let one: Vec<String> = sample_world().into_iter().map(|f| f.text).collect();
     assert_eq!(load(&[SourceFile::new("all.yaml", one.join("---\n"))]).unwrap().config, world());
+}
+
+/// A zone of others' servers, and what stands instead of drover's own.
+const RFC2136: (&str, &str) = (
+    "  nameservers: [{name: ns1.drover.test, address: 127.0.0.1}]
+  instances: [{name: dns-1, control: 127.0.0.1:7410, query: 127.0.0.1:7453}]
+",
+    "  kind: rfc2136
+  primary: 192.0.2.1:53
+  servers: [{name: ns1, query: 192.0.2.1:53}, {name: ns2, query: 192.0.2.2:53}]
+  key: {name: drover, secret_file: /etc/drover/tsig.secret}
+",
+);
+
+#[test]
+fn a_zone_of_servers_that_know_no_weights_splits_equally() {
+    let config = load_text(&base_with(&[RFC2136])).unwrap().config;
+    let dns = config.settings.dns.as_ref().unwrap();
+    assert_eq!(dns.answering().map(|(name, _)| name).collect::<Vec<_>>(), ["ns1", "ns2"]);
+    assert!(config.services.values().all(|s| s.split == Split::Equally));
+    assert!(world().services.values().all(|s| s.split == Split::ByWeight));
+    let text = to_yaml(&config);
+    assert_eq!(load_text(&text).unwrap_or_else(|e| panic!("{e:?}\n{text}")).config, config);
+    let written = serde_json::to_string(&config).unwrap();
+    assert_eq!(serde_json::from_str::<Config>(&written).unwrap(), config);
+}
+
+#[test]
+fn such_a_zone_has_one_alias_a_name() {
+    let aliases = |more: &str| {
+        let endpoints = (
+            "  - {region: eu, address: 127.0.11.1, port: 8081, capacity: 250rps}
+  - {region: us, address: 127.0.12.1, port: 8081, capacity: 250rps}
+",
+            format!(
+                "  - {{region: eu, address: eu.test, port: 1, capacity: 9rps}}\n  - {{region: us, address: us.test, port: 1, capacity: 9rps{more}}}\n"
+            ),
+        );
+        let name = ("dns: {name: checkout.drover.test}", "dns: {name: checkout.drover.test, type: CNAME}");
+        load_text(&base_with(&[RFC2136, (endpoints.0, &endpoints.1), name]))
+    };
+    let errors = aliases("").unwrap_err();
+    assert!(errors.len() == 1 && errors[0].contains("one alias (CNAME) at most"), "{errors:?}");
+    aliases(", priority: 2").unwrap();
+}
+
+#[test]
+fn a_server_that_is_named_twice_and_a_kind_that_is_none_are_told() {
+    let twice = RFC2136.1.replace("name: ns2, query: 192.0.2.2:53", "name: ns1, query: 192.0.2.1:53");
+    let errors = load_text(&base_with(&[(RFC2136.0, &twice)])).unwrap_err();
+    assert!(errors.len() == 2 && errors.iter().all(|e| e.contains("is used twice")), "{errors:?}");
+    let unknown = RFC2136.1.replace("kind: rfc2136", "kind: route54");
+    let errors = load_text(&base_with(&[(RFC2136.0, &unknown)])).unwrap_err();
+    assert!(errors[0].contains("unknown kind `route54` of `dns`"), "{errors:?}");
+    let weak = RFC2136.1.replace("name: drover,", "name: drover, algorithm: hmac-md5,");
+    let errors = load_text(&base_with(&[(RFC2136.0, &weak)])).unwrap_err();
+    assert!(errors[0].contains("`algorithm` must be one of hmac-sha256"), "{errors:?}");
 }

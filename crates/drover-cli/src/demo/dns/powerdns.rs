@@ -1,0 +1,68 @@
+//! PowerDNS keeps its zone in a database, and no journal: a trigger writes down what comes in.
+
+use super::zone_server::ZoneServerKind;
+use crate::exit::ExitCode;
+use crate::failure::{Failure, Result};
+use drover_model::config::Rfc2136Dns;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::zone_server::KEY_NAME;
+
+const SCHEMA: &str = "/usr/share/pdns-backend-sqlite3/schema/schema.sqlite3.sql";
+const DATABASE: &str = "pdns.db";
+/// Every text that is ever added, by the database's own account.
+const TRIGGER: &str = "CREATE TABLE added (number INTEGER PRIMARY KEY, name TEXT, content TEXT);
+    CREATE TRIGGER texts AFTER INSERT ON records WHEN new.type = 'TXT'
+    BEGIN INSERT INTO added (name, content) VALUES (new.name, new.content); END;";
+
+/// What it is started with.
+pub(super) fn config(directory: &Path, other: &Rfc2136Dns) -> String {
+    let (d, port, address) = (directory.display(), other.primary.port(), other.primary.ip());
+    format!(
+        "launch=gsqlite3\ngsqlite3-database={d}/{DATABASE}\nsocket-dir={d}\nlocal-address={address}\nlocal-port={port}\n\
+         dnsupdate=yes\nallow-dnsupdate-from=127.0.0.0/8\nsecurity-poll-suffix=\ndisable-syslog=yes\n\
+         cache-ttl=0\nquery-cache-ttl=0\nnegquery-cache-ttl=0\nzone-cache-refresh-interval=0\n"
+    )
+}
+
+/// Makes the database, with the zone of the file `zone` and a key that may update it.
+pub(super) fn fill(directory: &Path, zone: &str, secret: &str) -> Result<()> {
+    let schema = std::fs::File::open(SCHEMA).map_err(|e| {
+        let failure = Failure::because(ExitCode::Failed, format!("can't read {SCHEMA}"), &e);
+        failure.hint(ZoneServerKind::PowerDns.to_install())
+    })?;
+    run(directory, "/usr/bin/sqlite3", &[DATABASE], schema.into())?;
+    run(directory, "/usr/bin/sqlite3", &[DATABASE, TRIGGER], Stdio::null())?;
+    for words in [
+        &["load-zone", zone, "zone"][..],
+        &["import-tsig-key", KEY_NAME, "hmac-sha256", secret],
+        &["set-meta", zone, "TSIG-ALLOW-DNSUPDATE", KEY_NAME],
+    ] {
+        run(directory, "/usr/bin/pdnsutil", &[&["--config-dir=."], words].concat(), Stdio::null())?;
+    }
+    Ok(())
+}
+
+/// Every text that was added, after its name, in order.
+///
+/// # Errors
+/// When the database can't be read.
+pub(super) fn added(directory: &Path) -> Result<String> {
+    let question = "SELECT name || ' ' || content FROM added ORDER BY number";
+    run(directory, "/usr/bin/sqlite3", &[DATABASE, question], Stdio::null())
+}
+
+/// What the program says.
+fn run(directory: &Path, program: &str, words: &[&str], input: Stdio) -> Result<String> {
+    let ended = Command::new(program).args(words).current_dir(directory).stdin(input).output();
+    let ended = ended.map_err(|e| {
+        let failure = Failure::because(ExitCode::Failed, format!("can't run {program}"), &e);
+        failure.hint(ZoneServerKind::PowerDns.to_install())
+    })?;
+    if ended.status.success() {
+        return Ok(String::from_utf8_lossy(&ended.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&ended.stderr).trim().to_owned();
+    Err(Failure::new(ExitCode::Failed, format!("{program} failed: {said}")))
+}

@@ -1,0 +1,209 @@
+//! Brings a batch to the primary: looks, decides, sends, and begins anew when the zone changed in between.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use domain::base::iana::Rtype;
+use drover_model::Epoch;
+
+use super::DynamicUpdates;
+use super::exchange::UpdateError;
+use super::key;
+use super::live::{self, Asked, Live};
+use super::look::Seen;
+use super::message::{Records, Step, UPDATE_BYTES_MAX};
+use super::registry::{ZoneFence, txt_rdata};
+use crate::provider::{Applied, Coverage, ProviderError};
+use crate::publish::{Batch, Change, objection};
+use crate::resolver::Rcode;
+use crate::zone::{DnsName, RecordKey, RecordSet, ValidRecordSet};
+
+/// How often a batch is decided anew when the zone changed between looking and updating.
+const ATTEMPTS: u32 = 8;
+/// Before the second attempt; before later ones a multiple, and up to as much again by chance.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How long the fence may be kept by resolvers: nobody but drover asks for it.
+const FENCE_TTL_SECONDS: u32 = 60;
+
+/// A change with what it wants, checked.
+struct Wanted<'b> {
+    change: &'b Change,
+    key: RecordKey,
+    set: Option<ValidRecordSet>,
+}
+
+/// What an attempt led to.
+enum Attempt {
+    Applied(Applied),
+    /// The zone was not as it was read.
+    Overtaken,
+}
+
+impl DynamicUpdates {
+    pub(super) async fn apply_batch(&self, batch: &Batch) -> Result<Applied, ProviderError> {
+        let (mut wanted, mut keys) = (Vec::with_capacity(batch.changes.len()), BTreeSet::new());
+        for change in &batch.changes {
+            let one = Wanted::of(change, batch.epoch).map_err(|detail| self.refused("invalid", &detail))?;
+            if !keys.insert(one.key.clone()) {
+                return Err(self.refused("invalid", &format!("the batch changes {} twice", one.key)));
+            }
+            wanted.push(one);
+        }
+        let keys: Vec<RecordKey> = keys.into_iter().collect();
+        let _one_at_a_time = self.updating.lock().await;
+        for number in 0..ATTEMPTS {
+            tokio::time::sleep(PAUSE * number + PAUSE.mul_f64(f64::from(number) * fastrand::f64())).await;
+            // What a wildcard answers stands at no name: taking such a set over requires that there is none.
+            let synthesised = number % 2 == 1;
+            if let Attempt::Applied(applied) = self.attempt(batch, &wanted, &keys, synthesised).await? {
+                return Ok(applied);
+            }
+        }
+        Err(self.not_now(format!(
+            "what the update requires did not hold {ATTEMPTS} times: somebody else is changing the zone, or other records \
+             stand at a name of the batch"
+        )))
+    }
+
+    async fn attempt(
+        &self,
+        batch: &Batch,
+        wanted: &[Wanted<'_>],
+        keys: &[RecordKey],
+        synthesised: bool,
+    ) -> Result<Attempt, ProviderError> {
+        let seen = self.look(keys).await?;
+        let mut fence = self.check_fence(&seen.fence, batch.epoch)?;
+        let steps = self.decide(wanted, &seen, synthesised)?;
+        let coverage = || Coverage { instances: vec![self.called.clone()], missing: vec![] };
+        if steps.is_empty() && fence.is_some_and(|f| f.epoch == batch.epoch) {
+            return Ok(Attempt::Applied(Applied::Unchanged(coverage())));
+        }
+        let has_changed = !steps.is_empty();
+        let mut from = seen.fence;
+        let messages = messages(steps);
+        for (number, some) in messages.iter().enumerate() {
+            let raised = ZoneFence { epoch: batch.epoch, updates: fence.map_or(1, |f| f.updates + 1) };
+            let text = txt_rdata(&[raised.describe()]);
+            let to = Records::new(from.name.clone(), Rtype::TXT, FENCE_TTL_SECONDS, vec![text]);
+            let mut all = vec![Step { from, to: to.clone() }];
+            all.extend(some.iter().flatten().cloned());
+            match self.send(&all).await {
+                Ok(true) => (from, fence) = (to, Some(raised)),
+                Ok(false) => return Ok(Attempt::Overtaken),
+                Err(e) if number > 0 => {
+                    let (done, all) = (number, messages.len());
+                    return Err(self.unclear(format!("{done} of {all} messages are in, then: {e}")));
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        let applied = if has_changed { Applied::Changed(coverage()) } else { Applied::Unchanged(coverage()) };
+        Ok(Attempt::Applied(applied))
+    }
+
+    /// The steps that are left of a batch, in pairs; the fence is not among them.
+    fn decide(
+        &self,
+        wanted: &[Wanted<'_>],
+        seen: &Seen,
+        synthesised: bool,
+    ) -> Result<Vec<[Step; 2]>, ProviderError> {
+        let live: BTreeMap<&RecordKey, &Live> = seen.live.iter().map(|live| (&live.key, live)).collect();
+        let (mut steps, mut conflicts) = (vec![], vec![]);
+        for Wanted { change, key, set } in wanted {
+            let Some(live) = live.get(key) else {
+                let detail =
+                    format!("the primary does not answer for {key}, so that it can't be in charge of it");
+                return Err(self.refused("not_observed", &detail));
+            };
+            match live::judge(live, set.as_ref(), change, synthesised) {
+                Ok(Asked::Done) => {}
+                Ok(Asked::Steps(pair)) => steps.push(pair),
+                Ok(Asked::Conflict(conflict)) => conflicts.push(conflict),
+                Ok(Asked::Foreign { owner }) => {
+                    let detail = format!("{key} belongs to {owner}; drover dns adopt takes it");
+                    return Err(self.refused("owned_by_other", &detail));
+                }
+                Err(e) => return Err(self.refused("inexpressible", &format!("{key}: {e}"))),
+            }
+        }
+        if conflicts.is_empty() {
+            return Ok(steps);
+        }
+        Err(ProviderError::Conflict { instance: self.called.clone(), conflicts })
+    }
+
+    /// Did the update happen? It did not if anything was other than it requires.
+    async fn send(&self, steps: &[Step]) -> Result<bool, ProviderError> {
+        let key = key::load(&self.settings.key).await.map_err(|e| self.not_now(drover_model::chain(&e)))?;
+        let id = getrandom::u32().map_err(|e| self.not_now(e.to_string()))? as u16;
+        let rcode = match self.primary.update(&self.zone, steps, &key, id).await {
+            Ok(rcode) => rcode,
+            Err(UpdateError::TooLarge(e)) => return Err(self.refused("too_large", &e)),
+            Err(UpdateError::Exchange(e)) => return Err(self.failed(&e)),
+        };
+        match rcode {
+            Rcode::NOERROR => Ok(true),
+            // YXDOMAIN, YXRRSET, NXRRSET: a prerequisite does not hold.
+            Rcode::NXDOMAIN | Rcode(6..=8) => Ok(false),
+            // It could not: whether before or after the change, it does not say.
+            Rcode::SERVFAIL => Err(self.unclear("it answers SERVFAIL to the update")),
+            // As while a zone is frozen for an edit by hand, or where the key may not change this.
+            other => Err(self.not_now(format!("it answers {other} to the update"))),
+        }
+    }
+
+    /// I3: who commands the zone, if this epoch may.
+    fn check_fence(&self, records: &Records, given: Epoch) -> Result<Option<ZoneFence>, ProviderError> {
+        if records.rdata.is_empty() {
+            return Ok(None);
+        }
+        let read = live::texts(records).and_then(|strings| ZoneFence::read(&strings));
+        let Some(fence) = read else {
+            let name = &records.name;
+            return Err(self.not_now(format!("{name} TXT holds no fence that this build can read")));
+        };
+        match objection(fence.epoch, given) {
+            None => Ok(Some(fence)),
+            Some(reason) => {
+                let instance = self.called.clone();
+                Err(ProviderError::Fenced { instance, highest: fence.epoch, reason })
+            }
+        }
+    }
+}
+
+/// Steps in as many messages as they need; at least one, which raises the fence.
+fn messages(steps: Vec<[Step; 2]>) -> Vec<Vec<[Step; 2]>> {
+    let mut messages = vec![vec![]];
+    let mut room = UPDATE_BYTES_MAX;
+    for pair in steps {
+        let bytes: usize = pair.iter().map(Step::bytes).sum();
+        if bytes > room {
+            messages.push(vec![]);
+            room = UPDATE_BYTES_MAX;
+        }
+        room = room.saturating_sub(bytes);
+        if let Some(last) = messages.last_mut() {
+            last.push(pair);
+        }
+    }
+    messages
+}
+
+impl<'b> Wanted<'b> {
+    fn of(change: &'b Change, epoch: Epoch) -> Result<Self, String> {
+        match change {
+            Change::Put { record_set, .. } => {
+                let stamped = RecordSet { epoch, ..record_set.clone() };
+                let set = ValidRecordSet::new(stamped).map_err(|e| e.to_string())?;
+                Ok(Self { change, key: set.key().clone(), set: Some(set) })
+            }
+            Change::Delete { name, rtype, .. } => {
+                let name = DnsName::parse(name).map_err(|e| e.to_string())?;
+                Ok(Self { change, key: RecordKey::new(name, *rtype), set: None })
+            }
+        }
+    }
+}

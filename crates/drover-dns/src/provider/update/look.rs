@@ -1,0 +1,102 @@
+//! What the servers of the zone show: the primary, and how the others lag behind it.
+
+use domain::base::iana::Rtype;
+use futures::future::join_all;
+
+use super::DynamicUpdates;
+use super::exchange::{ExchangeError, NotAnswered, Remote};
+use super::live::{self, Live};
+use super::message::Records;
+use super::registry;
+use crate::provider::{Lagging, LaggingState, ProviderError};
+use crate::zone::{DnsName, RecordKey};
+
+/// What was read before deciding.
+pub(super) struct Seen {
+    pub(super) fence: Records,
+    /// The sets that the primary answers for, in the order in which they were asked for.
+    pub(super) live: Vec<Live>,
+}
+
+impl DynamicUpdates {
+    /// What the primary shows. A set that it doesn't answer for is left out: one name below a delegation must not hide all
+    /// others.
+    pub(super) async fn look(&self, keys: &[RecordKey]) -> Result<Seen, ProviderError> {
+        // What has no name for its registry can't be asked for, and is not observed.
+        let asked: Vec<_> = keys.iter().filter_map(|key| Some((key, live::questions(key).ok()?))).collect();
+        let mut wanted = vec![self.fence_question()?];
+        wanted.extend(asked.iter().flat_map(|(_, questions)| questions.clone()));
+        let found = self.primary.read(&wanted).await.map_err(|e| self.failed(&e))?;
+        let mut found = found.into_iter();
+        let fence = match found.next() {
+            Some(Ok(fence)) => live::without_foreign_text(fence),
+            Some(Err(e)) => return Err(self.not_now(format!("it answers {e}"))),
+            None => return Err(self.not_now("it answers nothing")),
+        };
+        let mut live = Vec::with_capacity(asked.len());
+        for (key, _) in asked {
+            live.extend(both(found.next(), found.next(), key));
+        }
+        Ok(Seen { fence, live })
+    }
+
+    fn fence_question(&self) -> Result<(DnsName, Rtype), ProviderError> {
+        let name = registry::fence_name(&self.zone).map_err(|e| self.refused("invalid", &e))?;
+        Ok((name, Rtype::TXT))
+    }
+
+    /// The servers that don't show what the primary shows, for each set. One that shows its fence shows all: a zone is
+    /// transferred whole. Of one that doesn't, each set is looked at.
+    pub(super) async fn lagging(&self, seen: &Seen) -> Result<Vec<Vec<Lagging>>, ProviderError> {
+        let mut lagging = vec![vec![]; seen.live.len()];
+        let others = self.settings.servers.iter().filter(|s| s.query != self.primary.server);
+        let fence = self.fence_question()?;
+        let found = join_all(others.map(async |server| {
+            let asked = Remote { server: server.query, timeout: self.primary.timeout };
+            (server, behind(asked, &fence, seen).await)
+        }));
+        for (server, found) in found.await {
+            let states = match found {
+                Ok(states) => states,
+                Err(e) => {
+                    let not_reached = LaggingState::NotReached { reason: drover_model::chain(&e) };
+                    vec![Some(not_reached); seen.live.len()]
+                }
+            };
+            for (of_set, state) in lagging.iter_mut().zip(states) {
+                of_set.extend(state.map(|state| Lagging { instance: server.name.clone(), state }));
+            }
+        }
+        Ok(lagging)
+    }
+}
+
+type Answer = Option<Result<Records, NotAnswered>>;
+
+fn both(answers: Answer, registry: Answer, key: &RecordKey) -> Option<Live> {
+    let (answers, registry) = (answers?.ok()?, live::without_foreign_text(registry?.ok()?));
+    Some(Live { key: key.clone(), answers, registry })
+}
+
+/// How a server lags behind what the primary shows, for each set.
+async fn behind(
+    server: Remote,
+    fence: &(DnsName, Rtype),
+    seen: &Seen,
+) -> Result<Vec<Option<LaggingState>>, ExchangeError> {
+    if live::without_foreign_text(server.read_one(fence.clone()).await?) == seen.fence {
+        return Ok(vec![None; seen.live.len()]);
+    }
+    let wanted: Vec<_> =
+        seen.live.iter().flat_map(|l| [l.answers.asked_for(), l.registry.asked_for()]).collect();
+    let mut found = server.read(&wanted).await?.into_iter();
+    let states = seen.live.iter().map(|live| {
+        let shown = both(found.next(), found.next(), &live.key).and_then(|shown| shown.document());
+        let newest = live.document();
+        // It may have been asked after a change that the primary was asked before.
+        let is_newer = shown.as_ref().map(|s| s.generation) > newest.as_ref().map(|s| s.generation);
+        (shown != newest && !is_newer)
+            .then(|| LaggingState::Behind { generation: shown.map(|s| s.generation) })
+    });
+    Ok(states.collect())
+}

@@ -1,0 +1,84 @@
+//! `dns` of `kind: Settings`.
+
+use super::cursor::Fields;
+use super::settings::unique;
+use crate::config::shapes::settings::{INSTANCE, NAMESERVER, SERVER};
+use crate::config::{
+    DnsInstance, DnsServers, DnsSettings, EmbeddedDns, Rfc2136Dns, TsigAlgorithm, TsigKey, ZoneServer,
+};
+use std::collections::BTreeMap;
+
+/// The zone, as far as it is known, and all of it.
+pub(super) fn read(fields: &Fields<'_, '_, '_>) -> (Option<String>, Option<DnsSettings>) {
+    let kind = fields.text("kind").value();
+    let zone = fields.text("zone").value();
+    let servers = match kind.as_deref() {
+        Some("rfc2136") => dynamic_updates(fields).map(DnsServers::Rfc2136),
+        Some(_) => embedded(fields).map(DnsServers::Embedded),
+        None => None,
+    };
+    let settings = zone.clone().zip(servers).map(|(zone, servers)| DnsSettings { zone, servers });
+    (zone, settings)
+}
+
+fn embedded(fields: &Fields<'_, '_, '_>) -> Option<EmbeddedDns> {
+    let sink = fields.sink;
+    let mut names = BTreeMap::new();
+    let nameservers = fields.list("nameservers").value().and_then(|items| {
+        let read = items.into_iter().map(|(path, node)| {
+            let f = Fields::open(sink, node, &NAMESERVER, path)?;
+            let name = f.text("name").value();
+            let address = f.ip("address").value();
+            unique(&f, "name", name.as_deref(), &mut names);
+            Some((name?, address?))
+        });
+        all(read)
+    });
+    let (mut names, mut sockets) = (BTreeMap::new(), BTreeMap::new());
+    let instances = fields.list("instances").value().and_then(|items| {
+        let read = items.into_iter().map(|(path, node)| {
+            let f = Fields::open(sink, node, &INSTANCE, path)?;
+            let name = f.text("name").value();
+            let control = f.socket("control").value();
+            let query = f.socket("query").value();
+            unique(&f, "name", name.as_deref(), &mut names);
+            unique(&f, "control", control.map(|a| a.to_string()).as_deref(), &mut sockets);
+            unique(&f, "query", query.map(|a| a.to_string()).as_deref(), &mut sockets);
+            Some(DnsInstance { name: name?, control: control?, query: query? })
+        });
+        all(read)
+    });
+    Some(EmbeddedDns { nameservers: nameservers?, instances: instances? })
+}
+
+fn dynamic_updates(fields: &Fields<'_, '_, '_>) -> Option<Rfc2136Dns> {
+    let primary = fields.socket("primary").value();
+    let (mut names, mut sockets) = (BTreeMap::new(), BTreeMap::new());
+    let servers = fields.list("servers").value().and_then(|items| {
+        let read = items.into_iter().map(|(path, node)| {
+            let f = Fields::open(fields.sink, node, &SERVER, path)?;
+            let name = f.text("name").value();
+            let query = f.socket("query").value();
+            unique(&f, "name", name.as_deref(), &mut names);
+            unique(&f, "query", query.map(|a| a.to_string()).as_deref(), &mut sockets);
+            Some(ZoneServer { name: name?, query: query? })
+        });
+        all(read)
+    });
+    let key = fields.object("key").value().and_then(|f| key(&f));
+    let timeout = fields.span("timeout").value();
+    Some(Rfc2136Dns { primary: primary?, servers: servers?, key: key?, timeout: timeout? })
+}
+
+fn key(fields: &Fields<'_, '_, '_>) -> Option<TsigKey> {
+    let name = fields.text("name").value();
+    let algorithm = fields.text("algorithm").value();
+    let algorithm = algorithm.and_then(|word| TsigAlgorithm::ALL.into_iter().find(|a| a.as_str() == word));
+    let secret_file = fields.text("secret_file").value();
+    Some(TsigKey { name: name?, algorithm: algorithm?, secret_file: secret_file?.into() })
+}
+
+/// All of them, each read to its end so that every error is found; nothing when one could not be read.
+fn all<T>(read: impl Iterator<Item = Option<T>>) -> Option<Vec<T>> {
+    read.collect::<Vec<_>>().into_iter().collect()
+}
