@@ -1,6 +1,6 @@
 //! From a verb to what it does.
 
-use crate::args::{Args, ConfigVerb, Global, RunbookVerb, StoreVerb, Verb};
+use crate::args::{Args, ConfigVerb, DnsArgs, Global, RunbookVerb, StoreVerb, Verb};
 use crate::context::{Surroundings, Target};
 use crate::demo;
 use crate::exit::ExitCode;
@@ -18,7 +18,7 @@ pub async fn dispatch(args: Args, out: &Out) -> Result<ExitCode> {
     match verb {
         Verb::Agent(args) => roles::agent::run(&args).await,
         Verb::Coordinator(args) => roles::coordinator::run(&args).await,
-        Verb::Dns(args) => roles::dns::run(&args).await,
+        Verb::Dns(DnsArgs { verb: None, server }) => roles::dns::run(&server).await,
         Verb::Demo(args) => demo::run_demo(args, out).await,
         Verb::Up(args) => demo::run_up(args, out).await,
         Verb::Break(args) => demo::run_break(args, out).await,
@@ -57,6 +57,7 @@ async fn ask(verb: Verb, bench: &Bench) -> Result<ExitCode> {
         Verb::Log(args) => verbs::orders::log(bench, &args).await,
         Verb::Doctor(_) => verbs::doctor::run(bench).await,
         Verb::Run(verb) => verbs::runs::run(bench, verb).await,
+        Verb::Dns(DnsArgs { verb: Some(verb), .. }) => verbs::dns::run(bench, verb).await,
         Verb::Config(ConfigVerb::Diff { dir }) => verbs::config::diff(bench, dir).await,
         Verb::Config(ConfigVerb::Show) => verbs::config::show(bench).await,
         Verb::Runbook(RunbookVerb::Show { name, dir }) => verbs::runbook::show(bench, &name, dir).await,

@@ -3,7 +3,7 @@
 use crate::coordinator::Coordinator;
 use crate::outbox::NewPage;
 use crate::text::{list, wire_name};
-use drover_model::api::{Attention, EndpointView, ServiceView, Severity, StatusView};
+use drover_model::api::{Attention, DnsView, EndpointView, ServiceView, Severity, StatusView};
 use drover_model::decision::{FailureClass, VantageState, VerdictState};
 use drover_model::journal::RunState;
 use drover_model::reason::Reason;
@@ -185,8 +185,11 @@ fn regions(view: &StatusView, starting: bool, all: &mut Vec<Attention>) {
 fn dns(view: &StatusView, all: &mut Vec<Attention>) {
     for d in &view.dns {
         if !d.reachable {
-            let sentence =
-                format!("DNS server {} can't be reached; it answers what it was told last", d.instance);
+            let sentence = format!(
+                "DNS server {} can't be reached; it answers what it was told last{}",
+                d.instance,
+                why(d)
+            );
             all.push(line(
                 Severity::Warning,
                 &d.instance,
@@ -201,10 +204,14 @@ fn dns(view: &StatusView, all: &mut Vec<Attention>) {
                 &d.instance,
                 "dns_behind",
                 sentence,
-                Some("drover doctor".into()),
+                Some("drover dns drift".into()),
             ));
         }
     }
+}
+
+fn why(dns: &DnsView) -> String {
+    dns.behind.first().map(|first| format!(" ({first})")).unwrap_or_default()
 }
 
 /// Where something that a person laid down stands between its beginning and its end.

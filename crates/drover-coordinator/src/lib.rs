@@ -44,6 +44,7 @@ mod verdicts;
 mod views;
 mod world;
 mod worlds;
+mod zone;
 
 pub use clock::Clock;
 pub use coordinator::{Coordinator, Options};

@@ -25,7 +25,7 @@ pub const PLAN_KEPT_FOR: Span = Span::from_hours(24);
 /// Longest reason, in bytes.
 const REASON_BYTES_MAX: usize = 2_000;
 
-fn need_reason(reason: &str) -> Result<(), ApiError> {
+pub(crate) fn need_reason(reason: &str) -> Result<(), ApiError> {
     if reason.trim().is_empty() || reason.len() > REASON_BYTES_MAX {
         let detail = format!("a reason of 1 to {REASON_BYTES_MAX} bytes is needed");
         return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "reason_missing", detail));

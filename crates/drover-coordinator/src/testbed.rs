@@ -257,6 +257,12 @@ impl PlayedDns {
         self.sets.lock().unwrap().values().cloned().collect()
     }
 
+    /// Somebody else's hand.
+    pub fn change_by_hand(&self, set: RecordSet) {
+        let key = RecordKey::new(set.name.parse().unwrap(), set.rtype);
+        self.sets.lock().unwrap().insert(key, set);
+    }
+
     /// Keys of the batches that it took.
     pub fn batches(&self) -> Vec<String> {
         self.batches.lock().unwrap().clone()

@@ -3,9 +3,11 @@
 
 mod problem;
 mod short;
+mod zone;
 
 pub use problem::Problem;
 pub use short::Short;
+pub use zone::{AdoptRequest, RecordState, RecordVersion, RecordView, ValueView, ZoneView};
 
 use crate::config::diagnostic::Diagnostic;
 use crate::decision::{ActionDecision, StoredDecision, VantageState, Verdict, VerdictInputs, VerdictState};

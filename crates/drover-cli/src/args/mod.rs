@@ -8,7 +8,10 @@ pub use moves::{
     ApplyArgs, ConsentArgs, DrainArgs, FailbackArgs, FailoverArgs, FreezeArgs, PlanFlag, RearmArgs,
     ReasonArgs, UndrainArgs,
 };
-pub use roles::{AgentArgs, CoordinatorArgs, DnsArgs, LaunchArgs, LogFormat, ProcessArgs};
+pub use roles::{
+    AdoptArgs, AgentArgs, CoordinatorArgs, DnsArgs, DnsServerArgs, DnsVerb, LaunchArgs, LogFormat,
+    ProcessArgs,
+};
 pub use runs::{AnswerArgs, RunVerb, SureArgs};
 
 use crate::demo;
@@ -95,6 +98,8 @@ pub enum Verb {
     /// Runbooks: list, lint, show
     #[command(subcommand)]
     Runbook(RunbookVerb),
+    /// DNS: show, drift, adopt; without one of these words, answer for the services' names
+    Dns(DnsArgs),
     /// Check everything that failover depends on
     Doctor(DoctorArgs),
     /// Commands, decisions and refusals, newest first
@@ -113,9 +118,6 @@ pub enum Verb {
     /// Decide, execute and record
     #[command(hide = true)]
     Coordinator(CoordinatorArgs),
-    /// Answer for the services' names
-    #[command(hide = true)]
-    Dns(DnsArgs),
     /// One service of the sample world
     #[command(hide = true, after_help = "Example:\n  drover up starts these")]
     SampleService(demo::SampleServiceArgs),
@@ -315,7 +317,7 @@ mod tests {
             .filter_map(|l| l.strip_prefix("  ").and_then(|l| l.split(' ').next()).filter(|w| !w.is_empty()))
             .collect();
         let expected = "status explain failover failback drain undrain apply approve reject freeze unfreeze rearm run \
-                        config runbook doctor log demo up break heal help";
+                        config runbook dns doctor log demo up break heal help";
         assert_eq!(listed.join(" "), expected);
         let long = Args::command().render_long_help().to_string();
         assert!(

@@ -1,5 +1,7 @@
 //! Arguments of the service roles.
 
+use clap::Subcommand;
+use drover_model::ServiceId;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -67,18 +69,65 @@ pub struct CoordinatorArgs {
 
 /// Arguments of `dns`.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct DnsArgs {
+    /// What to do about the zone
+    #[command(subcommand)]
+    pub verb: Option<DnsVerb>,
+    /// Answer for it
+    #[command(flatten)]
+    pub server: DnsServerArgs,
+}
+
+/// Verbs of `dns`.
+#[derive(Debug, Subcommand)]
+pub enum DnsVerb {
+    /// What DNS shows of the services beside what it should
+    #[command(after_help = "Examples:\n  drover dns show\n  drover dns show checkout -o json")]
+    Show {
+        /// Only these services
+        #[arg(value_name = "SERVICE")]
+        services: Vec<ServiceId>,
+    },
+    /// Only what differs; exit 8 when anything does
+    #[command(after_help = "Example:\n  drover dns drift || page-me")]
+    Drift,
+    /// Take a record set that was changed by hand or is somebody else's, and make it what it should be
+    #[command(
+        after_help = "Examples:\n  drover dns adopt checkout --reason 'was mended by hand at night'\n  \
+                            drover dns adopt checkout --reason 'the zone moved to drover' --yes"
+    )]
+    Adopt(AdoptArgs),
+}
+
+/// Arguments of `dns adopt`.
+#[derive(Debug, clap::Args)]
+pub struct AdoptArgs {
+    /// Whose record set
+    #[arg(value_name = "SERVICE")]
+    pub service: ServiceId,
+    /// Why; goes into the audit
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// Don't ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// Arguments of `dns` without a verb: the server.
+#[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  drover dns --config /etc/drover/dns.yaml --state /var/lib/drover-dns\n\n\
     The file:\n  zone: drover.test\n  nameservers:\n    - {name: ns1.drover.test, addresses: [192.0.2.1]}\n    \
     - {name: ns2.drover.test, addresses: [192.0.2.2]}\n  listen: ['192.0.2.1:53']\n  control: 127.0.0.1:7410"
 )]
-pub struct DnsArgs {
+pub struct DnsServerArgs {
     /// File with zone, name servers and addresses
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    pub config: Option<PathBuf>,
     /// Directory for the record sets as last published
-    #[arg(long, value_name = "DIR")]
-    pub state: PathBuf,
+    #[arg(long, value_name = "DIR", required = true)]
+    pub state: Option<PathBuf>,
     /// Answer there instead; may be given several times
     #[arg(long, value_name = "ADDR")]
     pub listen: Vec<SocketAddr>,

@@ -3,7 +3,7 @@
 
 use crate::offline::OfflineView;
 use crate::render::doctor::Diagnosis;
-use drover_model::api::{ExplainView, PlanView, ReplayView, RunView, StatusView};
+use drover_model::api::{ExplainView, PlanView, ReplayView, RunView, StatusView, ZoneView};
 use serde::Serialize;
 
 /// Version of lists, and of objects that carry none themselves.
@@ -18,6 +18,7 @@ impl Document for ExplainView {}
 impl Document for ReplayView {}
 impl Document for PlanView {}
 impl Document for RunView {}
+impl Document for ZoneView {}
 impl Document for Diagnosis {}
 
 /// A list.

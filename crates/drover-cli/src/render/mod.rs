@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod config;
+pub mod dns;
 pub mod doctor;
 pub mod explain;
 pub mod markdown;

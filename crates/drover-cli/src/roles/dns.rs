@@ -1,7 +1,7 @@
 //! `drover dns`.
 
 use super::{Process, listening};
-use crate::args::DnsArgs;
+use crate::args::DnsServerArgs;
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
 use drover_dns::server::{Limits, ServerConfig, StartError};
@@ -39,7 +39,7 @@ struct Bound<'a> {
 ///
 /// # Errors
 /// When it can't start.
-pub async fn run(args: &DnsArgs) -> Result<ExitCode> {
+pub async fn run(args: &DnsServerArgs) -> Result<ExitCode> {
     let process = Process::begin(&args.process, || tracing::info!("the DNS role has nothing to reload"))?;
     let config = configured(args)?;
     let running = drover_dns::server::run(config, process.stop.clone()).await.map_err(|e| failure(&e))?;
@@ -59,15 +59,19 @@ fn read(path: &Path) -> Result<DnsFile> {
 }
 
 /// File and flags together; a flag wins.
-fn configured(args: &DnsArgs) -> Result<ServerConfig> {
-    let file = read(&args.config)?;
+fn configured(args: &DnsServerArgs) -> Result<ServerConfig> {
+    // The command line asks for both where no verb is given.
+    let (Some(path), Some(state)) = (&args.config, &args.state) else {
+        return Err(Failure::usage("a DNS server needs --config and --state"));
+    };
+    let file = read(path)?;
     let zone = ZoneConfig::new(file.zone, file.nameservers).map_err(|e| Failure::of(ExitCode::Usage, &e))?;
     let listen = if args.listen.is_empty() { file.listen } else { args.listen.clone() };
     let Some(control) = args.control.or(file.control) else {
-        let message = format!("{} does not say `control`, where changes are taken", args.config.display());
+        let message = format!("{} does not say `control`, where changes are taken", path.display());
         return Err(Failure::usage(message).hint("add control: 127.0.0.1:7410, or give --control"));
     };
-    Ok(ServerConfig { listen, control, state_dir: args.state.clone(), zone, limits: Limits::default() })
+    Ok(ServerConfig { listen, control, state_dir: state.clone(), zone, limits: Limits::default() })
 }
 
 fn failure(error: &StartError) -> Failure {
@@ -101,7 +105,7 @@ mod tests {
         let Verb::Dns(args) = Args::try_parse_from(line.iter().chain(flags)).unwrap().verb else {
             panic!("not dns")
         };
-        configured(&args)
+        configured(&args.server)
     }
 
     #[test]

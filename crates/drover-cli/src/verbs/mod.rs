@@ -1,6 +1,7 @@
 //! What each verb does. Asking and deciding whom to ask happens here, rendering in `render`.
 
 pub mod config;
+pub mod dns;
 pub mod doctor;
 pub mod explain;
 pub mod moves;

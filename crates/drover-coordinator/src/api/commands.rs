@@ -10,7 +10,7 @@ use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, Path, State};
 use drover_model::api::{
-    CommandRequest, Done, FreezeRequest, PlanRequest, PlanView, RearmRequest, RunSummary,
+    AdoptRequest, CommandRequest, Done, FreezeRequest, PlanRequest, PlanView, RearmRequest, RunSummary,
 };
 use drover_model::journal::{Entry, Record};
 use drover_model::traffic::Actor;
@@ -94,6 +94,14 @@ pub(super) async fn rearm(
     Body(request): Body<RearmRequest>,
 ) -> Result<Json<Done>, ApiError> {
     once(c, "rearm", key, request, |c, _, r| async move { c.rearm(&r).await }).await
+}
+
+pub(super) async fn adopt(
+    State(c): State<Arc<Coordinator>>,
+    key: IdempotencyKey,
+    Body(request): Body<AdoptRequest>,
+) -> Result<Json<Done>, ApiError> {
+    once(c, "dns/adopt", key, request, |c, _, r| async move { c.adopt(&r).await }).await
 }
 
 pub(super) async fn reload(

@@ -258,9 +258,24 @@ fn command_routes() -> Vec<Route> {
     ]
 }
 
+fn dns_routes() -> [Route; 2] {
+    let about = "What DNS shows of the services beside what it should, read now";
+    [
+        read("/v1/dns", about, Some(schema::<m::ZoneView>), get(reads::zone)),
+        command(
+            "/v1/dns/adopt",
+            "Take a record set that was changed by hand or is somebody else's",
+            schema::<m::AdoptRequest>,
+            schema::<m::Done>,
+            post(commands::adopt),
+        ),
+    ]
+}
+
 pub(crate) fn table() -> Vec<Route> {
     let mut all = read_routes();
     all.extend(command_routes());
+    all.extend(dns_routes());
     all
 }
 

@@ -14,7 +14,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use drover_model::api::{
     API_SCHEMA, ConfigView, DecisionSummary, ExplainView, ObservationView, Page, PlanView, ReplayView,
-    RunSummary, RunView, Short,
+    RunSummary, RunView, Short, ZoneView,
 };
 use drover_model::decision::StoredDecision;
 use drover_model::runbook::Runbook;
@@ -64,6 +64,10 @@ pub(super) async fn status(State(c): State<Arc<Coordinator>>, Asked(query): Aske
         Form::Whole => Json(view).into_response(),
         Form::Short => Json(Short(&view)).into_response(),
     }
+}
+
+pub(super) async fn zone(State(c): State<Arc<Coordinator>>) -> Result<Json<ZoneView>, ApiError> {
+    c.zone_view().await.map(Json)
 }
 
 pub(super) async fn explain(

@@ -1,0 +1,99 @@
+//! `dns show` and `dns drift`: what is live beside what should be.
+
+use crate::output::paint::{Tone, paint};
+use crate::output::words::count;
+use crate::output::{Look, table};
+use drover_model::api::{RecordState, RecordVersion, RecordView, ValueView, ZoneView};
+
+/// The whole zone.
+pub fn render(zone: &ZoneView, look: &Look) -> String {
+    let mut text = headline(zone, look);
+    text.push('\n');
+    let row = |r: &RecordView| {
+        let live = r.live.as_ref().unwrap_or(&r.wanted);
+        vec![
+            r.service.to_string(),
+            format!("{} {}", r.name, r.record_type),
+            format!("{} s", live.ttl_seconds),
+            r.live.as_ref().map_or_else(|| "nothing".to_owned(), |v| values(zone, v)),
+            state(r.state),
+        ]
+    };
+    let header = ["service", "name", "TTL", "answered", "state"];
+    text.push_str(&table::table(look, &header, zone.records.iter().map(row).collect()));
+    for record in zone.records.iter().filter(|r| r.state != RecordState::InLine) {
+        text.push('\n');
+        text.push_str(&difference(record, look));
+    }
+    text
+}
+
+/// Only what differs.
+pub fn drift(zone: &ZoneView, look: &Look) -> String {
+    if zone.records.is_empty() {
+        return table::paragraph(look, &format!("{} is as it should be", zone.zone));
+    }
+    zone.records.iter().map(|r| difference(r, look)).collect::<Vec<_>>().join("\n")
+}
+
+fn headline(zone: &ZoneView, look: &Look) -> String {
+    let in_line = zone.servers.iter().filter(|s| s.reachable && s.behind.is_empty()).count();
+    let weights =
+        if zone.has_weights { "" } else { "; it knows no weights: whoever answers gets the same share" };
+    let servers = count(zone.servers.len(), "server");
+    table::paragraph(
+        look,
+        &format!(
+            "{} ({}), {in_line} of {servers} in line{weights}",
+            paint(Tone::Strong, &zone.zone),
+            zone.provider
+        ),
+    )
+}
+
+/// One record set: in what it differs, and what to do about it.
+pub fn difference(record: &RecordView, look: &Look) -> String {
+    let sentence = record.sentence.as_deref().unwrap_or("it is as it should be");
+    let mut rows = vec![vec![record.service.to_string(), sentence.to_owned()]];
+    let line = |version: &RecordVersion| {
+        let listed: Vec<String> = version.values.iter().map(value).collect();
+        format!(
+            "generation {} of {}, TTL {} s: {}",
+            version.generation,
+            version.owner,
+            version.ttl_seconds,
+            listed.join(", ")
+        )
+    };
+    rows.push(vec!["live".into(), record.live.as_ref().map_or_else(|| "nothing".to_owned(), line)]);
+    rows.push(vec!["should be".into(), line(&record.wanted)]);
+    rows.extend(record.next.iter().map(|next| vec!["next".into(), paint(Tone::Quiet, next)]));
+    table::hanging(look, rows)
+}
+
+fn value(v: &ValueView) -> String {
+    match &v.region {
+        Some(region) => format!("{region} {} weight {}", v.value, v.weight),
+        None => format!("{} weight {}", v.value, v.weight),
+    }
+}
+
+fn values(zone: &ZoneView, version: &RecordVersion) -> String {
+    let answered = version.values.iter().filter(|v| v.weight > 0);
+    let one = |v: &ValueView| {
+        let name = v.region.as_ref().map_or_else(|| v.value.clone(), ToString::to_string);
+        if zone.has_weights { format!("{name} {}", v.weight) } else { name }
+    };
+    answered.map(one).collect::<Vec<_>>().join("  ")
+}
+
+fn state(state: RecordState) -> String {
+    match state {
+        RecordState::InLine => paint(Tone::Good, "in line"),
+        RecordState::Pending => paint(Tone::Doubtful, "pending"),
+        RecordState::Drifted => paint(Tone::Bad, "changed by hand"),
+        RecordState::Foreign => paint(Tone::Bad, "somebody else's"),
+        RecordState::Overtaken => paint(Tone::Bad, "overtaken"),
+        RecordState::Invalid => paint(Tone::Bad, "can't be published"),
+    }
+}

@@ -1,0 +1,297 @@
+//! What DNS shows beside what it should, read when it is asked for; and the adoption of what somebody else has changed.
+//!
+//! The reconciler never overwrites a hand's work of the same generation, nor what isn't drover's. A person who has seen
+//! the difference does, by name: the target becomes a generation above everything that is live, with the weights that it has.
+
+use crate::api::problem::ApiError;
+use crate::coordinator::Coordinator;
+use crate::db::keys;
+use crate::operator::need_reason;
+use crate::traffic::{record_key, record_set};
+use axum::http::StatusCode;
+use drover_dns::provider::{BlockedReason, Diff, Observed, ProviderError, RecordSets};
+use drover_dns::publish::{Batch, Change};
+use drover_dns::zone::{Member, RecordKey, RecordSet};
+use drover_model::api::{
+    API_SCHEMA, AdoptRequest, Done, RecordState, RecordVersion, RecordView, ValueView, ZoneView,
+};
+use drover_model::config::Service;
+use drover_model::plan::ActiveRun;
+use drover_model::reason::Reason;
+use drover_model::traffic::TrafficState;
+use drover_model::units::Generation;
+use drover_model::{RegionId, ServiceId};
+use drover_store::Expect;
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Coordinator {
+    /// The zone as it is read now.
+    ///
+    /// # Errors
+    /// When there is none, or nobody could be asked.
+    pub(crate) async fn zone_view(&self) -> Result<ZoneView, ApiError> {
+        let (provider, zone) = self.zone()?;
+        let loaded = self.loaded();
+        let keys: Vec<RecordKey> = loaded.config.services.values().filter_map(record_key).collect();
+        let observed = provider.observe(&keys).await.map_err(|e| not_read(&e))?;
+        // As in the reconciler: targets are read after DNS.
+        let traffic = self.live().traffic.clone();
+        let wanted = |s: &Service| Some(record_set(s, traffic.get(&s.name)?, self.db.epoch()));
+        let services = loaded.config.services.values();
+        let desired: Vec<(&Service, RecordSet)> = services.filter_map(|s| Some((s, wanted(s)?))).collect();
+        let sets: Vec<RecordSet> = desired.iter().map(|(_, set)| set.clone()).collect();
+        let diff = provider.diff(&sets, &observed);
+        let records =
+            desired.iter().filter_map(|(service, wanted)| record_view(service, wanted, &observed, &diff));
+        Ok(ZoneView {
+            schema: API_SCHEMA,
+            at: self.clock.now(),
+            zone,
+            provider: provider.name().to_owned(),
+            has_weights: provider.capabilities().has_weights,
+            records: records.collect(),
+            servers: self.live().dns_views.clone(),
+        })
+    }
+
+    fn zone(&self) -> Result<(Arc<dyn RecordSets>, String), ApiError> {
+        let dns = self.dns.load();
+        let dns = dns.as_ref().as_ref().ok_or_else(|| ApiError::refused(vec![Reason::DnsNotConfigured]))?;
+        Ok((dns.provider.clone(), dns.zone.clone()))
+    }
+
+    /// Takes a service's record set, whoever changed it, and makes it what it should be.
+    ///
+    /// # Errors
+    /// When it is as it should be already, a run works on the service, or DNS or the store can't be told.
+    pub(crate) async fn adopt(&self, request: &AdoptRequest) -> Result<Done, ApiError> {
+        need_reason(&request.reason)?;
+        let outcome = self.adopted(&request.service, request.seen.as_ref()).await;
+        let text = match &outcome {
+            Ok(done) => done.sentence.clone(),
+            Err(e) => format!("refused: {}", e.0.detail),
+        };
+        self.noted(&request.by, "dns adopt", request.service.as_str(), &request.reason, &text).await?;
+        outcome
+    }
+
+    async fn adopted(&self, name: &ServiceId, seen: Option<&RecordVersion>) -> Result<Done, ApiError> {
+        let (provider, _) = self.zone()?;
+        let loaded = self.loaded();
+        let Some(service) = loaded.config.services.get(name) else {
+            let known = loaded.config.services.keys().map(ToString::to_string).collect();
+            return Err(ApiError::not_found(format!("service {name}"), known));
+        };
+        let Some(key) = record_key(service) else {
+            return Err(ApiError::not_found(format!("DNS name of {name}"), vec![]));
+        };
+        // No run begins meanwhile: a command holds the admission. One that works on it must not lose its generation.
+        let works = |r: &ActiveRun| !r.awaiting_approval && r.services.contains(name);
+        if let Some(ActiveRun { run, by, .. }) = self.runs.active().into_iter().find(works) {
+            return Err(ApiError::refused(vec![Reason::RunInProgress { service: name.clone(), run, by }]));
+        }
+        let _one_at_a_time = self.shifting.lock().await;
+        let reading = provider.observe(std::slice::from_ref(&key));
+        let mut observed = patiently(reading).await.map_err(|e| not_read(&e))?;
+        let live = observed.pop().and_then(|o| o.current);
+        let (target, revision) = self
+            .db
+            .get::<TrafficState>(&keys::traffic(name))
+            .await?
+            .ok_or_else(|| ApiError::not_found(format!("target of {name}"), vec![]))?;
+        let standing = record_set(service, &target, self.db.epoch());
+        if live.as_ref().is_some_and(|live| live.same_target(&standing)) {
+            return Err(ApiError::new(
+                StatusCode::CONFLICT,
+                "nothing_to_adopt",
+                format!("{key} is as it should be"),
+            ));
+        }
+        if live.as_ref().map(version).as_ref() != seen {
+            let detail = format!("{key} is not any more what was shown");
+            let mut error = ApiError::new(StatusCode::CONFLICT, "changed", detail);
+            error.0.next = Some(format!("drover dns show {name}"));
+            return Err(error);
+        }
+        let above = live.as_ref().map_or(0, |live| live.generation).max(target.generation.0);
+        let next =
+            TrafficState { generation: Generation(above).next(), changed_at: self.clock.now(), ..target };
+        let path = keys::traffic(name);
+        let txn =
+            self.db.put_op(self.db.fenced().expect(&path, Expect::ModRevision(revision)), &path, &next)?;
+        let what = format!("adopt the record set of {name}");
+        if self.db.commit(&what, txn).await?.is_none() {
+            return Err(ApiError::new(StatusCode::CONFLICT, "changed", "it was changed at the same moment"));
+        }
+        self.live().traffic.insert(name.clone(), next.clone());
+        let change = Change::Put {
+            expected_generation: live.as_ref().map(|live| live.generation),
+            record_set: record_set(service, &next, self.db.epoch()),
+            take_over: true,
+        };
+        let epoch = self.db.epoch();
+        let idempotency_key = format!("adopt-{epoch}-{name}-{}", next.generation);
+        // What could not be told now is told by the reconciler, as long as the set is drover's.
+        let batch = Batch { epoch, idempotency_key, changes: vec![change] };
+        let told = patiently(provider.apply(&batch)).await;
+        self.reconcile_wake.notify_one();
+        told.map_err(|e| ApiError::new(StatusCode::BAD_GATEWAY, "dns_not_told", drover_model::chain(&e)))?;
+        Ok(Done { sentence: format!("{key} is drover's, at generation {}", next.generation) })
+    }
+}
+
+/// For reading and for telling DNS while other commands wait.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+async fn patiently<T>(exchange: impl Future<Output = Result<T, ProviderError>>) -> Result<T, ProviderError> {
+    let late = |_| Err(ProviderError::TimedOut { after: PATIENCE });
+    tokio::time::timeout(PATIENCE, exchange).await.unwrap_or_else(late)
+}
+
+fn not_read(error: &ProviderError) -> ApiError {
+    ApiError::new(StatusCode::BAD_GATEWAY, "dns_not_read", drover_model::chain(error))
+}
+
+fn record_view(
+    service: &Service,
+    wanted: &RecordSet,
+    observed: &[Observed],
+    diff: &Diff,
+) -> Option<RecordView> {
+    let key = &record_key(service)?;
+    let live = observed.iter().find(|o| o.key == *key).and_then(|o| o.current.as_ref());
+    let blocked =
+        diff.blocked.iter().find(|b| b.desired.name == wanted.name && b.desired.rtype == wanted.rtype);
+    let (state, sentence) = match blocked {
+        None if diff.in_sync.contains(key) => (RecordState::InLine, None),
+        None => (RecordState::Pending, Some(pending(live, wanted))),
+        Some(blocked) => (state(&blocked.reason), Some(crate::traffic::blocked_sentence(blocked))),
+    };
+    let can_be_adopted =
+        matches!(state, RecordState::Drifted | RecordState::Foreign | RecordState::Overtaken);
+    Some(RecordView {
+        next: can_be_adopted.then(|| format!("drover dns adopt {} --reason TEXT", service.name)),
+        service: service.name.clone(),
+        name: key.name.as_str().to_owned(),
+        record_type: key.rtype.to_string(),
+        state,
+        sentence,
+        live: live.map(version),
+        wanted: version(wanted),
+    })
+}
+
+fn state(reason: &BlockedReason) -> RecordState {
+    match reason {
+        BlockedReason::Invalid { .. } | BlockedReason::NotObserved => RecordState::Invalid,
+        BlockedReason::Overtaken => RecordState::Overtaken,
+        BlockedReason::Drifted => RecordState::Drifted,
+        BlockedReason::OwnedByOther => RecordState::Foreign,
+    }
+}
+
+fn pending(live: Option<&RecordSet>, wanted: &RecordSet) -> String {
+    let shown = live.map_or_else(|| "nothing".to_owned(), |live| format!("generation {}", live.generation));
+    format!("{shown} is live, generation {} is on its way", wanted.generation)
+}
+
+fn version(set: &RecordSet) -> RecordVersion {
+    let value = |m: &Member| ValueView {
+        region: RegionId::new(&m.set_id).ok(),
+        value: m.value.clone(),
+        weight: m.weight,
+    };
+    RecordVersion {
+        generation: set.generation,
+        owner: set.owner.clone(),
+        ttl_seconds: set.ttl_seconds,
+        values: set.members.iter().map(value).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coordinator::Dns;
+    use crate::testbed::{Bed, PlayedDns, send};
+    use axum::http::Method;
+    use drover_model::traffic::Actor;
+
+    /// A coordinator whose only zone is played, with every target published.
+    async fn published() -> (Bed, Arc<PlayedDns>) {
+        let bed = Bed::new().await;
+        bed.c.retarget_all().await.unwrap();
+        let dns = Arc::new(PlayedDns::default());
+        bed.c.dns.store(Arc::new(Some(Dns { provider: dns.clone(), zone: "drover.test".into() })));
+        bed.c.reconcile(&*dns).await.unwrap();
+        (bed, dns)
+    }
+
+    fn asked(service: &str, seen: Option<RecordVersion>) -> AdoptRequest {
+        let by = Actor::Person { name: "ada".into(), host: "here".into() };
+        let service = ServiceId::new(service).unwrap();
+        AdoptRequest { by, reason: "mended by hand last night".into(), service, seen }
+    }
+
+    async fn record(bed: &Bed, service: &str) -> RecordView {
+        let records = bed.c.zone_view().await.unwrap().records;
+        records.into_iter().find(|r| r.service.as_str() == service).unwrap()
+    }
+
+    fn of(dns: &PlayedDns, name: &str) -> RecordSet {
+        dns.live().into_iter().find(|set| set.name.starts_with(name)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_a_hand_changed_is_shown_left_alone_and_adopted_by_name() {
+        let (bed, dns) = published().await;
+        assert_eq!(record(&bed, "checkout").await.state, RecordState::InLine);
+        let mut by_hand = of(&dns, "checkout");
+        by_hand.members[0].value = "192.0.2.99".into();
+        dns.change_by_hand(by_hand.clone());
+        bed.c.reconcile(&*dns).await.unwrap();
+        assert_eq!(of(&dns, "checkout"), by_hand, "nobody overwrites it unasked");
+        let shown = record(&bed, "checkout").await;
+        assert_eq!(shown.state, RecordState::Drifted);
+        assert_eq!(shown.next.unwrap(), "drover dns adopt checkout --reason TEXT");
+        assert_eq!(shown.live.as_ref().unwrap().values[0].value, "192.0.2.99");
+        let other = RecordVersion { ttl_seconds: 7, ..shown.live.clone().unwrap() };
+        let overtaken = bed.c.adopt(&asked("checkout", Some(other))).await.unwrap_err();
+        assert_eq!((overtaken.0.code.as_str(), of(&dns, "checkout")), ("changed", by_hand));
+        // As the command does, with what a command holds while it is done.
+        let (api, body) = (bed.serve().await, serde_json::to_vec(&asked("checkout", shown.live)).unwrap());
+        let (status, _, said) = send(Method::POST, api, "/v1/dns/adopt", Some(body)).await;
+        assert!(status == 200 && said.contains("generation 2"), "{status}: {said}");
+        assert_ne!(of(&dns, "checkout").members[0].value, "192.0.2.99");
+        assert_eq!(record(&bed, "checkout").await.state, RecordState::InLine);
+        assert_eq!(record(&bed, "catalog").await.wanted.generation, 1, "nothing else moved");
+    }
+
+    #[tokio::test]
+    async fn a_set_of_somebody_else_and_a_later_one_are_adopted_above_their_generation() {
+        let (bed, dns) = published().await;
+        for (owner, state) in [("terraform", RecordState::Foreign), ("drover", RecordState::Overtaken)] {
+            let before = of(&dns, "checkout");
+            let theirs = RecordSet { generation: before.generation + 40, owner: owner.into(), ..before };
+            dns.change_by_hand(theirs.clone());
+            let shown = record(&bed, "checkout").await;
+            assert_eq!(shown.state, state, "{owner}");
+            bed.c.adopt(&asked("checkout", shown.live)).await.unwrap();
+            let live = of(&dns, "checkout");
+            assert_eq!((live.generation, live.owner.as_str()), (theirs.generation + 1, "drover"));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_in_line_is_no_ones_to_adopt() {
+        let (bed, _dns) = published().await;
+        let shown = record(&bed, "checkout").await.live;
+        let refused = bed.c.adopt(&asked("checkout", shown)).await.unwrap_err();
+        assert_eq!(refused.0.code, "nothing_to_adopt");
+        let nobody = bed.c.adopt(&asked("nothing", None)).await.unwrap_err();
+        assert_eq!(nobody.0.status, 404);
+        let unexplained = AdoptRequest { reason: " ".into(), ..asked("checkout", None) };
+        assert_eq!(bed.c.adopt(&unexplained).await.unwrap_err().0.code, "reason_missing");
+    }
+}

@@ -1,0 +1,103 @@
+//! What DNS shows of the services beside what it should (`GET /v1/dns`), and how a record set is adopted.
+
+use super::DnsView;
+use crate::ids::{RegionId, ServiceId};
+use crate::time::Timestamp;
+use crate::traffic::Actor;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The zone, read just now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ZoneView {
+    /// Version of this document's form.
+    pub schema: u16,
+    /// When.
+    pub at: Timestamp,
+    /// Its apex.
+    pub zone: String,
+    /// How the zone is told, such as `embedded` or `rfc2136`.
+    pub provider: String,
+    /// Do answers follow weights? If not, whoever has any is answered in equal shares.
+    pub has_weights: bool,
+    /// The servers that answer for it, as they were seen last.
+    pub servers: Vec<DnsView>,
+    /// One for each service, in the order of their names.
+    pub records: Vec<RecordView>,
+}
+
+/// A service's record set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RecordView {
+    /// The service.
+    pub service: ServiceId,
+    /// Its name in DNS.
+    pub name: String,
+    /// `A`, `AAAA` or `CNAME`.
+    pub record_type: String,
+    /// How it compares.
+    pub state: RecordState,
+    /// In one sentence, when it is not as it should be.
+    pub sentence: Option<String>,
+    /// The command that goes on from here.
+    pub next: Option<String>,
+    /// What is live; nothing where there is no such set.
+    pub live: Option<RecordVersion>,
+    /// What should be.
+    pub wanted: RecordVersion,
+}
+
+/// A record set at one generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RecordVersion {
+    /// Which.
+    pub generation: u64,
+    /// Whose it is.
+    pub owner: String,
+    /// How long an answer may be kept, in seconds.
+    pub ttl_seconds: u32,
+    /// The values.
+    pub values: Vec<ValueView>,
+}
+
+/// One value of a record set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ValueView {
+    /// The region that it leads to, where that is known.
+    pub region: Option<RegionId>,
+    /// The address or name.
+    pub value: String,
+    /// Its weight.
+    pub weight: u16,
+}
+
+/// How a record set compares with what it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordState {
+    /// It is as it should be, everywhere that was reached.
+    InLine,
+    /// It is about to be published.
+    Pending,
+    /// It was changed by hand.
+    Drifted,
+    /// It belongs to somebody else.
+    Foreign,
+    /// Somebody published a later generation.
+    Overtaken,
+    /// It can't be published at all.
+    Invalid,
+}
+
+/// Takes a record set that was changed by hand or belongs to somebody else.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AdoptRequest {
+    /// Who.
+    pub by: Actor,
+    /// Why.
+    pub reason: String,
+    /// Whose.
+    pub service: ServiceId,
+    /// What was live when somebody decided so; nothing where nothing was. If it isn't any more, nothing is done.
+    pub seen: Option<RecordVersion>,
+}
