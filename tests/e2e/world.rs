@@ -32,8 +32,8 @@ pub const LONG_ENOUGH: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// For the world to end in order before it is killed.
 const END_WITHIN: Duration = Duration::from_secs(15);
-/// Worlds at a time: each has fourteen processes and some hundred clients.
-pub const WORLDS_MAX: usize = 2;
+/// Worlds at a time. Each has fourteen processes and some hundred clients, and waits most of the time: four keep two cores half busy.
+pub const WORLDS_MAX: usize = 4;
 /// Questions to DNS, so that a region with a share is surely among the answers.
 const DNS_QUESTIONS: usize = 60;
 
