@@ -168,10 +168,8 @@ fn record_view(
         None => (RecordState::Pending, Some(pending(live, wanted))),
         Some(blocked) => (state(&blocked.reason), Some(crate::traffic::blocked_sentence(blocked))),
     };
-    let can_be_adopted =
-        matches!(state, RecordState::Drifted | RecordState::Foreign | RecordState::Overtaken);
-    Some(RecordView {
-        next: can_be_adopted.then(|| format!("drover dns adopt {} --reason TEXT", service.name)),
+    let mut view = RecordView {
+        next: None,
         service: service.name.clone(),
         name: key.name.as_str().to_owned(),
         record_type: key.rtype.to_string(),
@@ -179,7 +177,10 @@ fn record_view(
         sentence,
         live: live.map(version),
         wanted: version(wanted),
-    })
+    };
+    let next = || format!("drover dns adopt {} --reason TEXT", view.service);
+    view.next = view.can_be_adopted().then(next);
+    Some(view)
 }
 
 fn state(reason: &BlockedReason) -> RecordState {

@@ -95,7 +95,7 @@ pub enum DnsVerb {
     /// Take a record set that was changed by hand or is somebody else's, and make it what it should be
     #[command(
         after_help = "Examples:\n  drover dns adopt checkout --reason 'was mended by hand at night'\n  \
-                            drover dns adopt checkout --reason 'the zone moved to drover' --yes"
+                            drover dns adopt --all --reason 'the zone moved to drover'"
     )]
     Adopt(AdoptArgs),
 }
@@ -103,9 +103,12 @@ pub enum DnsVerb {
 /// Arguments of `dns adopt`.
 #[derive(Debug, clap::Args)]
 pub struct AdoptArgs {
-    /// Whose record set
-    #[arg(value_name = "SERVICE")]
-    pub service: ServiceId,
+    /// Whose record sets
+    #[arg(value_name = "SERVICE", required_unless_present = "all")]
+    pub services: Vec<ServiceId>,
+    /// All that were changed by hand or are somebody else's, as when a zone comes to drover
+    #[arg(long, conflicts_with = "services")]
+    pub all: bool,
     /// Why; goes into the audit
     #[arg(long, value_name = "TEXT")]
     pub reason: String,

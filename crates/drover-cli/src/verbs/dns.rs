@@ -4,8 +4,9 @@ use super::{Bench, me};
 use crate::args::{AdoptArgs, DnsVerb};
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
-use crate::output::document::Versioned;
-use crate::output::table;
+use crate::output::document::Items;
+use crate::output::words::count;
+use crate::output::{Format, table};
 use crate::render;
 use drover_model::ServiceId;
 use drover_model::api::{AdoptRequest, Done, RecordState, RecordView, ZoneView};
@@ -52,21 +53,47 @@ fn find<'z>(zone: &'z ZoneView, service: &ServiceId) -> Result<&'z RecordView> {
 
 async fn adopt(bench: &Bench, args: AdoptArgs) -> Result<ExitCode> {
     let zone = zone(bench).await?;
-    let record = find(&zone, &args.service)?;
-    if !args.yes {
-        if !bench.out.can_ask() {
-            let failure = Failure::usage("without a terminal nobody can be asked");
-            return Err(failure.hint("drover dns show, and then the same command with --yes"));
-        }
-        bench.out.text(&render::dns::difference(record, &bench.out.look()))?;
-        let answer = bench.out.ask(&format!("Make {} what it should be? [y/N]", record.name))?;
-        if !matches!(answer.as_str(), "y" | "Y" | "yes") {
-            return Err(Failure::new(ExitCode::Refused, "not confirmed, nothing was done"));
-        }
+    let records = if args.all {
+        zone.records.iter().filter(|r| r.can_be_adopted()).collect()
+    } else {
+        args.services.iter().map(|service| find(&zone, service)).collect::<Result<Vec<_>>>()?
+    };
+    if records.is_empty() {
+        return Err(Failure::new(ExitCode::Refused, "nothing was changed by hand or is somebody else's"));
     }
-    let seen = record.live.clone();
-    let request = AdoptRequest { by: me(), reason: args.reason, service: args.service, seen };
-    let done: Done = bench.client.post(&["dns", "adopt"], &request).await?;
-    bench.out.show(&Versioned::of(&done), |look| table::paragraph(look, &done.sentence))?;
+    if !args.yes {
+        ask(bench, &records)?;
+    }
+    let is_table = bench.out.format == Format::Table;
+    let mut done = Vec::with_capacity(records.len());
+    for record in records {
+        let (service, seen) = (record.service.clone(), record.live.clone());
+        let request = AdoptRequest { by: me(), reason: args.reason.clone(), service, seen };
+        let one: Done = bench.client.post(&["dns", "adopt"], &request).await?;
+        // At once: what was done is told also when a later one fails.
+        if is_table {
+            bench.out.text(&table::paragraph(&bench.out.look(), &one.sentence))?;
+        }
+        done.push(one);
+    }
+    if !is_table {
+        bench.out.show(&Items::of(&done), |_| String::new())?;
+    }
     Ok(ExitCode::Done)
+}
+
+fn ask(bench: &Bench, records: &[&RecordView]) -> Result<()> {
+    if !bench.out.can_ask() {
+        let failure = Failure::usage("without a terminal nobody can be asked");
+        return Err(failure.hint("drover dns drift, and then the same command with --yes"));
+    }
+    let look = bench.out.look();
+    let shown: Vec<String> = records.iter().map(|r| render::dns::difference(r, &look)).collect();
+    bench.out.text(&shown.join("\n"))?;
+    let what = count(records.len(), "record set");
+    let answer = bench.out.ask(&format!("Make {what} what should be? [y/N]"))?;
+    if matches!(answer.as_str(), "y" | "Y" | "yes") {
+        return Ok(());
+    }
+    Err(Failure::new(ExitCode::Refused, "not confirmed, nothing was done"))
 }

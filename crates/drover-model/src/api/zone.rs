@@ -47,6 +47,14 @@ pub struct RecordView {
     pub wanted: RecordVersion,
 }
 
+impl RecordView {
+    /// Did somebody else make it what it is, so that a person may take it?
+    #[must_use]
+    pub const fn can_be_adopted(&self) -> bool {
+        matches!(self.state, RecordState::Drifted | RecordState::Foreign | RecordState::Overtaken)
+    }
+}
+
 /// A record set at one generation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RecordVersion {
