@@ -67,20 +67,29 @@ pub fn decide(s: Situation<'_>) -> Answer {
 /// # Errors
 /// When the rules forbid it or the person says no.
 pub fn obtain(out: &Out, s: Situation<'_>, region: &str) -> Result<()> {
-    let declined = || Failure::new(ExitCode::Refused, "not confirmed, nothing was done");
     match decide(s) {
         Answer::Go => Ok(()),
         Answer::No(failure) => Err(failure),
-        Answer::AskYes => {
-            let answer = out.ask(&format!("{}? [y/N]", s.what))?;
-            if matches!(answer.as_str(), "y" | "Y" | "yes") { Ok(()) } else { Err(declined()) }
-        }
+        Answer::AskYes => confirm(out, s.what),
         Answer::AskName => {
             let answer =
                 out.ask(&format!("This is production. {}? To go ahead, type the region's name:", s.what))?;
             if answer == region { Ok(()) } else { Err(declined()) }
         }
     }
+}
+
+/// Asks for yes or no.
+///
+/// # Errors
+/// When the person says no.
+pub fn confirm(out: &Out, what: &str) -> Result<()> {
+    let answer = out.ask(&format!("{what}? [y/N]"))?;
+    if matches!(answer.as_str(), "y" | "Y" | "yes") { Ok(()) } else { Err(declined()) }
+}
+
+fn declined() -> Failure {
+    Failure::new(ExitCode::Refused, "not confirmed, nothing was done")
 }
 
 #[cfg(test)]

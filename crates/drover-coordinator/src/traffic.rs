@@ -8,7 +8,7 @@ use crate::error::CoordinatorError;
 use drover_core::plan::ttl_seconds;
 use drover_core::weights::NeverDark;
 use drover_dns::provider::{
-    Applied, BlockedReason, DynamicUpdates, EmbeddedInstances, EmbeddedOptions, Instance, LaggingState,
+    Applied, BlockedReason, Diff, DynamicUpdates, EmbeddedInstances, EmbeddedOptions, Instance, LaggingState,
     Observed, ProviderError, RecordSets,
 };
 use drover_dns::publish::{Batch, CHANGES_PER_BATCH_MAX, Change};
@@ -119,6 +119,15 @@ fn provider(dns: &DnsSettings) -> Option<Dns> {
     Some(Dns { provider, zone: dns.zone.clone() })
 }
 
+/// DNS beside the targets.
+pub(crate) struct Compared<'l> {
+    /// The services that have a target, each with what it wants in `desired`.
+    pub(crate) services: Vec<&'l Service>,
+    pub(crate) desired: Vec<RecordSet>,
+    pub(crate) observed: Vec<Observed>,
+    pub(crate) diff: Diff,
+}
+
 fn from_key(service: &ServiceId) -> String {
     format!("published-from/{service}")
 }
@@ -212,11 +221,7 @@ impl Coordinator {
 
     pub(crate) async fn reconcile(&self, provider: &dyn RecordSets) -> Result<(), ProviderError> {
         let loaded = self.loaded();
-        let keys: Vec<RecordKey> = loaded.config.services.values().filter_map(record_key).collect();
-        let observed = provider.observe(&keys).await?;
-        // Targets are read after DNS: a run that moves one in between makes DNS look behind, never ahead.
-        let desired = self.desired(&loaded);
-        let diff = provider.diff(&desired, &observed);
+        let Compared { observed, diff, .. } = self.compare(provider, &loaded).await?;
         self.note_dns(&loaded, &observed, &diff.blocked.iter().map(blocked_sentence).collect::<Vec<_>>());
         if diff.changes.is_empty() {
             return Ok(());
@@ -313,11 +318,22 @@ impl Coordinator {
         }
     }
 
-    fn desired(&self, loaded: &Loaded) -> Vec<RecordSet> {
-        // Shared, so that nobody waits while a thousand record sets are made.
-        let traffic = self.live().traffic.clone();
+    /// Reads DNS, and compares it with the targets.
+    pub(crate) async fn compare<'l>(
+        &self,
+        provider: &dyn RecordSets,
+        loaded: &'l Loaded,
+    ) -> Result<Compared<'l>, ProviderError> {
         let services = loaded.config.services.values();
-        services.filter_map(|s| traffic.get(&s.name).map(|t| record_set(s, t, self.db.epoch()))).collect()
+        let keys: Vec<RecordKey> = services.clone().filter_map(record_key).collect();
+        let observed = provider.observe(&keys).await?;
+        // Targets are read after DNS: a run that moves one in between makes DNS look behind, never ahead. Shared, so that
+        // nobody waits while a thousand record sets are made.
+        let traffic = self.live().traffic.clone();
+        let wanted = |s: &'l Service| Some((s, record_set(s, traffic.get(&s.name)?, self.db.epoch())));
+        let (services, desired): (Vec<&Service>, Vec<RecordSet>) = services.filter_map(wanted).unzip();
+        let diff = provider.diff(&desired, &observed);
+        Ok(Compared { services, desired, observed, diff })
     }
 
     fn note_dns(&self, loaded: &Loaded, observed: &[Observed], blocked: &[String]) {

@@ -7,11 +7,11 @@ use crate::api::problem::ApiError;
 use crate::coordinator::Coordinator;
 use crate::db::keys;
 use crate::operator::need_reason;
-use crate::traffic::{record_key, record_set};
+use crate::traffic::{Compared, blocked_sentence, record_key, record_set};
 use axum::http::StatusCode;
-use drover_dns::provider::{BlockedReason, Diff, Observed, ProviderError, RecordSets};
+use drover_dns::provider::{BlockedReason, ProviderError, RecordSets};
 use drover_dns::publish::{Batch, Change};
-use drover_dns::zone::{Member, RecordKey, RecordSet};
+use drover_dns::zone::{Member, RecordSet};
 use drover_model::api::{
     API_SCHEMA, AdoptRequest, Done, RecordState, RecordVersion, RecordView, ValueView, ZoneView,
 };
@@ -33,17 +33,9 @@ impl Coordinator {
     pub(crate) async fn zone_view(&self) -> Result<ZoneView, ApiError> {
         let (provider, zone) = self.zone()?;
         let loaded = self.loaded();
-        let keys: Vec<RecordKey> = loaded.config.services.values().filter_map(record_key).collect();
-        let observed = provider.observe(&keys).await.map_err(|e| not_read(&e))?;
-        // As in the reconciler: targets are read after DNS.
-        let traffic = self.live().traffic.clone();
-        let wanted = |s: &Service| Some(record_set(s, traffic.get(&s.name)?, self.db.epoch()));
-        let services = loaded.config.services.values();
-        let desired: Vec<(&Service, RecordSet)> = services.filter_map(|s| Some((s, wanted(s)?))).collect();
-        let sets: Vec<RecordSet> = desired.iter().map(|(_, set)| set.clone()).collect();
-        let diff = provider.diff(&sets, &observed);
-        let records =
-            desired.iter().filter_map(|(service, wanted)| record_view(service, wanted, &observed, &diff));
+        let compared = self.compare(&*provider, &loaded).await.map_err(|e| not_read(&e))?;
+        let wanted = compared.services.iter().zip(&compared.desired);
+        let records = wanted.filter_map(|(service, set)| record_view(service, set, &compared));
         Ok(ZoneView {
             schema: API_SCHEMA,
             at: self.clock.now(),
@@ -153,12 +145,8 @@ fn not_read(error: &ProviderError) -> ApiError {
     ApiError::new(StatusCode::BAD_GATEWAY, "dns_not_read", drover_model::chain(error))
 }
 
-fn record_view(
-    service: &Service,
-    wanted: &RecordSet,
-    observed: &[Observed],
-    diff: &Diff,
-) -> Option<RecordView> {
+fn record_view(service: &Service, wanted: &RecordSet, compared: &Compared<'_>) -> Option<RecordView> {
+    let Compared { observed, diff, .. } = compared;
     let key = &record_key(service)?;
     let live = observed.iter().find(|o| o.key == *key).and_then(|o| o.current.as_ref());
     let blocked =
@@ -166,7 +154,7 @@ fn record_view(
     let (state, sentence) = match blocked {
         None if diff.in_sync.contains(key) => (RecordState::InLine, None),
         None => (RecordState::Pending, Some(pending(live, wanted))),
-        Some(blocked) => (state(&blocked.reason), Some(crate::traffic::blocked_sentence(blocked))),
+        Some(blocked) => (state(&blocked.reason), Some(blocked_sentence(blocked))),
     };
     let mut view = RecordView {
         next: None,

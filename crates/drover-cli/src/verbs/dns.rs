@@ -2,6 +2,7 @@
 
 use super::{Bench, me};
 use crate::args::{AdoptArgs, DnsVerb};
+use crate::consent::confirm;
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
 use crate::output::document::Items;
@@ -91,9 +92,5 @@ fn ask(bench: &Bench, records: &[&RecordView]) -> Result<()> {
     let shown: Vec<String> = records.iter().map(|r| render::dns::difference(r, &look)).collect();
     bench.out.text(&shown.join("\n"))?;
     let what = count(records.len(), "record set");
-    let answer = bench.out.ask(&format!("Make {what} what should be? [y/N]"))?;
-    if matches!(answer.as_str(), "y" | "Y" | "yes") {
-        return Ok(());
-    }
-    Err(Failure::new(ExitCode::Refused, "not confirmed, nothing was done"))
+    confirm(&bench.out, &format!("Take {what}, and make each what it should be"))
 }

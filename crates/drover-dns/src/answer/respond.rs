@@ -151,7 +151,7 @@ fn matching_set(node: &Node, qtype: Rtype) -> Option<&ValidRecordSet> {
     let found = node.record_sets.iter().find(|set| {
         let rtype = set.key().rtype;
         // A CNAME answers for every type.
-        qtype == Rtype::ANY || rtype == RecordType::Cname || qtype == wire_type(rtype)
+        qtype == Rtype::ANY || rtype == RecordType::Cname || qtype == rtype.on_the_wire()
     });
     found.map(AsRef::as_ref)
 }
@@ -211,14 +211,6 @@ fn address_data(address: IpAddr) -> Data {
     match address {
         IpAddr::V4(address) => A::new(address).into(),
         IpAddr::V6(address) => Aaaa::new(address).into(),
-    }
-}
-
-const fn wire_type(rtype: RecordType) -> Rtype {
-    match rtype {
-        RecordType::A => Rtype::A,
-        RecordType::Aaaa => Rtype::AAAA,
-        RecordType::Cname => Rtype::CNAME,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What servers showed, one by one and summed up. A mismatch outweighs silence, silence outweighs success.
 
 use super::{InstanceMismatch, Mismatch, MissingInstance, ProviderError, Verification};
+use crate::resolver::Answer;
 
 /// What one server's answers show.
 pub(super) enum Finding {
@@ -31,4 +32,17 @@ pub(super) fn sum_up(
         return Ok(Verification::Verified { instances: verified });
     }
     Ok(Verification::Partial { verified, missing })
+}
+
+/// No server has to be asked to know that it is none.
+pub(super) fn invalid(detail: impl ToString) -> ProviderError {
+    ProviderError::Refused {
+        instance: "the provider".into(),
+        code: "invalid".into(),
+        detail: detail.to_string(),
+    }
+}
+
+pub(super) fn bad_rcode(answer: &Answer) -> Mismatch {
+    Mismatch::Rcode { rcode: answer.rcode.to_string(), is_authoritative: answer.is_authoritative }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use futures::future::join_all;
 
 use super::embedded::{EmbeddedOptions, Instance};
-use super::finding::{Finding, sum_up};
+use super::finding::{Finding, bad_rcode, invalid, sum_up};
 use super::{Mismatch, ProviderError, Verification};
 use crate::resolver::{Answer, QueryType, Rcode, ResolveError, Resolver};
 use crate::zone::{DnsName, GENERATION_LABEL, RecordKey, RecordSet, ValidRecordSet};
@@ -49,14 +49,9 @@ pub(super) async fn verify(
 
 impl Expected {
     fn new(key: &RecordKey, set: &RecordSet) -> Result<Self, ProviderError> {
-        let refuse = |detail: String| ProviderError::Refused {
-            instance: "the provider".into(),
-            code: "invalid".into(),
-            detail,
-        };
-        let valid = ValidRecordSet::new(set.clone()).map_err(|error| refuse(error.to_string()))?;
+        let valid = ValidRecordSet::new(set.clone()).map_err(invalid)?;
         if valid.key() != key {
-            return Err(refuse(format!("{key} can't be verified against {}", valid.key())));
+            return Err(invalid(format!("{key} can't be verified against {}", valid.key())));
         }
         let generation_name = DnsName::parse(&format!("{GENERATION_LABEL}.{}", key.name));
         let with_weight = valid.document().members.iter().filter(|member| member.weight > 0);
@@ -64,7 +59,7 @@ impl Expected {
             generation: set.generation,
             ttl_seconds: set.ttl_seconds,
             values: with_weight.map(|member| member.value.clone()).collect(),
-            generation_name: generation_name.map_err(|error| refuse(error.to_string()))?,
+            generation_name: generation_name.map_err(invalid)?,
         })
     }
 }
@@ -148,8 +143,4 @@ async fn inspect_absent(
         Some(value) => Err(Mismatch::Value { value }.into()),
         None => Ok(()),
     }
-}
-
-fn bad_rcode(answer: &Answer) -> Mismatch {
-    Mismatch::Rcode { rcode: answer.rcode.to_string(), is_authoritative: answer.is_authoritative }
 }

@@ -4,6 +4,7 @@
 //! their own cache. A [`Resolver`] keeps its socket, so that thousands of questions a second cost a send and
 //! a receive each. It never follows names to other servers and keeps nothing.
 
+pub(crate) mod framing;
 mod message;
 
 pub(crate) use message::question;
@@ -13,7 +14,6 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Instant, timeout_at};
 
@@ -266,11 +266,6 @@ impl Resolver {
 
 async fn ask_tcp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(server).await?;
-    let mut framed = u16::try_from(query.len()).unwrap_or(u16::MAX).to_be_bytes().to_vec();
-    framed.extend_from_slice(query);
-    stream.write_all(&framed).await?;
-    let length = stream.read_u16().await?;
-    let mut bytes = vec![0; usize::from(length)];
-    stream.read_exact(&mut bytes).await?;
-    Ok(bytes)
+    framing::send(&mut stream, query).await?;
+    framing::receive(&mut stream).await
 }

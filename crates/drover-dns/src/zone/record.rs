@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use domain::base::iana::Rtype;
 use drover_model::Epoch;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,15 @@ impl RecordType {
             Self::A => "A",
             Self::Aaaa => "AAAA",
             Self::Cname => "CNAME",
+        }
+    }
+
+    /// The type as messages have it.
+    pub(crate) const fn on_the_wire(self) -> Rtype {
+        match self {
+            Self::A => Rtype::A,
+            Self::Aaaa => Rtype::AAAA,
+            Self::Cname => Rtype::CNAME,
         }
     }
 

@@ -212,3 +212,13 @@ pub async fn http_as(address: SocketAddr, host: &str, method: &str, path: &str, 
     let body = reply.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned());
     (status, body)
 }
+
+pub fn app_key() -> RecordKey {
+    key("app.example.test", RecordType::A)
+}
+
+pub fn drained(generation: u64) -> RecordSet {
+    let mut set = app(generation);
+    set.members[0].weight = 0;
+    set
+}

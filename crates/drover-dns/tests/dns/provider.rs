@@ -9,23 +9,13 @@ use drover_dns::provider::{
 };
 use drover_dns::publish::Change;
 use drover_dns::resolver::{QueryType, Rcode, Resolver, resolve};
-use drover_dns::zone::{RecordKey, RecordSet, RecordType};
+use drover_dns::zone::{RecordSet, RecordType};
 
-use crate::common::{Served, app, batch, epoch, key, name, put, serve, set};
+use crate::common::{Served, app, app_key, batch, drained, epoch, name, put, serve, set};
 
 fn provider(instances: Vec<Instance>) -> EmbeddedInstances {
     let options = EmbeddedOptions { query_timeout: Duration::from_millis(300), ..EmbeddedOptions::default() };
     EmbeddedInstances::new(instances, options).unwrap()
-}
-
-fn app_key() -> RecordKey {
-    key("app.example.test", RecordType::A)
-}
-
-fn drained(generation: u64) -> RecordSet {
-    let mut set = app(generation);
-    set.members[0].weight = 0;
-    set
 }
 
 fn names(instances: &[&str]) -> Vec<String> {

@@ -11,18 +11,8 @@ use drover_dns::zone::{RecordKey, RecordSet, RecordType};
 use drover_model::config::ZoneServer;
 use nix::sys::signal::Signal;
 
-use crate::common::{GUARD, app, batch, epoch, key, name, put, set};
+use crate::common::{GUARD, app, app_key, batch, drained, epoch, key, name, put, set};
 use crate::servers::{Kind, SECRET, Server};
-
-fn app_key() -> RecordKey {
-    key("app.example.test", RecordType::A)
-}
-
-fn drained(generation: u64) -> RecordSet {
-    let mut set = app(generation);
-    set.members[0].weight = 0;
-    set
-}
 
 fn verified() -> Verification {
     Verification::Verified { instances: vec!["primary".into()] }

@@ -1,41 +1,26 @@
 //! What a server of others has applied, by its own journal, printed by its own tool.
 
 use super::powerdns;
-use super::zone_server::{ZoneServerKind, config_file, directory};
-use crate::exit::ExitCode;
-use crate::failure::{Failure, Result};
+use super::zone_server::{ZoneServerKind, directory, run};
+use crate::failure::Result;
 use std::path::Path;
-use tokio::process::Command;
+use std::process::Stdio;
 
 /// Which generation came to which record set, in order: `_drover-a.NAME generation N` for each registry that was added.
 ///
 /// # Errors
 /// When the journal can't be printed.
-pub async fn registered(kind: ZoneServerKind, at: &Path, zone: &str) -> Result<Vec<String>> {
+pub fn registered(kind: ZoneServerKind, at: &Path, zone: &str) -> Result<Vec<String>> {
     let directory = directory(at);
-    let mut command = match kind {
-        ZoneServerKind::Bind => {
-            let mut command = Command::new("/usr/bin/named-journalprint");
-            command.arg(directory.join("zone.jnl"));
-            command
-        }
+    let print = |program, words: &[&str]| run(kind, &directory, program, words, Stdio::null());
+    let journal = match kind {
+        ZoneServerKind::Bind => print("/usr/bin/named-journalprint", &["zone.jnl"]),
         ZoneServerKind::Knot => {
-            let mut command = Command::new("/usr/sbin/kjournalprint");
-            command.arg("-c").arg(config_file(kind, at)).arg("--no-color").arg(zone);
-            command
+            print("/usr/sbin/kjournalprint", &["-c", kind.config_name(), "--no-color", zone])
         }
-        ZoneServerKind::PowerDns => return Ok(added(kind, &powerdns::added(&directory)?)),
+        ZoneServerKind::PowerDns => powerdns::added(&directory),
     };
-    let failed = |e| {
-        let failure = Failure::because(ExitCode::Failed, "can't print the DNS server's journal", &e);
-        failure.hint(kind.to_install())
-    };
-    let printed = command.output().await.map_err(failed)?;
-    if !printed.status.success() {
-        let said = String::from_utf8_lossy(&printed.stderr).trim().to_owned();
-        return Err(Failure::new(ExitCode::Failed, format!("can't print the DNS server's journal: {said}")));
-    }
-    Ok(added(kind, &String::from_utf8_lossy(&printed.stdout)))
+    Ok(added(kind, &journal?))
 }
 
 /// The registries that a printed journal says were added.

@@ -86,7 +86,7 @@ pub async fn applied(choice: DnsChoice, api: &Api, at: &Path, zone: &str) -> Res
     let mut applied = BTreeMap::new();
     match choice.other() {
         Some(kind) => {
-            for change in journal::registered(kind, at, zone).await? {
+            for change in journal::registered(kind, at, zone)? {
                 *applied.entry(change).or_default() += 1;
             }
         }

@@ -1,13 +1,11 @@
 //! PowerDNS keeps its zone in a database, and no journal: a trigger writes down what comes in.
 
-use super::zone_server::ZoneServerKind;
+use super::zone_server::{KEY_NAME, ZoneServerKind, run};
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
 use drover_model::config::Rfc2136Dns;
 use std::path::Path;
-use std::process::{Command, Stdio};
-
-use super::zone_server::KEY_NAME;
+use std::process::Stdio;
 
 const SCHEMA: &str = "/usr/share/pdns-backend-sqlite3/schema/schema.sqlite3.sql";
 const DATABASE: &str = "pdns.db";
@@ -32,14 +30,20 @@ pub(super) fn fill(directory: &Path, zone: &str, secret: &str) -> Result<()> {
         let failure = Failure::because(ExitCode::Failed, format!("can't read {SCHEMA}"), &e);
         failure.hint(ZoneServerKind::PowerDns.to_install())
     })?;
-    run(directory, "/usr/bin/sqlite3", &[DATABASE], schema.into())?;
-    run(directory, "/usr/bin/sqlite3", &[DATABASE, TRIGGER], Stdio::null())?;
+    run(ZoneServerKind::PowerDns, directory, "/usr/bin/sqlite3", &[DATABASE], schema.into())?;
+    run(ZoneServerKind::PowerDns, directory, "/usr/bin/sqlite3", &[DATABASE, TRIGGER], Stdio::null())?;
     for words in [
         &["load-zone", zone, "zone"][..],
         &["import-tsig-key", KEY_NAME, "hmac-sha256", secret],
         &["set-meta", zone, "TSIG-ALLOW-DNSUPDATE", KEY_NAME],
     ] {
-        run(directory, "/usr/bin/pdnsutil", &[&["--config-dir=."], words].concat(), Stdio::null())?;
+        run(
+            ZoneServerKind::PowerDns,
+            directory,
+            "/usr/bin/pdnsutil",
+            &[&["--config-dir=."], words].concat(),
+            Stdio::null(),
+        )?;
     }
     Ok(())
 }
@@ -50,19 +54,5 @@ pub(super) fn fill(directory: &Path, zone: &str, secret: &str) -> Result<()> {
 /// When the database can't be read.
 pub(super) fn added(directory: &Path) -> Result<String> {
     let question = "SELECT name || ' ' || content FROM added ORDER BY number";
-    run(directory, "/usr/bin/sqlite3", &[DATABASE, question], Stdio::null())
-}
-
-/// What the program says.
-fn run(directory: &Path, program: &str, words: &[&str], input: Stdio) -> Result<String> {
-    let ended = Command::new(program).args(words).current_dir(directory).stdin(input).output();
-    let ended = ended.map_err(|e| {
-        let failure = Failure::because(ExitCode::Failed, format!("can't run {program}"), &e);
-        failure.hint(ZoneServerKind::PowerDns.to_install())
-    })?;
-    if ended.status.success() {
-        return Ok(String::from_utf8_lossy(&ended.stdout).into_owned());
-    }
-    let said = String::from_utf8_lossy(&ended.stderr).trim().to_owned();
-    Err(Failure::new(ExitCode::Failed, format!("{program} failed: {said}")))
+    run(ZoneServerKind::PowerDns, directory, "/usr/bin/sqlite3", &[DATABASE, question], Stdio::null())
 }

@@ -8,6 +8,7 @@ use drover_dns::resolver::{QueryType, Rcode, resolve};
 use drover_dns::zone::DnsName;
 use drover_model::config::{Config, DnsServers, DnsSettings, Rfc2136Dns};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// What the key is called, here and there.
@@ -54,7 +55,7 @@ impl ZoneServerKind {
     }
 
     /// The name of its file; PowerDNS insists on one.
-    const fn config_name(self) -> &'static str {
+    pub(super) const fn config_name(self) -> &'static str {
         match self {
             Self::Bind | Self::Knot => "server.conf",
             Self::PowerDns => "pdns.conf",
@@ -73,7 +74,7 @@ pub(super) fn directory(at: &Path) -> PathBuf {
 }
 
 /// What it is started with.
-pub(super) fn config_file(kind: ZoneServerKind, at: &Path) -> PathBuf {
+fn config_file(kind: ZoneServerKind, at: &Path) -> PathBuf {
     directory(at).join(kind.config_name())
 }
 
@@ -186,4 +187,27 @@ pub async fn until_it_answers(kind: ZoneServerKind, config: &Config) -> Result<(
         tokio::time::sleep(ASK_EVERY).await;
     }
     Ok(())
+}
+
+/// What a tool of such a server says.
+///
+/// # Errors
+/// When it is not installed, or fails.
+pub(super) fn run(
+    kind: ZoneServerKind,
+    directory: &Path,
+    program: &str,
+    words: &[&str],
+    input: Stdio,
+) -> Result<String> {
+    let ended = Command::new(program).args(words).current_dir(directory).stdin(input).output();
+    let ended = ended.map_err(|e| {
+        let failure = Failure::because(ExitCode::Failed, format!("can't run {program}"), &e);
+        failure.hint(kind.to_install())
+    })?;
+    if ended.status.success() {
+        return Ok(String::from_utf8_lossy(&ended.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&ended.stderr).trim().to_owned();
+    Err(Failure::new(ExitCode::Failed, format!("{program} failed: {said}")))
 }

@@ -11,12 +11,12 @@ use domain::base::message::Message;
 use domain::base::name::ToName;
 use domain::base::rdata::UnknownRecordData;
 use domain::tsig::Key;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::message::{self, BadReply, Records, Step};
 use crate::resolver::Rcode;
+use crate::resolver::framing::{receive, send};
 use crate::zone::DnsName;
 
 /// Questions on their way at once over one connection: some servers close one on which too many wait.
@@ -218,19 +218,4 @@ async fn ask(stream: &mut TcpStream, wanted: &[(DnsName, Rtype)]) -> io::Result<
 
 fn ids(first: u16) -> impl Iterator<Item = u16> {
     (0..).map(move |n| first.wrapping_add(n))
-}
-
-async fn send(stream: &mut TcpStream, message: &[u8]) -> io::Result<()> {
-    let length = u16::try_from(message.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    // One write: some servers read a length and its message together or not at all.
-    let mut framed = length.to_be_bytes().to_vec();
-    framed.extend_from_slice(message);
-    stream.write_all(&framed).await
-}
-
-async fn receive(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
-    let length = stream.read_u16().await?;
-    let mut bytes = vec![0; usize::from(length)];
-    stream.read_exact(&mut bytes).await?;
-    Ok(bytes)
 }

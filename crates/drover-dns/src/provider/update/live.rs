@@ -15,17 +15,9 @@ pub(super) struct Live {
     pub(super) registry: Records,
 }
 
-pub(super) const fn wire_type(rtype: RecordType) -> Rtype {
-    match rtype {
-        RecordType::A => Rtype::A,
-        RecordType::Aaaa => Rtype::AAAA,
-        RecordType::Cname => Rtype::CNAME,
-    }
-}
-
 /// The two names to ask for.
 pub(super) fn questions(key: &RecordKey) -> Result<[(DnsName, Rtype); 2], InvalidName> {
-    Ok([(key.name.clone(), wire_type(key.rtype)), (registry::registry_name(key)?, Rtype::TXT)])
+    Ok([(key.name.clone(), key.rtype.on_the_wire()), (registry::registry_name(key)?, Rtype::TXT)])
 }
 
 /// The strings of the one TXT record of a set; none where there is another number of them.
@@ -102,7 +94,7 @@ fn shown(rtype: RecordType, wire: &[u8]) -> String {
 /// The records that answer for `set`: each value with weight, once.
 pub(super) fn answers_of(set: &RecordSet, key: &RecordKey) -> Records {
     let values = answered(set).filter_map(|m| rdata(set.rtype, &m.value)).collect();
-    Records::new(key.name.clone(), wire_type(set.rtype), set.ttl_seconds, values)
+    Records::new(key.name.clone(), set.rtype.on_the_wire(), set.ttl_seconds, values)
 }
 
 /// What a change asks of one record set.

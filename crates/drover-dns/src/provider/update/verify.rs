@@ -13,7 +13,7 @@ use futures::future::join_all;
 use super::exchange::Remote;
 use super::live::texts;
 use super::registry;
-use crate::provider::finding::{Finding, sum_up};
+use crate::provider::finding::{Finding, bad_rcode, invalid, sum_up};
 use crate::provider::{Mismatch, ProviderError, Verification};
 use crate::resolver::{Answer, QueryType, Rcode, resolve};
 use crate::zone::{RecordKey, RecordSet, ValidRecordSet};
@@ -29,10 +29,7 @@ pub(super) async fn verify(
     expected: Option<&RecordSet>,
 ) -> Result<Verification, ProviderError> {
     // Values as servers write them.
-    let expected = expected.map(|set| ValidRecordSet::new(set.clone())).transpose().map_err(|e| {
-        let (instance, code) = ("the provider".into(), "invalid".into());
-        ProviderError::Refused { instance, code, detail: e.to_string() }
-    })?;
+    let expected = expected.map(|set| ValidRecordSet::new(set.clone())).transpose().map_err(invalid)?;
     let expected = expected.as_ref().map(ValidRecordSet::document);
     let findings = options.servers.iter().map(|server| settled(server, options, key, expected));
     let names = options.servers.iter().map(|server| server.name.clone());
@@ -95,10 +92,7 @@ async fn generation(
 
 fn check(answer: &Answer, expected: Option<&RecordSet>) -> Result<(), Mismatch> {
     if !matches!(answer.rcode, Rcode::NOERROR | Rcode::NXDOMAIN) || !answer.is_authoritative {
-        return Err(Mismatch::Rcode {
-            rcode: answer.rcode.to_string(),
-            is_authoritative: answer.is_authoritative,
-        });
+        return Err(bad_rcode(answer));
     }
     let found: BTreeSet<&str> = answer.values.iter().map(String::as_str).collect();
     let wanted: BTreeSet<&str> =
