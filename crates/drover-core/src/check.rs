@@ -12,7 +12,8 @@ use drover_model::config::{Service, Split};
 use drover_model::decision::VerdictState;
 use drover_model::ids::{EndpointKey, PlanId};
 use drover_model::plan::{
-    Finding, Intent, Plan, Predicate, ReadSet, Repeatability, Reversal, Step, StepKind, TrafficChange, World,
+    Finding, Intent, Plan, Predicate, ReadSet, Repeatability, Reversal, Step, StepKind, TrafficChange,
+    ValidationTarget, World,
 };
 use drover_model::runbook::Purpose;
 use drover_model::time::Span;
@@ -202,7 +203,7 @@ impl<'a> Eyes<'a> {
             let by_design = match &step.kind {
                 StepKind::Wait { span, .. } => *span,
                 StepKind::Validate { targets } => {
-                    targets.iter().map(|t| t.window.max(t.window_max)).max().unwrap_or_default()
+                    targets.iter().map(ValidationTarget::longest).max().unwrap_or_default()
                 }
                 _ => Span::ZERO,
             };

@@ -147,8 +147,10 @@ pub struct ValidationTarget {
     /// How long to watch.
     pub window: Span,
     /// Watched on while there are too few samples, this long in all at most; `window` alone when that is longer.
-    #[serde(default, skip_serializing_if = "is_zero")]
     pub window_max: Span,
+    /// A stage of a ramp: its only region comes back, and what it carries stands beside what it was asked to carry.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub returning: bool,
     /// Fewer samples are inconclusive.
     pub min_samples: u64,
     /// Fails above.
@@ -165,11 +167,6 @@ impl ValidationTarget {
     pub fn longest(&self) -> Span {
         self.window.max(self.window_max)
     }
-}
-
-/// A field that is left out of a plan's text, so that plans without it keep their names.
-fn is_zero(span: &Span) -> bool {
-    *span == Span::ZERO
 }
 
 /// One scripted request against one endpoint.

@@ -38,7 +38,9 @@ pub(crate) async fn act(shared: &Shared, targets: &[ValidationTarget]) -> Result
             targets.iter().map(|t| judge(&state, t, &before)).collect()
         };
         let undecided = |(t, m): (&ValidationTarget, &[Measurement; 3])| {
-            watched < t.longest() && m.iter().any(|m| m.outcome == CheckOutcome::Inconclusive)
+            // What can't be read does not become readable by waiting.
+            let readable = metrics(&shared.lock(), t);
+            readable && watched < t.longest() && m.iter().any(|m| m.outcome == CheckOutcome::Inconclusive)
         };
         let fails = measured.iter().flatten().any(|m| m.outcome == CheckOutcome::Fail);
         if fails || !targets.iter().zip(&measured).any(undecided) {
@@ -78,8 +80,7 @@ fn judge(state: &State, t: &ValidationTarget, before: &Baseline) -> [Measurement
         tally.good += is.good.saturating_sub(was.good);
         tally.failed += is.failed.saturating_sub(was.failed);
     }
-    let metrics = state.loaded.config.services.get(&t.service).is_some_and(|s| s.metrics.is_some());
-    let made = if metrics { requests.made / 1_000 } else { 0 };
+    let made = if metrics(state, t) { requests.made / 1_000 } else { 0 };
     let rate = Percent::of(requests.failed, requests.made);
     let slowest = t.regions.iter().map(|r| latency(state, t, r)).max().unwrap_or_default();
     let share = Percent::of(tally.good, tally.good + tally.failed);
@@ -124,6 +125,10 @@ fn judge(state: &State, t: &ValidationTarget, before: &Baseline) -> [Measurement
             verdict(probes >= PROBES_MIN, share >= t.min_availability),
         ),
     ]
+}
+
+fn metrics(state: &State, t: &ValidationTarget) -> bool {
+    state.loaded.config.services.get(&t.service).is_some_and(|s| s.metrics.is_some())
 }
 
 fn latency(state: &State, t: &ValidationTarget, region: &RegionId) -> Span {

@@ -1,8 +1,8 @@
 //! `validate` (`validate_performance_metrics`): error rate, latency and availability of what took the traffic, over a
 //! window, with minimum samples. No source or too few samples is inconclusive, which holds the run (I10).
 //!
-//! A stage of a ramp is judged by the returning region's own numbers. Where its small share gives too few of them in one
-//! window, it is watched on, up to what the plan allows; and what it carried stands beside what it was asked to carry.
+//! While one window gives too few samples it is watched on, up to what the plan allows. A stage of a ramp is judged by the
+//! returning region's own numbers, and what it carried stands beside what it was asked to carry.
 
 use super::{done, failed};
 use crate::coordinator::Coordinator;
@@ -119,7 +119,7 @@ async fn read(c: &Coordinator, service: &Service, region: &RegionId) -> Result<R
 /// The endpoint that a stage of a ramp is about; nothing for any other validation.
 fn stage_of(t: &ValidationTarget) -> Option<EndpointKey> {
     let [region] = t.regions.as_slice() else { return None };
-    (t.window_max > Span::ZERO).then(|| EndpointKey::new(&t.service, region))
+    t.returning.then(|| EndpointKey::new(&t.service, region))
 }
 
 /// What the stage's region was asked to carry of its service, beside what it carried.
@@ -259,6 +259,7 @@ mod tests {
             regions: Vec::new(),
             window: Span::from_secs(1),
             window_max: Span::ZERO,
+            returning: false,
             max_error_rate: Percent::ZERO,
             max_latency_p95: Span::from_millis(limit_millis),
             min_availability: Percent::FULL,

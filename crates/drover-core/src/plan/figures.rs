@@ -45,8 +45,8 @@ pub fn drain_span<'a>(services: impl Iterator<Item = &'a Service>) -> Span {
     Span::from_millis(u64::from(longest) * 1_500)
 }
 
-/// The time that a step of this kind takes when it succeeds at once: what it waits or watches. A stage of a ramp that gives
-/// too few samples takes longer; how much is known only then.
+/// The time that a step of this kind takes when it succeeds at once: what it waits or watches. A validation that sees too few
+/// samples takes longer; how much is known only then.
 #[must_use]
 pub fn by_design(kind: &StepKind) -> Span {
     match kind {

@@ -6,18 +6,22 @@
 //! The hard case is a small share of a small service. A tenth of a request a second gives the usual hundred samples in
 //! seventeen minutes, and the usual window is two. So a stage of a ramp asks for its share of the samples, but never for
 //! so few that one bad request alone would break the bound; and while there are too few, it watches on, up to
-//! [`WINDOWS_MAX`] windows. What is still too little then is inconclusive, and a person looks (I10).
+//! [`RETURNING_WINDOWS_MAX`] windows. A failover watches on, too, before it wakes somebody over a lull or a vantage that
+//! was late, but within the RTO: up to [`LEAVING_WINDOWS_MAX`]. What is still too little then is inconclusive, and a
+//! person looks (I10).
 
 use super::moves::{Move, leaves};
 use drover_model::config::{Service, ValidationPolicy};
 use drover_model::decision::VerdictState;
 use drover_model::plan::{Intent, ValidationTarget};
 use drover_model::units::Weight;
-use drover_model::{Percent, RegionId, Span, beside};
+use drover_model::{Percent, RegionId, beside};
 
+/// So many windows those that took the traffic are watched at most: six minutes of the half hour at the default of two.
+const LEAVING_WINDOWS_MAX: u64 = 3;
 /// So many windows a stage is watched at most: twenty minutes at the default of two, in which the 20 samples that an error
 /// rate of 5 % asks for come from a service of two requests a second at a weight of 1 of 100.
-const WINDOWS_MAX: u64 = 10;
+const RETURNING_WINDOWS_MAX: u64 = 10;
 
 /// What must hold after this round of a ramp, or at the end.
 pub(super) fn targets(intent: &Intent, moves: &[Move<'_>], round: usize) -> Vec<ValidationTarget> {
@@ -33,7 +37,8 @@ pub(super) fn targets(intent: &Intent, moves: &[Move<'_>], round: usize) -> Vec<
         let share = stage.share.share;
         all.push(ValidationTarget {
             min_samples: samples(&found.service.validation, share),
-            window_max: found.service.validation.window.times(WINDOWS_MAX),
+            window_max: found.service.validation.window.times(RETURNING_WINDOWS_MAX),
+            returning: true,
             ..target(found.service, vec![intent.region.clone()])
         });
         // At the end the others, too: a service has recovered as a whole.
@@ -73,7 +78,8 @@ fn target(service: &Service, regions: Vec<RegionId>) -> ValidationTarget {
         service: service.name.clone(),
         regions,
         window: policy.window,
-        window_max: Span::ZERO,
+        window_max: policy.window.times(LEAVING_WINDOWS_MAX),
+        returning: false,
         min_samples: policy.min_samples,
         max_error_rate: policy.max_error_rate,
         max_latency_p95: policy.max_latency_p95,
@@ -96,6 +102,7 @@ fn samples(policy: &ValidationPolicy, share: Percent) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use drover_model::Span;
     use proptest::prelude::*;
 
     fn policy(min_samples: u64, max_error_rate: Percent) -> ValidationPolicy {

@@ -128,7 +128,7 @@ fn each_stage_of_a_ramp_is_proved_by_its_own_region_and_steps_back_to_the_one_be
         last_good = forth[0].weights_after.clone();
         let validate = plan.steps[index..].iter().find(|s| s.kind.word() == "validate").unwrap();
         let StepKind::Validate { targets } = &validate.kind else { panic!("no validation") };
-        let own: Vec<_> = targets.iter().filter(|t| t.window_max > Span::ZERO).collect();
+        let own: Vec<_> = targets.iter().filter(|t| t.returning).collect();
         assert_eq!(own.len(), 2, "one a service");
         assert!(own.iter().all(|t| t.regions == [region("eu-west")]));
         let others = targets.len() - own.len();

@@ -72,6 +72,7 @@ pub fn validate(on_failure: OnFailure, attempts: u32) -> Step {
         regions: vec![],
         window: Span::from_mins(1),
         window_max: Span::ZERO,
+        returning: false,
         min_samples: 10,
         max_error_rate: Percent::whole(1),
         max_latency_p95: Span::from_secs(1),
