@@ -147,6 +147,7 @@ pub struct ValidationTarget {
     /// How long to watch.
     pub window: Span,
     /// Watched on while there are too few samples, this long in all at most; `window` alone when that is longer.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub window_max: Span,
     /// A stage of a ramp: its only region comes back, and what it carries stands beside what it was asked to carry.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -167,6 +168,11 @@ impl ValidationTarget {
     pub fn longest(&self) -> Span {
         self.window.max(self.window_max)
     }
+}
+
+/// A field that is left out of a plan's text, so that plans without it keep their names.
+fn is_zero(span: &Span) -> bool {
+    *span == Span::ZERO
 }
 
 /// One scripted request against one endpoint.
@@ -494,4 +500,17 @@ pub fn shares_with_run(
         after.insert(region.clone(), RegionShare { share: p.share, reason });
     }
     after
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_of_an_earlier_version_is_read_and_keeps_its_text() {
+        let earlier = r#"{"service":"pay","regions":["eu"],"window":"2m","min_samples":100,"max_error_rate":"5%","max_latency_p95":"2s","min_availability":"99%"}"#;
+        let target: ValidationTarget = serde_json::from_str(earlier).unwrap();
+        assert_eq!((target.longest(), target.returning), (Span::from_mins(2), false));
+        assert_eq!(serde_json::to_string(&target).unwrap(), earlier);
+    }
 }

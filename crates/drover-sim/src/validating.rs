@@ -39,7 +39,7 @@ pub(crate) async fn act(shared: &Shared, targets: &[ValidationTarget]) -> Result
         };
         let undecided = |(t, m): (&ValidationTarget, &[Measurement; 3])| {
             // What can't be read does not become readable by waiting.
-            let readable = metrics(&shared.lock(), t);
+            let readable = has_metrics(&shared.lock(), t);
             readable && watched < t.longest() && m.iter().any(|m| m.outcome == CheckOutcome::Inconclusive)
         };
         let fails = measured.iter().flatten().any(|m| m.outcome == CheckOutcome::Fail);
@@ -80,7 +80,7 @@ fn judge(state: &State, t: &ValidationTarget, before: &Baseline) -> [Measurement
         tally.good += is.good.saturating_sub(was.good);
         tally.failed += is.failed.saturating_sub(was.failed);
     }
-    let made = if metrics(state, t) { requests.made / 1_000 } else { 0 };
+    let made = if has_metrics(state, t) { requests.made / 1_000 } else { 0 };
     let rate = Percent::of(requests.failed, requests.made);
     let slowest = t.regions.iter().map(|r| latency(state, t, r)).max().unwrap_or_default();
     let share = Percent::of(tally.good, tally.good + tally.failed);
@@ -127,7 +127,7 @@ fn judge(state: &State, t: &ValidationTarget, before: &Baseline) -> [Measurement
     ]
 }
 
-fn metrics(state: &State, t: &ValidationTarget) -> bool {
+fn has_metrics(state: &State, t: &ValidationTarget) -> bool {
     state.loaded.config.services.get(&t.service).is_some_and(|s| s.metrics.is_some())
 }
 
