@@ -11,6 +11,7 @@ use crate::runs::RunTable;
 use crate::worlds::Worlds;
 use arc_swap::ArcSwap;
 use drover_dns::provider::RecordSets;
+use drover_model::config::DnsSettings;
 use drover_model::traffic::{Block, Freeze, Hold, TrafficState};
 use drover_model::{EndpointKey, Timestamp};
 use drover_store::{EmbeddedStore, History};
@@ -103,8 +104,8 @@ pub(crate) struct Counters {
 pub struct Dns {
     /// The record sets.
     pub provider: Arc<dyn RecordSets>,
-    /// The zone.
-    pub zone: String,
+    /// The settings that it was made from: what they leave alone, a reload keeps.
+    pub settings: DnsSettings,
 }
 
 impl Coordinator {

@@ -116,7 +116,7 @@ fn provider(dns: &DnsSettings) -> Option<Dns> {
             Arc::new(DynamicUpdates::new(DnsName::parse(&dns.zone).ok()?, other.clone()))
         }
     };
-    Some(Dns { provider, zone: dns.zone.clone() })
+    Some(Dns { provider, settings: dns.clone() })
 }
 
 /// DNS beside the targets.
@@ -133,9 +133,14 @@ fn from_key(service: &ServiceId) -> String {
 }
 
 impl Coordinator {
-    /// Makes the provider of the configuration in force.
+    /// Makes the provider of the configuration in force. The one that there is goes on where nothing of it changed: it keeps
+    /// the pace of its account, and what it knows of its zone.
     pub(crate) fn connect_dns(&self) {
         let loaded = self.loaded();
+        let standing = self.dns.load();
+        if standing.as_ref().as_ref().map(|dns| &dns.settings) == loaded.config.settings.dns.as_ref() {
+            return;
+        }
         let provider = loaded.config.settings.dns.as_ref().and_then(provider);
         self.dns.store(Arc::new(provider));
     }

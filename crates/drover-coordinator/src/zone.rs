@@ -21,7 +21,7 @@ use drover_model::reason::Reason;
 use drover_model::traffic::TrafficState;
 use drover_model::units::Generation;
 use drover_model::{RegionId, ServiceId};
-use drover_store::Expect;
+use drover_store::{Expect, Revision};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ impl Coordinator {
     pub(crate) async fn zone_view(&self) -> Result<ZoneView, ApiError> {
         let (provider, zone) = self.zone()?;
         let loaded = self.loaded();
+        let keys: Vec<_> = loaded.config.services.values().filter_map(record_key).collect();
+        provider.forget(&keys);
         let compared = self.compare(&*provider, &loaded).await.map_err(|e| not_read(&e))?;
         let wanted = compared.services.iter().zip(&compared.desired);
         let records = wanted.filter_map(|(service, set)| record_view(service, set, &compared));
@@ -50,7 +52,7 @@ impl Coordinator {
     fn zone(&self) -> Result<(Arc<dyn RecordSets>, String), ApiError> {
         let dns = self.dns.load();
         let dns = dns.as_ref().as_ref().ok_or_else(|| ApiError::refused(vec![Reason::DnsNotConfigured]))?;
-        Ok((dns.provider.clone(), dns.zone.clone()))
+        Ok((dns.provider.clone(), dns.settings.zone.clone()))
     }
 
     /// Takes a service's record set, whoever changed it, and makes it what it should be.
@@ -78,22 +80,20 @@ impl Coordinator {
         let Some(key) = record_key(service) else {
             return Err(ApiError::not_found(format!("DNS name of {name}"), vec![]));
         };
-        // No run begins meanwhile: a command holds the admission. One that works on it must not lose its generation.
-        let works = |r: &ActiveRun| !r.awaiting_approval && r.services.contains(name);
-        if let Some(ActiveRun { run, by, .. }) = self.runs.active().into_iter().find(works) {
-            return Err(ApiError::refused(vec![Reason::RunInProgress { service: name.clone(), run, by }]));
-        }
         let _one_at_a_time = self.shifting.lock().await;
+        provider.forget(std::slice::from_ref(&key));
         let reading = provider.observe(std::slice::from_ref(&key));
         let mut observed = patiently(reading).await.map_err(|e| not_read(&e))?;
-        let live = observed.pop().and_then(|o| o.current);
+        let observed = observed.pop();
+        let is_by_hand = observed.as_ref().is_some_and(|o| o.is_changed_by_hand);
+        let live = observed.and_then(|o| o.current);
         let (target, revision) = self
             .db
             .get::<TrafficState>(&keys::traffic(name))
             .await?
             .ok_or_else(|| ApiError::not_found(format!("target of {name}"), vec![]))?;
         let standing = record_set(service, &target, self.db.epoch());
-        if live.as_ref().is_some_and(|live| live.same_target(&standing)) {
+        if !is_by_hand && live.as_ref().is_some_and(|live| live.same_target(&standing)) {
             return Err(ApiError::new(
                 StatusCode::CONFLICT,
                 "nothing_to_adopt",
@@ -106,9 +106,53 @@ impl Coordinator {
             error.0.next = Some(format!("drover dns show {name}"));
             return Err(error);
         }
-        let above = live.as_ref().map_or(0, |live| live.generation).max(target.generation.0);
-        let next =
-            TrafficState { generation: Generation(above).next(), changed_at: self.clock.now(), ..target };
+        // A generation that is on its way is put as it is. Otherwise what is live must be topped, which would take a run's
+        // generation from under it; none begins meanwhile, for a command holds the admission.
+        let is_on_its_way = live.as_ref().is_some_and(|live| live.generation < target.generation.0);
+        let next = if is_on_its_way {
+            target
+        } else {
+            self.check_no_run_works_on(name)?;
+            let above = live.as_ref().map_or(0, |live| live.generation).max(target.generation.0);
+            self.retargeted(name, target, Generation(above).next(), revision).await?
+        };
+        let change = Change::Put {
+            expected_generation: live.as_ref().map(|live| live.generation),
+            record_set: record_set(service, &next, self.db.epoch()),
+            take_over: true,
+        };
+        let epoch = self.db.epoch();
+        let idempotency_key = format!("adopt-{epoch}-{name}-{}", next.generation);
+        let batch = Batch { epoch, idempotency_key, changes: vec![change] };
+        let told = patiently(provider.apply(&batch)).await;
+        self.reconcile_wake.notify_one();
+        told.map_err(|e| {
+            let mut error = ApiError::new(StatusCode::BAD_GATEWAY, "dns_not_told", drover_model::chain(&e));
+            error.0.next = Some(format!("drover dns adopt {name} --reason TEXT"));
+            error
+        })?;
+        Ok(Done { sentence: format!("{key} is drover's, at generation {}", next.generation) })
+    }
+
+    fn check_no_run_works_on(&self, name: &ServiceId) -> Result<(), ApiError> {
+        let works = |r: &ActiveRun| !r.awaiting_approval && r.services.contains(name);
+        match self.runs.active().into_iter().find(works) {
+            None => Ok(()),
+            Some(ActiveRun { run, by, .. }) => {
+                Err(ApiError::refused(vec![Reason::RunInProgress { service: name.clone(), run, by }]))
+            }
+        }
+    }
+
+    /// The target under another generation, kept.
+    async fn retargeted(
+        &self,
+        name: &ServiceId,
+        target: TrafficState,
+        generation: Generation,
+        revision: Revision,
+    ) -> Result<TrafficState, ApiError> {
+        let next = TrafficState { generation, changed_at: self.clock.now(), ..target };
         let path = keys::traffic(name);
         let txn =
             self.db.put_op(self.db.fenced().expect(&path, Expect::ModRevision(revision)), &path, &next)?;
@@ -117,24 +161,12 @@ impl Coordinator {
             return Err(ApiError::new(StatusCode::CONFLICT, "changed", "it was changed at the same moment"));
         }
         self.live().traffic.insert(name.clone(), next.clone());
-        let change = Change::Put {
-            expected_generation: live.as_ref().map(|live| live.generation),
-            record_set: record_set(service, &next, self.db.epoch()),
-            take_over: true,
-        };
-        let epoch = self.db.epoch();
-        let idempotency_key = format!("adopt-{epoch}-{name}-{}", next.generation);
-        // What could not be told now is told by the reconciler, as long as the set is drover's.
-        let batch = Batch { epoch, idempotency_key, changes: vec![change] };
-        let told = patiently(provider.apply(&batch)).await;
-        self.reconcile_wake.notify_one();
-        told.map_err(|e| ApiError::new(StatusCode::BAD_GATEWAY, "dns_not_told", drover_model::chain(&e)))?;
-        Ok(Done { sentence: format!("{key} is drover's, at generation {}", next.generation) })
+        Ok(next)
     }
 }
 
 /// For reading and for telling DNS while other commands wait.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 async fn patiently<T>(exchange: impl Future<Output = Result<T, ProviderError>>) -> Result<T, ProviderError> {
     let late = |_| Err(ProviderError::TimedOut { after: PATIENCE });
@@ -212,7 +244,8 @@ mod tests {
         let bed = Bed::new().await;
         bed.c.retarget_all().await.unwrap();
         let dns = Arc::new(PlayedDns::default());
-        bed.c.dns.store(Arc::new(Some(Dns { provider: dns.clone(), zone: "drover.test".into() })));
+        let settings = bed.c.loaded().config.settings.dns.clone().unwrap();
+        bed.c.dns.store(Arc::new(Some(Dns { provider: dns.clone(), settings })));
         bed.c.reconcile(&*dns).await.unwrap();
         (bed, dns)
     }
@@ -270,6 +303,41 @@ mod tests {
             let live = of(&dns, "checkout");
             assert_eq!((live.generation, live.owner.as_str()), (theirs.generation + 1, "drover"));
         }
+    }
+
+    #[tokio::test]
+    async fn a_hands_work_under_a_generation_that_is_overtaken_is_left_alone_too() {
+        let (bed, dns) = published().await;
+        let mut by_hand = of(&dns, "checkout");
+        by_hand.members[0].weight += 1;
+        dns.change_by_hand(by_hand.clone());
+        // As a run does: a new target, which its step could not publish.
+        let name = ServiceId::new("checkout").unwrap();
+        let (target, revision) = bed.c.db.get::<TrafficState>(&keys::traffic(&name)).await.unwrap().unwrap();
+        let next = target.generation.next();
+        bed.c.retargeted(&name, target, next, revision).await.unwrap();
+        bed.c.reconcile(&*dns).await.unwrap();
+        assert_eq!(of(&dns, "checkout"), by_hand, "nobody overwrites it unasked");
+        let shown = record(&bed, "checkout").await;
+        assert_eq!((shown.state, shown.wanted.generation), (RecordState::Drifted, next.0));
+        // Adopted as the run wants it, whose generation stays.
+        bed.c.adopt(&asked("checkout", shown.live)).await.unwrap();
+        assert_eq!(of(&dns, "checkout").generation, next.0);
+        assert_eq!(record(&bed, "checkout").await.state, RecordState::InLine);
+    }
+
+    /// As a health check that was attached, of which the record set itself shows nothing.
+    #[tokio::test]
+    async fn what_a_hand_changed_without_a_trace_in_the_set_is_adopted_too() {
+        let (bed, dns) = published().await;
+        dns.change_by_hand(of(&dns, "checkout"));
+        let shown = record(&bed, "checkout").await;
+        assert_eq!(shown.state, RecordState::Drifted);
+        bed.c.adopt(&asked("checkout", shown.live)).await.unwrap();
+        assert_eq!(
+            (of(&dns, "checkout").generation, record(&bed, "checkout").await.state),
+            (2, RecordState::InLine)
+        );
     }
 
     #[tokio::test]

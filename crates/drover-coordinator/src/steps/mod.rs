@@ -83,7 +83,7 @@ impl Hands {
         let c = &self.coordinator;
         tracing::info!("begins");
         let result = match &order.step().kind {
-            StepKind::Preflight { predicates } => preflight::act(c, predicates),
+            StepKind::Preflight { predicates } => preflight::act(c, order, predicates).await,
             StepKind::VerifyApp { targets } => verify::app(c, targets).await,
             StepKind::ShiftTraffic { changes } => shift::act(c, order, changes).await,
             kind @ StepKind::VerifyDns { .. } => match order.plan.expected_by(kind) {

@@ -4,10 +4,10 @@ use super::failed;
 use crate::coordinator::Coordinator;
 use crate::db::keys;
 use crate::fault;
-use crate::traffic::{record_key, record_set};
-use drover_dns::provider::{ProviderError, RecordSets, Verification};
+use crate::traffic::{blocked_sentence, record_key, record_set};
+use drover_dns::provider::{Blocked, BlockedReason, Diff, ProviderError, RecordSets, Verification};
 use drover_dns::publish::{Batch, CHANGES_PER_BATCH_MAX, Change};
-use drover_dns::zone::{RecordKey, RecordSet};
+use drover_dns::zone::{DnsName, RecordKey, RecordSet};
 use drover_exec::Order;
 use drover_model::journal::{FailureNature, StepFailure};
 use drover_model::plan::TrafficChange;
@@ -24,21 +24,57 @@ pub(super) fn gone(service: &ServiceId) -> StepFailure {
     failed(FailureNature::Permanent, format!("{service} is not configured any more"))
 }
 
-/// Publishes what stands in the store for these services and asks DNS whether it is so.
+/// What stands in the store for some services, beside what is live.
+struct Compared {
+    desired: Vec<(RecordKey, RecordSet)>,
+    diff: Diff,
+    /// A service that is not configured any more.
+    missing: Option<StepFailure>,
+}
+
+/// Publishes what stands in the store for these services and asks DNS whether it is so. Gives the record sets that were left
+/// alone, because they are somebody else's work: they stop what concerns them, and nothing that concerns the others.
 pub(super) async fn publish(
     c: &Coordinator,
     order: &Order,
     changes: &[TrafficChange],
-) -> Result<(), StepFailure> {
+) -> Result<Vec<Blocked>, StepFailure> {
     let Some(provider) = c.dns() else {
         return Err(failed(
             FailureNature::Permanent,
             "no DNS server is configured, so weights can't be published",
         ));
     };
+    let Compared { mut desired, diff, missing } = compare(c, &*provider, order.epoch, changes).await?;
+    if !diff.changes.is_empty() {
+        apply(&*provider, order.epoch, &order.key, &diff.changes).await?;
+    }
+    // Also where the reconciler was first: DNS has it, and the step's end is not written yet.
+    fault::point(|| fault::within("after-publish", order));
+    desired.retain(|(key, _)| diff.blocked.iter().all(|blocked| !concerns(blocked, key)));
+    all_verified(&*provider, &desired).await?;
+    c.reconcile_wake.notify_one();
+    missing.map_or(Ok(diff.blocked), Err)
+}
+
+/// The record sets of these services that somebody else has changed or owns, before anything is published.
+pub(super) async fn left_alone(
+    c: &Coordinator,
+    order: &Order,
+    changes: &[TrafficChange],
+) -> Result<Vec<Blocked>, StepFailure> {
+    let Some(provider) = c.dns() else { return Ok(vec![]) };
+    Ok(compare(c, &*provider, order.epoch, changes).await?.diff.blocked)
+}
+
+async fn compare(
+    c: &Coordinator,
+    provider: &dyn RecordSets,
+    epoch: Epoch,
+    changes: &[TrafficChange],
+) -> Result<Compared, StepFailure> {
     let loaded = c.loaded();
-    let mut desired = Vec::new();
-    let mut missing = None;
+    let (mut desired, mut missing) = (Vec::new(), None);
     for change in changes {
         let Some(service) = loaded.config.services.get(&change.service) else {
             missing = Some(gone(&change.service));
@@ -46,26 +82,41 @@ pub(super) async fn publish(
         };
         let standing = c.db.get::<TrafficState>(&keys::traffic(&change.service)).await;
         if let Some((target, _)) = standing.map_err(super::store_failure)? {
-            desired.push((record_key(service), record_set(service, &target, order.epoch)));
+            desired.extend(record_key(service).zip(Some(record_set(service, &target, epoch))));
         }
     }
-    let keys: Vec<_> = desired.iter().filter_map(|(k, _)| k.clone()).collect();
-    let sets: Vec<_> = desired.iter().map(|(_, s)| s.clone()).collect();
-    let observed = provider.observe(&keys).await.map_err(|e| provider_failure(&e))?;
-    let diff = provider.diff(&sets, &observed);
-    if let Some(blocked) = diff.blocked.first() {
-        let message = format!("{} can't be published: {:?}", blocked.desired.name, blocked.reason);
-        return Err(failed(FailureNature::Retryable, message));
+    let (keys, sets): (Vec<_>, Vec<_>) = desired.iter().cloned().unzip();
+    let observe = async || provider.observe(&keys).await.map_err(|e| provider_failure(&e));
+    let mut diff = provider.diff(&sets, &observe().await?);
+    if !diff.blocked.is_empty() {
+        // Somebody may have mended it since the provider read it.
+        let blocked = keys.iter().filter(|key| diff.blocked.iter().any(|b| concerns(b, key)));
+        provider.forget(&blocked.cloned().collect::<Vec<_>>());
+        diff = provider.diff(&sets, &observe().await?);
     }
-    if !diff.changes.is_empty() {
-        apply(&*provider, order.epoch, &order.key, &diff.changes).await?;
+    Ok(Compared { desired, diff, missing })
+}
+
+/// Names may be spelled in other ways where a set is desired.
+fn concerns(blocked: &Blocked, key: &RecordKey) -> bool {
+    blocked.desired.rtype == key.rtype
+        && blocked.desired.name.parse().is_ok_and(|name: DnsName| name == key.name)
+}
+
+/// The failure of a step that can't publish these; nothing where there are none.
+pub(super) fn not_published(blocked: &[Blocked]) -> Option<StepFailure> {
+    let first = blocked.first()?;
+    let mut message = blocked_sentence(first);
+    if blocked.len() > 1 {
+        message.push_str(&format!(", nor can {} more", blocked.len() - 1));
     }
-    // Also where the reconciler was first: DNS has it, and the step's end is not written yet.
-    fault::point(|| fault::within("after-publish", order));
-    let sets: Vec<_> = desired.into_iter().filter_map(|(k, s)| Some((k?, s))).collect();
-    all_verified(&*provider, &sets).await?;
-    c.reconcile_wake.notify_one();
-    missing.map_or(Ok(()), Err)
+    let needs_a_person =
+        |b: &Blocked| !matches!(b.reason, BlockedReason::NotObserved | BlockedReason::Invalid { .. });
+    if !blocked.iter().any(needs_a_person) {
+        return Some(failed(FailureNature::Retryable, message));
+    }
+    message.push_str("; `drover dns drift` shows what it is, `drover dns adopt` takes it");
+    Some(failed(FailureNature::Permanent, message))
 }
 
 /// Makes the changes live: all at once where one batch takes them. Of more, an attempt that fails half way has some live,
@@ -79,9 +130,29 @@ async fn apply(
     for (number, some) in changes.chunks(CHANGES_PER_BATCH_MAX).enumerate() {
         let idempotency_key = if number == 0 { key.to_owned() } else { format!("{key}/{number}") };
         let batch = Batch { epoch, idempotency_key, changes: some.to_vec() };
-        provider.apply(&batch).await.map_err(|e| provider_failure(&e))?;
+        match provider.apply(&batch).await {
+            Ok(_) => {}
+            // One that will never be taken must not keep the others from moving.
+            Err(ProviderError::Refused { .. }) if some.len() > 1 => apply_each(provider, &batch).await?,
+            Err(e) => return Err(provider_failure(&e)),
+        }
     }
     Ok(())
+}
+
+/// One by one, to the end; then the first refusal.
+async fn apply_each(provider: &dyn RecordSets, batch: &Batch) -> Result<(), StepFailure> {
+    let mut refused = None;
+    for (number, change) in batch.changes.iter().enumerate() {
+        let idempotency_key = format!("{}/one-{number}", batch.idempotency_key);
+        let one = Batch { epoch: batch.epoch, idempotency_key, changes: vec![change.clone()] };
+        match provider.apply(&one).await {
+            Ok(_) => {}
+            Err(e @ ProviderError::Refused { .. }) => refused = refused.or(Some(e)),
+            Err(e) => return Err(provider_failure(&e)),
+        }
+    }
+    refused.map_or(Ok(()), |e| Err(provider_failure(&e)))
 }
 
 /// As [`verified`], of many at once; one sentence each, in order. The first that fails ends it.

@@ -11,13 +11,15 @@
 //!
 //! An attempt may be dropped at any await: see [`to_the_end`].
 
-use super::publish::{gone, publish};
+use super::publish::{gone, not_published, publish};
 use super::sides::{self, Moved, Part};
 use super::to_the_end::{Wanted, to_the_end};
 use super::{done, failed, store_failure};
 use crate::coordinator::Coordinator;
 use crate::db::keys;
 use crate::fault;
+use crate::traffic::blocked_sentence;
+use drover_dns::provider::Blocked;
 use drover_exec::Order;
 use drover_model::config::Split;
 use drover_model::journal::{FailureNature, StepFailure, StepOutcome};
@@ -43,7 +45,10 @@ pub(super) async fn act(
     }
     let moved = move_forth(c, order, changes).await?;
     fault::point(|| fault::within("after-move", order));
-    publish(c, order, changes).await?;
+    let left_alone = publish(c, order, changes).await?;
+    if let Some(failure) = not_published(&left_alone) {
+        return Err(failure);
+    }
     let summary = changes.iter().map(sentence).collect::<Vec<_>>().join("; ");
     Ok(done(moved, summary, Vec::new()))
 }
@@ -57,8 +62,18 @@ pub(super) async fn undo(
     let moved = move_back(c, order, changes).await?;
     fault::point(|| fault::within("after-move", order));
     // All of them, also what an earlier attempt moved back: that attempt may have ended before DNS had it.
-    publish(c, order, changes).await?;
-    Ok(done(moved, format!("weights of {} service(s) restored", changes.len()), Vec::new()))
+    let left_alone = publish(c, order, changes).await?;
+    Ok(done(moved, restored(changes.len(), &left_alone), Vec::new()))
+}
+
+/// What somebody else has changed was never published by this run, or not left as it was: there is nothing to put back,
+/// and DNS shows it as drift.
+fn restored(services: usize, left_alone: &[Blocked]) -> String {
+    let restored = services.saturating_sub(left_alone.len());
+    let sentences: Vec<String> = left_alone.iter().map(blocked_sentence).collect();
+    let more =
+        if sentences.is_empty() { String::new() } else { format!("; left alone: {}", sentences.join(", ")) };
+    format!("weights of {restored} service(s) restored{more}")
 }
 
 /// Moves what the plan moves. Says whether anything moved.

@@ -16,7 +16,7 @@
 //! suspect by then, the second takes out what has turned out to be down one probe round later.
 
 use super::done;
-use super::publish::publish;
+use super::publish::{not_published, publish};
 use super::shift::{gains_though_down, is_down, move_targets_back, moved_so_far, standing};
 use super::to_the_end::to_the_end;
 use crate::coordinator::Coordinator;
@@ -76,8 +76,8 @@ async fn step(
     .await?;
     fault::point(|| fault::within("after-move", order));
     // All of them, also what an earlier attempt moved: that attempt may have ended before DNS had it.
-    publish(c, order, all).await?;
-    Ok(moved)
+    let left_alone = publish(c, order, all).await?;
+    not_published(&left_alone).map_or(Ok(moved), Err)
 }
 
 /// A region dies one verdict after the other: what is suspect gets one probe round to show itself. Says whether anything was.

@@ -43,8 +43,7 @@ pub enum BlockedReason {
     NotObserved,
     /// A later generation is live: whoever desires this has been overtaken.
     Overtaken,
-    /// The same generation is live with other answers: somebody changed it by hand. A higher generation
-    /// repairs it.
+    /// Other answers are live than were published under this generation, or that before it: somebody changed it by hand.
     Drifted,
     /// It belongs to somebody else.
     OwnedByOther,
@@ -83,6 +82,7 @@ fn compare(valid: &ValidRecordSet, found: Option<&Observed>, diff: &mut Diff) {
         (Some(_), Some(live)) if live.generation == wanted.generation && !live.same_answers(wanted) => {
             Some(BlockedReason::Drifted)
         }
+        (Some(found), Some(_)) if found.is_changed_by_hand => Some(BlockedReason::Drifted),
         (Some(found), Some(live)) if live.same_target(wanted) && !is_behind_anywhere(found) => {
             diff.in_sync.push(valid.key().clone());
             return;

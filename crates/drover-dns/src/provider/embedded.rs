@@ -339,7 +339,7 @@ fn observe_one(
         state: LaggingState::NotReached { reason: one.reason.clone() },
     });
     let lagging = behind.chain(not_reached).collect();
-    Observed { key: key.clone(), current: newest, lagging }
+    Observed { key: key.clone(), current: newest, is_changed_by_hand: false, lagging }
 }
 
 /// One instance that knows better outweighs all that obeyed: the writer must stop and look.

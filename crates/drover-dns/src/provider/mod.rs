@@ -8,8 +8,10 @@ mod control_client;
 mod diff;
 mod embedded;
 mod finding;
+mod marks;
 mod update;
 mod verify;
+mod wanted;
 
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ pub use diff::{Blocked, BlockedReason, Diff, diff};
 pub use embedded::{EmbeddedInstances, EmbeddedOptions, Instance, NoInstances};
 pub use update::DynamicUpdates;
 
+use self::wanted::Shown;
 use crate::publish::{Batch, Conflict, FenceReason};
 use crate::zone::{RecordKey, RecordSet};
 
@@ -39,6 +42,9 @@ pub trait RecordSets: Send + Sync {
     /// `Unreachable` or `TimedOut` if nothing could be observed at all: that is not the same as nothing being
     /// there.
     async fn observe(&self, keys: &[RecordKey]) -> Result<Vec<Observed>, ProviderError>;
+
+    /// Makes the next observation of these one of now, where a provider remembers what it saw.
+    fn forget(&self, _keys: &[RecordKey]) {}
 
     /// What must change so that `desired` is live. Pure; record sets that are not desired are left alone.
     fn diff(&self, desired: &[RecordSet], observed: &[Observed]) -> Diff {
@@ -82,8 +88,17 @@ pub struct Observed {
     pub key: RecordKey,
     /// The newest of what is live at the servers that could be asked; none: no such set at any of them.
     pub current: Option<RecordSet>,
+    /// It is drover's, and not as drover wrote it: somebody changed it by hand.
+    pub is_changed_by_hand: bool,
     /// The servers that do not show it: behind, or not reached.
     pub lagging: Vec<Lagging>,
+}
+
+impl Observed {
+    fn of(shown: Option<Shown>, key: RecordKey, lagging: Vec<Lagging>) -> Self {
+        let is_changed_by_hand = shown.as_ref().is_some_and(|shown| shown.is_changed_by_hand);
+        Self { key, current: shown.map(|shown| shown.set), is_changed_by_hand, lagging }
+    }
 }
 
 /// A server that does not show what the newest shows.

@@ -131,7 +131,18 @@ impl RecordSet {
         self.name == other.name
             && self.rtype == other.rtype
             && self.ttl_seconds == other.ttl_seconds
-            && self.members == other.members
             && self.owner == other.owner
+            && self.same_members(other)
+    }
+
+    /// Whatever their order: it changes no answer.
+    fn same_members(&self, other: &Self) -> bool {
+        let sorted = |set: &Self| {
+            let mut members: Vec<Member> = set.members.clone();
+            members.sort_by(|a, b| a.set_id.cmp(&b.set_id));
+            members
+        };
+        self.members == other.members
+            || (self.members.len() == other.members.len() && sorted(self) == sorted(other))
     }
 }

@@ -1,7 +1,9 @@
 //! Moves of more services than a transaction takes: what is there after each way to break off.
 
 use super::*;
-use crate::testbed::{Bed, GUARD, Meddling, person};
+use crate::coordinator::Dns;
+use crate::steps::preflight;
+use crate::testbed::{Bed, GUARD, Meddling, PlayedDns, person};
 use drover_exec::{Approved, Command, Consent, Origin};
 use drover_model::journal::Trigger;
 use drover_model::plan::StepKind;
@@ -175,6 +177,45 @@ async fn more_targets_than_a_transaction_takes_are_moved_and_moved_back() {
     assert_eq!(moved(&bed.c, &back).await, SERVICES);
     is_known(&bed).await;
     assert!(bed.c.live().holds.is_empty(), "the drain is over with the last");
+}
+
+#[tokio::test]
+async fn what_a_hand_changed_is_left_alone_and_keeps_no_other_service_back() {
+    let bed = Bed::new().await;
+    let dns = Arc::new(PlayedDns::default());
+    let settings = bed.c.loaded().config.settings.dns.clone().unwrap();
+    bed.c.dns.store(Arc::new(Some(Dns { provider: dns.clone(), settings })));
+    bed.c.retarget_all().await.unwrap();
+    let order = order(&bed).await;
+    let (forth, back) = changes(&order);
+    bed.c.reconcile(&*dns).await.unwrap();
+    let generation = |name: &str| {
+        let live = dns.live().into_iter().find(|set| set.name.starts_with(name)).unwrap();
+        (live.generation, live)
+    };
+    let (_, mut by_hand) = generation("checkout");
+    by_hand.members[0].weight += 1;
+    dns.change_by_hand(by_hand.clone());
+
+    // At leisure nothing is begun.
+    let refused = preflight::act(&bed.c, &order, &[]).await.unwrap_err();
+    assert!(
+        refused.message.contains("changed by hand") && refused.message.contains("drover dns adopt"),
+        "{refused:?}"
+    );
+    // Where it happens in the middle, the others move.
+    let held = act(&bed.c, &order, &forth).await.unwrap_err();
+    assert_eq!(held.kind, FailureNature::Permanent, "{}", held.message);
+    assert!(
+        held.message.contains("checkout") && held.message.contains("drover dns adopt"),
+        "{}",
+        held.message
+    );
+    assert_eq!((generation("catalog").0, generation("checkout").1), (2, by_hand.clone()));
+    // And come back.
+    let undone = undo(&bed.c, &order, &back).await.unwrap();
+    assert!(undone.summary.contains("left alone: checkout"), "{}", undone.summary);
+    assert_eq!((generation("catalog").0, generation("checkout").1), (3, by_hand));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Brings a batch to the primary: looks, decides, sends, and begins anew when the zone changed in between.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use domain::base::iana::Rtype;
@@ -9,29 +9,21 @@ use drover_model::Epoch;
 use super::DynamicUpdates;
 use super::exchange::UpdateError;
 use super::key;
-use super::live::{self, Asked, Live};
+use super::live::{self, Live};
 use super::look::Seen;
 use super::message::{Records, Step, UPDATE_BYTES_MAX};
-use super::registry::{ZoneFence, txt_rdata};
+use super::registry::txt_rdata;
+use crate::provider::marks::{FENCE_TTL_SECONDS, ZoneFence};
+use crate::provider::wanted::{Asked, Wanted, wanted};
 use crate::provider::{Applied, Coverage, ProviderError};
-use crate::publish::{Batch, Change, objection};
+use crate::publish::Batch;
 use crate::resolver::Rcode;
-use crate::zone::{DnsName, RecordKey, RecordSet, ValidRecordSet};
+use crate::zone::RecordKey;
 
 /// How often a batch is decided anew when the zone changed between looking and updating.
 const ATTEMPTS: u32 = 8;
 /// Before the second attempt; before later ones a multiple, and up to as much again by chance.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How long the fence may be kept by resolvers: nobody but drover asks for it.
-const FENCE_TTL_SECONDS: u32 = 60;
-
-/// A change with what it wants, checked.
-struct Wanted<'b> {
-    change: &'b Change,
-    key: RecordKey,
-    set: Option<ValidRecordSet>,
-}
-
 /// What an attempt led to.
 enum Attempt {
     Applied(Applied),
@@ -41,15 +33,8 @@ enum Attempt {
 
 impl DynamicUpdates {
     pub(super) async fn apply_batch(&self, batch: &Batch) -> Result<Applied, ProviderError> {
-        let (mut wanted, mut keys) = (Vec::with_capacity(batch.changes.len()), BTreeSet::new());
-        for change in &batch.changes {
-            let one = Wanted::of(change, batch.epoch).map_err(|detail| self.refused("invalid", &detail))?;
-            if !keys.insert(one.key.clone()) {
-                return Err(self.refused("invalid", &format!("the batch changes {} twice", one.key)));
-            }
-            wanted.push(one);
-        }
-        let keys: Vec<RecordKey> = keys.into_iter().collect();
+        let wanted = wanted(batch).map_err(|detail| self.refused("invalid", &detail))?;
+        let keys: Vec<RecordKey> = wanted.iter().map(|one| one.key.clone()).collect();
         let _one_at_a_time = self.updating.lock().await;
         for number in 0..ATTEMPTS {
             tokio::time::sleep(PAUSE * number + PAUSE.mul_f64(f64::from(number) * fastrand::f64())).await;
@@ -83,7 +68,7 @@ impl DynamicUpdates {
         let mut from = seen.fence;
         let messages = messages(steps);
         for (number, some) in messages.iter().enumerate() {
-            let raised = ZoneFence { epoch: batch.epoch, updates: fence.map_or(1, |f| f.updates + 1) };
+            let raised = ZoneFence::raised(fence, batch.epoch);
             let text = txt_rdata(&[raised.describe()]);
             let to = Records::new(from.name.clone(), Rtype::TXT, FENCE_TTL_SECONDS, vec![text]);
             let mut all = vec![Step { from, to: to.clone() }];
@@ -111,17 +96,17 @@ impl DynamicUpdates {
     ) -> Result<Vec<[Step; 2]>, ProviderError> {
         let live: BTreeMap<&RecordKey, &Live> = seen.live.iter().map(|live| (&live.key, live)).collect();
         let (mut steps, mut conflicts) = (vec![], vec![]);
-        for Wanted { change, key, set } in wanted {
+        for one in wanted {
+            let key = &one.key;
             let Some(live) = live.get(key) else {
                 let detail =
                     format!("the primary does not answer for {key}, so that it can't be in charge of it");
                 return Err(self.refused("not_observed", &detail));
             };
-            match live::judge(live, set.as_ref(), change, synthesised) {
-                Ok(Asked::Done) => {}
-                Ok(Asked::Steps(pair)) => steps.push(pair),
-                Ok(Asked::Conflict(conflict)) => conflicts.push(conflict),
-                Ok(Asked::Foreign { owner }) => {
+            match live::steps_of(live, one, synthesised) {
+                Ok((Asked::Done | Asked::Write, pair)) => steps.extend(pair),
+                Ok((Asked::Conflict(conflict), _)) => conflicts.push(conflict),
+                Ok((Asked::Foreign { owner }, _)) => {
                     let detail = format!("{key} belongs to {owner}; drover dns adopt takes it");
                     return Err(self.refused("owned_by_other", &detail));
                 }
@@ -164,13 +149,8 @@ impl DynamicUpdates {
             let name = &records.name;
             return Err(self.not_now(format!("{name} TXT holds no fence that this build can read")));
         };
-        match objection(fence.epoch, given) {
-            None => Ok(Some(fence)),
-            Some(reason) => {
-                let instance = self.called.clone();
-                Err(ProviderError::Fenced { instance, highest: fence.epoch, reason })
-            }
-        }
+        fence.check(given, &self.called)?;
+        Ok(Some(fence))
     }
 }
 
@@ -190,20 +170,4 @@ fn messages(steps: Vec<[Step; 2]>) -> Vec<Vec<[Step; 2]>> {
         }
     }
     messages
-}
-
-impl<'b> Wanted<'b> {
-    fn of(change: &'b Change, epoch: Epoch) -> Result<Self, String> {
-        match change {
-            Change::Put { record_set, .. } => {
-                let stamped = RecordSet { epoch, ..record_set.clone() };
-                let set = ValidRecordSet::new(stamped).map_err(|e| e.to_string())?;
-                Ok(Self { change, key: set.key().clone(), set: Some(set) })
-            }
-            Change::Delete { name, rtype, .. } => {
-                let name = DnsName::parse(name).map_err(|e| e.to_string())?;
-                Ok(Self { change, key: RecordKey::new(name, *rtype), set: None })
-            }
-        }
-    }
 }

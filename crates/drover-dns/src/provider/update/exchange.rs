@@ -194,7 +194,8 @@ fn whole_rdata(record: &domain::base::ParsedRecord<'_, [u8]>, rtype: Rtype) -> O
         return Some(cname.data().cname().to_vec().as_slice().to_ascii_lowercase());
     }
     let data = record.to_record::<UnknownRecordData<_>>().ok()??;
-    Some(data.data().data().as_ref().to_vec())
+    let octets: &[u8] = data.data().data();
+    Some(octets.to_vec())
 }
 
 /// Asks all at once, and gives the answers in the order of the questions, whatever order they came in.

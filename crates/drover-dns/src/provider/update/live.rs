@@ -4,7 +4,8 @@ use domain::base::iana::Rtype;
 
 use super::message::{Records, Step};
 use super::registry::{self, TooLong, answered, rdata, txt_rdata, txt_strings};
-use crate::publish::{Change, Conflict};
+use crate::provider::marks::{FOREIGN, OURS, registry_name};
+use crate::provider::wanted::{Asked, Shown, Wanted};
 use crate::zone::{DnsName, InvalidName, Member, RecordKey, RecordSet, RecordType, ValidRecordSet};
 
 /// A record set as the zone shows it: its own records and those beside it that describe it.
@@ -17,7 +18,7 @@ pub(super) struct Live {
 
 /// The two names to ask for.
 pub(super) fn questions(key: &RecordKey) -> Result<[(DnsName, Rtype); 2], InvalidName> {
-    Ok([(key.name.clone(), key.rtype.on_the_wire()), (registry::registry_name(key)?, Rtype::TXT)])
+    Ok([(key.name.clone(), key.rtype.on_the_wire()), (registry_name(key)?, Rtype::TXT)])
 }
 
 /// The strings of the one TXT record of a set; none where there is another number of them.
@@ -29,8 +30,7 @@ pub(super) fn texts(records: &Records) -> Option<Vec<String>> {
 /// A text that a wildcard answers, or somebody else's, is none of drover's: what stands at the name itself is required to be
 /// nothing, and the server knows.
 pub(super) fn without_foreign_text(records: Records) -> Records {
-    let is_ours =
-        texts(&records).is_some_and(|strings| strings.first().is_some_and(|s| s.starts_with(registry::OURS)));
+    let is_ours = texts(&records).is_some_and(|strings| strings.first().is_some_and(|s| s.starts_with(OURS)));
     if is_ours { records } else { Records { rdata: vec![], ..records } }
 }
 
@@ -38,17 +38,18 @@ impl Live {
     /// What is live, as one document: what the registry says, if that is what is answered. Where the answers are others, they
     /// were changed by hand, and are told under the registry's generation; where nothing of drover's describes them, they
     /// are somebody else's. Nothing: there is no such set.
-    pub(super) fn document(&self) -> Option<RecordSet> {
+    pub(super) fn shown(&self) -> Option<Shown> {
         let described = texts(&self.registry).and_then(|strings| registry::read(&self.key, &strings));
         let Some(described) = described else {
             let is_there =
                 self.answers.is_alias || !self.answers.rdata.is_empty() || !self.registry.rdata.is_empty();
-            return is_there.then(|| self.foreign());
+            return is_there.then(|| Shown { set: self.foreign(), is_changed_by_hand: false });
         };
         if !self.answers.is_alias && self.answers == answers_of(&described, &self.key) {
-            return Some(described);
+            return Some(Shown { set: described, is_changed_by_hand: false });
         }
-        Some(RecordSet { ttl_seconds: self.answers.ttl_seconds, members: self.members(), ..described })
+        let set = RecordSet { ttl_seconds: self.answers.ttl_seconds, members: self.members(), ..described };
+        Some(Shown { set, is_changed_by_hand: true })
     }
 
     fn foreign(&self) -> RecordSet {
@@ -75,9 +76,6 @@ impl Live {
     }
 }
 
-/// The owner of what nothing of drover's describes. No owner of drover's has such a name.
-pub(super) const FOREIGN: &str = "(nobody that drover knows)";
-
 fn shown(rtype: RecordType, wire: &[u8]) -> String {
     let address = match (rtype, wire.len()) {
         (RecordType::A, 4) => {
@@ -97,18 +95,6 @@ pub(super) fn answers_of(set: &RecordSet, key: &RecordKey) -> Records {
     Records::new(key.name.clone(), set.rtype.on_the_wire(), set.ttl_seconds, values)
 }
 
-/// What a change asks of one record set.
-pub(super) enum Asked {
-    /// It is so already.
-    Done,
-    /// Its two sets of records become these.
-    Steps([Step; 2]),
-    /// Something else is live than the writer expects.
-    Conflict(Conflict),
-    /// It belongs to somebody else.
-    Foreign { owner: String },
-}
-
 /// Why a change can't be expressed by this provider at all.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Inexpressible {
@@ -122,44 +108,26 @@ pub(super) enum Inexpressible {
     BesideAlias,
 }
 
-/// Compares a change with what is live.
-pub(super) fn judge(
+/// The two sets of records that a change replaces; nothing where it is done already, or must not be.
+pub(super) fn steps_of(
     live: &Live,
-    wanted: Option<&ValidRecordSet>,
-    change: &Change,
+    wanted: &Wanted<'_>,
     synthesised: bool,
-) -> Result<Asked, Inexpressible> {
-    let current = live.document();
-    let wanted_set = wanted.map(ValidRecordSet::document);
-    let is_done = match (&current, wanted_set) {
-        (Some(current), Some(wanted)) => current.same_target(wanted),
-        (None, None) => true,
-        _ => false,
-    };
-    if is_done {
-        return Ok(Asked::Done);
-    }
-    let take_over = matches!(change, Change::Put { take_over: true, .. });
-    if let Some(current) = current.as_ref().filter(|_| !take_over) {
-        let is_ours = wanted_set.is_none_or(|w| w.owner == current.owner) && current.owner != FOREIGN;
-        if !is_ours {
-            return Ok(Asked::Foreign { owner: current.owner.clone() });
-        }
+) -> Result<(Asked, Option<[Step; 2]>), Inexpressible> {
+    let shown = live.shown();
+    let asked = wanted.judge(shown.as_ref());
+    if asked != Asked::Write {
+        return Ok((asked, None));
     }
     if live.answers.is_alias {
         return Err(Inexpressible::BesideAlias);
     }
-    let found = current.as_ref().filter(|c| c.owner != FOREIGN).map(|c| c.generation);
-    let is_raised = wanted_set.is_none_or(|w| Some(w.generation) > found);
-    if (change.expected_generation() != found && !(take_over && found.is_none())) || !is_raised {
-        let expected_generation = change.expected_generation();
-        return Ok(Asked::Conflict(Conflict { key: live.key.clone(), expected_generation, current }));
-    }
-    let mut steps = steps(live, wanted_set)?;
-    if synthesised && take_over && found.is_none() {
+    let mut steps = steps(live, wanted.set.as_ref().map(ValidRecordSet::document))?;
+    let is_ours = shown.is_some_and(|shown| shown.set.owner != FOREIGN);
+    if synthesised && wanted.takes_over() && !is_ours {
         steps[0].from.rdata.clear();
     }
-    Ok(Asked::Steps(steps))
+    Ok((asked, Some(steps)))
 }
 
 fn steps(live: &Live, wanted: Option<&RecordSet>) -> Result<[Step; 2], Inexpressible> {
@@ -176,4 +144,43 @@ fn steps(live: &Live, wanted: Option<&RecordSet>) -> Result<[Step; 2], Inexpress
         }
     };
     Ok([Step { from: live.answers.clone(), to: answers }, Step { from: live.registry.clone(), to: registry }])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use drover_model::Epoch;
+
+    /// A set of two regions as the zone shows it, with these addresses answered.
+    fn live(answered: &[[u8; 4]], ttl_seconds: u32) -> Live {
+        let key = RecordKey::new(DnsName::parse("a.example.test").unwrap(), RecordType::A);
+        let member = |n: u8| Member { set_id: format!("r{n}"), value: format!("192.0.2.{n}"), weight: 1 };
+        let set = RecordSet {
+            name: key.name.as_str().into(),
+            rtype: key.rtype,
+            ttl_seconds: 30,
+            members: vec![member(1), member(2)],
+            generation: 7,
+            epoch: Epoch { incarnation: 1, counter: 1 },
+            owner: "drover".into(),
+            note: String::new(),
+        };
+        let texts = txt_rdata(&registry::describe(&set).unwrap());
+        let rdata = answered.iter().map(|octets| octets.to_vec()).collect();
+        Live {
+            answers: Records::new(key.name.clone(), Rtype::A, ttl_seconds, rdata),
+            registry: Records::new(registry_name(&key).unwrap(), Rtype::TXT, 30, vec![texts]),
+            key,
+        }
+    }
+
+    #[test]
+    fn answers_that_the_registry_does_not_describe_are_a_hands_work() {
+        let (one, two, other) = ([192, 0, 2, 1], [192, 0, 2, 2], [192, 0, 2, 9]);
+        assert!(!live(&[one, two], 30).shown().unwrap().is_changed_by_hand);
+        for changed in [live(&[one], 30), live(&[one, two, other], 30), live(&[], 0), live(&[one, two], 31)] {
+            let shown = changed.shown().unwrap();
+            assert!(shown.is_changed_by_hand && shown.set.generation == 7, "{shown:?}");
+        }
+    }
 }

@@ -7,7 +7,8 @@ use super::DynamicUpdates;
 use super::exchange::{ExchangeError, NotAnswered, Remote};
 use super::live::{self, Live};
 use super::message::Records;
-use super::registry;
+use crate::provider::marks::fence_name;
+use crate::provider::wanted::Shown;
 use crate::provider::{Lagging, LaggingState, ProviderError};
 use crate::zone::{DnsName, RecordKey};
 
@@ -41,7 +42,7 @@ impl DynamicUpdates {
     }
 
     fn fence_question(&self) -> Result<(DnsName, Rtype), ProviderError> {
-        let name = registry::fence_name(&self.zone).map_err(|e| self.refused("invalid", &e))?;
+        let name = fence_name(&self.zone).map_err(|e| self.refused("invalid", &e))?;
         Ok((name, Rtype::TXT))
     }
 
@@ -91,12 +92,12 @@ async fn behind(
         seen.live.iter().flat_map(|l| [l.answers.asked_for(), l.registry.asked_for()]).collect();
     let mut found = server.read(&wanted).await?.into_iter();
     let states = seen.live.iter().map(|live| {
-        let shown = both(found.next(), found.next(), &live.key).and_then(|shown| shown.document());
-        let newest = live.document();
+        let shown = both(found.next(), found.next(), &live.key).and_then(|shown| shown.shown());
+        let newest = live.shown();
+        let generation = |shown: &Option<Shown>| shown.as_ref().map(|s| s.set.generation);
         // It may have been asked after a change that the primary was asked before.
-        let is_newer = shown.as_ref().map(|s| s.generation) > newest.as_ref().map(|s| s.generation);
-        (shown != newest && !is_newer)
-            .then(|| LaggingState::Behind { generation: shown.map(|s| s.generation) })
+        let is_newer = generation(&shown) > generation(&newest);
+        (shown != newest && !is_newer).then(|| LaggingState::Behind { generation: generation(&shown) })
     });
     Ok(states.collect())
 }

@@ -111,7 +111,7 @@ impl RecordSets for DynamicUpdates {
         let seen = self.look(keys).await?;
         let lagging = self.lagging(&seen).await?;
         let observed = seen.live.into_iter().zip(lagging);
-        Ok(observed.map(|(l, lagging)| Observed { current: l.document(), key: l.key, lagging }).collect())
+        Ok(observed.map(|(live, lagging)| Observed::of(live.shown(), live.key, lagging)).collect())
     }
 
     async fn apply(&self, batch: &Batch) -> Result<Applied, ProviderError> {

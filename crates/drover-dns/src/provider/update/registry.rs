@@ -1,29 +1,11 @@
-//! What DNS itself can't say about a record set, in TXT records beside it: whose it is, its generation, its weights;
-//! and the zone's fence. Written for people too: `dig TXT _drover-a.checkout.example.net` shows all of it.
+//! What DNS itself can't say about a record set, in a TXT record beside it: whose it is, its generation, its weights. Written for people too: `dig TXT _drover-a.checkout.example.net` shows all of it.
 
-use drover_model::Epoch;
+use crate::provider::marks::{STRING_BYTES_MAX, epoch, read_epoch};
+use crate::zone::{DnsName, Member, RecordKey, RecordSet, RecordType};
 
-use crate::zone::{DnsName, InvalidName, Member, RecordKey, RecordSet, RecordType};
-
-/// The longest string of a TXT record, RFC 1035.
-const STRING_BYTES_MAX: usize = 255;
-/// How every text of drover's begins, also of another version.
-pub(super) const OURS: &str = "drover-";
 /// Parts of a member's string: weight, value, and the rest.
 const MEMBER_PARTS: usize = 3;
 const SET_HEAD: &str = "drover-set 1";
-const FENCE_HEAD: &str = "drover-fence 1";
-
-/// Where a record set's registry stands.
-pub(super) fn registry_name(key: &RecordKey) -> Result<DnsName, InvalidName> {
-    let rtype = key.rtype.as_str().to_ascii_lowercase();
-    DnsName::parse(&format!("_drover-{rtype}.{}", key.name))
-}
-
-/// Where a zone's fence stands.
-pub(super) fn fence_name(zone: &DnsName) -> Result<DnsName, InvalidName> {
-    DnsName::parse(&format!("_drover-fence.{zone}"))
-}
 
 /// Why a record set can't be described in TXT strings.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,36 +63,6 @@ fn member(text: &str) -> Option<Member> {
     Some(Member { set_id: set_id.to_owned(), value: value.to_owned(), weight: weight.parse().ok()? })
 }
 
-/// Who commands a zone. Raised by every update, so that each update of a predecessor fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ZoneFence {
-    pub(super) epoch: Epoch,
-    /// Counts the updates.
-    pub(super) updates: u64,
-}
-
-impl ZoneFence {
-    pub(super) fn describe(self) -> String {
-        format!("{FENCE_HEAD} epoch={} updates={}", epoch(self.epoch), self.updates)
-    }
-
-    pub(super) fn read(strings: &[String]) -> Option<Self> {
-        let [text] = strings else { return None };
-        let (command, updates) =
-            text.strip_prefix(FENCE_HEAD)?.strip_prefix(" epoch=")?.split_once(" updates=")?;
-        Some(Self { epoch: read_epoch(command)?, updates: updates.parse().ok()? })
-    }
-}
-
-fn epoch(epoch: Epoch) -> String {
-    format!("{:x}/{}", epoch.incarnation, epoch.counter)
-}
-
-fn read_epoch(text: &str) -> Option<Epoch> {
-    let (incarnation, counter) = text.split_once('/')?;
-    Some(Epoch { incarnation: u64::from_str_radix(incarnation, 16).ok()?, counter: counter.parse().ok()? })
-}
-
 /// Notes are for people: what does not fit is left out.
 fn shortened(text: &str) -> String {
     let mut end = text.len().min(STRING_BYTES_MAX);
@@ -159,6 +111,7 @@ pub(super) fn txt_strings(mut wire: &[u8]) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use drover_model::Epoch;
     use proptest::prelude::*;
 
     fn key() -> RecordKey {
@@ -191,7 +144,6 @@ mod tests {
             strings[1..],
             ["owner=prod eu", "note=drained by run-7", "50 192.0.2.0 region-0", "0 192.0.2.1 region-1"]
         );
-        assert_eq!(registry_name(&key()).unwrap().as_str(), "_drover-a.checkout.example.net");
     }
 
     #[test]
@@ -205,7 +157,6 @@ mod tests {
             theirs[at] = text.into();
             assert_eq!(read(&key(), &theirs), None, "{text}");
         }
-        assert_eq!(ZoneFence::read(&ours[..1]), None);
     }
 
     #[test]
@@ -218,18 +169,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(weights in prop::collection::vec(0u16..256, 1..100), counter: u64, updates: u64) {
+        fn what_is_written_is_read(weights in prop::collection::vec(0u16..256, 1..100)) {
             let set = set(&weights);
             let wire = txt_rdata(&describe(&set).unwrap());
             prop_assert_eq!(read(&key(), &txt_strings(&wire).unwrap()), Some(set));
-            let fence = ZoneFence { epoch: Epoch { incarnation: 1, counter }, updates };
-            prop_assert_eq!(ZoneFence::read(&[fence.describe()]), Some(fence));
         }
 
         #[test]
         fn no_bytes_make_a_panic(wire in prop::collection::vec(any::<u8>(), 0..300)) {
             let strings = txt_strings(&wire).unwrap_or_default();
-            let _ = (read(&key(), &strings), ZoneFence::read(&strings));
+            let _ = read(&key(), &strings);
         }
     }
 }

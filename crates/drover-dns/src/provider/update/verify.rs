@@ -14,6 +14,7 @@ use super::exchange::Remote;
 use super::live::texts;
 use super::registry;
 use crate::provider::finding::{Finding, bad_rcode, invalid, sum_up};
+use crate::provider::marks::registry_name;
 use crate::provider::{Mismatch, ProviderError, Verification};
 use crate::resolver::{Answer, QueryType, Rcode, resolve};
 use crate::zone::{RecordKey, RecordSet, ValidRecordSet};
@@ -83,7 +84,7 @@ async fn generation(
     options: &Rfc2136Dns,
     key: &RecordKey,
 ) -> Result<Option<u64>, String> {
-    let name = registry::registry_name(key).map_err(|e| e.to_string())?;
+    let name = registry_name(key).map_err(|e| e.to_string())?;
     let asked = Remote { server: server.query, timeout: options.timeout.to_duration() };
     let found = asked.read_one((name, Rtype::TXT)).await.map_err(|e| drover_model::chain(&e))?;
     let strings = texts(&found).unwrap_or_default();
