@@ -8,8 +8,8 @@ use crate::error::CoordinatorError;
 use drover_core::plan::ttl_seconds;
 use drover_core::weights::NeverDark;
 use drover_dns::provider::{
-    Applied, BlockedReason, Diff, DynamicUpdates, EmbeddedInstances, EmbeddedOptions, Instance, LaggingState,
-    Observed, ProviderError, RecordSets,
+    Applied, BlockedReason, Diff, DynamicUpdates, EmbeddedInstances, EmbeddedOptions, HostedZone, Instance,
+    LaggingState, Observed, ProviderError, RecordSets,
 };
 use drover_dns::publish::{Batch, CHANGES_PER_BATCH_MAX, Change};
 use drover_dns::zone::{DnsName, Member, RecordKey, RecordSet, RecordType};
@@ -114,6 +114,9 @@ fn provider(dns: &DnsSettings) -> Option<Dns> {
         }
         DnsServers::Rfc2136(other) => {
             Arc::new(DynamicUpdates::new(DnsName::parse(&dns.zone).ok()?, other.clone()))
+        }
+        DnsServers::Route53(cloud) => {
+            Arc::new(HostedZone::new(DnsName::parse(&dns.zone).ok()?, cloud.clone()))
         }
     };
     Some(Dns { provider, settings: dns.clone() })
@@ -359,6 +362,9 @@ impl Coordinator {
                         Some(LaggingState::NotReached { reason }) => {
                             view.reachable = false;
                             view.behind = vec![reason.clone()];
+                        }
+                        Some(LaggingState::Earlier) => {
+                            view.behind = vec!["an earlier state of the zone".to_owned()];
                         }
                         Some(LaggingState::Behind { generation }) => {
                             let shown = generation

@@ -9,6 +9,7 @@ mod diff;
 mod embedded;
 mod finding;
 mod marks;
+mod route53;
 mod update;
 mod verify;
 mod wanted;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use diff::{Blocked, BlockedReason, Diff, diff};
 pub use embedded::{EmbeddedInstances, EmbeddedOptions, Instance, NoInstances};
+pub use route53::HostedZone;
 pub use update::DynamicUpdates;
 
 use self::wanted::Shown;
@@ -119,6 +121,8 @@ pub enum LaggingState {
         /// The version.
         generation: Option<u64>,
     },
+    /// It shows an earlier state of the zone, and will follow by itself: nothing that is written could hasten it.
+    Earlier,
     /// It could not be asked; what it answers is not known.
     NotReached {
         /// Why not.
@@ -213,6 +217,23 @@ pub enum Mismatch {
         /// What is live.
         found: Option<u64>,
     },
+    /// Somebody changed it by hand.
+    #[error("it was changed by hand")]
+    ChangedByHand,
+    /// The change was taken, and has not reached all servers.
+    #[error("the change {} is on its way for {} s", change.as_deref().unwrap_or("(its id was lost)"), after.as_secs())]
+    Pending {
+        /// What the provider calls it; none: its answer was lost.
+        change: Option<String>,
+        /// Since when.
+        after: Duration,
+    },
+    /// Nobody can tell which state of the zone a server has.
+    #[error("the zone's fence is gone, or can't be read")]
+    Unfenced,
+    /// An earlier state of the whole zone.
+    #[error("an earlier state of the zone is answered")]
+    Earlier,
     /// A value that has no weight, or is not in the set.
     #[error("{value} is answered and must not be")]
     Value {

@@ -3,10 +3,12 @@
 
 mod common;
 mod control;
+mod hosted;
 mod matrix;
 mod persistence;
 mod properties;
 mod provider;
+mod route53;
 mod servers;
 mod tcp;
 mod update;

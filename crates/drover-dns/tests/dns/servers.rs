@@ -188,7 +188,7 @@ impl Drop for Server {
 }
 
 /// A port that is free for both transports now; the server takes it in a moment.
-fn free_port() -> SocketAddr {
+pub fn free_port() -> SocketAddr {
     loop {
         let udp = UdpSocket::bind(LOOPBACK).unwrap();
         let address = udp.local_addr().unwrap();

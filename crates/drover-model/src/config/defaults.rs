@@ -28,6 +28,13 @@ pub const DNS_TIMEOUT: Span = Span::from_secs(5);
 /// Only a plain "OK" is good: a redirect or an empty answer from a health endpoint means something else answered.
 pub const HEALTH_STATUS: &[u64] = &[200];
 
+/// What Route 53 takes from one account, whatever is asked.
+pub const ROUTE53_REQUESTS_PER_SECOND: u64 = 5;
+
+/// Changes "generally" reach all servers of Route 53 within 60 s (its developer guide). An attempt of a step that publishes has
+/// 60 s, and the step five: this is for one, and leaves it time to say what it waited for.
+pub const ROUTE53_IN_SYNC_WITHIN: Span = Span::from_secs(50);
+
 /// Two weeks are time enough to renew a certificate by hand.
 pub const EXPIRY_WARNING: Span = Span::from_hours(14 * 24);
 

@@ -269,6 +269,22 @@ fn dns(dns: &DnsSettings) -> Written {
             ),
             ("timeout", text(other.timeout)),
         ]),
+        DnsServers::Route53(cloud) => {
+            let mut entries = vec![
+                ("kind", text("route53")),
+                ("zone", text(&dns.zone)),
+                ("hosted_zone", text(&cloud.hosted_zone)),
+                ("servers", named(&cloud.servers, |s| (s.name.clone(), vec![("query", text(s.query))]))),
+            ];
+            entries.extend(cloud.credentials_file.as_ref().map(|f| ("credentials_file", text(f.display()))));
+            entries.extend(cloud.endpoint.as_ref().map(|e| ("endpoint", text(e))));
+            entries.extend([
+                ("requests_per_second", Written::Integer(cloud.requests_per_second.into())),
+                ("timeout", text(cloud.timeout)),
+                ("in_sync_within", text(cloud.in_sync_within)),
+            ]);
+            Written::Map(entries)
+        }
     }
 }
 

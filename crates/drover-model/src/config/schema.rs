@@ -268,6 +268,15 @@ dns:
   key: {name: drover, secret_file: s}
 ";
 
+    const HOSTED_ZONE: &str = "\
+kind: Settings
+dns:
+  kind: route53
+  zone: test
+  hosted_zone: Z1
+  servers: [{name: ns1, query: 192.0.2.1:53}]
+";
+
     const EVERY_KIND_OF_STEP: &str = "\
 kind: Runbook
 name: a
@@ -291,8 +300,8 @@ steps:
         described.retain(|_, fields| !fields.is_empty());
         let files =
             |texts: &[&str]| texts.iter().map(|text| SourceFile::new("f.yaml", *text)).collect::<Vec<_>>();
-        let read =
-            decode::asked_of(&files(&[EVERY_KIND_OF_CHECK, OTHER_SERVERS]), &files(&[EVERY_KIND_OF_STEP]));
+        let kinds = files(&[EVERY_KIND_OF_CHECK, OTHER_SERVERS, HOSTED_ZONE]);
+        let read = decode::asked_of(&kinds, &files(&[EVERY_KIND_OF_STEP]));
         assert_eq!(read, described);
     }
 

@@ -37,6 +37,8 @@ pub enum DnsServers {
     Embedded(EmbeddedDns),
     /// Others, whose primary takes dynamic updates (RFC 2136): BIND, Knot, PowerDNS.
     Rfc2136(Rfc2136Dns),
+    /// A hosted zone of Amazon Route 53.
+    Route53(Route53Dns),
 }
 
 /// Drover's own servers.
@@ -59,6 +61,27 @@ pub struct Rfc2136Dns {
     pub key: TsigKey,
     /// For one exchange with one server.
     pub timeout: Span,
+}
+
+/// A hosted zone of Amazon Route 53.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Route53Dns {
+    /// The zone's id, such as `Z0123456789ABCDEFGHIJ`.
+    pub hosted_zone: String,
+    /// The name servers of the zone's delegation set: each must show a change before it counts.
+    pub servers: Vec<ZoneServer>,
+    /// File with an access key, as AWS's own tools have it; without, their usual chain is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_file: Option<PathBuf>,
+    /// Another place of the API than AWS's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Requests that the API takes from drover in any second.
+    pub requests_per_second: u32,
+    /// For one exchange, with the API or a name server.
+    pub timeout: Span,
+    /// Until a change has reached all name servers, as Route 53 itself says.
+    pub in_sync_within: Span,
 }
 
 /// A server that answers for a zone.
@@ -113,7 +136,8 @@ impl DnsSettings {
     pub fn answering(&self) -> impl Iterator<Item = (&str, SocketAddr)> {
         let (own, others) = match &self.servers {
             DnsServers::Embedded(dns) => (dns.instances.as_slice(), &[][..]),
-            DnsServers::Rfc2136(dns) => (&[][..], dns.servers.as_slice()),
+            DnsServers::Rfc2136(Rfc2136Dns { servers, .. })
+            | DnsServers::Route53(Route53Dns { servers, .. }) => (&[][..], servers.as_slice()),
         };
         let own = own.iter().map(|i| (i.name.as_str(), i.query));
         own.chain(others.iter().map(|s| (s.name.as_str(), s.query)))
@@ -124,7 +148,7 @@ impl DnsSettings {
     pub const fn embedded(&self) -> Option<&EmbeddedDns> {
         match &self.servers {
             DnsServers::Embedded(dns) => Some(dns),
-            DnsServers::Rfc2136(_) => None,
+            DnsServers::Rfc2136(_) | DnsServers::Route53(_) => None,
         }
     }
 
@@ -133,7 +157,7 @@ impl DnsSettings {
     pub const fn embedded_mut(&mut self) -> Option<&mut EmbeddedDns> {
         match &mut self.servers {
             DnsServers::Embedded(dns) => Some(dns),
-            DnsServers::Rfc2136(_) => None,
+            DnsServers::Rfc2136(_) | DnsServers::Route53(_) => None,
         }
     }
 
@@ -141,7 +165,7 @@ impl DnsSettings {
     #[must_use]
     pub const fn split(&self) -> Split {
         match self.servers {
-            DnsServers::Embedded(_) => Split::ByWeight,
+            DnsServers::Embedded(_) | DnsServers::Route53(_) => Split::ByWeight,
             DnsServers::Rfc2136(_) => Split::Equally,
         }
     }

@@ -112,7 +112,7 @@ fn other(config: &Config) -> Option<(&DnsSettings, &Rfc2136Dns)> {
     let dns = config.settings.dns.as_ref()?;
     match &dns.servers {
         DnsServers::Rfc2136(other) => Some((dns, other)),
-        DnsServers::Embedded(_) => None,
+        DnsServers::Embedded(_) | DnsServers::Route53(_) => None,
     }
 }
 

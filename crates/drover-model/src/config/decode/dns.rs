@@ -4,7 +4,8 @@ use super::cursor::Fields;
 use super::settings::unique;
 use crate::config::shapes::settings::{INSTANCE, NAMESERVER, SERVER};
 use crate::config::{
-    DnsInstance, DnsServers, DnsSettings, EmbeddedDns, Rfc2136Dns, TsigAlgorithm, TsigKey, ZoneServer,
+    DnsInstance, DnsServers, DnsSettings, EmbeddedDns, Rfc2136Dns, Route53Dns, TsigAlgorithm, TsigKey,
+    ZoneServer,
 };
 use std::collections::BTreeMap;
 
@@ -14,6 +15,7 @@ pub(super) fn read(fields: &Fields<'_, '_, '_>) -> (Option<String>, Option<DnsSe
     let zone = fields.text("zone").value();
     let servers = match kind.as_deref() {
         Some("rfc2136") => dynamic_updates(fields).map(DnsServers::Rfc2136),
+        Some("route53") => route53(fields).map(DnsServers::Route53),
         Some(_) => embedded(fields).map(DnsServers::Embedded),
         None => None,
     };
@@ -53,21 +55,42 @@ fn embedded(fields: &Fields<'_, '_, '_>) -> Option<EmbeddedDns> {
 
 fn dynamic_updates(fields: &Fields<'_, '_, '_>) -> Option<Rfc2136Dns> {
     let primary = fields.socket("primary").value();
-    let (mut names, mut sockets) = (BTreeMap::new(), BTreeMap::new());
-    let servers = fields.list("servers").value().and_then(|items| {
-        let read = items.into_iter().map(|(path, node)| {
-            let f = Fields::open(fields.sink, node, &SERVER, path)?;
-            let name = f.text("name").value();
-            let query = f.socket("query").value();
-            unique(&f, "name", name.as_deref(), &mut names);
-            unique(&f, "query", query.map(|a| a.to_string()).as_deref(), &mut sockets);
-            Some(ZoneServer { name: name?, query: query? })
-        });
-        all(read)
-    });
+    let servers = servers(fields);
     let key = fields.object("key").value().and_then(|f| key(&f));
     let timeout = fields.span("timeout").value();
     Some(Rfc2136Dns { primary: primary?, servers: servers?, key: key?, timeout: timeout? })
+}
+
+fn route53(fields: &Fields<'_, '_, '_>) -> Option<Route53Dns> {
+    let hosted_zone = fields.text("hosted_zone").value();
+    let servers = servers(fields);
+    let credentials_file = fields.text("credentials_file").optional();
+    let endpoint = fields.text("endpoint").optional();
+    let requests_per_second = fields.integer("requests_per_second").value();
+    let timeout = fields.span("timeout").value();
+    let in_sync_within = fields.span("in_sync_within").value();
+    Some(Route53Dns {
+        hosted_zone: hosted_zone?,
+        servers: servers?,
+        credentials_file: credentials_file?.map(Into::into),
+        endpoint: endpoint?,
+        requests_per_second: requests_per_second?,
+        timeout: timeout?,
+        in_sync_within: in_sync_within?,
+    })
+}
+
+fn servers(fields: &Fields<'_, '_, '_>) -> Option<Vec<ZoneServer>> {
+    let (mut names, mut sockets) = (BTreeMap::new(), BTreeMap::new());
+    let read = fields.list("servers").value()?.into_iter().map(|(path, node)| {
+        let f = Fields::open(fields.sink, node, &SERVER, path)?;
+        let name = f.text("name").value();
+        let query = f.socket("query").value();
+        unique(&f, "name", name.as_deref(), &mut names);
+        unique(&f, "query", query.map(|a| a.to_string()).as_deref(), &mut sockets);
+        Some(ZoneServer { name: name?, query: query? })
+    });
+    all(read)
 }
 
 fn key(fields: &Fields<'_, '_, '_>) -> Option<TsigKey> {

@@ -19,7 +19,7 @@ pub(crate) static SETTINGS: Shape = Shape {
         ),
         optional(
             "dns",
-            Kind::Variants(&[&EMBEDDED, &RFC2136]),
+            Kind::Variants(&[&EMBEDDED, &RFC2136, &ROUTE53]),
             "The zone, and the servers that answer for it.",
         ),
         default("vantage", Kind::Object(&VANTAGE), Default::Object, "What is expected of a vantage point."),
@@ -65,6 +65,45 @@ pub(crate) static RFC2136: Shape = Shape {
             Kind::Span { min: PROBE_SPAN_MIN, max: Span::from_mins(1) },
             Default::Span(defaults::DNS_TIMEOUT),
             "For one exchange with one server.",
+        ),
+    ],
+};
+
+pub(crate) static ROUTE53: Shape = Shape {
+    name: "route53 settings",
+    doc: "A hosted zone of Amazon Route 53.",
+    fields: &[
+        required("kind", Kind::Choice(&["route53"]), "Says who answers."),
+        required("zone", Kind::Text(Rule::HostName), "Zone apex, without the final dot."),
+        required("hosted_zone", Kind::Text(Rule::Any), "The zone's id, such as Z0123456789ABCDEFGHIJ."),
+        required(
+            "servers",
+            Kind::List { item: &Kind::Object(&SERVER), min: 1, max: 32 },
+            "The name servers of the zone's delegation set: each must show a change before it counts.",
+        ),
+        optional(
+            "credentials_file",
+            FILE,
+            "File with an access key under `[default]`, as AWS's own tools have it; it is read again every minute. Without: their usual chain (environment, profile, the role of the machine or pod).",
+        ),
+        optional("endpoint", Kind::Text(Rule::Url), "Another place of the API than AWS's own."),
+        default(
+            "requests_per_second",
+            Kind::Integer { min: 1, max: 100 },
+            Default::Integer(defaults::ROUTE53_REQUESTS_PER_SECOND),
+            "Requests that drover sends in any second; an account has five for all that it does.",
+        ),
+        default(
+            "timeout",
+            Kind::Span { min: PROBE_SPAN_MIN, max: Span::from_mins(1) },
+            Default::Span(defaults::DNS_TIMEOUT),
+            "For one exchange, with the API or a name server.",
+        ),
+        default(
+            "in_sync_within",
+            Kind::Span { min: PROBE_SPAN_MIN, max: Span::from_mins(10) },
+            Default::Span(defaults::ROUTE53_IN_SYNC_WITHIN),
+            "How long a change may take to reach all name servers, as Route 53 itself says, before a step that waits for it fails.",
         ),
     ],
 };

@@ -152,6 +152,27 @@ fn a_zone_of_servers_that_know_no_weights_splits_equally() {
 }
 
 #[test]
+fn a_hosted_zone_splits_by_weight_and_is_written_as_it_is_read() {
+    for more in [
+        "",
+        "  credentials_file: /etc/drover/aws\n  endpoint: http://127.0.0.1:5055\n  requests_per_second: 2\n",
+    ] {
+        let hosted = format!(
+            "  kind: route53\n  hosted_zone: Z0123456789\n  servers: [{{name: ns-1, query: 192.0.2.1:53}}]\n{more}"
+        );
+        let config = load_text(&base_with(&[(RFC2136.0, &hosted)])).unwrap().config;
+        assert!(config.services.values().all(|s| s.split == Split::ByWeight));
+        let text = to_yaml(&config);
+        assert_eq!(load_text(&text).unwrap_or_else(|e| panic!("{e:?}\n{text}")).config, config);
+        let written = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<Config>(&written).unwrap(), config);
+    }
+    let twice = "  kind: route53\n  hosted_zone: Z\n  servers: [{name: a, query: 192.0.2.1:53}, {name: a, query: 192.0.2.2:53}]\n";
+    let errors = load_text(&base_with(&[(RFC2136.0, twice)])).unwrap_err();
+    assert!(errors.len() == 1 && errors[0].contains("is used twice"), "{errors:?}");
+}
+
+#[test]
 fn such_a_zone_has_one_alias_a_name() {
     let aliases = |more: &str| {
         let endpoints = (

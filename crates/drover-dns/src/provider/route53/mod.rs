@@ -1,0 +1,154 @@
+//! The provider of a hosted zone of Amazon Route 53.
+//!
+//! The intuition: a change is a list of DELETE and CREATE that happens whole or not at all, and a DELETE holds only where the
+//! record set is exactly as it says. So every call of drover's deletes what it has read and creates what shall be, the zone's
+//! fence among it: a predecessor's late call fails, and so does one that somebody else's change has overtaken (I3). UPSERT is
+//! never used, for it replaces whatever is there.
+//!
+//! Weighted records stand there for every region, those without weight included. What else drover must know of a set (its
+//! version, and whether a hand has changed it since) is part of their set identifiers ([`live`]), so that a failover writes
+//! nothing but them and the fence.
+//!
+//! The hard case is the account's five requests a second: nobody can read a zone of thousands every few seconds. So the zone is
+//! kept in memory, the fence tells whether another drover has changed it, and once a minute it is read anew, because a hand's
+//! work leaves the fence alone. A write from memory that is out of date fails by its DELETE, and drover reads and decides anew.
+
+mod api;
+mod apply;
+mod live;
+mod look;
+mod pace;
+mod verify;
+mod zone;
+
+use std::sync::Mutex as StdMutex;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use drover_model::config::Route53Dns;
+use tokio::sync::Mutex;
+
+use self::api::{Api, CallError};
+use self::live::Live;
+use self::look::{Memory, Stale};
+use self::verify::Pending;
+use super::{Applied, Capabilities, MissingInstance, Observed, ProviderError, RecordSets, Verification};
+use crate::publish::Batch;
+use crate::zone::{DnsName, RecordKey, RecordSet, WEIGHT_MAX};
+
+/// What the API is called in messages; its name servers have names of their own.
+const CALLED: &str = "route53";
+
+/// A reading that began so long ago is of now to who asks again and again.
+const LOOKED_A_MOMENT_AGO: Duration = Duration::from_secs(2);
+
+/// The provider. See the module.
+#[derive(Debug)]
+pub struct HostedZone {
+    zone: DnsName,
+    settings: Route53Dns,
+    api: Api,
+    memory: Mutex<Memory>,
+    stale: StdMutex<Stale>,
+    /// The newest change, while it may not have reached all servers.
+    pending: StdMutex<Option<Pending>>,
+    /// When it was asked for last; one at a time.
+    polled: Mutex<Option<Instant>>,
+    /// Every call replaces the zone's one fence, so that two at once could only get in each other's way.
+    updating: Mutex<()>,
+}
+
+impl HostedZone {
+    /// A provider for one zone. Nothing is asked before the first use.
+    #[must_use]
+    pub fn new(zone: DnsName, settings: Route53Dns) -> Self {
+        let api = Api::new(settings.clone());
+        Self {
+            zone,
+            settings,
+            api,
+            memory: Mutex::default(),
+            stale: StdMutex::default(),
+            pending: StdMutex::default(),
+            polled: Mutex::default(),
+            updating: Mutex::default(),
+        }
+    }
+
+    /// It will never be accepted as it is.
+    fn refused(code: &str, detail: &impl ToString) -> ProviderError {
+        ProviderError::Refused { instance: CALLED.into(), code: code.to_owned(), detail: detail.to_string() }
+    }
+
+    /// Nothing changed, and it may go better later.
+    fn not_now(detail: impl Into<String>) -> ProviderError {
+        ProviderError::NotNow { instance: CALLED.into(), detail: detail.into() }
+    }
+
+    /// Of a call that only reads.
+    fn not_read(error: CallError) -> ProviderError {
+        match error {
+            CallError::Lost { detail } => {
+                let missing = MissingInstance { instance: CALLED.into(), reason: detail };
+                ProviderError::Unreachable { missing: vec![missing] }
+            }
+            CallError::Refused { code, detail } => Self::refused(&code, &detail),
+            CallError::NotNow { detail } | CallError::Busy { detail } | CallError::Stale { detail } => {
+                Self::not_now(detail)
+            }
+        }
+    }
+
+    /// Of a call that changes.
+    fn not_changed(error: CallError) -> ProviderError {
+        match error {
+            CallError::Lost { detail } | CallError::Busy { detail } => {
+                ProviderError::Unclear { instance: CALLED.into(), detail }
+            }
+            CallError::Refused { code, detail } => Self::refused(&code, &detail),
+            CallError::NotNow { detail } | CallError::Stale { detail } => Self::not_now(detail),
+        }
+    }
+}
+
+#[async_trait]
+impl RecordSets for HostedZone {
+    fn name(&self) -> &str {
+        "route53"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            has_weights: true,
+            weight_max: WEIGHT_MAX,
+            is_batch_atomic: false,
+            shows_generation: true,
+        }
+    }
+
+    async fn observe(&self, keys: &[RecordKey]) -> Result<Vec<Observed>, ProviderError> {
+        let zone = self.look().await?;
+        let lagging = self.lagging(&zone).await?;
+        // What has no name for its registry is not observed.
+        let live = keys.iter().filter_map(|key| Live::of(&zone, key).ok());
+        Ok(live.map(|live| Observed::of(live.shown(), live.key, lagging.clone())).collect())
+    }
+
+    fn forget(&self, keys: &[RecordKey]) {
+        // What was read a moment ago serves whoever only looks.
+        let from = Instant::now().checked_sub(LOOKED_A_MOMENT_AGO).unwrap_or_else(Instant::now);
+        self.read_from(from, keys);
+    }
+
+    async fn apply(&self, batch: &Batch) -> Result<Applied, ProviderError> {
+        self.apply_batch(batch).await
+    }
+
+    async fn verify(
+        &self,
+        key: &RecordKey,
+        expected: Option<&RecordSet>,
+    ) -> Result<Verification, ProviderError> {
+        self.verified(key, expected).await
+    }
+}

@@ -1,0 +1,304 @@
+"""Route 53 on loopback: moto, with the rules for changes that the real one has, and PowerDNS as the name server of its zone.
+
+moto deletes whatever was created at any time, and by a set identifier from the whole zone, so that nothing conditional could
+be tried on it. Here CREATE, DELETE and UPSERT are what AWS documents for ChangeResourceRecordSets. It also does on demand what
+only happens to others: POST /drover/knobs with how often, of the API requests that follow.
+
+    throttle      answered with Throttling
+    deny          answered with AccessDenied
+    reject        InvalidChangeBatch to a change that is right
+    fail_after    a change happens, and is answered with 500
+    hang          no answer
+    hang_change   no answer to a change, which does not happen
+    pending       a change is PENDING when it is asked for
+    old_errors    InvalidChangeBatch is told in the form that it had until 2024
+
+GET /drover/log is the requests so far: when, which, and how many changes. Prints "ready PORT HOSTED_ZONE" when it listens.
+"""
+
+import argparse
+import copy
+import io
+import json
+import os
+import re
+import sqlite3
+import sys
+import threading
+import time
+
+from moto.moto_api._internal import mock_random
+from moto.route53 import models, responses
+from moto.route53.exceptions import Route53ClientError
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.wrappers import Request, Response
+
+ACCOUNT = "123456789012"
+CHANGES_MAX = 1000
+VALUE_CHARS_MAX = 32_000
+WEIGHT_MAX = 255
+HANG_SECONDS = 60
+SCHEMA = "/usr/share/pdns-backend-sqlite3/schema/schema.sqlite3.sql"
+
+lock = threading.RLock()
+name_server = None
+
+
+class InvalidChangeBatch(Route53ClientError):
+    def __init__(self, messages):
+        super().__init__("InvalidChangeBatch", "[" + ", ".join(messages) + "]")
+
+
+def spelled(name):
+    return name.rstrip(".").lower() + "."
+
+
+def key_of(record_set):
+    return spelled(record_set.name), record_set.type, record_set.set_identifier
+
+
+def told(key):
+    name, rtype, identifier = key
+    more = f", set identifier='{identifier}'" if identifier else ""
+    return f"resource record set [name='{name}', type='{rtype}'{more}]"
+
+
+def content(record_set):
+    parts = ("ttl", "weight", "records", "health_check_id", "alias_target", "failover", "region", "multi_value_answer")
+    return [str(getattr(record_set, part)) for part in parts]
+
+
+def objection(sets, key, new):
+    """Why `new` can't stand beside the others."""
+    name, rtype, identifier = key
+    if identifier and new.weight is not None and not 0 <= int(new.weight) <= WEIGHT_MAX:
+        return f"Invalid Resource Record: weight {new.weight} is not between 0 and {WEIGHT_MAX}"
+    for other_name, other_type, other_identifier in sets:
+        if other_name != name:
+            continue
+        if other_type == rtype and bool(other_identifier) != bool(identifier):
+            return f"RRSet with DNS name {name}, type {rtype}, SetIdentifier {identifier} cannot be created as a non-weighted set exists with the same name and type, or the other way round"
+        if other_type != rtype and "CNAME" in (other_type, rtype):
+            return f"RRSet of type {rtype} with DNS name {name} is not permitted because a conflicting RRSet of type {other_type} with the same DNS name already exists"
+    return None
+
+
+def change(self, zoneid, change_list):
+    with lock:
+        zone = self.get_hosted_zone(zoneid)
+        sets = {key_of(one): one for one in zone.rrsets}
+        wrong, chars, count = [], 0, 0
+        for value in change_list:
+            given = copy.deepcopy(value["ResourceRecordSet"])
+            records = [one["Value"] for one in given.get("ResourceRecords") or []]
+            twice = 2 if value["Action"] == "UPSERT" else 1
+            count += twice * max(len(records), 1)
+            chars += twice * sum(map(len, records))
+            given["ResourceRecords"] = records
+            given["Name"] = spelled(given["Name"])
+            new = models.RecordSet(given)
+            key = key_of(new)
+            there = sets.get(key)
+            if not key[0].endswith(spelled(zone.name)):
+                wrong.append(f"RRSet with DNS name {key[0]} is not permitted in zone {zone.name}")
+            elif value["Action"] == "DELETE":
+                if there is None:
+                    wrong.append(f"Tried to delete {told(key)} but it was not found")
+                elif content(there) != content(new):
+                    wrong.append(f"Tried to delete {told(key)} but the values provided do not match the current values")
+                else:
+                    del sets[key]
+            elif value["Action"] == "CREATE" and there is not None:
+                wrong.append(f"Tried to create {told(key)} but it already exists")
+            elif why := objection([k for k in sets if k != key], key, new):
+                wrong.append(why)
+            else:
+                sets[key] = new
+        if count > CHANGES_MAX:
+            wrong = [f"Number of records limit of {CHANGES_MAX} exceeded."]
+        if chars > VALUE_CHARS_MAX:
+            wrong = [f"Number of characters limit of {VALUE_CHARS_MAX} exceeded."]
+        if wrong:
+            raise InvalidChangeBatch(wrong)
+        zone.rrsets = list(sets.values())
+        if name_server:
+            name_server.follow(zone, created(change_list))
+
+
+def created(change_list):
+    """Which generation of which weighted set: their identifiers are REGION/GENERATION/CHECK."""
+    found = {}
+    for value in change_list:
+        given = value["ResourceRecordSet"]
+        identifier = (given.get("SetIdentifier") or "").split("/")
+        if value["Action"] == "CREATE" and len(identifier) == 3:
+            found[f"{spelled(given['Name']).rstrip('.')} {given['Type']} generation {identifier[1]}"] = None
+    return list(found)
+
+
+def order(record_set):
+    labels = spelled(record_set.name).rstrip(".").split(".")
+    return list(reversed(labels)), record_set.type, record_set.set_identifier or ""
+
+
+def listed(self):
+    """ListResourceRecordSets; moto's own knows no set identifier to go on from."""
+    count = min(int(self._get_param("MaxItems") or 300), 300)
+    start = (self._get_param("StartRecordName"), self._get_param("StartRecordType"), self._get_param("StartRecordIdentifier"))
+    with lock:
+        zone = self.backend.get_hosted_zone(self._get_param("HostedZoneId"))
+        found = sorted(zone.rrsets, key=order)
+    if start[0]:
+        asked = models.RecordSet({"Name": start[0], "Type": start[1] or "", "SetIdentifier": start[2]})
+        found = [one for one in found if order(one) >= order(asked)]
+    page, rest = found[:count], found[count:]
+    result = {"ResourceRecordSets": page, "IsTruncated": bool(rest), "MaxItems": count}
+    if rest:
+        result |= {"NextRecordName": rest[0].name, "NextRecordType": rest[0].type}
+        if rest[0].set_identifier:
+            result["NextRecordIdentifier"] = rest[0].set_identifier
+    return responses.ActionResult(result)
+
+
+class NameServer:
+    """A zone in PowerDNS's database, which answers weighted record sets by Lua."""
+
+    def __init__(self, path, zone):
+        self.path, self.zone = path, zone
+        with self.opened() as database:
+            database.execute("PRAGMA journal_mode=WAL")
+            database.executescript(open(SCHEMA).read())
+            # All that ever happened, so that it can be counted.
+            database.execute("CREATE TABLE applied (number INTEGER PRIMARY KEY, what TEXT)")
+            database.execute("INSERT INTO domains (id, name, type) VALUES (1, ?, 'NATIVE')", [zone])
+
+    def opened(self):
+        return sqlite3.connect(self.path, timeout=10)
+
+    def follow(self, zone, happened):
+        """One transaction: a name server has all of a change or nothing of it."""
+        weighted, rows = {}, []
+        for one in zone.rrsets:
+            name, ttl = spelled(one.name).rstrip("."), one.ttl or 60
+            if one.weight is None:
+                rows += [(name, one.type, value.rstrip(".") if one.type in ("NS", "CNAME") else value, ttl) for value in one.records]
+            else:
+                weighted.setdefault((name, one.type, ttl), []).append((int(one.weight), one.records[0]))
+        for (name, rtype, ttl), members in weighted.items():
+            # What has no weight is not answered, unless nothing has.
+            shares = [m for m in members if m[0] > 0] or [(1, value) for _, value in members]
+            choice = ",".join(f"{{{weight},'{value}'}}" for weight, value in shares)
+            rows.append((name, "LUA", f"{rtype} \"pickwrandom({{{choice}}})\"", ttl))
+        with self.opened() as database:
+            database.executemany("INSERT INTO applied (what) VALUES (?)", [(what,) for what in happened])
+            database.execute("DELETE FROM records")
+            database.executemany("INSERT INTO records (domain_id, name, type, content, ttl) VALUES (1, ?, ?, ?, ?)", rows)
+
+
+class Gate:
+    """Stands before moto: writes down what comes, and does what moto never would."""
+
+    def __init__(self, app):
+        self.app, self.knobs, self.log, self.taken = app, {}, [], 0
+
+    def take(self, knob):
+        with lock:
+            left = self.knobs.get(knob, 0)
+            if left > 0:
+                self.knobs[knob] = left - 1
+            return left > 0
+
+    def __call__(self, environ, start_response):
+        request = Request(environ)
+        if request.path == "/drover/knobs":
+            self.knobs = json.loads(request.get_data())
+            return Response("")(environ, start_response)
+        if request.path == "/drover/log":
+            return Response(json.dumps(self.log))(environ, start_response)
+        answer = self.answer(request, environ, time.monotonic())
+        return answer(environ, start_response)
+
+    def answer(self, request, environ, at):
+        changes = len(re.findall(rb"<Change>", request.get_data()))
+        with lock:
+            self.log.append({"at": at, "method": request.method, "path": request.path, "changes": changes})
+        if self.take("hang") or (changes and self.take("hang_change")):
+            time.sleep(HANG_SECONDS)
+        if self.take("throttle"):
+            return error(400, "Throttling", "Rate exceeded")
+        if changes and self.take("reject"):
+            return error(400, "InvalidChangeBatch", "[A reason that drover can do nothing about]")
+        if self.take("deny"):
+            return error(403, "AccessDenied", "User is not authorized to access this resource")
+        # The body was read above, and moto reads it from here.
+        environ["wsgi.input"] = io.BytesIO(request.get_data())
+        answered = Response.from_app(self.app, environ, buffered=True)
+        if changes and answered.status_code == 200:
+            with lock:
+                self.taken += 1
+                # moto calls every change the same.
+                named = re.sub(rb"<Id>/change/[^<]*", b"<Id>/change/C%012d" % self.taken, answered.get_data())
+            answered.set_data(named)
+        if changes and self.take("fail_after"):
+            return error(500, "InternalFailure", "We encountered an internal error.")
+        if "/change/" in request.path and self.take("pending"):
+            answered.set_data(answered.get_data().replace(b"INSYNC", b"PENDING"))
+        if b"<Code>InvalidChangeBatch" in answered.get_data() and self.take("old_errors"):
+            text = re.search(rb"<Message>(.*?)</Message>", answered.get_data(), re.S).group(1)
+            answered.set_data(b"<InvalidChangeBatch xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\"><Messages><Message>" + text + b"</Message></Messages><RequestId>x</RequestId></InvalidChangeBatch>")
+        return answered
+
+
+def error(status, code, message):
+    body = f"<ErrorResponse xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\"><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error><RequestId>x</RequestId></ErrorResponse>"
+    return Response(body, status=status, content_type="text/xml")
+
+
+class Quiet(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log(self, *_):
+        pass
+
+
+def until_parent_ends():
+    sys.stdin.read()
+    # Not `exit`, which would wait for whoever hangs.
+    os._exit(0)
+
+
+def main():
+    global name_server
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--zone", required=True)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--hosted-zone", help="id of the zone; drawn where left out")
+    parser.add_argument("--powerdns", help="database to make for PowerDNS")
+    parser.add_argument("--ready-file", help="made when it listens")
+    parser.add_argument("--while-stdin", action="store_true", help="end when standard input does")
+    options = parser.parse_args()
+    models.Route53Backend.change_resource_record_sets = change
+    responses.Route53.list_resource_record_sets = listed
+    mock_random.seed(time.time_ns())
+    backend = models.route53_backends[ACCOUNT]["aws"]
+    zone = backend.create_hosted_zone(options.zone, private_zone=False)
+    if options.hosted_zone:
+        backend.zones[options.hosted_zone] = backend.zones.pop(zone.resource_id)
+        zone.resource_id = options.hosted_zone
+    for one in zone.rrsets:
+        one.records = [record["Value"] if isinstance(record, dict) else record for record in one.records]
+    if options.powerdns:
+        name_server = NameServer(options.powerdns, options.zone)
+        name_server.follow(zone, [])
+    if options.while_stdin:
+        threading.Thread(target=until_parent_ends, daemon=True).start()
+    gate = Gate(DomainDispatcherApplication(create_backend_app))
+    server = make_server("127.0.0.1", options.port, gate, threaded=True, request_handler=Quiet)
+    if options.ready_file:
+        open(options.ready_file, "w").close()
+    print("ready", server.server_port, zone.resource_id, flush=True)
+    server.serve_forever()
+
+
+main()
