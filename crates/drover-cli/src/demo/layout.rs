@@ -95,9 +95,7 @@ pub fn lay_out(at: &Path, config: &Config, choice: DnsChoice) -> Result<()> {
         std::fs::write(&path, text).map_err(failed)
     };
     write(config_file(at), sample::text(config))?;
-    if let Some(kind) = choice.other() {
-        dns::lay_out(kind, at, config)?;
-    }
+    dns::lay_out(choice, config, at)?;
     if let Some(dns) = &config.settings.dns
         && let Some(own) = dns.embedded()
         && let Some(instance) = own.instances.first()
@@ -129,13 +127,10 @@ pub fn lay_out(at: &Path, config: &Config, choice: DnsChoice) -> Result<()> {
 
 /// The DNS server.
 pub fn dns_server(at: &Path, choice: DnsChoice) -> Recipe {
-    match choice.other() {
-        Some(kind) => dns::recipe(kind, at),
-        None => Recipe::new("dns", at, "dns")
-            .with("--config", dns_file(at))
-            .with("--state", at.join("dns"))
-            .tells(),
-    }
+    let own = || {
+        Recipe::new("dns", at, "dns").with("--config", dns_file(at)).with("--state", at.join("dns")).tells()
+    };
+    dns::recipe(choice, at).unwrap_or_else(own)
 }
 
 /// The coordinator.

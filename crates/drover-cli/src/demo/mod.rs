@@ -118,7 +118,7 @@ fn introduce(screen: &Screen, factor: u64) {
 
 /// The scenes to play: all that the servers can show, or those that were asked for.
 fn chosen(args: &DemoArgs) -> Result<Vec<Scene>> {
-    let shows = |scene: &Scene| args.dns == DnsChoice::Embedded || !scene.needs_weights();
+    let shows = |scene: &Scene| args.dns.has_weights() || !scene.needs_weights();
     let asked = |scene: &Scene| args.scene.contains(&scene.number());
     if let Some(scene) = Scene::ALL.iter().find(|s| asked(s) && !shows(s)) {
         let message = format!("scene {} needs weights, which these DNS servers don't know", scene.number());

@@ -54,11 +54,15 @@ impl Recipe {
     }
 
     /// Another program, which knows nothing of us: the kernel ends it with the thread that starts it.
-    pub fn of_program(name: impl Into<String>, directory: &Path, program: &str) -> Self {
+    pub fn of_program(name: impl Into<String>, directory: &Path, program: impl Into<OsString>) -> Self {
         Self {
             name: name.into(),
             program: Some("/usr/bin/setpriv"),
-            arguments: ["--pdeathsig", "KILL", "--", program].map(OsString::from).to_vec(),
+            arguments: ["--pdeathsig", "KILL", "--"]
+                .map(OsString::from)
+                .into_iter()
+                .chain([program.into()])
+                .collect(),
             directory: directory.to_owned(),
             tells: false,
         }

@@ -29,6 +29,8 @@ pub struct World {
     pub api: Api,
     directory: TempDir,
     choice: DnsChoice,
+    /// What DNS is told through, where that is a process of its own.
+    provider: Option<Role>,
     dns: Role,
     references: Role,
     reference_faults: Faults,
@@ -57,11 +59,14 @@ impl World {
         let wanted = wanted(&at);
         let mut config = sample::world(&wanted)?;
         let control = instance(&config)?.control;
-        if wanted.dns != DnsChoice::Embedded {
-            dns::replace(&mut config, &at)?;
-        }
+        dns::replace(wanted.dns, &mut config, &at)?;
         layout::lay_out(&at, &config, wanted.dns)?;
 
+        let mut provider =
+            dns::provider(wanted.dns, &config, &at).map(|recipe| recipe.start()).transpose()?;
+        if let Some(provider) = &mut provider {
+            provider.ready().await?;
+        }
         let mut dns = layout::dns_server(&at, wanted.dns).start()?;
         let mut references = layout::references(&at, &config).start()?;
         let mut services = BTreeMap::new();
@@ -74,9 +79,7 @@ impl World {
             }
         }
         dns.ready().await?;
-        if let Some(kind) = wanted.dns.other() {
-            dns::until_it_answers(kind, &config).await.map_err(|e| dns.complained(e))?;
-        }
+        dns::until_it_answers(wanted.dns, &config).await.map_err(|e| dns.complained(e))?;
         references.ready().await?;
         for endpoint in services.values_mut() {
             if let Some(role) = &mut endpoint.role {
@@ -96,6 +99,7 @@ impl World {
             api,
             directory,
             choice,
+            provider,
             dns,
             references,
             reference_faults,
@@ -146,7 +150,8 @@ impl World {
     /// Every process by name.
     pub fn pids(&self) -> BTreeMap<String, u32> {
         let services = self.services.values().filter_map(|e| e.role.as_ref());
-        let roles = services.chain(self.agents.values()).chain([&self.dns, &self.references]);
+        let roles =
+            services.chain(self.agents.values()).chain([&self.dns, &self.references]).chain(&self.provider);
         let mut pids: BTreeMap<String, u32> = roles.map(|r| (r.name.clone(), r.pid)).collect();
         pids.extend(self.supervisor.pid().map(|pid| ("coordinator".to_owned(), pid)));
         pids
@@ -297,10 +302,11 @@ impl World {
 
     /// Ends every process and waits until all are gone.
     pub async fn end(self) {
-        let Self { dns, references, services, agents, supervisor, directory, .. } = self;
+        let Self { provider, dns, references, services, agents, supervisor, directory, .. } = self;
         supervisor.end().await;
         let services = services.into_values().filter_map(|e| e.role);
-        let mut roles: Vec<Role> = services.chain(agents.into_values()).chain([dns, references]).collect();
+        let others = agents.into_values().chain([dns, references]).chain(provider);
+        let mut roles: Vec<Role> = services.chain(others).collect();
         roles.iter_mut().for_each(Role::kill);
         for role in roles {
             role.end().await;

@@ -3,23 +3,26 @@
 use super::zone_server::{KEY_NAME, ZoneServerKind, run};
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
-use drover_model::config::Rfc2136Dns;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 
 const SCHEMA: &str = "/usr/share/pdns-backend-sqlite3/schema/schema.sqlite3.sql";
-const DATABASE: &str = "pdns.db";
+pub(super) const DATABASE: &str = "pdns.db";
 /// Every text that is ever added, by the database's own account.
 const TRIGGER: &str = "CREATE TABLE added (number INTEGER PRIMARY KEY, name TEXT, content TEXT);
     CREATE TRIGGER texts AFTER INSERT ON records WHEN new.type = 'TXT'
     BEGIN INSERT INTO added (name, content) VALUES (new.name, new.content); END;";
 
+/// Takes dynamic updates.
+pub(super) const TAKES_UPDATES: &str = "dnsupdate=yes\nallow-dnsupdate-from=127.0.0.0/8\n";
+
 /// What it is started with.
-pub(super) fn config(directory: &Path, other: &Rfc2136Dns) -> String {
-    let (d, port, address) = (directory.display(), other.primary.port(), other.primary.ip());
+pub(super) fn config(directory: &Path, query: SocketAddr, more: &str) -> String {
+    let (d, port, address) = (directory.display(), query.port(), query.ip());
     format!(
         "launch=gsqlite3\ngsqlite3-database={d}/{DATABASE}\nsocket-dir={d}\nlocal-address={address}\nlocal-port={port}\n\
-         dnsupdate=yes\nallow-dnsupdate-from=127.0.0.0/8\nsecurity-poll-suffix=\ndisable-syslog=yes\n\
+         {more}security-poll-suffix=\ndisable-syslog=yes\n\
          cache-ttl=0\nquery-cache-ttl=0\nnegquery-cache-ttl=0\nzone-cache-refresh-interval=0\n"
     )
 }
@@ -53,6 +56,13 @@ pub(super) fn fill(directory: &Path, zone: &str, secret: &str) -> Result<()> {
 /// # Errors
 /// When the database can't be read.
 pub(super) fn added(directory: &Path) -> Result<String> {
-    let question = "SELECT name || ' ' || content FROM added ORDER BY number";
+    asked(directory, "SELECT name || ' ' || content FROM added ORDER BY number")
+}
+
+/// What its database answers, a line each.
+///
+/// # Errors
+/// When it can't be read.
+pub(super) fn asked(directory: &Path, question: &str) -> Result<String> {
     run(ZoneServerKind::PowerDns, directory, "/usr/bin/sqlite3", &[DATABASE, question], Stdio::null())
 }

@@ -32,7 +32,7 @@ pub enum ZoneServerKind {
 
 impl ZoneServerKind {
     /// Its program. Debian keeps it where only root's PATH looks.
-    const fn program(self) -> &'static str {
+    pub(super) const fn program(self) -> &'static str {
         match self {
             Self::Bind => "/usr/sbin/named",
             Self::Knot => "/usr/sbin/knotd",
@@ -99,7 +99,7 @@ pub fn lay_out(kind: ZoneServerKind, at: &Path, config: &Config) -> Result<()> {
     let text = match kind {
         ZoneServerKind::Bind => bind(&directory, dns, other, &secret),
         ZoneServerKind::Knot => knot(&directory, dns, other, &secret),
-        ZoneServerKind::PowerDns => powerdns::config(&directory, other),
+        ZoneServerKind::PowerDns => powerdns::config(&directory, other.primary, powerdns::TAKES_UPDATES),
     };
     std::fs::write(config_file(kind, at), text).map_err(failed)?;
     if kind == ZoneServerKind::PowerDns {
@@ -164,24 +164,26 @@ fn knot(directory: &Path, dns: &DnsSettings, other: &Rfc2136Dns, secret: &str) -
     )
 }
 
-/// Waits until it is in charge of the zone.
+/// Waits until a server is in charge of the zone.
 ///
 /// # Errors
 /// When it is not in time.
-pub async fn until_it_answers(kind: ZoneServerKind, config: &Config) -> Result<()> {
+pub async fn until_it_answers(program: &str, config: &Config) -> Result<()> {
     let began = Instant::now();
-    while let Some((dns, other)) = other(config) {
+    while let Some(dns) = &config.settings.dns
+        && let Some((_, query)) = dns.answering().next()
+    {
         let zone: DnsName = dns
             .zone
             .parse()
             .map_err(|e| Failure::because(ExitCode::Internal, "the world's zone has no name", &e))?;
-        let answer = resolve(other.primary, &zone, QueryType::Soa, Duration::from_secs(1)).await;
+        let answer = resolve(query, &zone, QueryType::Soa, Duration::from_secs(1)).await;
         if answer.is_ok_and(|a| a.rcode == Rcode::NOERROR && a.is_authoritative) {
             break;
         }
         if began.elapsed() > ANSWERS_WITHIN {
             let seconds = ANSWERS_WITHIN.as_secs();
-            let message = format!("{} does not answer for {zone} after {seconds} s", kind.program());
+            let message = format!("{program} does not answer for {zone} after {seconds} s");
             return Err(Failure::new(ExitCode::Failed, message));
         }
         tokio::time::sleep(ASK_EVERY).await;
