@@ -10,7 +10,7 @@ pub use moves::{
 };
 pub use roles::{
     AdoptArgs, AgentArgs, CoordinatorArgs, DnsArgs, DnsServerArgs, DnsVerb, LaunchArgs, LogFormat,
-    ProcessArgs,
+    ProcessArgs, VerifyArgs,
 };
 pub use runs::{AnswerArgs, RunVerb, SureArgs};
 

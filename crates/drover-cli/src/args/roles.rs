@@ -92,12 +92,30 @@ pub enum DnsVerb {
     /// Only what differs; exit 8 when anything does
     #[command(after_help = "Example:\n  drover dns drift || page-me")]
     Drift,
+    /// Ask every server of the zone, from here, whether it answers what should be; exit 8 when one does not
+    #[command(after_help = "Examples:\n  drover dns verify\n  drover dns verify checkout --draws 2000\n\n\
+                      Over UDP and TCP; and many answers are compared with the weights (chi-square).")]
+    Verify(VerifyArgs),
+    /// Write the records as a zone file, to serve by other means what is wanted now
+    #[command(after_help = "Example:\n  drover dns export > drover.zone")]
+    Export,
     /// Take a record set that was changed by hand or is somebody else's, and make it what it should be
     #[command(
         after_help = "Examples:\n  drover dns adopt checkout --reason 'was mended by hand at night'\n  \
                             drover dns adopt --all --reason 'the zone moved to drover'"
     )]
     Adopt(AdoptArgs),
+}
+
+/// Arguments of `dns verify`.
+#[derive(Debug, clap::Args)]
+pub struct VerifyArgs {
+    /// Only these services
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<ServiceId>,
+    /// Answers that are drawn of each server for each record set
+    #[arg(long, value_name = "NUMBER", default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub draws: u32,
 }
 
 /// Arguments of `dns adopt`.

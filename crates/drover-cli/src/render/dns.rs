@@ -71,6 +71,26 @@ pub fn difference(record: &RecordView, look: &Look) -> String {
     table::hanging(look, rows)
 }
 
+/// What is wanted, in the form of RFC 1035. Whoever has weight stands there; the weights, which that form can't say, stand in
+/// comments.
+pub fn zone_file(zone: &ZoneView) -> String {
+    let mut text = format!("; {} as drover wants it, {}\n$ORIGIN {}.\n", zone.zone, zone.at, zone.zone);
+    for record in &zone.records {
+        let RecordVersion { generation, ttl_seconds, values, .. } = &record.wanted;
+        text.push_str(&format!("\n; {}, generation {generation}\n", record.service));
+        for value in values {
+            let name = value.region.as_ref().map_or_else(String::new, |region| format!("{region}, "));
+            let off = if value.weight == 0 { "; " } else { "" };
+            let end = if record.record_type == "CNAME" { "." } else { "" };
+            text.push_str(&format!(
+                "{off}{}. {ttl_seconds} IN {} {}{end} ; {name}weight {}\n",
+                record.name, record.record_type, value.value, value.weight
+            ));
+        }
+    }
+    text
+}
+
 fn value(v: &ValueView) -> String {
     match &v.region {
         Some(region) => format!("{region} {} weight {}", v.value, v.weight),

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod config;
 pub mod dns;
+pub mod dns_verify;
 pub mod doctor;
 pub mod explain;
 pub mod markdown;

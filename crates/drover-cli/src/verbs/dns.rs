@@ -1,4 +1,4 @@
-//! `dns show`, `dns drift`, `dns adopt`.
+//! `dns show`, `dns drift`, `dns export`, `dns adopt`.
 
 use super::{Bench, me};
 use crate::args::{AdoptArgs, DnsVerb};
@@ -20,11 +20,17 @@ pub async fn run(bench: &Bench, verb: DnsVerb) -> Result<ExitCode> {
     match verb {
         DnsVerb::Show { services } => show(bench, &services).await,
         DnsVerb::Drift => drift(bench).await,
+        DnsVerb::Verify(args) => super::dns_verify::run(bench, &args).await,
+        DnsVerb::Export => export(bench).await,
         DnsVerb::Adopt(args) => adopt(bench, args).await,
     }
 }
 
-async fn zone(bench: &Bench) -> Result<ZoneView> {
+/// The zone as the coordinator reads it now.
+///
+/// # Errors
+/// When it can't.
+pub(super) async fn zone(bench: &Bench) -> Result<ZoneView> {
     bench.client.get(&["dns"], &[]).await
 }
 
@@ -45,11 +51,26 @@ async fn drift(bench: &Bench) -> Result<ExitCode> {
     Ok(if zone.records.is_empty() { ExitCode::Done } else { ExitCode::Attention })
 }
 
-fn find<'z>(zone: &'z ZoneView, service: &ServiceId) -> Result<&'z RecordView> {
+/// A service's record set.
+///
+/// # Errors
+/// When it has none.
+pub(super) fn find<'z>(zone: &'z ZoneView, service: &ServiceId) -> Result<&'z RecordView> {
     zone.records.iter().find(|r| r.service == *service).ok_or_else(|| {
         let failure = Failure::usage(format!("no service `{service}` has a record set"));
         failure.hint("drover dns show")
     })
+}
+
+/// A zone file, also where a table was asked for: that is what it is for.
+async fn export(bench: &Bench) -> Result<ExitCode> {
+    let zone = zone(bench).await?;
+    if bench.out.format == Format::Table {
+        bench.out.text(&render::dns::zone_file(&zone))?;
+    } else {
+        bench.out.show(&zone, |_| String::new())?;
+    }
+    Ok(ExitCode::Done)
 }
 
 async fn adopt(bench: &Bench, args: AdoptArgs) -> Result<ExitCode> {

@@ -170,6 +170,39 @@ pub async fn resolve(
     resolver.resolve(name, qtype, timeout).await
 }
 
+/// Asks one question over TCP.
+///
+/// # Errors
+/// See [`ResolveError`]. A result code other than NOERROR is an answer, not an error.
+pub async fn resolve_over_tcp(
+    server: SocketAddr,
+    name: &DnsName,
+    qtype: QueryType,
+    timeout: Duration,
+) -> Result<Answer, ResolveError> {
+    let id =
+        getrandom::u32().map_err(|e| ResolveError::Io { server, name: name.clone(), source: e.into() })?;
+    let query = message::query(id as u16, name, qtype);
+    exchange_tcp(server, name, &query, Instant::now() + timeout, timeout).await
+}
+
+async fn exchange_tcp(
+    server: SocketAddr,
+    name: &DnsName,
+    query: &[u8],
+    deadline: Instant,
+    timeout: Duration,
+) -> Result<Answer, ResolveError> {
+    let name = name.clone();
+    let bytes = match timeout_at(deadline, ask_tcp(server, query)).await {
+        Err(_) => return Err(ResolveError::TimedOut { server, name, timeout }),
+        Ok(Err(source)) => return Err(ResolveError::Io { server, name, source }),
+        Ok(Ok(bytes)) => bytes,
+    };
+    let reply = message::read(&bytes, query);
+    reply.map(|reply| reply.answer).ok_or(ResolveError::Garbled { server, name })
+}
+
 impl Resolver {
     /// A resolver for one server.
     ///
@@ -210,7 +243,7 @@ impl Resolver {
             let round_end = start + timeout * round / ROUNDS;
             match self.exchange_udp(&query, round_end).await {
                 Ok(Some(reply)) if reply.is_truncated => {
-                    return self.exchange_tcp(name, &query, deadline, timeout).await;
+                    return exchange_tcp(self.server, name, &query, deadline, timeout).await;
                 }
                 Ok(Some(reply)) => return Ok(reply.answer),
                 Ok(None) => {}
@@ -244,23 +277,6 @@ impl Resolver {
                 }
             }
         }
-    }
-
-    async fn exchange_tcp(
-        &self,
-        name: &DnsName,
-        query: &[u8],
-        deadline: Instant,
-        timeout: Duration,
-    ) -> Result<Answer, ResolveError> {
-        let (server, name) = (self.server, name.clone());
-        let bytes = match timeout_at(deadline, ask_tcp(server, query)).await {
-            Err(_) => return Err(ResolveError::TimedOut { server, name, timeout }),
-            Ok(Err(source)) => return Err(ResolveError::Io { server, name, source }),
-            Ok(Ok(bytes)) => bytes,
-        };
-        let reply = message::read(&bytes, query);
-        reply.map(|reply| reply.answer).ok_or(ResolveError::Garbled { server, name })
     }
 }
 
