@@ -282,7 +282,13 @@ impl RecordSets for PlayedDns {
         "played"
     }
     fn capabilities(&self) -> Capabilities {
-        Capabilities { has_weights: true, weight_max: 255, is_batch_atomic: true, shows_generation: true }
+        Capabilities {
+            has_weights: true,
+            weight_max: 255,
+            is_batch_atomic: true,
+            batch_changes_max: CHANGES_PER_BATCH_MAX,
+            shows_generation: true,
+        }
     }
     async fn observe(&self, keys: &[RecordKey]) -> Result<Vec<Observed>, ProviderError> {
         let (sets, by_hand) = (self.sets.lock().unwrap(), self.by_hand.lock().unwrap());

@@ -11,7 +11,7 @@ use drover_dns::provider::{
     Applied, BlockedReason, Diff, DynamicUpdates, EmbeddedInstances, EmbeddedOptions, HostedZone, Instance,
     LaggingState, Observed, ProviderError, RecordSets,
 };
-use drover_dns::publish::{Batch, CHANGES_PER_BATCH_MAX, Change};
+use drover_dns::publish::{Batch, Change};
 use drover_dns::zone::{DnsName, Member, RecordKey, RecordSet, RecordType};
 use drover_model::api::DnsView;
 use drover_model::config::{self, DnsInstance, DnsServers, DnsSettings, Service, Split, version_of};
@@ -253,7 +253,7 @@ impl Coordinator {
         changes: &[Change],
         refusals: &mut Vec<ProviderError>,
     ) -> Result<(), ProviderError> {
-        for some in changes.chunks(CHANGES_PER_BATCH_MAX) {
+        for some in changes.chunks(provider.capabilities().batch_changes_max) {
             match self.apply(provider, some).await {
                 // One record set that a server will never take must not keep the others from it.
                 Err(ProviderError::Refused { .. }) => self.apply_each(provider, some, refusals).await?,

@@ -6,7 +6,7 @@ use crate::db::keys;
 use crate::fault;
 use crate::traffic::{blocked_sentence, record_key, record_set};
 use drover_dns::provider::{Blocked, BlockedReason, Diff, ProviderError, RecordSets, Verification};
-use drover_dns::publish::{Batch, CHANGES_PER_BATCH_MAX, Change};
+use drover_dns::publish::{Batch, Change};
 use drover_dns::zone::{DnsName, RecordKey, RecordSet};
 use drover_exec::Order;
 use drover_model::journal::{FailureNature, StepFailure};
@@ -127,7 +127,7 @@ async fn apply(
     key: &str,
     changes: &[Change],
 ) -> Result<(), StepFailure> {
-    for (number, some) in changes.chunks(CHANGES_PER_BATCH_MAX).enumerate() {
+    for (number, some) in changes.chunks(provider.capabilities().batch_changes_max).enumerate() {
         let idempotency_key = if number == 0 { key.to_owned() } else { format!("{key}/{number}") };
         let batch = Batch { epoch, idempotency_key, changes: some.to_vec() };
         match provider.apply(&batch).await {
@@ -209,6 +209,7 @@ fn provider_failure(e: &ProviderError) -> StepFailure {
 mod tests {
     use super::*;
     use crate::testbed::{Bed, PlayedDns};
+    use drover_dns::publish::CHANGES_PER_BATCH_MAX;
     use drover_model::config::Service;
     use std::sync::Arc;
 

@@ -20,7 +20,9 @@ use super::{
     Applied, Capabilities, Coverage, Lagging, LaggingState, MissingInstance, Observed, ProviderError,
     RecordSets, Verification, verify,
 };
-use crate::publish::{AppliedBatch, Batch, Change, Conflict, Fence, FenceReason, Published};
+use crate::publish::{
+    AppliedBatch, Batch, CHANGES_PER_BATCH_MAX, Change, Conflict, Fence, FenceReason, Published,
+};
 use crate::server::{Adoption, AppliedReply, ProblemCode, RecordSetReply, RecordSetsReply};
 use crate::zone::{RecordKey, RecordSet, WEIGHT_MAX};
 
@@ -283,6 +285,7 @@ impl RecordSets for EmbeddedInstances {
             has_weights: true,
             weight_max: WEIGHT_MAX,
             is_batch_atomic: true,
+            batch_changes_max: CHANGES_PER_BATCH_MAX,
             shows_generation: true,
         }
     }

@@ -79,6 +79,8 @@ pub struct Capabilities {
     pub weight_max: u16,
     /// A batch happens at once for everyone who asks one server.
     pub is_batch_atomic: bool,
+    /// The most changes of a batch. More are given in several.
+    pub batch_changes_max: usize,
     /// What is live can be told by its generation, not only by its values.
     pub shows_generation: bool,
 }

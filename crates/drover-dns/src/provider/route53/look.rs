@@ -29,6 +29,8 @@ pub(super) const ONE_BY_ONE_MAX: usize = 4;
 const RECORD_SETS_MAX: usize = 100_000;
 /// How often a zone is read anew that changes while it is read.
 const READINGS_MAX: u32 = 3;
+/// A move does not wait longer for a name server that is gone, before it is made.
+const LAG_LOOK: Duration = Duration::from_secs(1);
 /// Record sets of a page while looking for few.
 const FEW: i32 = 100;
 
@@ -237,7 +239,8 @@ impl HostedZone {
         let name = self.fence_name()?;
         let Some(fence) = zone.fence(&name).held() else { return Ok(vec![]) };
         let found = join_all(self.settings.servers.iter().map(async |server| {
-            let state = match self.shows(server, &name, fence).await {
+            let patience = LAG_LOOK.min(self.settings.timeout.to_duration());
+            let state = match self.shows(server, &name, fence, patience).await {
                 Ok(true) => return None,
                 Ok(false) => LaggingState::Earlier,
                 Err(reason) => LaggingState::NotReached { reason },
@@ -253,8 +256,8 @@ impl HostedZone {
         server: &ZoneServer,
         name: &DnsName,
         fence: ZoneFence,
+        timeout: Duration,
     ) -> Result<bool, String> {
-        let timeout = self.settings.timeout.to_duration();
         let answer = resolve(server.query, name, QueryType::Txt, timeout).await;
         let answer = answer.map_err(|e| drover_model::chain(&e))?;
         if !matches!(answer.rcode, Rcode::NOERROR | Rcode::NXDOMAIN) || !answer.is_authoritative {

@@ -34,7 +34,7 @@ use self::look::{Memory, Stale};
 use self::verify::Pending;
 use super::{Applied, Capabilities, MissingInstance, Observed, ProviderError, RecordSets, Verification};
 use crate::publish::Batch;
-use crate::zone::{DnsName, RecordKey, RecordSet, WEIGHT_MAX};
+use crate::zone::{DnsName, RECORD_SETS_MAX, RecordKey, RecordSet, WEIGHT_MAX};
 
 /// What the API is called in messages; its name servers have names of their own.
 const CALLED: &str = "route53";
@@ -122,6 +122,8 @@ impl RecordSets for HostedZone {
             has_weights: true,
             weight_max: WEIGHT_MAX,
             is_batch_atomic: false,
+            // It fills its calls itself: the fewer batches, the fewer calls that are not full.
+            batch_changes_max: RECORD_SETS_MAX,
             shows_generation: true,
         }
     }

@@ -122,12 +122,12 @@ impl HostedZone {
 
     /// What a server shows, once it has the zone, or the time for one exchange is over.
     async fn settled(&self, server: &ZoneServer, key: &RecordKey, expected: &Expected) -> Finding {
-        let began = Instant::now();
+        let (began, timeout) = (Instant::now(), self.settings.timeout.to_duration());
         if let Some((name, fence)) = &expected.fence {
             loop {
-                match self.shows(server, name, *fence).await {
+                match self.shows(server, name, *fence, timeout).await {
                     Ok(true) => break,
-                    Ok(false) if began.elapsed() < self.settings.timeout.to_duration() => {
+                    Ok(false) if began.elapsed() < timeout => {
                         tokio::time::sleep(LOOK_EVERY).await;
                     }
                     Ok(false) => return Finding::Mismatch(Mismatch::Earlier),

@@ -26,7 +26,7 @@ use tokio::sync::Mutex;
 use self::exchange::{ExchangeError, Remote};
 use self::message::BadReply;
 use super::{Applied, Capabilities, MissingInstance, Observed, ProviderError, RecordSets, Verification};
-use crate::publish::Batch;
+use crate::publish::{Batch, CHANGES_PER_BATCH_MAX};
 use crate::zone::{DnsName, RecordKey, RecordSet, WEIGHT_MAX};
 
 /// The provider. See the module.
@@ -103,6 +103,7 @@ impl RecordSets for DynamicUpdates {
             has_weights: false,
             weight_max: WEIGHT_MAX,
             is_batch_atomic: false,
+            batch_changes_max: CHANGES_PER_BATCH_MAX,
             shows_generation: true,
         }
     }
