@@ -24,10 +24,13 @@ const FILE_BYTES: usize = drover_model::config::decode::FILE_BYTES_MAX / 2;
 const WELL_WITHIN: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// What a DNS server says when it is ready.
 #[derive(Debug, Deserialize)]
-struct DnsSaid {
-    dns: Vec<SocketAddr>,
-    control: SocketAddr,
+pub struct DnsSaid {
+    /// Where it answers.
+    pub dns: Vec<SocketAddr>,
+    /// Where it takes changes.
+    pub control: SocketAddr,
 }
 
 #[derive(Debug, Deserialize)]
@@ -144,7 +147,8 @@ pub fn client() -> Result<reqwest::Client> {
     reqwest::Client::builder().no_proxy().build().attempt("make an HTTP client")
 }
 
-fn start_dns(binary: &Path, directory: &Path) -> Result<(Role, DnsSaid)> {
+/// drover's own DNS server for the zone of these worlds.
+pub fn start_dns(binary: &Path, directory: &Path) -> Result<(Role, DnsSaid)> {
     let file = directory.join("dns.yaml");
     let server = |n: u8| json!({"name": format!("ns{n}.{}", world::ZONE), "addresses": ["127.0.0.1"]});
     let text = json!({

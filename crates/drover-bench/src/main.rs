@@ -68,6 +68,10 @@ enum Name {
     Ingest,
     /// One agent with many endpoints
     Probe,
+    /// A failover of many record sets in Route 53
+    Route53,
+    /// What drover's own DNS server costs a query
+    DnsQps,
     /// Every figure, one after the other
     All,
     /// This process becomes what `probe` probes
@@ -79,8 +83,17 @@ enum Name {
 }
 
 impl Name {
-    const EACH: [Name; 7] =
-        [Name::Plan, Name::Store, Name::Scale, Name::Status, Name::Reaction, Name::Ingest, Name::Probe];
+    const EACH: [Name; 9] = [
+        Name::Plan,
+        Name::Store,
+        Name::Scale,
+        Name::Status,
+        Name::Reaction,
+        Name::Ingest,
+        Name::Probe,
+        Name::Route53,
+        Name::DnsQps,
+    ];
 
     /// The figure of this name; nothing for what is none.
     fn measure(self, scale: Scale) -> Result<Option<Figure>> {
@@ -92,6 +105,8 @@ impl Name {
             Name::Reaction => figures::reaction::measure(scale)?,
             Name::Ingest => figures::ingest::measure(scale)?,
             Name::Probe => figures::probe::measure(scale)?,
+            Name::Route53 => figures::route53::measure(scale)?,
+            Name::DnsQps => figures::dns::measure(scale)?,
             Name::All | Name::ProbeTargets | Name::ProbeBareClient => return Ok(None),
         };
         Ok(Some(figure))

@@ -125,9 +125,27 @@ impl Role {
         processor_of(&self.child.id().to_string())
     }
 
+    /// The same to the nanosecond, of its threads that are still there.
+    pub fn processor_exactly(&self) -> Result<Duration> {
+        let path = format!("/proc/{}/task", self.child.id());
+        let mut nanoseconds = 0;
+        for thread in std::fs::read_dir(&path).attempt(format!("read {path}"))? {
+            let path = thread.attempt(format!("read {path}"))?.path().join("schedstat");
+            // A thread may end meanwhile.
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            nanoseconds += text.split(' ').next().and_then(|t| t.parse::<u64>().ok()).unwrap_or_default();
+        }
+        Ok(Duration::from_nanos(nanoseconds))
+    }
+
+    /// Memory of a kind that the kernel tells, now, in MiB.
+    pub fn memory_mib(&self, what: &str) -> Result<f64> {
+        memory_mib(&self.child.id().to_string(), what)
+    }
+
     /// The most memory that it has used, in MiB.
     pub fn memory_peak_mib(&self) -> Result<f64> {
-        memory_mib(&self.child.id().to_string(), "VmHWM")
+        self.memory_mib("VmHWM")
     }
 }
 

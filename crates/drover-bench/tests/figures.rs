@@ -79,3 +79,13 @@ fn ingest_drops_nothing_and_concludes_about_the_endpoint_that_died() {
 fn probe_reports_what_is() {
     must_be_right("probe", 6, 3);
 }
+
+#[test]
+fn route53_moves_every_set_within_the_account() {
+    must_be_right("route53", 4, 3);
+}
+
+#[test]
+fn dns_qps_answers_every_question() {
+    must_be_right("dns-qps", 7, 3);
+}

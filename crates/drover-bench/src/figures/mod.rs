@@ -1,9 +1,11 @@
 //! One file a figure.
 
+pub mod dns;
 pub mod ingest;
 pub mod plan;
 pub mod probe;
 pub mod reaction;
+pub mod route53;
 pub mod scale;
 pub mod status;
 pub mod store;

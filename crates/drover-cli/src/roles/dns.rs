@@ -4,7 +4,7 @@ use super::{Process, listening};
 use crate::args::DnsServerArgs;
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
-use drover_dns::server::{Limits, ServerConfig, StartError};
+use drover_dns::server::{Limits, RateLimitConfig, ServerConfig, StartError};
 use drover_dns::zone::{DnsName, NameServer, ZoneConfig};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -24,6 +24,9 @@ pub struct DnsFile {
     /// Where to take changes: loopback.
     #[serde(default)]
     pub control: Option<SocketAddr>,
+    /// How many like answers one network gets.
+    #[serde(default)]
+    pub rate_limit: Option<RateLimitConfig>,
 }
 
 /// What the ready file says.
@@ -71,7 +74,8 @@ fn configured(args: &DnsServerArgs) -> Result<ServerConfig> {
         let message = format!("{} does not say `control`, where changes are taken", path.display());
         return Err(Failure::usage(message).hint("add control: 127.0.0.1:7410, or give --control"));
     };
-    Ok(ServerConfig { listen, control, state_dir: state.clone(), zone, limits: Limits::default() })
+    let limits = Limits { rate_limit: file.rate_limit, ..Limits::default() };
+    Ok(ServerConfig { listen, control, state_dir: state.clone(), zone, limits })
 }
 
 fn failure(error: &StartError) -> Failure {
@@ -126,6 +130,12 @@ mod tests {
     fn what_is_missing_or_unknown_is_named() {
         let failure = with(FILE, &[]).unwrap_err();
         assert!(failure.message.contains("`control`") && failure.code == ExitCode::Usage, "{failure:?}");
+        let limited =
+            with(&format!("{FILE}control: 127.0.0.1:1\nrate_limit: {{answers_per_second: 50}}\n"), &[])
+                .unwrap();
+        let limit = limited.limits.rate_limit.unwrap();
+        assert_eq!((limit.answers_per_second.get(), limit.exempt_loopback), (50, true));
+        assert!(with(&format!("{FILE}rate_limit: {{answers_per_second: 0}}\n"), &[]).is_err());
         let failure = with(&format!("{FILE}colour: red\n"), &[]).unwrap_err();
         assert!(failure.causes[0].contains("colour"), "{failure:?}");
     }

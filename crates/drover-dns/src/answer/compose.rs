@@ -1,7 +1,7 @@
 //! Writes an answer: sections in order, cut to what the client can take, the OPT record last.
 
 use domain::base::Serial;
-use domain::base::iana::OptRcode;
+use domain::base::iana::{OptRcode, Rcode};
 use domain::base::message_builder::{
     AdditionalBuilder, MessageBuilder, PushError, RecordSectionBuilder, StaticCompressor,
 };
@@ -9,12 +9,16 @@ use domain::base::opt::cookie::Cookie;
 
 use super::query::{Edns, Malformed, Query};
 use super::respond::{Outcome, Owner, Record};
-use super::{Context, Response, Transport, UDP_ANSWER_BYTES_MAX, UDP_ANSWER_BYTES_PLAIN};
+use super::{AnswerKind, Context, Response, Transport, UDP_ANSWER_BYTES_MAX, UDP_ANSWER_BYTES_PLAIN};
 
 /// Root owner, type, class, time to live, length.
 const OPT_BYTES: usize = 1 + 2 + 2 + 4 + 2;
 /// Code and length, client cookie, server cookie of RFC 9018.
 const COOKIE_BYTES: usize = 4 + 8 + 16;
+
+/// How old a server cookie may be, and how far ahead of the clock.
+const COOKIE_SECONDS_MAX: u32 = 60 * 60;
+const COOKIE_SECONDS_AHEAD_MAX: u32 = 5 * 60;
 
 type Target = StaticCompressor<Vec<u8>>;
 
@@ -33,7 +37,14 @@ pub(super) fn reject(malformed: &Malformed<'_>) -> Option<Response> {
         builder.push(question).ok()?;
     }
     let bytes = builder.finish().into_target();
-    Some(Response { bytes, rcode: u16::from(malformed.rcode.to_int()), is_truncated: false })
+    Some(Response {
+        bytes,
+        rcode: u16::from(malformed.rcode.to_int()),
+        is_truncated: false,
+        kind: AnswerKind::Refusal,
+        name: vec![],
+        is_client_known: false,
+    })
 }
 
 pub(super) fn compose(query: &Query<'_>, outcome: &Outcome, context: &Context) -> Option<Response> {
@@ -76,7 +87,35 @@ pub(super) fn compose(query: &Query<'_>, outcome: &Outcome, context: &Context) -
         push_opt(&mut builder, edns, outcome.rcode, cookie.as_ref()).ok()?;
     }
     let bytes = builder.finish().into_target();
-    Some(Response { bytes, rcode: outcome.rcode.to_int(), is_truncated })
+    Some(Response {
+        bytes,
+        rcode: outcome.rcode.to_int(),
+        is_truncated,
+        kind: kind(outcome),
+        name: vec![],
+        is_client_known: edns.is_some_and(|edns| is_known(edns, context)),
+    })
+}
+
+fn kind(outcome: &Outcome) -> AnswerKind {
+    match outcome.rcode {
+        OptRcode::NOERROR if !outcome.answer.is_empty() => AnswerKind::Positive,
+        OptRcode::NOERROR | OptRcode::NXDOMAIN => AnswerKind::Negative,
+        _ => AnswerKind::Refusal,
+    }
+}
+
+/// No records, and the bit that sends the client to TCP.
+pub(super) fn come_over_tcp(query: &Query<'_>, context: &Context) -> Option<Vec<u8>> {
+    let builder = MessageBuilder::from_target(StaticCompressor::new(Vec::with_capacity(512))).ok()?;
+    let mut builder = builder.start_answer(query.message, Rcode::NOERROR).ok()?;
+    builder.header_mut().set_aa(true);
+    builder.header_mut().set_tc(true);
+    let mut builder = builder.additional();
+    if let Some(edns) = &query.edns {
+        push_opt(&mut builder, edns, OptRcode::NOERROR, server_cookie(edns, context).as_ref()).ok()?;
+    }
+    Some(builder.finish().into_target())
 }
 
 /// min(what the client takes, what we send), never below what every client takes.
@@ -114,6 +153,15 @@ fn push_opt(
         opt.set_dnssec_ok(edns.is_dnssec_ok);
         opt.set_rcode(rcode);
         cookie.map_or(Ok(()), |cookie| opt.push(cookie))
+    })
+}
+
+/// Did we give it this cookie, within the time that RFC 9018 (4.3) lets one live?
+fn is_known(edns: &Edns, context: &Context) -> bool {
+    let (Some(cookie), Some(server)) = (edns.cookie.as_ref(), context.cookie) else { return false };
+    cookie.check_server_hash(context.client, &server.secret, |stamp| {
+        let age = server.now_unix_seconds.wrapping_sub(stamp.into_int());
+        age <= COOKIE_SECONDS_MAX || age.wrapping_neg() <= COOKIE_SECONDS_AHEAD_MAX
     })
 }
 

@@ -66,6 +66,23 @@ pub struct Response {
     pub rcode: u16,
     /// The answer did not fit and says so.
     pub is_truncated: bool,
+    /// What it says, in short.
+    pub kind: AnswerKind,
+    /// The name that was asked for, folded; empty where the message could not be read.
+    pub name: Vec<u8>,
+    /// The client showed a cookie of ours: it is where it says it is.
+    pub is_client_known: bool,
+}
+
+/// Answers that are alike to whoever wants to multiply them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnswerKind {
+    /// Records of one name.
+    Positive,
+    /// There is no such name, or nothing of that type: names can be made up without end.
+    Negative,
+    /// Any error.
+    Refusal,
 }
 
 /// Answers a query; `None` if the message deserves no answer (too short, or an answer itself).
@@ -76,7 +93,17 @@ pub fn answer(snapshot: &Snapshot, message: &[u8], context: &Context) -> Option<
         query::Parsed::Malformed(reject) => compose::reject(&reject),
         query::Parsed::Query(query) => {
             let outcome = respond::respond(snapshot, &query, context.draw);
-            compose::compose(&query, &outcome, context)
+            let response = compose::compose(&query, &outcome, context)?;
+            Some(Response { name: query.folded, ..response })
         }
+    }
+}
+
+/// The answer that says nothing but "come over TCP"; `None` where the message is no question.
+#[must_use]
+pub fn come_over_tcp(message: &[u8], context: &Context) -> Option<Vec<u8>> {
+    match query::parse(message)? {
+        query::Parsed::Malformed(_) => None,
+        query::Parsed::Query(query) => compose::come_over_tcp(&query, context),
     }
 }

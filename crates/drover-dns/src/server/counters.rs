@@ -37,6 +37,8 @@ pub struct Counters {
     truncated: AtomicU64,
     pub(super) unanswered: AtomicU64,
     pub(super) send_errors: AtomicU64,
+    pub(super) rate_limited: AtomicU64,
+    pub(super) sent_to_tcp: AtomicU64,
     pub(super) tcp_connections: AtomicU64,
     pub(super) tcp_connections_refused: AtomicU64,
     published: AtomicU64,
@@ -48,7 +50,11 @@ pub struct Counters {
 }
 
 pub(super) fn increment(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
+    add(counter, 1);
+}
+
+pub(super) fn add(counter: &AtomicU64, count: usize) {
+    counter.fetch_add(count as u64, Ordering::Relaxed);
 }
 
 fn read(counter: &AtomicU64) -> u64 {
@@ -133,6 +139,18 @@ impl Counters {
         for (name, kind, help, value) in [
             ("drover_dns_truncated_total", "counter", "Answers that did not fit.", read(&self.truncated)),
             ("drover_dns_unanswered_total", "counter", "Messages without an answer.", read(&self.unanswered)),
+            (
+                "drover_dns_rate_limited_total",
+                "counter",
+                "Answers that a network was given too many of, and that were not sent.",
+                read(&self.rate_limited),
+            ),
+            (
+                "drover_dns_rate_limited_to_tcp_total",
+                "counter",
+                "Such answers that were sent empty, so that a real client comes over TCP.",
+                read(&self.sent_to_tcp),
+            ),
             (
                 "drover_dns_send_errors_total",
                 "counter",

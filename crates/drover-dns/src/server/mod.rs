@@ -4,16 +4,19 @@ mod control;
 mod counters;
 mod http;
 mod problem;
+mod rate;
 mod sockets;
 mod tcp;
 mod udp;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -24,9 +27,10 @@ pub(crate) use control::{Adoption, AppliedReply, RecordSetReply, RecordSetsReply
 pub use counters::{Counters, RcodeCount};
 pub(crate) use problem::{Problem, ProblemCode};
 
-use crate::answer::{Context, CookieContext, Transport, answer};
+use self::rate::{RateLimit, Verdict};
+use crate::answer::{Context, CookieContext, Response, Transport, answer, come_over_tcp};
 use crate::publish::{OpenError, Publisher};
-use crate::zone::ZoneConfig;
+use crate::zone::{Snapshot, ZoneConfig};
 
 /// How often it is tried again to put on disk what is served.
 const SETTLE_EVERY: Duration = Duration::from_secs(5);
@@ -64,6 +68,23 @@ pub struct Limits {
     pub control_request_timeout: Duration,
     /// The largest body of a control request.
     pub control_body_bytes_max: usize,
+    /// How many like answers one network gets over UDP; none: as many as it asks for.
+    pub rate_limit: Option<RateLimitConfig>,
+}
+
+/// How many like answers one network gets over UDP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimitConfig {
+    /// A second, and at once; of one name, of "no such name", and of errors, each.
+    pub answers_per_second: NonZeroU32,
+    /// Is this machine left out? Nobody can forge its address from outside.
+    #[serde(default = "yes")]
+    pub exempt_loopback: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 impl Default for Limits {
@@ -75,6 +96,7 @@ impl Default for Limits {
             control_connections_max: 64,
             control_request_timeout: Duration::from_secs(10),
             control_body_bytes_max: 4 * 1024 * 1024,
+            rate_limit: None,
         }
     }
 }
@@ -145,6 +167,7 @@ struct Shared {
     counters: Arc<Counters>,
     cookie_secret: [u8; 16],
     limits: Limits,
+    rate_limit: Option<RateLimit>,
 }
 
 /// Starts an instance: reads its state, binds its sockets, answers until `shutdown` is cancelled.
@@ -163,10 +186,19 @@ pub async fn run(config: ServerConfig, shutdown: CancellationToken) -> Result<Ru
     let publisher = opened
         .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
         .map_err(StartError::State)?;
+    let randomness = |error: getrandom::Error| StartError::Randomness(error.into());
     let mut cookie_secret = [0; 16];
-    getrandom::fill(&mut cookie_secret).map_err(|error| StartError::Randomness(error.into()))?;
+    getrandom::fill(&mut cookie_secret).map_err(randomness)?;
+    let rate_limit = match limits.rate_limit {
+        None => None,
+        Some(config) => {
+            let key = (getrandom::u64().map_err(randomness)?, getrandom::u64().map_err(randomness)?);
+            Some(RateLimit::new(config.answers_per_second.get(), key))
+        }
+    };
     let counters = Arc::new(Counters::default());
-    let shared = Arc::new(Shared { publisher: Arc::new(publisher), counters, cookie_secret, limits });
+    let publisher = Arc::new(publisher);
+    let shared = Arc::new(Shared { publisher, counters, cookie_secret, limits, rate_limit });
 
     let tracker = TaskTracker::new();
     let mut bound = Vec::with_capacity(listen.len());
@@ -180,7 +212,8 @@ pub async fn run(config: ServerConfig, shutdown: CancellationToken) -> Result<Ru
     let mut dns = Vec::with_capacity(bound.len());
     for pair in bound {
         dns.push(pair.address);
-        udp::spawn(pair.udp, &shared, &shutdown, &tracker);
+        let failed = |source| listen_error(pair.address, "DNS", source);
+        udp::spawn(pair.udp, &shared, &shutdown, &tracker).map_err(failed)?;
         tracker.spawn(tcp::serve(pair.tcp, Arc::clone(&shared), shutdown.clone(), tracker.clone()));
     }
     tracker.spawn(http::serve(control_listener, Arc::clone(&shared), shutdown.clone(), tracker.clone()));
@@ -223,26 +256,55 @@ const fn listen_error(address: SocketAddr, purpose: &'static str, source: io::Er
     StartError::Listen { address, purpose, source }
 }
 
-/// The path of every message, whatever it came by.
-fn answer_one(
-    shared: &Shared,
-    message: &[u8],
-    transport: Transport,
-    client: IpAddr,
-    draw: u64,
-) -> Option<Vec<u8>> {
-    let cookie = Some(CookieContext { secret: shared.cookie_secret, now_unix_seconds: unix_seconds() });
-    let context = Context { transport, client, draw, cookie };
-    let response = answer(&shared.publisher.load(), message, &context);
-    match response {
-        Some(response) => {
-            shared.counters.answered(&response);
-            Some(response.bytes)
+/// What is served, and the time, while a few messages are answered.
+struct Moment<'s> {
+    shared: &'s Shared,
+    snapshot: arc_swap::Guard<Arc<Snapshot>>,
+    cookie: CookieContext,
+}
+
+impl Shared {
+    fn moment(&self) -> Moment<'_> {
+        let cookie = CookieContext { secret: self.cookie_secret, now_unix_seconds: unix_seconds() };
+        Moment { shared: self, snapshot: self.publisher.load(), cookie }
+    }
+}
+
+impl Moment<'_> {
+    /// The path of every message, whatever it came by.
+    fn answer(&self, message: &[u8], transport: Transport, client: IpAddr, draw: u64) -> Option<Vec<u8>> {
+        let context = Context { transport, client, draw, cookie: Some(self.cookie) };
+        let counters = &self.shared.counters;
+        let Some(response) = answer(&self.snapshot, message, &context) else {
+            counters::increment(&counters.unanswered);
+            return None;
+        };
+        match self.judge(&response, &context) {
+            Verdict::Send => {
+                counters.answered(&response);
+                Some(response.bytes)
+            }
+            Verdict::Truncate => {
+                counters::increment(&counters.sent_to_tcp);
+                come_over_tcp(message, &context)
+            }
+            Verdict::Drop => {
+                counters::increment(&counters.rate_limited);
+                None
+            }
         }
-        None => {
-            counters::increment(&shared.counters.unanswered);
-            None
+    }
+
+    fn judge(&self, response: &Response, context: &Context) -> Verdict {
+        let Some(limit) = &self.shared.rate_limit else { return Verdict::Send };
+        let exempts = self.shared.limits.rate_limit.is_some_and(|config| config.exempt_loopback);
+        let is_exempt = response.is_client_known || (exempts && context.client.is_loopback());
+        // Over TCP a client has proven its address by the handshake.
+        if is_exempt || context.transport == Transport::Tcp {
+            return Verdict::Send;
         }
+        // Other bits than those that choose the member.
+        limit.judge(context.client, response.kind, &response.name, context.draw.rotate_left(32))
     }
 }
 

@@ -1,10 +1,10 @@
 //! The sockets that DNS is answered on: UDP and TCP at one address and port.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::TcpListener;
 
 /// The default buffer (some 200 KB) drops a burst of a few hundred small queries.
 const UDP_BUFFER_BYTES: usize = 4 * 1024 * 1024;
@@ -42,7 +42,7 @@ fn try_bind_pair(address: SocketAddr) -> io::Result<Pair> {
     let _ = udp.set_recv_buffer_size(UDP_BUFFER_BYTES);
     let _ = udp.set_send_buffer_size(UDP_BUFFER_BYTES);
     udp.bind(&address.into())?;
-    let udp = UdpSocket::from_std(udp.into())?;
+    let udp: UdpSocket = udp.into();
     let address = udp.local_addr()?;
 
     let tcp = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;

@@ -13,8 +13,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::Shared;
 use super::counters::increment;
-use super::{Shared, answer_one};
 use crate::answer::Transport;
 
 /// After a failed accept (out of file descriptors, mostly): long enough not to spin, short enough not to be
@@ -70,7 +70,8 @@ async fn serve_connection(stream: TcpStream, client: SocketAddr, shared: &Shared
     while let Ok(Some(query)) = timeout(patience, read_query(&mut read)).await {
         patience = shared.limits.tcp_idle_timeout;
         increment(&shared.counters.queries_tcp);
-        let Some(response) = answer_one(shared, &query, Transport::Tcp, client.ip(), random.u64(..)) else {
+        let Some(response) = shared.moment().answer(&query, Transport::Tcp, client.ip(), random.u64(..))
+        else {
             return;
         };
         let flush = !holds_whole_query(read.buffer());

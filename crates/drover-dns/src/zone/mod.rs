@@ -24,7 +24,7 @@ pub const MEMBERS_MAX: usize = 100;
 pub const TTL_SECONDS_MAX: u32 = 24 * 60 * 60;
 
 /// The most record sets of one zone.
-pub const RECORD_SETS_MAX: usize = 10_000;
+pub const RECORD_SETS_MAX: usize = 100_000;
 
 /// The longest time for which a resolver may keep "no such name": a name that appears must soon be seen.
 pub const NEGATIVE_TTL_SECONDS_MAX: u32 = 30;

@@ -8,6 +8,7 @@ mod matrix;
 mod persistence;
 mod properties;
 mod provider;
+mod rate;
 mod route53;
 mod servers;
 mod tcp;
