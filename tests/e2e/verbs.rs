@@ -180,3 +180,21 @@ fn a_broken_link_is_seen_from_one_side_only_and_slowness_moves_the_service() {
     let run = w.until_run(RunState::Succeeded);
     assert_eq!(run.summary.region.as_str(), "eu-west");
 }
+
+/// What is exported for the night on which other servers have to answer is a zone that one of them loads.
+#[test]
+fn an_exported_zone_is_one_that_bind_loads() {
+    let w = World::up();
+    let zone = w.drover(&["dns", "export"]).expect_code(0);
+    let file = w.path("drover.zone");
+    std::fs::write(&file, &zone.stdout).unwrap();
+    let apex = w.config.settings.dns.as_ref().unwrap().zone.clone();
+    let checked = std::process::Command::new("/usr/bin/named-checkzone").arg(&apex).arg(&file).output();
+    let checked = checked.unwrap_or_else(|e| panic!("named-checkzone: {e}; install it: bash tests/setup"));
+    let said = String::from_utf8_lossy(&checked.stdout);
+    assert!(checked.status.success() && said.contains("OK"), "{said}\n{}", zone.stdout);
+    for service in w.config.services.values() {
+        assert!(zone.stdout.contains(&format!("{}. ", service.dns_name)), "{}", zone.stdout);
+    }
+    w.drover(&["dns", "verify", "--draws", "200"]).expect_code(0);
+}

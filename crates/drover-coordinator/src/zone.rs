@@ -11,7 +11,7 @@ use crate::traffic::{Compared, blocked_sentence, record_key, record_set};
 use axum::http::StatusCode;
 use drover_dns::provider::{BlockedReason, ProviderError, RecordSets};
 use drover_dns::publish::{Batch, Change};
-use drover_dns::zone::{Member, RecordSet};
+use drover_dns::zone::{Member, RecordSet, ValidRecordSet};
 use drover_model::api::{
     API_SCHEMA, AdoptRequest, Done, RecordState, RecordVersion, RecordView, ValueView, ZoneView,
 };
@@ -178,6 +178,9 @@ fn not_read(error: &ProviderError) -> ApiError {
 }
 
 fn record_view(service: &Service, wanted: &RecordSet, compared: &Compared<'_>) -> Option<RecordView> {
+    // As servers spell it.
+    let valid = ValidRecordSet::new(wanted.clone()).ok();
+    let wanted = valid.as_ref().map_or(wanted, ValidRecordSet::document);
     let Compared { observed, diff, .. } = compared;
     let key = &record_key(service)?;
     let live = observed.iter().find(|o| o.key == *key).and_then(|o| o.current.as_ref());

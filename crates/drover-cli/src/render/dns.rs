@@ -71,19 +71,29 @@ pub fn difference(record: &RecordView, look: &Look) -> String {
     table::hanging(look, rows)
 }
 
-/// What is wanted, in the form of RFC 1035. Whoever has weight stands there; the weights, which that form can't say, stand in
-/// comments.
+/// What is wanted, in the form of RFC 1035, whole: with a start of authority and with name servers that are to be set. Whoever
+/// has weight stands there; the weights, which that form can't say, stand in comments. Of several aliases a name can have one:
+/// the heaviest.
 pub fn zone_file(zone: &ZoneView) -> String {
-    let mut text = format!("; {} as drover wants it, {}\n$ORIGIN {}.\n", zone.zone, zone.at, zone.zone);
+    let (apex, serial) = (&zone.zone, zone.at.as_millis() / 1000);
+    let mut text = format!(
+        "; {apex} as drover wants it, {}\n$ORIGIN {apex}.\n$TTL 60\n\
+         ; Set the name servers and their addresses to those that will answer.\n\
+         @ IN SOA ns1 hostmaster {serial} 3600 600 604800 30\n@ IN NS ns1\n@ IN NS ns2\n\
+         ns1 IN A 192.0.2.53\nns2 IN A 198.51.100.53\n",
+        zone.at
+    );
     for record in &zone.records {
         let RecordVersion { generation, ttl_seconds, values, .. } = &record.wanted;
         text.push_str(&format!("\n; {}, generation {generation}\n", record.service));
+        let heaviest = values.iter().max_by_key(|v| v.weight);
+        let is_alias = record.record_type == "CNAME";
         for value in values {
             let name = value.region.as_ref().map_or_else(String::new, |region| format!("{region}, "));
-            let off = if value.weight == 0 { "; " } else { "" };
-            let end = if record.record_type == "CNAME" { "." } else { "" };
+            let is_out = value.weight == 0 || (is_alias && Some(value) != heaviest);
+            let (off, dot) = (if is_out { "; " } else { "" }, if is_alias { "." } else { "" });
             text.push_str(&format!(
-                "{off}{}. {ttl_seconds} IN {} {}{end} ; {name}weight {}\n",
+                "{off}{}. {ttl_seconds} IN {} {}{dot} ; {name}weight {}\n",
                 record.name, record.record_type, value.value, value.weight
             ));
         }

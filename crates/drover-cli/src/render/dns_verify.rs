@@ -25,11 +25,9 @@ pub fn render(found: &[Verified], look: &Look) -> String {
     let wrong = found.iter().filter(|one| !one.findings.is_empty()).count();
     if wrong > 0 {
         text.push('\n');
-        let all = count(found.len(), "answer");
-        text.push_str(&table::paragraph(
-            look,
-            &format!("{wrong} of {all} are not as they should be; drover dns show"),
-        ));
+        let all = count(found.len(), "record set");
+        let told = format!("{wrong} of {all} at servers are not as they should be; drover dns show");
+        text.push_str(&table::paragraph(look, &told));
     }
     text
 }
@@ -42,7 +40,7 @@ fn share(share: &Share) -> String {
 fn verdict(one: &Verified) -> String {
     match (one.findings.is_empty(), one.notes.is_empty()) {
         (false, _) => paint(Tone::Bad, "wrong"),
-        (true, false) => paint(Tone::Doubtful, "right, split not judged"),
+        (true, false) => paint(Tone::Doubtful, "not judged whole"),
         (true, true) => paint(Tone::Good, "right"),
     }
 }

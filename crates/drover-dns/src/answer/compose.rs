@@ -47,7 +47,12 @@ pub(super) fn reject(malformed: &Malformed<'_>) -> Option<Response> {
     })
 }
 
-pub(super) fn compose(query: &Query<'_>, outcome: &Outcome, context: &Context) -> Option<Response> {
+pub(super) fn compose(
+    buffer: Vec<u8>,
+    query: &Query<'_>,
+    outcome: &Outcome,
+    context: &Context,
+) -> Option<Response> {
     let edns = query.edns.as_ref();
     let cookie = edns.and_then(|edns| server_cookie(edns, context));
     let reserved = match (edns, &cookie) {
@@ -56,7 +61,7 @@ pub(super) fn compose(query: &Query<'_>, outcome: &Outcome, context: &Context) -
         (Some(_), Some(_)) => OPT_BYTES + COOKIE_BYTES,
     };
     let limit = answer_bytes_max(edns, context.transport).saturating_sub(reserved);
-    let mut builder = MessageBuilder::from_target(StaticCompressor::new(Vec::with_capacity(512))).ok()?;
+    let mut builder = MessageBuilder::from_target(StaticCompressor::new(buffer)).ok()?;
     // The codec refuses a message that reaches its limit, we one that exceeds it.
     builder.set_push_limit(limit + 1);
     let mut builder = builder.start_answer(query.message, outcome.rcode.rcode()).ok()?;
@@ -99,8 +104,8 @@ pub(super) fn compose(query: &Query<'_>, outcome: &Outcome, context: &Context) -
 
 fn kind(outcome: &Outcome) -> AnswerKind {
     match outcome.rcode {
-        OptRcode::NOERROR if !outcome.answer.is_empty() => AnswerKind::Positive,
-        OptRcode::NOERROR | OptRcode::NXDOMAIN => AnswerKind::Negative,
+        OptRcode::NOERROR => AnswerKind::OfName,
+        OptRcode::NXDOMAIN => AnswerKind::NoSuchName,
         _ => AnswerKind::Refusal,
     }
 }

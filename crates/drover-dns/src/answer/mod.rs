@@ -23,6 +23,9 @@ pub const UDP_ANSWER_BYTES_MAX: u16 = 1232;
 /// The most over UDP for a client that does not say more, RFC 1035.
 pub const UDP_ANSWER_BYTES_PLAIN: u16 = 512;
 
+/// Room for nearly every answer.
+pub const ANSWER_BYTES_USUAL: usize = 512;
+
 /// How many CNAMEs inside the zone are followed for one answer.
 pub const CNAME_HOPS_MAX: usize = 8;
 
@@ -77,10 +80,10 @@ pub struct Response {
 /// Answers that are alike to whoever wants to multiply them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnswerKind {
-    /// Records of one name.
-    Positive,
-    /// There is no such name, or nothing of that type: names can be made up without end.
-    Negative,
+    /// About one name that is there, records or none of that type.
+    OfName,
+    /// There is no such name: they can be made up without end.
+    NoSuchName,
     /// Any error.
     Refusal,
 }
@@ -88,12 +91,24 @@ pub enum AnswerKind {
 /// Answers a query; `None` if the message deserves no answer (too short, or an answer itself).
 #[must_use]
 pub fn answer(snapshot: &Snapshot, message: &[u8], context: &Context) -> Option<Response> {
+    answer_in(Vec::with_capacity(ANSWER_BYTES_USUAL), snapshot, message, context)
+}
+
+/// As [`answer`], written into a buffer of the caller's, who has many to answer.
+#[must_use]
+pub fn answer_in(
+    mut buffer: Vec<u8>,
+    snapshot: &Snapshot,
+    message: &[u8],
+    context: &Context,
+) -> Option<Response> {
+    buffer.clear();
     // A fast path for the plain weighted question would be tried here.
     match query::parse(message)? {
         query::Parsed::Malformed(reject) => compose::reject(&reject),
         query::Parsed::Query(query) => {
             let outcome = respond::respond(snapshot, &query, context.draw);
-            let response = compose::compose(&query, &outcome, context)?;
+            let response = compose::compose(buffer, &query, &outcome, context)?;
             Some(Response { name: query.folded, ..response })
         }
     }

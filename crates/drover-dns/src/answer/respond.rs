@@ -129,6 +129,8 @@ fn answer_node<'a>(snapshot: &'a Snapshot, node: &'a Node, qtype: Rtype, draw: u
             return answer_glue(snapshot, node, qtype, owner, outcome);
         };
         let data = set.draw_data(draw);
+        // One is all that nearly every answer has.
+        outcome.answer.reserve_exact(1);
         outcome.answer.push(record(set, owner, data));
         let RecordData::Cname(target) = data else { return };
         if matches!(qtype, Rtype::CNAME | Rtype::ANY) {

@@ -13,7 +13,7 @@ pub(crate) use decide::objection;
 pub use publisher::{Fence, OpenError, Publisher};
 pub use state_file::{STATE_FILE_NAME, StateFileError};
 
-/// The most changes in one batch: Route 53's bound.
+/// The most changes in one batch for drover's own server.
 pub const CHANGES_PER_BATCH_MAX: usize = 1000;
 
 /// How many applied batches an instance remembers.

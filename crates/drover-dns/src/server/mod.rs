@@ -5,6 +5,7 @@ mod counters;
 mod http;
 mod problem;
 mod rate;
+mod send_many;
 mod sockets;
 mod tcp;
 mod udp;
@@ -19,7 +20,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
@@ -28,7 +29,7 @@ pub use counters::{Counters, RcodeCount};
 pub(crate) use problem::{Problem, ProblemCode};
 
 use self::rate::{RateLimit, Verdict};
-use crate::answer::{Context, CookieContext, Response, Transport, answer, come_over_tcp};
+use crate::answer::{AnswerKind, Context, CookieContext, Response, Transport, answer_in, come_over_tcp};
 use crate::publish::{OpenError, Publisher};
 use crate::zone::{Snapshot, ZoneConfig};
 
@@ -76,7 +77,8 @@ pub struct Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimitConfig {
-    /// A second, and at once; of one name, of "no such name", and of errors, each.
+    /// A second, and at once; of one name, of "no such name", and of errors, each; and ten times as many of all together. At
+    /// most 100,000 count.
     pub answers_per_second: NonZeroU32,
     /// Is this machine left out? Nobody can forge its address from outside.
     #[serde(default = "yes")]
@@ -143,6 +145,8 @@ pub struct Running {
     pub counters: Arc<Counters>,
     publisher: Arc<Publisher>,
     ended: JoinHandle<()>,
+    /// Who drops it ends it.
+    _stop: DropGuard,
 }
 
 impl Running {
@@ -153,8 +157,8 @@ impl Running {
     }
 
     /// Waits until the instance has ended, after its token was cancelled.
-    pub async fn finished(self) {
-        if let Err(error) = self.ended.await {
+    pub async fn finished(mut self) {
+        if let Err(error) = (&mut self.ended).await {
             warn!(%error, "the DNS instance ended badly");
         }
     }
@@ -200,6 +204,8 @@ pub async fn run(config: ServerConfig, shutdown: CancellationToken) -> Result<Ru
     let publisher = Arc::new(publisher);
     let shared = Arc::new(Shared { publisher, counters, cookie_secret, limits, rate_limit });
 
+    let shutdown = shutdown.child_token();
+    let stop = shutdown.clone().drop_guard();
     let tracker = TaskTracker::new();
     let mut bound = Vec::with_capacity(listen.len());
     for address in listen {
@@ -221,7 +227,7 @@ pub async fn run(config: ServerConfig, shutdown: CancellationToken) -> Result<Ru
     info!(?dns, %control, generation = shared.publisher.load().generation(), "DNS instance serves");
     let ended = tokio::spawn(end(shutdown, tracker));
     let (publisher, counters) = (Arc::clone(&shared.publisher), Arc::clone(&shared.counters));
-    Ok(Running { dns, control, counters, publisher, ended })
+    Ok(Running { dns, control, counters, publisher, ended, _stop: stop })
 }
 
 /// Puts on disk what could not be put there when it was published, as soon as the disk lets it.
@@ -272,10 +278,17 @@ impl Shared {
 
 impl Moment<'_> {
     /// The path of every message, whatever it came by.
-    fn answer(&self, message: &[u8], transport: Transport, client: IpAddr, draw: u64) -> Option<Vec<u8>> {
+    fn answer(
+        &self,
+        buffer: Vec<u8>,
+        message: &[u8],
+        transport: Transport,
+        client: IpAddr,
+        draw: u64,
+    ) -> Option<Vec<u8>> {
         let context = Context { transport, client, draw, cookie: Some(self.cookie) };
         let counters = &self.shared.counters;
-        let Some(response) = answer(&self.snapshot, message, &context) else {
+        let Some(response) = answer_in(buffer, &self.snapshot, message, &context) else {
             counters::increment(&counters.unanswered);
             return None;
         };
@@ -284,7 +297,12 @@ impl Moment<'_> {
                 counters.answered(&response);
                 Some(response.bytes)
             }
-            Verdict::Truncate => {
+            // An error is small, and no other transport makes it an answer.
+            Verdict::Hint if response.kind == AnswerKind::Refusal => {
+                counters.answered(&response);
+                Some(response.bytes)
+            }
+            Verdict::Hint => {
                 counters::increment(&counters.sent_to_tcp);
                 come_over_tcp(message, &context)
             }
@@ -303,8 +321,7 @@ impl Moment<'_> {
         if is_exempt || context.transport == Transport::Tcp {
             return Verdict::Send;
         }
-        // Other bits than those that choose the member.
-        limit.judge(context.client, response.kind, &response.name, context.draw.rotate_left(32))
+        limit.judge(context.client, response.kind, &response.name, context.draw)
     }
 }
 

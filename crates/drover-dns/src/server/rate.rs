@@ -5,8 +5,10 @@
 //! every second answer empty and marked as truncated: a real resolver asks again over TCP, which can't be forged; a victim gets
 //! less than was sent in his name. Who shows a valid cookie has proven his address and is not counted.
 //!
-//! The table has a fixed size. Two that share a place share a limit only while both are heavy: the place goes to whoever comes,
-//! once it is idle.
+//! Whoever knows many names could ask for each of them: so a network has a limit on all of its answers, too, ten times as wide.
+//!
+//! The table has a fixed size. Whoever comes to a place that another heavy one has, shares its limit; once that one is idle, the place
+//! is his.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,25 +24,27 @@ const PLACES: usize = 65_536;
 /// Of a client's address, what counts as one network, in bits.
 const NETWORK_BITS_V4: u32 = 24;
 const NETWORK_BITS_V6: u32 = 56;
-/// A place holds who has it, and until when what he was given is paid for, in microseconds since the start.
-const TAG_BITS: u32 = 16;
-const TIME_BITS: u32 = u64::BITS - TAG_BITS;
-const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
+/// So many answers a second are microseconds apart at least.
+pub(super) const ANSWERS_PER_SECOND_MAX: u32 = 100_000;
 
 /// What to do with an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// Send it.
     Send,
-    /// Send it empty, marked as truncated.
-    Truncate,
-    /// Send nothing.
+    /// Too much: send it empty, marked as truncated, or as it is where it is small.
+    Hint,
+    /// Too much: send nothing.
     Drop,
 }
+
+/// So many times as many answers of all kinds as of one.
+const ALL_KINDS: u64 = 10;
 
 /// The answers that networks were given lately.
 #[derive(Debug)]
 pub(super) struct RateLimit {
+    /// Until when what was given is paid for, in microseconds since the start.
     places: Vec<AtomicU64>,
     /// Between two like answers to one network, on average.
     interval_micros: u64,
@@ -56,7 +60,7 @@ impl RateLimit {
         let burst_micros = Duration::from_secs(1).as_micros() as u64;
         Self {
             places: (0..PLACES).map(|_| AtomicU64::new(0)).collect(),
-            interval_micros: burst_micros / u64::from(answers_per_second.max(1)),
+            interval_micros: burst_micros / u64::from(answers_per_second.clamp(1, ANSWERS_PER_SECOND_MAX)),
             burst_micros,
             key,
             began: Instant::now(),
@@ -68,39 +72,46 @@ impl RateLimit {
         self.judge_at(self.began.elapsed().as_micros() as u64, client, kind, name, draw)
     }
 
-    /// The generic cell rate algorithm: an answer is paid for when the network's account, which each answer moves on by the
-    /// interval, is not further ahead of the clock than the burst.
     fn judge_at(&self, now: u64, client: IpAddr, kind: AnswerKind, name: &[u8], draw: u64) -> Verdict {
-        let now = now & TIME_MASK;
-        let hash = self.hash(client, kind, name);
-        let tag = hash >> TIME_BITS;
-        let Some(place) = self.places.get(hash as usize % PLACES) else { return Verdict::Send };
+        let of_kind = self.is_within(now, self.hash(client, Some(kind), name), self.interval_micros);
+        let of_all = || self.is_within(now, self.hash(client, None, &[]), self.interval_micros / ALL_KINDS);
+        match of_kind && of_all() {
+            true => Verdict::Send,
+            false if draw & 1 == 0 => Verdict::Hint,
+            false => Verdict::Drop,
+        }
+    }
+
+    /// The generic cell rate algorithm: an answer is paid for when the account, which each answer moves on by the interval, is
+    /// not further ahead of the clock than the burst.
+    fn is_within(&self, now: u64, hash: u64, interval_micros: u64) -> bool {
+        let Some(place) = self.places.get(hash as usize % PLACES) else { return true };
         let mut standing = place.load(Ordering::Relaxed);
         loop {
-            let (owner, paid_until) = (standing >> TIME_BITS, standing & TIME_MASK);
-            // Another's account that is still ahead counts for both.
-            let from = if owner == tag || paid_until > now { paid_until.max(now) } else { now };
+            // An account that is behind the clock is nobody's any more; one that is ahead counts for all who share it.
+            let from = standing.max(now);
             if from > now + self.burst_micros {
-                return if draw & 1 == 0 { Verdict::Truncate } else { Verdict::Drop };
+                return false;
             }
-            let next = (tag << TIME_BITS) | ((from + self.interval_micros) & TIME_MASK);
+            let next = from + interval_micros;
             match place.compare_exchange_weak(standing, next, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return Verdict::Send,
+                Ok(_) => return true,
                 Err(other) => standing = other,
             }
         }
     }
 
-    fn hash(&self, client: IpAddr, kind: AnswerKind, name: &[u8]) -> u64 {
+    fn hash(&self, client: IpAddr, kind: Option<AnswerKind>, name: &[u8]) -> u64 {
         let mut hasher = SipHasher13::new_with_keys(self.key.0, self.key.1);
         match client {
             IpAddr::V4(four) => hasher.write_u32(u32::from(four) >> (u32::BITS - NETWORK_BITS_V4)),
             IpAddr::V6(six) => hasher.write_u128(u128::from(six) >> (u128::BITS - NETWORK_BITS_V6)),
         }
         match kind {
-            AnswerKind::Positive => hasher.write(name),
-            AnswerKind::Negative => hasher.write_u8(1),
-            AnswerKind::Refusal => hasher.write_u8(2),
+            Some(AnswerKind::OfName) => hasher.write(name),
+            Some(AnswerKind::NoSuchName) => hasher.write_u8(1),
+            Some(AnswerKind::Refusal) => hasher.write_u8(2),
+            None => hasher.write_u8(3),
         }
         hasher.finish()
     }
@@ -119,7 +130,7 @@ mod tests {
 
     /// Answers that are sent of `count` in one moment.
     fn sent(limit: &RateLimit, now: u64, client: IpAddr, name: &str, count: u64) -> usize {
-        let of = |n| limit.judge_at(now, client, AnswerKind::Positive, name.as_bytes(), n);
+        let of = |n| limit.judge_at(now, client, AnswerKind::OfName, name.as_bytes(), n);
         (0..count).filter(|n| of(*n) == Verdict::Send).count()
     }
 
@@ -132,7 +143,7 @@ mod tests {
         assert_eq!(sent(&limit, now, client(200), "a", 50), 0, "of the same network");
         assert_eq!(sent(&limit, now, Ipv4Addr::new(198, 51, 101, 1).into(), "a", 5), 5);
         assert_eq!(sent(&limit, now, client(1), "b", 5), 5, "other answers");
-        let absent = |n: u64| limit.judge_at(now, client(1), AnswerKind::Negative, &n.to_be_bytes(), n);
+        let absent = |n: u64| limit.judge_at(now, client(1), AnswerKind::NoSuchName, &n.to_be_bytes(), n);
         let served = (0..50).filter(|n| absent(*n) == Verdict::Send).count();
         assert_eq!(served, 11, "names that are not there are alike");
         assert_eq!(sent(&limit, now + SECOND, client(1), "a", 50), 10);
@@ -142,12 +153,21 @@ mod tests {
     }
 
     #[test]
+    fn many_names_for_one_network_have_a_limit_together() {
+        let limit = RateLimit::new(10, (1, 2));
+        let served = (0..500_u64).filter(|n| {
+            limit.judge_at(0, client(1), AnswerKind::OfName, &n.to_be_bytes(), 1) == Verdict::Send
+        });
+        assert_eq!(served.count(), 101);
+    }
+
+    #[test]
     fn above_the_limit_every_second_answer_is_a_hint_to_come_by_tcp() {
         let limit = RateLimit::new(1, (1, 2));
         let _ = sent(&limit, 0, client(1), "a", 10);
         let verdicts: Vec<_> =
-            (0..4).map(|draw| limit.judge_at(0, client(1), AnswerKind::Positive, b"a", draw)).collect();
-        assert_eq!(verdicts, [Verdict::Truncate, Verdict::Drop, Verdict::Truncate, Verdict::Drop]);
+            (0..4).map(|draw| limit.judge_at(0, client(1), AnswerKind::OfName, b"a", draw)).collect();
+        assert_eq!(verdicts, [Verdict::Hint, Verdict::Drop, Verdict::Hint, Verdict::Drop]);
     }
 
     #[test]
@@ -156,7 +176,7 @@ mod tests {
         // More networks than places: most meet an idle one.
         let networks = (0..200_000_u32).map(|n| IpAddr::from(Ipv4Addr::from(n << 8)));
         let served = networks.enumerate().filter(|(n, network)| {
-            limit.judge_at(*n as u64 * SECOND, *network, AnswerKind::Positive, b"a", 1) == Verdict::Send
+            limit.judge_at(*n as u64 * SECOND, *network, AnswerKind::OfName, b"a", 1) == Verdict::Send
         });
         assert_eq!(served.count(), 200_000);
     }

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Shared;
 use super::counters::increment;
-use crate::answer::Transport;
+use crate::answer::{ANSWER_BYTES_USUAL, Transport};
 
 /// After a failed accept (out of file descriptors, mostly): long enough not to spin, short enough not to be
 /// missed.
@@ -70,8 +70,13 @@ async fn serve_connection(stream: TcpStream, client: SocketAddr, shared: &Shared
     while let Ok(Some(query)) = timeout(patience, read_query(&mut read)).await {
         patience = shared.limits.tcp_idle_timeout;
         increment(&shared.counters.queries_tcp);
-        let Some(response) = shared.moment().answer(&query, Transport::Tcp, client.ip(), random.u64(..))
-        else {
+        let Some(response) = shared.moment().answer(
+            Vec::with_capacity(ANSWER_BYTES_USUAL),
+            &query,
+            Transport::Tcp,
+            client.ip(),
+            random.u64(..),
+        ) else {
             return;
         };
         let flush = !holds_whole_query(read.buffer());

@@ -3,21 +3,22 @@
 //! Threads and not tasks: the kernel wakes one waiting thread for each arrival and no more, and most of a query's cost is the
 //! two calls, which many queries then share.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::Shared;
 use super::counters::add;
-use crate::answer::Transport;
+use super::send_many::{Datagram, send_many};
+use crate::answer::{ANSWER_BYTES_USUAL, Transport};
 
 /// The largest query that is read: more than any client sends, whole.
 const QUERY_BYTES_MAX: usize = 4096;
@@ -38,7 +39,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Answers on this socket until told to stop.
 ///
 /// # Errors
-/// When the socket can't be made to wait.
+/// When the socket can't be made to wait, or no thread can be had.
 pub(super) fn spawn(
     socket: UdpSocket,
     shared: &Arc<Shared>,
@@ -51,7 +52,11 @@ pub(super) fn spawn(
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
     for _ in 0..threads {
         let (socket, shared, shutdown) = (Arc::clone(&socket), Arc::clone(shared), shutdown.clone());
-        tracker.spawn_blocking(move || serve(&socket, &shared, &shutdown));
+        let running = tracker.token();
+        std::thread::Builder::new().name("dns-udp".into()).spawn(move || {
+            serve(&socket, &shared, &shutdown);
+            drop(running);
+        })?;
     }
     Ok(())
 }
@@ -82,20 +87,15 @@ fn serve(socket: &UdpSocket, shared: &Shared, shutdown: &CancellationToken) {
     }
 }
 
-/// A datagram to be sent.
-struct Answer {
-    to: Option<SockaddrStorage>,
-    bytes: Vec<u8>,
-}
-
 /// What a thread takes and answers at once.
 struct Turn {
     queries: Vec<[u8; QUERY_BYTES_MAX]>,
     arriving: MultiHeaders<SockaddrStorage>,
-    leaving: MultiHeaders<SockaddrStorage>,
     /// The length of each query that came, and from where.
     arrived: Vec<(usize, Option<SockaddrStorage>)>,
-    answers: Vec<Answer>,
+    answers: Vec<Datagram>,
+    /// What answers were written in, to be written in again.
+    spare: Vec<Vec<u8>>,
 }
 
 impl Turn {
@@ -103,9 +103,9 @@ impl Turn {
         Self {
             queries: vec![[0; QUERY_BYTES_MAX]; AT_ONCE],
             arriving: MultiHeaders::preallocate(AT_ONCE, None),
-            leaving: MultiHeaders::preallocate(AT_ONCE, None),
             arrived: Vec::with_capacity(AT_ONCE),
             answers: Vec::with_capacity(AT_ONCE),
+            spare: Vec::with_capacity(AT_ONCE),
         }
     }
 
@@ -122,32 +122,32 @@ impl Turn {
     fn answer(&mut self, shared: &Shared, random: &mut fastrand::Rng) {
         add(&shared.counters.queries_udp, self.arrived.len());
         let moment = shared.moment();
-        self.answers.clear();
+        self.spare.extend(self.answers.drain(..).map(|answer| answer.bytes));
         for ((length, client), query) in self.arrived.iter().zip(&self.queries) {
-            let Some(ip) = client.as_ref().and_then(ip) else { continue };
-            if let Some(bytes) = moment.answer(&query[..*length], Transport::Udp, ip, random.u64(..)) {
-                self.answers.push(Answer { to: *client, bytes });
+            let Some((to, ip)) = client.and_then(|client| Some((client, ip(&client)?))) else { continue };
+            let buffer = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(ANSWER_BYTES_USUAL));
+            let query = &query[..*length];
+            if let Some(bytes) = moment.answer(buffer, query, Transport::Udp, ip, random.u64(..)) {
+                self.answers.push(Datagram { to, bytes });
             }
         }
     }
 
     fn send(&mut self, socket: &UdpSocket, shared: &Shared) {
-        let to: Vec<Option<SockaddrStorage>> = self.answers.iter().map(|answer| answer.to).collect();
-        let slices: Vec<_> = self.answers.iter().map(|answer| [IoSlice::new(&answer.bytes)]).collect();
-        let mut done = 0;
-        while done < slices.len() {
-            let (some, flags) = (slices[done..].iter(), MsgFlags::MSG_DONTWAIT);
-            match sendmmsg(socket.as_raw_fd(), &mut self.leaving, some, &to[done..], [], flags) {
-                Ok(sent) => done += sent.count().max(1),
-                Err(Errno::EINTR) => {}
+        let mut left = self.answers.as_slice();
+        while !left.is_empty() {
+            let done = match send_many(socket, left) {
+                Ok(sent) => sent,
+                Err(Errno::EINTR) => 0,
                 Err(error) => {
                     // The client asks again; waiting here would hold up the others. When there is no room, there is none for
                     // the next either.
-                    let left = if error == Errno::EAGAIN { slices.len() - done } else { 1 };
-                    add(&shared.counters.send_errors, left);
-                    done += left;
+                    let lost = if error == Errno::EAGAIN { left.len() } else { 1 };
+                    add(&shared.counters.send_errors, lost);
+                    lost
                 }
-            }
+            };
+            left = left.get(done..).unwrap_or_default();
         }
     }
 }

@@ -31,8 +31,16 @@ pub(crate) enum RecordData {
 pub struct ValidRecordSet {
     key: RecordKey,
     document: RecordSet,
-    data: Vec<RecordData>,
+    /// In the order of the members. Beside the document and not in it: what an answer needs lies together.
+    choices: Vec<Choice>,
     weight_total: u32,
+}
+
+/// What may be answered, and for which draws: those below its bound that no earlier one took.
+#[derive(Debug, Clone)]
+struct Choice {
+    below: u32,
+    data: RecordData,
 }
 
 /// Why a record set can't be published.
@@ -127,21 +135,23 @@ impl ValidRecordSet {
         let key = RecordKey::new(name, document.rtype);
         check_shape(&key, &document)?;
         document.name = key.name.as_str().to_owned();
-        let mut data = Vec::with_capacity(document.members.len());
+        let mut choices = Vec::with_capacity(document.members.len());
+        let mut weight_total = 0;
         let mut seen = BTreeSet::new();
         for member in &mut document.members {
-            data.push(check_member(&key, member)?);
+            let data = check_member(&key, member)?;
+            weight_total += u32::from(member.weight);
+            choices.push(Choice { below: weight_total, data });
             for what in [format!("region {}", member.set_id), format!("value {}", member.value)] {
                 if let Some(what) = seen.replace(what) {
                     return Err(InvalidRecordSet::Duplicate { key, what });
                 }
             }
         }
-        let weight_total = document.members.iter().map(|member| u32::from(member.weight)).sum();
         if weight_total == 0 {
             return Err(InvalidRecordSet::AllWeightsZero { key, members: document.members.len() });
         }
-        Ok(Self { key, document, data, weight_total })
+        Ok(Self { key, document, choices, weight_total })
     }
 
     /// Name and type.
@@ -166,20 +176,14 @@ impl ValidRecordSet {
     }
 
     pub(crate) fn draw_data(&self, draw: u64) -> &RecordData {
-        &self.data[self.draw_index(draw)]
+        &self.choices[self.draw_index(draw)].data
     }
 
     fn draw_index(&self, draw: u64) -> usize {
         let point = ((draw >> 32) * u64::from(self.weight_total)) >> 32;
-        let mut reached = 0;
-        for (index, member) in self.document.members.iter().enumerate() {
-            reached += u64::from(member.weight);
-            if point < reached {
-                return index;
-            }
-        }
-        // point < weight_total, so the loop has returned; the first is a member in any case.
-        0
+        // point < weight_total, so that there is one; the first is a member in any case.
+        let found = self.choices.iter().position(|choice| point < u64::from(choice.below));
+        found.unwrap_or_default()
     }
 }
 

@@ -31,6 +31,8 @@ const BUSY: f64 = 0.93;
 const MANY: usize = 100_000;
 const MANY_MIN: usize = 2_000;
 const JUNK_MILLIS: usize = 60_000;
+/// So many times as much junk is offered as names that are there were answered, as far as one core can send.
+const JUNK_FACTOR: f64 = 1.5;
 
 const COST_RATIO_MAX: f64 = 1.15;
 const P99_MS_MAX: f64 = 2.0;
@@ -75,7 +77,7 @@ async fn all(scale: Scale) -> Result<Figure> {
     );
     figure.told("private memory of an idle drover", idle, "MiB");
     let [drover, ..] = servers;
-    junk(&mut figure, &drover, Duration::from_millis(scale.of(JUNK_MILLIS, 500) as u64))?;
+    junk(&mut figure, &drover, rate, Duration::from_millis(scale.of(JUNK_MILLIS, 500) as u64))?;
     let directory = scratch.path().join("many");
     std::fs::create_dir_all(&directory).attempt("make a directory")?;
     let many = scale.of(MANY, MANY_MIN);
@@ -127,8 +129,8 @@ fn compare(figure: &mut Figure, servers: &[Server; 3], length: Duration, scale: 
     for _ in 0..ROUNDS_MAX {
         for (server, runs) in servers.iter().zip(&mut valid) {
             let run = run(server, &questions, NOERROR, length)?;
-            (lost, bad) = (lost + run.counted.lost, bad + run.counted.bad);
             if run.busy >= BUSY || !scale.is_full() {
+                (lost, bad) = (lost + run.counted.lost, bad + run.counted.bad);
                 runs.push(run);
             }
         }
@@ -163,9 +165,13 @@ fn at_half_load(figure: &mut Figure, servers: &[Server; 3], rate: f64, length: D
     let mut times: Vec<(&str, Samples)> = vec![];
     for server in servers {
         let address = server.address;
-        let (_, samples) =
-            on_load_core(|| Load::new(address, &questions, NOERROR)?.keep_rate(rate / 2.0, length))?;
+        let (counted, samples) =
+            on_load_core(|| Load::new(address, &questions, NOERROR)?.keep_rate(rate / 2.0, length, true))?;
         times.push((server.name, samples));
+        if server.name == "drover" {
+            let Counted { good, bad, lost, .. } = counted;
+            figure.check("at half load, too", lost + bad == 0, format!("{lost} lost, {bad} wrong of {good}"));
+        }
     }
     for (name, samples) in times {
         let (what, p99) = (format!("{name}: 99 % at half of drover's rate"), samples.percentile_ms(99.0));
@@ -178,8 +184,8 @@ fn at_half_load(figure: &mut Figure, servers: &[Server; 3], rate: f64, length: D
     Ok(())
 }
 
-/// Names that are not there, each asked once, as fast as they are answered; and one client that asks for one that is.
-fn junk(figure: &mut Figure, server: &Server, length: Duration) -> Result<()> {
+/// Names that are not there, at more than the server can answer; and one client that asks for one that is.
+fn junk(figure: &mut Figure, server: &Server, rate: f64, length: Duration) -> Result<()> {
     let junk: Vec<Vec<u8>> =
         (0..50_000).map(|n| question(&format!("x{n}-{:x}.{ZONE}", n * 7_919))).collect::<Result<_>>()?;
     let (before, address) = (server.role.memory_mib("RssAnon")?, server.address);
@@ -189,7 +195,9 @@ fn junk(figure: &mut Figure, server: &Server, length: Duration) -> Result<()> {
             keep_to(LOAD_CORE)?;
             load::share_answered(address, &known, length)
         });
-        let flooded = on_load_core(|| Load::new(address, &junk, NXDOMAIN)?.saturate(length))?;
+        let (flooded, _) = on_load_core(|| {
+            Load::new(address, &junk, NXDOMAIN)?.keep_rate(rate * JUNK_FACTOR, length, false)
+        })?;
         let answered = client.join().unwrap_or_else(|_| unexpected("the known client broke off"))?;
         Ok((flooded, answered))
     })?;
@@ -201,6 +209,7 @@ fn junk(figure: &mut Figure, server: &Server, length: Duration) -> Result<()> {
         "",
         Bar::AtLeast(KNOWN_MIN),
     );
+    figure.told("junk offered", (flooded.good + flooded.lost) as f64 / flooded.seconds, "/s");
     figure.told("junk answered", flooded.rate(), "/s");
     figure.check(
         "junk is told that there is no such name",

@@ -73,8 +73,11 @@ impl HostedZone {
         let zone = self.look().await?;
         let name = self.fence_name()?;
         let mut fence = self.commanded(&zone, batch.epoch)?;
-        let pieces = decide(wanted, &zone)?;
+        let Decided { pieces, refused } = decide(wanted, &zone)?;
         let has_changed = !pieces.is_empty();
+        if let (Some(refused), false) = (&refused, has_changed) {
+            return Err(refused.clone());
+        }
         let coverage = || Coverage { instances: vec![CALLED.into()], missing: vec![] };
         if !has_changed && fence.is_some_and(|f| f.epoch == batch.epoch) {
             if rejected.is_some() {
@@ -95,12 +98,18 @@ impl HostedZone {
                 // Read anew in between, and decided as before: it is the changes that are wrong.
                 return Err(Self::refused("rejected", detail));
             }
-            match self.api.change(changes.clone()).await {
+            let sent = Sent::of(self);
+            let changed = self.api.change(changes.clone()).await;
+            sent.answered();
+            match changed {
                 Ok(id) => self.accepted(id, fence, &changes).await?,
                 Err(CallError::Stale { detail }) => return Ok(Attempt::Rejected { detail, changes }),
                 Err(e) => return Err(self.stopped(e, number, calls.len())),
             }
             (standing, fence) = (vec![next], Some(raised));
+        }
+        if let Some(refused) = refused {
+            return Err(refused);
         }
         let applied = if has_changed { Applied::Changed(coverage()) } else { Applied::Unchanged(coverage()) };
         Ok(Attempt::Applied(applied))
@@ -134,9 +143,7 @@ impl HostedZone {
     fn stopped(&self, error: CallError, done: usize, all: usize) -> ProviderError {
         let error = Self::not_changed(error);
         if matches!(error, ProviderError::Unclear { .. }) {
-            // What the call did, memory does not know, nor when it reaches all servers if it did.
-            self.read_everything_from(Instant::now());
-            self.wait_for(None);
+            self.outcome_is_unknown();
         }
         if done == 0 {
             return error;
@@ -146,28 +153,67 @@ impl HostedZone {
     }
 }
 
-/// The changes that are left of a batch: together for each record set, which is never half changed.
-fn decide(wanted: &[Wanted<'_>], zone: &Zone) -> Result<Vec<Vec<Change>>, ProviderError> {
-    let (mut pieces, mut conflicts) = (vec![], vec![]);
+impl HostedZone {
+    /// What a call did, memory does not know, nor when it reaches all servers if it did.
+    fn outcome_is_unknown(&self) {
+        self.read_everything_from(Instant::now());
+        self.wait_for(None);
+    }
+}
+
+/// A call that was sent. Whoever stops waiting for its answer, as at the end of a step's time, leaves word that its outcome is
+/// unknown.
+struct Sent<'p>(Option<&'p HostedZone>);
+
+impl<'p> Sent<'p> {
+    fn of(provider: &'p HostedZone) -> Self {
+        Self(Some(provider))
+    }
+
+    fn answered(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Sent<'_> {
+    fn drop(&mut self) {
+        if let Some(provider) = self.0 {
+            provider.outcome_is_unknown();
+        }
+    }
+}
+
+/// What is left of a batch.
+struct Decided {
+    /// The changes of each record set, which is never half changed.
+    pieces: Vec<Vec<Change>>,
+    /// Why another can't be changed at all: that keeps no other from its change.
+    refused: Option<ProviderError>,
+}
+
+fn decide(wanted: &[Wanted<'_>], zone: &Zone) -> Result<Decided, ProviderError> {
+    let (mut pieces, mut conflicts, mut refused) = (vec![], vec![], None);
     for one in wanted {
         let key = &one.key;
         let live = Live::of(zone, key).map_err(|e| HostedZone::refused("invalid", &e))?;
         match one.judge(live.shown().as_ref()) {
             Asked::Done => {}
-            Asked::Write => {
-                let changes = live.changes(one.set.as_ref().map(ValidRecordSet::document));
-                pieces
-                    .push(changes.map_err(|e| HostedZone::refused("inexpressible", &format!("{key}: {e}")))?);
-            }
+            Asked::Write => match live.changes(one.set.as_ref().map(ValidRecordSet::document)) {
+                Ok(changes) => pieces.push(changes),
+                Err(e) => {
+                    let error = || HostedZone::refused("inexpressible", &format!("{key}: {e}"));
+                    refused = refused.or_else(|| Some(error()));
+                }
+            },
             Asked::Conflict(conflict) => conflicts.push(conflict),
             Asked::Foreign { owner } => {
                 let detail = format!("{key} belongs to {owner}; drover dns adopt takes it");
-                return Err(HostedZone::refused("owned_by_other", &detail));
+                refused = refused.or_else(|| Some(HostedZone::refused("owned_by_other", &detail)));
             }
         }
     }
     if conflicts.is_empty() {
-        return Ok(pieces);
+        return Ok(Decided { pieces, refused });
     }
     Err(ProviderError::Conflict { instance: CALLED.into(), conflicts })
 }

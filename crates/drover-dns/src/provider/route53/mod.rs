@@ -34,11 +34,13 @@ use self::look::{Memory, Stale};
 use self::verify::Pending;
 use super::{Applied, Capabilities, MissingInstance, Observed, ProviderError, RecordSets, Verification};
 use crate::publish::Batch;
-use crate::zone::{DnsName, RECORD_SETS_MAX, RecordKey, RecordSet, WEIGHT_MAX};
+use crate::zone::{DnsName, RecordKey, RecordSet, WEIGHT_MAX};
 
 /// What the API is called in messages; its name servers have names of their own.
 const CALLED: &str = "route53";
 
+/// Bounds what one batch keeps others waiting: some twenty calls.
+const BATCH_CHANGES_MAX: usize = 5_000;
 /// A reading that began so long ago is of now to who asks again and again.
 const LOOKED_A_MOMENT_AGO: Duration = Duration::from_secs(2);
 
@@ -123,7 +125,7 @@ impl RecordSets for HostedZone {
             weight_max: WEIGHT_MAX,
             is_batch_atomic: false,
             // It fills its calls itself: the fewer batches, the fewer calls that are not full.
-            batch_changes_max: RECORD_SETS_MAX,
+            batch_changes_max: BATCH_CHANGES_MAX,
             shows_generation: true,
         }
     }
