@@ -20,8 +20,8 @@ use crate::provider::{InstanceMismatch, Mismatch, ProviderError, Verification};
 use crate::resolver::{QueryType, Rcode, Resolver};
 use crate::zone::{DnsName, RecordKey, RecordSet, ValidRecordSet};
 
-/// Between two questions whether a change has reached all servers.
-const ASK_EVERY: Duration = Duration::from_secs(1);
+/// Between two questions whether a change has reached all servers: a second, and what they may come closer together on the way.
+const ASK_EVERY: Duration = Duration::from_millis(1050);
 /// Between two looks at a name server that shows an earlier zone.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Answers that are drawn of each server. Which version is live is proven by the fence; a value that must not be answered at all
