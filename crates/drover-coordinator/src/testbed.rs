@@ -250,6 +250,7 @@ pub struct PlayedDns {
     by_hand: Mutex<BTreeSet<RecordKey>>,
     batches: Mutex<Vec<String>>,
     refused: Mutex<Option<String>>,
+    makes_the_rest: Mutex<bool>,
 }
 
 impl PlayedDns {
@@ -273,6 +274,11 @@ impl PlayedDns {
     /// From now on it refuses batches with this name in them.
     pub fn refuse(&self, name: &str) {
         *self.refused.lock().unwrap() = Some(name.to_owned());
+    }
+
+    /// Does it make of such a batch what it can?
+    pub fn make_the_rest(&self, makes: bool) {
+        *self.makes_the_rest.lock().unwrap() = makes;
     }
 }
 
@@ -302,25 +308,28 @@ impl RecordSets for PlayedDns {
     }
     async fn apply(&self, batch: &Batch) -> Result<Applied, ProviderError> {
         let refused = self.refused.lock().unwrap().clone();
-        let puts: Vec<&RecordSet> = batch
-            .changes
-            .iter()
-            .map(|change| match change {
-                Change::Put { record_set, .. } => record_set,
-                Change::Delete { .. } => panic!("nothing here deletes"),
-            })
-            .collect();
-        if puts.len() > CHANGES_PER_BATCH_MAX || puts.iter().any(|set| Some(&set.name) == refused.as_ref()) {
+        let put = |change: &Change| match change {
+            Change::Put { record_set, .. } => record_set.clone(),
+            Change::Delete { .. } => panic!("nothing here deletes"),
+        };
+        let asked: Vec<RecordSet> = batch.changes.iter().map(put).collect();
+        let (bad, good): (Vec<_>, Vec<_>) =
+            asked.into_iter().partition(|set| Some(&set.name) == refused.as_ref());
+        let is_refused = good.len() > CHANGES_PER_BATCH_MAX || !bad.is_empty();
+        let made = if is_refused && !*self.makes_the_rest.lock().unwrap() { vec![] } else { good };
+        if !made.is_empty() {
+            let keyed: Vec<_> = made
+                .into_iter()
+                .map(|set| (RecordKey::new(set.name.parse().unwrap(), set.rtype), set))
+                .collect();
+            self.by_hand.lock().unwrap().retain(|key| keyed.iter().all(|(put, _)| put != key));
+            self.sets.lock().unwrap().extend(keyed);
+            self.batches.lock().unwrap().push(batch.idempotency_key.clone());
+        }
+        if is_refused {
             let (instance, code) = ("played".into(), "malformed".into());
             return Err(ProviderError::Refused { instance, code, detail: "as a real one does".into() });
         }
-        let keyed: Vec<_> = puts
-            .into_iter()
-            .map(|set| (RecordKey::new(set.name.parse().unwrap(), set.rtype), set.clone()))
-            .collect();
-        self.by_hand.lock().unwrap().retain(|key| keyed.iter().all(|(put, _)| put != key));
-        self.sets.lock().unwrap().extend(keyed);
-        self.batches.lock().unwrap().push(batch.idempotency_key.clone());
         Ok(Applied::Changed(Coverage { instances: vec!["played".into()], missing: vec![] }))
     }
     async fn verify(&self, key: &RecordKey, set: Option<&RecordSet>) -> Result<Verification, ProviderError> {

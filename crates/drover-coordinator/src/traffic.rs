@@ -256,7 +256,10 @@ impl Coordinator {
         for some in changes.chunks(provider.capabilities().batch_changes_max) {
             match self.apply(provider, some).await {
                 // One record set that a server will never take must not keep the others from it.
-                Err(ProviderError::Refused { .. }) => self.apply_each(provider, some, refusals).await?,
+                Err(ProviderError::Refused { .. }) => {
+                    let left = still_to_do(provider, some).await?;
+                    self.apply_each(provider, &left, refusals).await?;
+                }
                 answer => answer?,
             }
         }
@@ -405,6 +408,25 @@ fn concerns(error: &ProviderError, server: &str) -> bool {
         ProviderError::TimedOut { .. } => true,
         _ => false,
     }
+}
+
+/// What is left of changes that were refused together: a provider may have made those that it could.
+///
+/// # Errors
+/// When DNS can't be read.
+pub(crate) async fn still_to_do(
+    provider: &dyn RecordSets,
+    changes: &[Change],
+) -> Result<Vec<Change>, ProviderError> {
+    let put = |change: &Change| match change {
+        Change::Put { record_set, .. } => Some(record_set.clone()),
+        Change::Delete { .. } => None,
+    };
+    let desired: Vec<RecordSet> = changes.iter().filter_map(put).collect();
+    let key = |set: &RecordSet| Some(RecordKey::new(set.name.parse().ok()?, set.rtype));
+    let keys: Vec<RecordKey> = desired.iter().filter_map(key).collect();
+    let observed = provider.observe(&keys).await?;
+    Ok(provider.diff(&desired, &observed).changes)
 }
 
 pub(crate) fn blocked_sentence(b: &drover_dns::provider::Blocked) -> String {

@@ -4,7 +4,7 @@ use super::failed;
 use crate::coordinator::Coordinator;
 use crate::db::keys;
 use crate::fault;
-use crate::traffic::{blocked_sentence, record_key, record_set};
+use crate::traffic::{blocked_sentence, record_key, record_set, still_to_do};
 use drover_dns::provider::{Blocked, BlockedReason, Diff, ProviderError, RecordSets, Verification};
 use drover_dns::publish::{Batch, Change};
 use drover_dns::zone::{DnsName, RecordKey, RecordSet};
@@ -140,10 +140,11 @@ async fn apply(
     Ok(())
 }
 
-/// One by one, to the end; then the first refusal.
+/// What is left of it one by one, to the end; then the first refusal.
 async fn apply_each(provider: &dyn RecordSets, batch: &Batch) -> Result<(), StepFailure> {
     let mut refused = None;
-    for (number, change) in batch.changes.iter().enumerate() {
+    let left = still_to_do(provider, &batch.changes).await.map_err(|e| provider_failure(&e))?;
+    for (number, change) in left.iter().enumerate() {
         let idempotency_key = format!("{}/one-{number}", batch.idempotency_key);
         let one = Batch { epoch: batch.epoch, idempotency_key, changes: vec![change.clone()] };
         match provider.apply(&one).await {
@@ -243,6 +244,27 @@ mod tests {
         apply(&dns, bed.c.db.epoch(), "run-1/shift", &changes).await.unwrap();
         assert_eq!(dns.live().len(), SERVICES);
         assert_eq!(dns.batches(), ["run-1/shift", "run-1/shift/1"]);
+    }
+
+    #[tokio::test]
+    async fn of_what_was_refused_together_only_what_is_left_is_tried_one_by_one() {
+        let bed = Bed::new().await;
+        let now = bed.c.clock.now();
+        let some = &services(&bed)[..20];
+        let set =
+            |s: &Service| record_set(s, &drover_core::targets::initial_traffic(s, now), bed.c.db.epoch());
+        let sets: Vec<RecordSet> = some.iter().map(set).collect();
+        let keys: Vec<RecordKey> = some.iter().filter_map(record_key).collect();
+        // A provider may make what it can of a batch, or none of it.
+        for (makes_the_rest, batches) in [(true, 1), (false, 19)] {
+            let dns = PlayedDns::default();
+            dns.refuse(&some[7].dns_name);
+            dns.make_the_rest(makes_the_rest);
+            let changes = dns.diff(&sets, &dns.observe(&keys).await.unwrap()).changes;
+            let refused = apply(&dns, bed.c.db.epoch(), "run-1/shift", &changes).await.unwrap_err();
+            assert_eq!(refused.kind, FailureNature::Permanent, "{}", refused.message);
+            assert_eq!((dns.live().len(), dns.batches().len()), (19, batches));
+        }
     }
 
     #[tokio::test]
