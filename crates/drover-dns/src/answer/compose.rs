@@ -9,7 +9,10 @@ use domain::base::opt::cookie::Cookie;
 
 use super::query::{Edns, Malformed, Query};
 use super::respond::{Outcome, Owner, Record};
-use super::{AnswerKind, Context, Response, Transport, UDP_ANSWER_BYTES_MAX, UDP_ANSWER_BYTES_PLAIN};
+use super::{
+    ANSWER_BYTES_USUAL, AnswerKind, Context, Response, Transport, UDP_ANSWER_BYTES_MAX,
+    UDP_ANSWER_BYTES_PLAIN,
+};
 
 /// Root owner, type, class, time to live, length.
 const OPT_BYTES: usize = 1 + 2 + 2 + 4 + 2;
@@ -24,7 +27,8 @@ type Target = StaticCompressor<Vec<u8>>;
 
 /// A bare error for a message that could not be read as a query.
 pub(super) fn reject(malformed: &Malformed<'_>) -> Option<Response> {
-    let mut builder = MessageBuilder::from_target(StaticCompressor::new(Vec::with_capacity(512))).ok()?;
+    let mut builder =
+        MessageBuilder::from_target(StaticCompressor::new(Vec::with_capacity(ANSWER_BYTES_USUAL))).ok()?;
     let request = malformed.message.header();
     let header = builder.header_mut();
     header.set_id(request.id());
@@ -112,7 +116,8 @@ fn kind(outcome: &Outcome) -> AnswerKind {
 
 /// No records, and the bit that sends the client to TCP.
 pub(super) fn come_over_tcp(query: &Query<'_>, context: &Context) -> Option<Vec<u8>> {
-    let builder = MessageBuilder::from_target(StaticCompressor::new(Vec::with_capacity(512))).ok()?;
+    let builder =
+        MessageBuilder::from_target(StaticCompressor::new(Vec::with_capacity(ANSWER_BYTES_USUAL))).ok()?;
     let mut builder = builder.start_answer(query.message, Rcode::NOERROR).ok()?;
     builder.header_mut().set_aa(true);
     builder.header_mut().set_tc(true);

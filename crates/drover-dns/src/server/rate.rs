@@ -25,7 +25,7 @@ const PLACES: usize = 65_536;
 const NETWORK_BITS_V4: u32 = 24;
 const NETWORK_BITS_V6: u32 = 56;
 /// So many answers a second are microseconds apart at least.
-pub(super) const ANSWERS_PER_SECOND_MAX: u32 = 100_000;
+const ANSWERS_PER_SECOND_MAX: u32 = 100_000;
 
 /// What to do with an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

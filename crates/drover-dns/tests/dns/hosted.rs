@@ -4,19 +4,17 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use aws_sdk_route53::Client;
 use aws_sdk_route53::types::{Change, ChangeAction, ChangeBatch, ResourceRecord, ResourceRecordSet, RrType};
 use drover_dns::provider::HostedZone;
-use drover_dns::resolver::{QueryType, Rcode, resolve};
 use drover_model::Span;
 use drover_model::config::{Route53Dns, ZoneServer};
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use crate::common::{GUARD, http, name};
-use crate::servers::free_port;
+use crate::common::{http, name};
+use crate::servers::{free_port, powerdns, until_it_answers};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/servers/route53.py");
 /// Where `tests/setup` puts it.
@@ -74,22 +72,8 @@ impl Hosted {
         )
         .unwrap();
         let hosted = Self { api, name_server, endpoint, dns, hosted_zone, directory };
-        hosted.until_it_answers().await;
+        until_it_answers(dns).await;
         hosted
-    }
-
-    async fn until_it_answers(&self) {
-        let asked = async {
-            let zone = name("example.test");
-            loop {
-                let answer = resolve(self.dns, &zone, QueryType::Soa, Duration::from_millis(200)).await;
-                if answer.is_ok_and(|a| a.rcode == Rcode::NOERROR && a.is_authoritative) {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(GUARD, asked).await.expect("PowerDNS does not answer for its zone");
     }
 
     pub fn settings(&self) -> Route53Dns {
@@ -170,15 +154,10 @@ pub fn plain(at: &str, rtype: RrType, value: &str) -> ResourceRecordSet {
 }
 
 fn name_server(directory: &Path, address: SocketAddr) -> Child {
-    let (d, port) = (directory.display(), address.port());
-    let config = format!(
-        "launch=gsqlite3\ngsqlite3-database={d}/pdns.db\nlocal-address=127.0.0.1\nlocal-port={port}\nsocket-dir={d}\n\
-         enable-lua-records=yes\nsecurity-poll-suffix=\ndisable-syslog=yes\n\
-         cache-ttl=0\nquery-cache-ttl=0\nnegquery-cache-ttl=0\nzone-cache-refresh-interval=0\n"
-    );
+    let config = powerdns(directory, address.port(), "enable-lua-records=yes\n");
     std::fs::write(directory.join("pdns.conf"), config).unwrap();
     let mut command = Command::new("/usr/sbin/pdns_server");
-    command.arg(format!("--config-dir={d}")).args(["--daemon=no", "--guardian=no"]);
+    command.arg(format!("--config-dir={}", directory.display())).args(["--daemon=no", "--guardian=no"]);
     command.stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().unwrap_or_else(|e| panic!("pdns_server: {e}; install it: bash tests/setup"))
 }

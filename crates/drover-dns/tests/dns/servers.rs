@@ -34,7 +34,9 @@ impl Kind {
         let (file, config) = match self {
             Self::Bind => ("named.conf", bind(directory, port)),
             Self::Knot => ("knot.conf", knot(directory, port)),
-            Self::PowerDns => ("pdns.conf", powerdns(directory, port)),
+            Self::PowerDns => {
+                ("pdns.conf", powerdns(directory, port, "dnsupdate=yes\nallow-dnsupdate-from=127.0.0.0/8\n"))
+            }
         };
         let path = directory.join(file);
         std::fs::write(&path, config).unwrap();
@@ -80,11 +82,12 @@ fn knot(directory: &Path, port: u16) -> String {
     )
 }
 
-fn powerdns(directory: &Path, port: u16) -> String {
+/// PowerDNS over the database `pdns.db`, its caches off.
+pub fn powerdns(directory: &Path, port: u16, more: &str) -> String {
     let d = directory.display();
     format!(
         "launch=gsqlite3\ngsqlite3-database={d}/pdns.db\nlocal-address=127.0.0.1\nlocal-port={port}\nsocket-dir={d}\n\
-         dnsupdate=yes\nallow-dnsupdate-from=127.0.0.0/8\nsecurity-poll-suffix=\ndisable-syslog=yes\n\
+         {more}security-poll-suffix=\ndisable-syslog=yes\n\
          cache-ttl=0\nquery-cache-ttl=0\nnegquery-cache-ttl=0\nzone-cache-refresh-interval=0\n"
     )
 }
@@ -132,25 +135,8 @@ impl Server {
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().unwrap_or_else(|e| panic!("{kind:?}: {e}; install it: bash tests/setup"));
         let server = Self { child, address, directory };
-        server.until_it_answers(kind).await;
+        until_it_answers(server.address).await;
         server
-    }
-
-    async fn until_it_answers(&self, kind: Kind) {
-        let asked = async {
-            loop {
-                let answer =
-                    resolve(self.address, &name("example.test"), QueryType::Soa, Duration::from_millis(200))
-                        .await;
-                if answer.is_ok_and(|a| a.rcode == Rcode::NOERROR && a.is_authoritative) {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(GUARD, asked)
-            .await
-            .unwrap_or_else(|_| panic!("{kind:?} does not answer for its zone"));
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -185,6 +171,23 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Waits until a server is in charge of the zone.
+pub async fn until_it_answers(server: SocketAddr) {
+    let asked = async {
+        let zone = name("example.test");
+        loop {
+            let answer = resolve(server, &zone, QueryType::Soa, Duration::from_millis(200)).await;
+            if answer.is_ok_and(|a| a.rcode == Rcode::NOERROR && a.is_authoritative) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(GUARD, asked)
+        .await
+        .unwrap_or_else(|_| panic!("{server} does not answer for its zone"));
 }
 
 /// A port that is free for both transports now; the server takes it in a moment.

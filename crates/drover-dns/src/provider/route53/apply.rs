@@ -48,15 +48,13 @@ impl HostedZone {
         let mut rejected: Option<(String, Vec<Change>)> = None;
         for number in 0..ATTEMPTS {
             tokio::time::sleep(PAUSE * number + PAUSE.mul_f64(f64::from(number) * fastrand::f64())).await;
-            match self.attempt(batch, &wanted, rejected.as_ref()).await? {
-                Attempt::Applied(applied) => {
-                    // The proof is a reading that began after.
-                    self.read_from(Instant::now(), &keys);
-                    return Ok(applied);
-                }
+            let attempt = self.attempt(batch, &wanted, rejected.as_ref()).await?;
+            // What comes next, the proof or another attempt, is of a reading that began after.
+            self.read_from(Instant::now(), &keys);
+            match attempt {
+                Attempt::Applied(applied) => return Ok(applied),
                 Attempt::Rejected { detail, changes } => rejected = Some((detail, changes)),
             }
-            self.read_from(Instant::now(), &keys);
         }
         let last = rejected.map_or_else(String::new, |(detail, _)| detail);
         Err(Self::not_now(format!(
@@ -151,9 +149,7 @@ impl HostedZone {
         let detail = format!("{done} of {all} calls are in, then: {error}");
         ProviderError::Unclear { instance: CALLED.into(), detail }
     }
-}
 
-impl HostedZone {
     /// What a call did, memory does not know, nor when it reaches all servers if it did.
     fn outcome_is_unknown(&self) {
         self.read_everything_from(Instant::now());

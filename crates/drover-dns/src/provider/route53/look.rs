@@ -140,14 +140,17 @@ impl HostedZone {
 
     /// The fence alone: one request.
     async fn glance(&self) -> Result<Fence, ProviderError> {
-        let name = self.fence_name()?;
+        Ok(fence(&self.read_txt(&self.fence_name()?).await?))
+    }
+
+    /// The TXT records of one name: one request.
+    async fn read_txt(&self, name: &DnsName) -> Result<Vec<ResourceRecordSet>, ProviderError> {
         let from = Cursor { name: format!("{name}."), rtype: Some(RrType::Txt), identifier: None };
         let page = self.api.list(Some(&from), 1).await.map_err(Self::not_read)?;
         let is_it = |set: &ResourceRecordSet| {
-            set.r#type() == &RrType::Txt && DnsName::parse(set.name()).is_ok_and(|found| found == name)
+            set.r#type() == &RrType::Txt && DnsName::parse(set.name()).is_ok_and(|found| found == *name)
         };
-        let found: Vec<_> = page.sets.into_iter().filter(is_it).collect();
-        Ok(fence(&found))
+        Ok(page.sets.into_iter().filter(is_it).collect())
     }
 
     async fn read_all(&self, memory: &mut Memory) -> Result<Arc<Zone>, ProviderError> {
@@ -220,18 +223,15 @@ impl HostedZone {
             match page.next {
                 Some(next) if !has_passed && is_at(&next, &key.name) => cursor = next,
                 // Many other names stand below it.
-                Some(_) if !has_passed => return self.read_registry(zone, registry).await,
+                Some(_) if !has_passed => {
+                    let sets = self.read_txt(&registry).await?;
+                    zone.clear(&registry);
+                    sets.into_iter().for_each(|set| zone.add(set));
+                    return Ok(());
+                }
                 _ => return Ok(()),
             }
         }
-    }
-
-    async fn read_registry(&self, zone: &mut Zone, registry: DnsName) -> Result<(), ProviderError> {
-        zone.clear(&registry);
-        let from = Cursor { name: format!("{registry}."), rtype: Some(RrType::Txt), identifier: None };
-        let page = self.api.list(Some(&from), 1).await.map_err(Self::not_read)?;
-        page.sets.into_iter().for_each(|set| zone.add(set));
-        Ok(())
     }
 
     /// The name servers that do not show the zone as it was read.

@@ -64,10 +64,9 @@ impl Zone {
     pub(super) fn beside(&self, key: &RecordKey) -> Option<&str> {
         let from = (key.name.clone(), String::new());
         let there = self.sets.range(from..).take_while(|((name, _), _)| *name == key.name);
-        let others = there.map(|((_, rtype), _)| rtype.as_str()).filter(|rtype| *rtype != key.rtype.as_str());
-        others
-            .into_iter()
-            .find(|rtype| key.rtype == RecordType::Cname || *rtype == RecordType::Cname.as_str())
+        let (own, alias) = (key.rtype.as_str(), RecordType::Cname.as_str());
+        let mut types = there.map(|((_, rtype), _)| rtype.as_str());
+        types.find(|rtype| *rtype != own && (own == alias || *rtype == alias))
     }
 
     pub(super) fn fence(&self, name: &DnsName) -> Fence {

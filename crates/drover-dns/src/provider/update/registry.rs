@@ -1,4 +1,5 @@
-//! What DNS itself can't say about a record set, in a TXT record beside it: whose it is, its generation, its weights. Written for people too: `dig TXT _drover-a.checkout.example.net` shows all of it.
+//! What DNS itself can't say about a record set, in a TXT record beside it: whose it is, its generation, its weights.
+//! Written for people too: `dig TXT _drover-a.checkout.example.net` shows all of it.
 
 use crate::provider::marks::{STRING_BYTES_MAX, epoch, read_epoch};
 use crate::zone::{DnsName, Member, RecordKey, RecordSet, RecordType};
