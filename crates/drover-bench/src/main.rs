@@ -72,6 +72,10 @@ enum Name {
     Route53,
     /// What drover's own DNS server costs a query
     DnsQps,
+    /// From telling a DNS server to every answer new
+    DnsPublish,
+    /// From a service's end to the last answer with its address
+    DnsFailover,
     /// Every figure, one after the other
     All,
     /// This process becomes what `probe` probes
@@ -80,10 +84,13 @@ enum Name {
     /// This process becomes a peer of `probe`
     #[value(hide = true)]
     ProbeBareClient,
+    /// This process becomes a service that `dns-failover` ends
+    #[value(hide = true)]
+    DnsOrigin,
 }
 
 impl Name {
-    const EACH: [Name; 9] = [
+    const EACH: [Name; 11] = [
         Name::Plan,
         Name::Store,
         Name::Scale,
@@ -93,6 +100,8 @@ impl Name {
         Name::Probe,
         Name::Route53,
         Name::DnsQps,
+        Name::DnsPublish,
+        Name::DnsFailover,
     ];
 
     /// The figure of this name; nothing for what is none.
@@ -106,8 +115,10 @@ impl Name {
             Name::Ingest => figures::ingest::measure(scale)?,
             Name::Probe => figures::probe::measure(scale)?,
             Name::Route53 => figures::route53::measure(scale)?,
-            Name::DnsQps => figures::dns::measure(scale)?,
-            Name::All | Name::ProbeTargets | Name::ProbeBareClient => return Ok(None),
+            Name::DnsQps => figures::dns::qps(scale)?,
+            Name::DnsPublish => figures::dns::publish(scale)?,
+            Name::DnsFailover => figures::dns::failover(scale)?,
+            Name::All | Name::ProbeTargets | Name::ProbeBareClient | Name::DnsOrigin => return Ok(None),
         };
         Ok(Some(figure))
     }
@@ -130,7 +141,10 @@ fn run(args: &Args) -> Result<bool> {
     match (args.name, &args.peer) {
         (Name::ProbeTargets, Some(peer)) => return figures::probe::serve_targets(peer).map(|()| true),
         (Name::ProbeBareClient, Some(peer)) => return figures::probe::bare_client(peer).map(|()| true),
-        (Name::ProbeTargets | Name::ProbeBareClient, None) => return error::unexpected("--peer is missing"),
+        (Name::DnsOrigin, Some(peer)) => return figures::dns::serve_origin(peer).map(|()| true),
+        (Name::ProbeTargets | Name::ProbeBareClient | Name::DnsOrigin, None) => {
+            return error::unexpected("--peer is missing");
+        }
         _ => {}
     }
     let scale = Scale::new(args.scale);

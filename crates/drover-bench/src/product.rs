@@ -2,8 +2,10 @@
 //! memory are its own.
 
 use crate::error::{Attempt, BenchError, Result, unexpected};
-use nix::unistd::{SysconfVar, sysconf};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, SysconfVar, sysconf};
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -53,14 +55,23 @@ pub struct Role {
 }
 
 impl Role {
-    /// Starts `program` with these words; what it says goes into a log in `directory`. Call it on the program's main
-    /// thread: the kernel ends a role of drover with the thread that started it.
-    pub fn start(name: &'static str, directory: &Path, command: &mut Command) -> Result<Self> {
+    /// Starts a program with its words; what it says goes into a log in `directory`. Call it on this program's main
+    /// thread: the kernel ends a role with the thread that started it.
+    pub fn start(name: &'static str, directory: &Path, command: &Command) -> Result<Self> {
         let log = directory.join(format!("{name}.log"));
         let file = File::create(&log).attempt(format!("create {}", log.display()))?;
         let also = file.try_clone().attempt("share a log")?;
-        let command = command.stdin(Stdio::null()).stdout(file).stderr(also);
-        let child = command.spawn().attempt(format!("start {name}"))?;
+        // The kernel ends it with this program, however that ends.
+        let mut bound = Command::new("setpriv");
+        bound.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => bound.env(name, value),
+                None => bound.env_remove(name),
+            };
+        }
+        bound.stdin(Stdio::null()).stdout(file).stderr(also);
+        let child = bound.spawn().attempt(format!("start {name}"))?;
         Ok(Self { name, child, log })
     }
 
@@ -75,7 +86,7 @@ impl Role {
         let mut command = Command::new(binary);
         command.args(words).arg(format!("--die-with-parent={}", std::process::id()));
         command.arg("--log-format=json").arg("--ready-file").arg(&ready).env_remove("DROVER_LOG");
-        let mut role = Self::start(name, directory, &mut command)?;
+        let mut role = Self::start(name, directory, &command)?;
         let began = Instant::now();
         while !ready.exists() {
             if let Ok(Some(status)) = role.child.try_wait() {
@@ -92,6 +103,12 @@ impl Role {
         let text = std::fs::read(&ready).attempt(format!("read {}", ready.display()))?;
         let said = serde_json::from_slice(&text).attempt(format!("read {}", ready.display()))?;
         Ok((role, said))
+    }
+
+    /// Stops it where it is, so that it does nothing more.
+    pub fn freeze(&self) -> Result<()> {
+        let process = Pid::from_raw(i32::try_from(self.child.id()).attempt("name a process")?);
+        kill(process, Signal::SIGSTOP).attempt(format!("stop {}", self.name))
     }
 
     /// What it has logged.
@@ -125,17 +142,19 @@ impl Role {
         processor_of(&self.child.id().to_string())
     }
 
-    /// The same to the nanosecond, of its threads that are still there.
-    pub fn processor_exactly(&self) -> Result<Duration> {
+    /// The same to the nanosecond, of each of its threads.
+    pub fn threads(&self) -> Result<Threads> {
         let path = format!("/proc/{}/task", self.child.id());
-        let mut nanoseconds = 0;
+        let mut threads = BTreeMap::new();
         for thread in std::fs::read_dir(&path).attempt(format!("read {path}"))? {
             let path = thread.attempt(format!("read {path}"))?.path().join("schedstat");
             // A thread may end meanwhile.
-            let text = std::fs::read_to_string(path).unwrap_or_default();
-            nanoseconds += text.split(' ').next().and_then(|t| t.parse::<u64>().ok()).unwrap_or_default();
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            if let Some(nanoseconds) = text.split(' ').next().and_then(|t| t.parse().ok()) {
+                threads.insert(path, Duration::from_nanos(nanoseconds));
+            }
         }
-        Ok(Duration::from_nanos(nanoseconds))
+        Ok(Threads(threads))
     }
 
     /// Memory of a kind that the kernel tells, now, in MiB.
@@ -146,6 +165,18 @@ impl Role {
     /// The most memory that it has used, in MiB.
     pub fn memory_peak_mib(&self) -> Result<f64> {
         self.memory_mib("VmHWM")
+    }
+}
+
+/// Processor time that each thread of a role has used.
+#[derive(Debug)]
+pub struct Threads(BTreeMap<PathBuf, Duration>);
+
+impl Threads {
+    /// What was used since then, by the threads that are still there.
+    pub fn since(&self, earlier: &Self) -> Duration {
+        let before = |thread| earlier.0.get(thread).copied().unwrap_or_default();
+        self.0.iter().map(|(thread, used)| used.saturating_sub(before(thread))).sum()
     }
 }
 

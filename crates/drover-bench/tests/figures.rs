@@ -89,3 +89,13 @@ fn route53_moves_every_set_within_the_account() {
 fn dns_qps_answers_every_question() {
     must_be_right("dns-qps", 7, 4);
 }
+
+#[test]
+fn dns_publish_sees_every_change() {
+    must_be_right("dns-publish", 1, 1);
+}
+
+#[test]
+fn dns_failover_sees_every_service_that_ended_leave() {
+    must_be_right("dns-failover", 2, 1);
+}

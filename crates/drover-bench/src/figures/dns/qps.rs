@@ -100,9 +100,9 @@ struct Run {
 fn run(server: &Server, questions: &[Vec<u8>], code: u8, length: Duration) -> Result<Run> {
     let address = server.address;
     on_load_core(|| Load::new(address, questions, code)?.saturate(WARM_UP).map(drop))?;
-    let before = server.role.processor_exactly()?;
+    let before = server.role.threads()?;
     let counted = on_load_core(|| Load::new(address, questions, code)?.saturate(length))?;
-    let used = (server.role.processor_exactly()? - before).as_secs_f64();
+    let used = server.role.threads()?.since(&before).as_secs_f64();
     let microseconds = used * 1e6 / (counted.good.max(1) as f64);
     Ok(Run { counted, microseconds, busy: used / counted.seconds })
 }

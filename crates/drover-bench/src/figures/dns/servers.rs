@@ -21,6 +21,8 @@ const ADDRESSES: [(&str, &str, u16); 3] =
 const TTL_SECONDS: u32 = 30;
 /// A guard against hanging.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+/// Another's TCP connection may have a port that is free for UDP.
+const PORTS_TRIED_MAX: usize = 100;
 const ASK_EVERY: Duration = Duration::from_millis(20);
 const EPOCH: Epoch = Epoch { incarnation: 1, counter: 1 };
 
@@ -84,7 +86,7 @@ impl Server {
         std::fs::create_dir_all(&run).attempt("make gdnsd's directory")?;
         let mut command = Command::new(program("gdnsd")?);
         command.arg("-c").arg(&at).arg("start");
-        Self::of("gdnsd", directory, &mut command, address).await
+        Self::of("gdnsd", directory, &command, address).await
     }
 
     /// Knot.
@@ -109,13 +111,14 @@ impl Server {
         std::fs::create_dir_all(at.join("db")).attempt("make Knot's directory")?;
         let mut command = Command::new(program("knotd")?);
         command.arg("-c").arg(at.join("knot.conf"));
-        Self::of("Knot", directory, &mut command, address).await
+        Self::of("Knot", directory, &command, address).await
     }
 
-    async fn of(
+    /// A program that was given all that it needs, once it answers.
+    pub(super) async fn of(
         name: &'static str,
         directory: &Path,
-        command: &mut Command,
+        command: &Command,
         address: SocketAddr,
     ) -> Result<Self> {
         let role = Role::start(name, directory, command)?;
@@ -125,10 +128,10 @@ impl Server {
     }
 
     async fn until_it_answers(&self) -> Result<()> {
-        let asked = DnsName::parse(&name(0)).attempt("name a service")?;
+        let zone = DnsName::parse(ZONE).attempt("name the zone")?;
         let began = Instant::now();
         loop {
-            let answer = resolve(self.address, &asked, QueryType::A, Duration::from_secs(1)).await;
+            let answer = resolve(self.address, &zone, QueryType::Ns, Duration::from_secs(1)).await;
             if answer.is_ok_and(|a| a.rcode == Rcode::NOERROR && a.is_authoritative && !a.values.is_empty()) {
                 return Ok(());
             }
@@ -163,11 +166,11 @@ fn put(number: usize) -> Change {
     Change::Put { expected_generation: None, record_set, take_over: false }
 }
 
-fn head() -> String {
+pub(super) fn head() -> String {
     "$TTL 60\n@ SOA ns1 hostmaster 1 3600 600 86400 30\n@ NS ns1\n@ NS ns2\nns1 A 127.0.0.1\nns2 A 127.0.0.1\n".to_owned()
 }
 
-fn write(path: &Path, text: &str) -> Result<()> {
+pub(super) fn write(path: &Path, text: &str) -> Result<()> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).attempt(format!("make {}", parent.display()))?;
     }
@@ -175,7 +178,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
 }
 
 /// Debian keeps servers where only root's PATH looks.
-fn program(name: &str) -> Result<PathBuf> {
+pub(super) fn program(name: &str) -> Result<PathBuf> {
     let path = Path::new("/usr/sbin").join(name);
     if path.is_file() {
         return Ok(path);
@@ -183,9 +186,14 @@ fn program(name: &str) -> Result<PathBuf> {
     Err(BenchError::Missing { program: name.to_owned(), command: "bash tests/setup".into() })
 }
 
-fn free_address() -> Result<SocketAddr> {
-    let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).attempt("find a free port")?;
-    let address = udp.local_addr().attempt("find a free port")?;
-    TcpListener::bind(address).attempt("find a free port")?;
-    Ok(address)
+/// Free for both transports.
+pub(super) fn free_address() -> Result<SocketAddr> {
+    for _ in 0..PORTS_TRIED_MAX {
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).attempt("find a free port")?;
+        let address = udp.local_addr().attempt("find a free port")?;
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    unexpected(format!("none of {PORTS_TRIED_MAX} ports is free for both UDP and TCP"))
 }

@@ -36,7 +36,7 @@ pub async fn cost(program: &Path, targets: &Targets, size: &Size, directory: &Pa
     let address = free_address()?;
     let mut command = Command::new(program);
     command.arg(format!("--config.file={}", config.display())).arg(format!("--web.listen-address={address}"));
-    let role = Role::start("blackbox", directory, &mut command)?;
+    let role = Role::start("blackbox", directory, &command)?;
     let http = crate::installation::client()?;
     wait_for(&http, &address).await?;
 

@@ -7,7 +7,7 @@
 mod blackbox;
 mod coordinator;
 mod loops;
-mod targets;
+pub mod targets;
 
 pub use loops::run as bare_client;
 pub use targets::run as serve_targets;

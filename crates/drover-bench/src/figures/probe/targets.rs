@@ -101,7 +101,7 @@ pub fn run(ready: &Path) -> Result<()> {
     };
     let ports = Ports { answers: address(answers)?.port(), swallows: address(swallows)?.port() };
     // Kept for as long as the process lives.
-    let _stuck: Vec<TcpStream> = fill(&holes)?;
+    let _stuck: Vec<TcpStream> = fill_all(&holes)?;
     for listener in listeners {
         let listener = tokio::net::TcpListener::from_std(listener).attempt("listen")?;
         runtime.spawn(answer(listener));
@@ -116,41 +116,47 @@ fn listen(backlog: i32) -> Result<Vec<std::net::TcpListener>> {
     let mut port = 0;
     (1..=ADDRESSES)
         .map(|last| {
-            let what = || format!("listen on {}", ip(last));
-            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).attempt(what())?;
-            socket.set_nonblocking(true).attempt(what())?;
-            socket.bind(&SocketAddr::from((ip(last), port)).into()).attempt(what())?;
-            socket.listen(backlog).attempt(what())?;
-            let listener = std::net::TcpListener::from(socket);
-            port = listener.local_addr().attempt(what())?.port();
+            let listener = listen_at((ip(last), port).into(), backlog)?;
+            port = listener.local_addr().attempt("ask for a port")?.port();
             Ok(listener)
         })
         .collect()
 }
 
-/// Connects to each until it takes no more: whoever comes then is not answered.
-fn fill(holes: &[std::net::TcpListener]) -> Result<Vec<TcpStream>> {
+/// A listener for whom so many connections wait.
+pub fn listen_at(address: SocketAddr, backlog: i32) -> Result<std::net::TcpListener> {
+    let what = || format!("listen on {address}");
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).attempt(what())?;
+    socket.set_nonblocking(true).attempt(what())?;
+    socket.bind(&address.into()).attempt(what())?;
+    socket.listen(backlog).attempt(what())?;
+    Ok(socket.into())
+}
+
+/// Fills each.
+fn fill_all(holes: &[std::net::TcpListener]) -> Result<Vec<TcpStream>> {
     let mut stuck = Vec::new();
     for hole in holes {
-        let address = hole.local_addr().attempt("ask for a port")?;
-        let mut full = false;
-        for _ in 0..FILL_MAX {
-            match TcpStream::connect_timeout(&address, FULL_AFTER) {
-                Ok(stream) => stuck.push(stream),
-                Err(_) => {
-                    full = true;
-                    break;
-                }
-            }
-        }
-        if !full {
-            return unexpected(format!("{address} takes connections without end"));
-        }
+        stuck.extend(fill(hole.local_addr().attempt("ask for a port")?)?);
     }
     Ok(stuck)
 }
 
-async fn answer(listener: tokio::net::TcpListener) {
+/// Connects to a listener that takes none until no more may wait: whoever comes then is not answered, as long as what is given back
+/// is kept.
+pub fn fill(address: SocketAddr) -> Result<Vec<TcpStream>> {
+    let mut stuck = Vec::new();
+    for _ in 0..FILL_MAX {
+        match TcpStream::connect_timeout(&address, FULL_AFTER) {
+            Ok(stream) => stuck.push(stream),
+            Err(_) => return Ok(stuck),
+        }
+    }
+    unexpected(format!("{address} takes connections without end"))
+}
+
+/// Answers whoever connects, that all is well.
+pub async fn answer(listener: tokio::net::TcpListener) {
     loop {
         // Out of descriptors for a moment: the next one may do.
         let Ok((stream, _)) = listener.accept().await else { continue };
