@@ -20,8 +20,8 @@ use crate::provider::{InstanceMismatch, Mismatch, ProviderError, Verification};
 use crate::resolver::{QueryType, Rcode, Resolver};
 use crate::zone::{DnsName, RecordKey, RecordSet, ValidRecordSet};
 
-/// Between two questions whether a change has reached all servers: a second, and what they may come closer together on the way.
-const ASK_EVERY: Duration = Duration::from_millis(1050);
+/// From one answer whether a change has reached all servers to the next question: so they can't come closer together on their way.
+const ASK_AFTER: Duration = Duration::from_secs(1);
 /// Between two looks at a name server that shows an earlier zone.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Answers that are drawn of each server. Which version is live is proven by the fence; a value that must not be answered at all
@@ -113,11 +113,14 @@ impl HostedZone {
             return Ok(pending.since.elapsed() > self.settings.in_sync_within.to_duration());
         };
         let mut polled = self.polled.lock().await;
-        if polled.is_some_and(|at| at.elapsed() < ASK_EVERY) || self.pending().as_ref() != Some(pending) {
+        if polled.is_some_and(|at| at.elapsed() < ASK_AFTER) || self.pending().as_ref() != Some(pending) {
             return Ok(false);
         }
+        // Also where whoever waits gives up before the answer is there.
         *polled = Some(Instant::now());
-        self.api.is_in_sync(change).await.map_err(Self::not_read)
+        let answered = self.api.is_in_sync(change).await;
+        *polled = Some(Instant::now());
+        answered.map_err(Self::not_read)
     }
 
     /// What a server shows, once it has the zone, or the time for one exchange is over.
