@@ -1,11 +1,14 @@
 //! Writes an answer: sections in order, cut to what the client can take, the OPT record last.
 
 use domain::base::Serial;
-use domain::base::iana::{OptRcode, Rcode};
+use domain::base::iana::{Class, OptRcode, Rcode};
 use domain::base::message_builder::{
-    AdditionalBuilder, MessageBuilder, PushError, RecordSectionBuilder, StaticCompressor,
+    AdditionalBuilder, AnswerBuilder, MessageBuilder, PushError, StaticCompressor,
 };
 use domain::base::opt::cookie::Cookie;
+use domain::base::rdata::{ComposeRecordData, RecordData};
+use domain::base::record::ComposeRecord;
+use domain::base::wire::Composer;
 
 use super::query::{Edns, Malformed, Query};
 use super::respond::{Outcome, Owner, Record};
@@ -13,6 +16,7 @@ use super::{
     ANSWER_BYTES_USUAL, AnswerKind, Context, Response, Transport, UDP_ANSWER_BYTES_MAX,
     UDP_ANSWER_BYTES_PLAIN,
 };
+use crate::zone::WireName;
 
 /// Root owner, type, class, time to live, length.
 const OPT_BYTES: usize = 1 + 2 + 2 + 4 + 2;
@@ -23,12 +27,12 @@ const COOKIE_BYTES: usize = 4 + 8 + 16;
 const COOKIE_SECONDS_MAX: u32 = 60 * 60;
 const COOKIE_SECONDS_AHEAD_MAX: u32 = 5 * 60;
 
-type Target = StaticCompressor<Vec<u8>>;
+/// A pointer (RFC 1035, 4.1.4) to the first byte after a message's header.
+const QUESTION_NAME: [u8; 2] = [0xc0, 12];
 
 /// A bare error for a message that could not be read as a query.
 pub(super) fn reject(malformed: &Malformed<'_>) -> Option<Response> {
-    let mut builder =
-        MessageBuilder::from_target(StaticCompressor::new(Vec::with_capacity(ANSWER_BYTES_USUAL))).ok()?;
+    let mut builder = MessageBuilder::from_target(Vec::with_capacity(ANSWER_BYTES_USUAL)).ok()?;
     let request = malformed.message.header();
     let header = builder.header_mut();
     header.set_id(request.id());
@@ -40,37 +44,61 @@ pub(super) fn reject(malformed: &Malformed<'_>) -> Option<Response> {
     if let Some(question) = &malformed.question {
         builder.push(question).ok()?;
     }
-    let bytes = builder.finish().into_target();
     Some(Response {
-        bytes,
+        bytes: builder.finish(),
         rcode: u16::from(malformed.rcode.to_int()),
         is_truncated: false,
         kind: AnswerKind::Refusal,
-        name: vec![],
+        name: WireName::new(),
         is_client_known: false,
     })
 }
 
 pub(super) fn compose(
     buffer: Vec<u8>,
-    query: &Query<'_>,
+    query: Query<'_>,
     outcome: &Outcome,
     context: &Context,
 ) -> Option<Response> {
+    let cookie = query.edns.as_ref().and_then(|edns| server_cookie(edns, context));
+    // What names nobody but the question's own has nothing that a compressor could find.
+    let (bytes, is_truncated) = if outcome.names_others() {
+        let target = StaticCompressor::new(buffer);
+        let (target, is_truncated) = written(target, &query, outcome, context, cookie.as_ref())?;
+        (target.into_target(), is_truncated)
+    } else {
+        written(buffer, &query, outcome, context, cookie.as_ref())?
+    };
+    Some(Response {
+        bytes,
+        rcode: outcome.rcode.to_int(),
+        is_truncated,
+        kind: kind(outcome),
+        is_client_known: query.edns.is_some_and(|edns| is_known(&edns, context)),
+        name: query.folded,
+    })
+}
+
+/// The message, and whether it is truncated.
+fn written<Target: Composer>(
+    target: Target,
+    query: &Query<'_>,
+    outcome: &Outcome,
+    context: &Context,
+    cookie: Option<&Cookie>,
+) -> Option<(Target, bool)> {
     let edns = query.edns.as_ref();
-    let cookie = edns.and_then(|edns| server_cookie(edns, context));
-    let reserved = match (edns, &cookie) {
+    let reserved = match (edns, cookie) {
         (None, _) => 0,
         (Some(_), None) => OPT_BYTES,
         (Some(_), Some(_)) => OPT_BYTES + COOKIE_BYTES,
     };
     let limit = answer_bytes_max(edns, context.transport).saturating_sub(reserved);
-    let mut builder = MessageBuilder::from_target(StaticCompressor::new(buffer)).ok()?;
+    let mut builder = started(target, query, outcome.rcode.rcode())?;
     // The codec refuses a message that reaches its limit, we one that exceeds it.
     builder.set_push_limit(limit + 1);
-    let mut builder = builder.start_answer(query.message, outcome.rcode.rcode()).ok()?;
     builder.header_mut().set_aa(outcome.is_authoritative);
-    let pushed = outcome.answer.iter().try_for_each(|record| push(&mut builder, record, query));
+    let pushed = outcome.answer.iter().try_for_each(|record| builder.push(record));
     let mut is_truncated = pushed.is_err();
     if is_truncated {
         // Cut at the record set's boundary: half a set would be taken for the whole.
@@ -78,7 +106,7 @@ pub(super) fn compose(
     }
     let mut builder = builder.authority();
     if !is_truncated {
-        let pushed = outcome.authority.iter().try_for_each(|record| push(&mut builder, record, query));
+        let pushed = outcome.authority.iter().try_for_each(|record| builder.push(record));
         is_truncated = pushed.is_err();
     }
     let mut builder = builder.additional();
@@ -86,24 +114,51 @@ pub(super) fn compose(
     if !is_truncated {
         // Glue is a courtesy: what does not fit is left out, and that is no truncation (RFC 2181, 9).
         for record in &outcome.additional {
-            if push(&mut builder, record, query).is_err() {
+            if builder.push(record).is_err() {
                 break;
             }
         }
     }
     builder.clear_push_limit();
     if let Some(edns) = edns {
-        push_opt(&mut builder, edns, outcome.rcode, cookie.as_ref()).ok()?;
+        push_opt(&mut builder, edns, outcome.rcode, cookie).ok()?;
     }
-    let bytes = builder.finish().into_target();
-    Some(Response {
-        bytes,
-        rcode: outcome.rcode.to_int(),
-        is_truncated,
-        kind: kind(outcome),
-        name: vec![],
-        is_client_known: edns.is_some_and(|edns| is_known(edns, context)),
-    })
+    Some((builder.finish(), is_truncated))
+}
+
+/// The head of an answer, with the question in the case in which it was asked.
+fn started<Target: Composer>(
+    target: Target,
+    query: &Query<'_>,
+    rcode: Rcode,
+) -> Option<AnswerBuilder<Target>> {
+    let mut builder = MessageBuilder::from_target(target).ok()?;
+    let (asked, header) = (query.message.header(), builder.header_mut());
+    header.set_id(asked.id());
+    header.set_qr(true);
+    header.set_opcode(asked.opcode());
+    header.set_rd(asked.rd());
+    header.set_rcode(rcode);
+    let mut builder = builder.question();
+    builder.push(query.question).ok()?;
+    Some(builder.answer())
+}
+
+impl ComposeRecord for Record {
+    fn compose_record<Target: Composer + ?Sized>(
+        &self,
+        target: &mut Target,
+    ) -> Result<(), Target::AppendError> {
+        match &self.owner {
+            // A pointer to where the question's name stands in every message: behind the header.
+            Owner::Question => target.append_slice(&QUESTION_NAME)?,
+            Owner::Name(name) => target.append_compressed_name(name)?,
+        }
+        self.data.rtype().compose(target)?;
+        Class::IN.compose(target)?;
+        self.ttl.compose(target)?;
+        self.data.compose_len_rdata(target)
+    }
 }
 
 fn kind(outcome: &Outcome) -> AnswerKind {
@@ -116,16 +171,14 @@ fn kind(outcome: &Outcome) -> AnswerKind {
 
 /// No records, and the bit that sends the client to TCP.
 pub(super) fn come_over_tcp(query: &Query<'_>, context: &Context) -> Option<Vec<u8>> {
-    let builder =
-        MessageBuilder::from_target(StaticCompressor::new(Vec::with_capacity(ANSWER_BYTES_USUAL))).ok()?;
-    let mut builder = builder.start_answer(query.message, Rcode::NOERROR).ok()?;
+    let mut builder = started(Vec::with_capacity(ANSWER_BYTES_USUAL), query, Rcode::NOERROR)?;
     builder.header_mut().set_aa(true);
     builder.header_mut().set_tc(true);
     let mut builder = builder.additional();
     if let Some(edns) = &query.edns {
         push_opt(&mut builder, edns, OptRcode::NOERROR, server_cookie(edns, context).as_ref()).ok()?;
     }
-    Some(builder.finish().into_target())
+    Some(builder.finish())
 }
 
 /// min(what the client takes, what we send), never below what every client takes.
@@ -139,19 +192,7 @@ fn answer_bytes_max(edns: Option<&Edns>, transport: Transport) -> usize {
     }
 }
 
-/// The question's own name is repeated as it was asked; the compressor turns it into a pointer.
-fn push(
-    section: &mut impl RecordSectionBuilder<Target>,
-    record: &Record,
-    query: &Query<'_>,
-) -> Result<(), PushError> {
-    match &record.owner {
-        Owner::Question => section.push((query.question.qname(), record.ttl, &record.data)),
-        Owner::Name(name) => section.push((name, record.ttl, &record.data)),
-    }
-}
-
-fn push_opt(
+fn push_opt<Target: Composer>(
     builder: &mut AdditionalBuilder<Target>,
     edns: &Edns,
     rcode: OptRcode,

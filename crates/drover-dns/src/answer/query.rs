@@ -1,19 +1,21 @@
 //! Reads a query and sorts out what can't be answered by looking at the zone.
 
 use domain::base::iana::{Opcode, Rcode, Rtype};
-use domain::base::message::{Message, RecordSection};
+use domain::base::message::{Message, QuestionSection};
 use domain::base::name::{ParsedName, ToName};
 use domain::base::opt::cookie::Cookie;
 use domain::base::opt::{Opt, OptRecord};
 use domain::base::question::Question;
 use domain::base::record::ParsedRecord;
 
+use crate::zone::WireName;
+
 /// A question that the zone can be asked.
 pub(super) struct Query<'a> {
     pub(super) message: &'a Message<[u8]>,
     pub(super) question: Question<ParsedName<&'a [u8]>>,
     /// The name on the wire, folded to lower case: the key of the zone's index.
-    pub(super) folded: Vec<u8>,
+    pub(super) folded: WireName,
     pub(super) edns: Option<Edns>,
 }
 
@@ -49,51 +51,69 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Parsed<'_>> {
     if header.opcode() != Opcode::QUERY {
         return malformed(Rcode::NOTIMP, None);
     }
-    let Some(question) = sole_question(message) else {
+    let Some((question, rest)) = sole_question(message) else {
         return malformed(Rcode::FORMERR, None);
     };
-    let Ok(edns) = edns(message) else {
+    let Ok(edns) = edns(rest) else {
         return malformed(Rcode::FORMERR, Some(question));
     };
-    let folded = question.qname().to_canonical_name::<Vec<u8>>().into_octets();
+    let folded = fold(question.qname());
     Some(Parsed::Query(Query { message, question, folded, edns }))
 }
 
-fn sole_question(message: &Message<[u8]>) -> Option<Question<ParsedName<&[u8]>>> {
+type SoleQuestion<'a> = (Question<ParsedName<&'a [u8]>>, QuestionSection<'a, [u8]>);
+
+/// The question, and where the message goes on.
+fn sole_question(message: &Message<[u8]>) -> Option<SoleQuestion<'_>> {
     if message.header_counts().qdcount() != 1 {
         return None;
     }
-    message.question().next()?.ok()
+    let mut section = message.question();
+    let question = section.next()?.ok()?;
+    Some((question, section))
+}
+
+/// To lower case. In a name as it stands on the wire a length is no letter: the longest label has 63 bytes, and `A` is 65.
+fn fold(name: &ParsedName<&[u8]>) -> WireName {
+    match name.as_flat_slice() {
+        Some(flat) => {
+            let mut folded = WireName::from_slice(flat);
+            folded.make_ascii_lowercase();
+            folded
+        }
+        // In a question that points into its own header.
+        None => WireName::from_vec(name.to_canonical_name::<Vec<u8>>().into_octets()),
+    }
 }
 
 struct FormError;
 
+/// Answer, authority, additional.
+const RECORD_SECTIONS: u8 = 3;
+
 /// The one OPT record, if there is one. Two, or one that is out of place or broken, make the message
 /// malformed (RFC 6891); so does any record that can't be read.
-fn edns(message: &Message<[u8]>) -> Result<Option<Edns>, FormError> {
-    let (_, answer, authority, additional) = message.sections().map_err(|_| FormError)?;
-    for section in [answer, authority] {
-        each_record(section, |record| if record.rtype() == Rtype::OPT { Err(FormError) } else { Ok(()) })?;
-    }
+fn edns(question: QuestionSection<'_, [u8]>) -> Result<Option<Edns>, FormError> {
+    let mut section = question.next_section().map_err(|_| FormError)?;
+    let mut is_additional = false;
     let mut found = None;
-    each_record(additional, |record| {
-        if record.rtype() != Rtype::OPT {
-            return Ok(());
+    // Three sections, each read to its end.
+    for left in (0..RECORD_SECTIONS).rev() {
+        for record in section.by_ref() {
+            let record = record.map_err(|_| FormError)?;
+            if record.rtype() != Rtype::OPT {
+                continue;
+            }
+            if !is_additional || found.replace(parse_opt(&record)?).is_some() {
+                return Err(FormError);
+            }
         }
-        let parsed = parse_opt(&record)?;
-        if found.replace(parsed).is_some() { Err(FormError) } else { Ok(()) }
-    })?;
-    Ok(found)
-}
-
-fn each_record<'a>(
-    section: RecordSection<'a, [u8]>,
-    mut visit: impl FnMut(ParsedRecord<'a, [u8]>) -> Result<(), FormError>,
-) -> Result<(), FormError> {
-    for record in section {
-        visit(record.map_err(|_| FormError)?)?;
+        if left > 0 {
+            section = section.next_section().map_err(|_| FormError)?.ok_or(FormError)?;
+        }
+        is_additional = left == 1;
     }
-    Ok(())
+    Ok(found)
 }
 
 fn parse_opt(record: &ParsedRecord<'_, [u8]>) -> Result<Edns, FormError> {

@@ -7,6 +7,7 @@ use domain::base::iana::{Class, OptRcode, Rtype};
 use domain::base::name::Name;
 use domain::base::{Serial, Ttl};
 use domain::rdata::{A, Aaaa, Cname, Ns, Soa, Txt, ZoneRecordData};
+use smallvec::SmallVec;
 
 use super::CNAME_HOPS_MAX;
 use super::query::Query;
@@ -31,7 +32,7 @@ pub(super) struct Outcome {
     pub(super) is_authoritative: bool,
     /// The last name of a chain exists without records of the type asked for.
     ends_without_data: bool,
-    pub(super) answer: Vec<Record>,
+    pub(super) answer: SmallVec<[Record; 1]>,
     pub(super) authority: Vec<Record>,
     pub(super) additional: Vec<Record>,
 }
@@ -42,7 +43,7 @@ impl Outcome {
             rcode,
             is_authoritative: false,
             ends_without_data: false,
-            answer: vec![],
+            answer: SmallVec::new(),
             authority: vec![],
             additional: vec![],
         }
@@ -50,6 +51,15 @@ impl Outcome {
 
     fn authoritative() -> Self {
         Self { is_authoritative: true, ..Self::refusal(OptRcode::NOERROR) }
+    }
+
+    /// Is any name in it but the question's own?
+    pub(super) fn names_others(&self) -> bool {
+        let is_plain = |record: &Record| {
+            matches!(record.owner, Owner::Question)
+                && matches!(record.data, Data::A(_) | Data::Aaaa(_) | Data::Txt(_))
+        };
+        !(self.authority.is_empty() && self.additional.is_empty() && self.answer.iter().all(is_plain))
     }
 }
 
@@ -129,10 +139,9 @@ fn answer_node<'a>(snapshot: &'a Snapshot, node: &'a Node, qtype: Rtype, draw: u
             return answer_glue(snapshot, node, qtype, owner, outcome);
         };
         let data = set.draw_data(draw);
-        // One is all that nearly every answer has.
-        outcome.answer.reserve_exact(1);
         outcome.answer.push(record(set, owner, data));
         let RecordData::Cname(target) = data else { return };
+        let target = target.wire();
         if matches!(qtype, Rtype::CNAME | Rtype::ANY) {
             return;
         }
@@ -180,9 +189,9 @@ fn record(set: &ValidRecordSet, owner: Owner, data: &RecordData) -> Record {
     let data = match data {
         RecordData::A(address) => A::new(*address).into(),
         RecordData::Aaaa(address) => Aaaa::new(*address).into(),
-        RecordData::Cname(target) => Cname::new(target.clone()).into(),
+        RecordData::Cname(target) => Cname::new(target.wire().clone()).into(),
     };
-    Record { owner, ttl: Ttl::from_secs(set.document().ttl_seconds), data }
+    Record { owner, ttl: Ttl::from_secs(set.ttl_seconds()), data }
 }
 
 /// The start of authority, whose time to live is the one for which "no such name" may be kept (RFC 2308).

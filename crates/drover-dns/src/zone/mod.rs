@@ -9,7 +9,7 @@ mod valid;
 pub use apex::{InvalidZone, NameServer, SoaTimers, ZoneConfig};
 pub use name::{DnsName, InvalidName};
 pub use record::{Member, RecordKey, RecordSet, RecordType};
-pub use snapshot::{InvalidSnapshot, Snapshot};
+pub use snapshot::{InvalidSnapshot, Snapshot, WireName};
 pub(crate) use snapshot::{Lookup, Node};
 pub(crate) use valid::RecordData;
 pub use valid::{InvalidRecordSet, ValidRecordSet};

@@ -8,6 +8,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+// Seeded anew for each table. Who asks for names can't choose which are in the table, so it need not be a hash that resists that.
+use foldhash::fast::RandomState;
+use smallvec::SmallVec;
+
 use super::{
     DnsName, GENERATION_LABEL, InvalidZone, RECORD_SETS_MAX, RecordKey, RecordType, ValidRecordSet,
     ZoneConfig,
@@ -20,15 +24,18 @@ pub struct Snapshot {
     generation: u64,
     record_sets: BTreeMap<RecordKey, Arc<ValidRecordSet>>,
     /// Shared with the snapshot before, but for what changed.
-    nodes: HashMap<Arc<[u8]>, Arc<Node>>,
+    nodes: HashMap<WireName, Arc<Node>, RandomState>,
 }
+
+/// A name as it stands on the wire, folded to lower case. Most lie in one cache line, in a table's row as well as in a question.
+pub type WireName = SmallVec<[u8; 40]>;
 
 /// What there is at one name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Node {
     pub(crate) is_apex: bool,
     /// At most one of each type, in the order of [`RecordType::ALL`]; a CNAME alone.
-    pub(crate) record_sets: Vec<Arc<ValidRecordSet>>,
+    pub(crate) record_sets: SmallVec<[Arc<ValidRecordSet>; 2]>,
     /// The addresses of a name server inside the zone.
     pub(crate) glue: Vec<IpAddr>,
 }
@@ -105,7 +112,7 @@ impl Snapshot {
         record_sets: impl IntoIterator<Item = Arc<ValidRecordSet>>,
     ) -> Result<Self, InvalidSnapshot> {
         zone.check().map_err(InvalidSnapshot::Zone)?;
-        let mut snapshot = Self { zone, generation, record_sets: BTreeMap::new(), nodes: HashMap::new() };
+        let mut snapshot = Self { zone, generation, record_sets: BTreeMap::new(), nodes: HashMap::default() };
         snapshot.add_apex();
         for set in record_sets {
             snapshot.add(set)?;
@@ -237,8 +244,8 @@ impl Snapshot {
     }
 }
 
-fn index_key(name: &DnsName) -> Arc<[u8]> {
-    name.wire().as_slice().into()
+fn index_key(name: &DnsName) -> WireName {
+    WireName::from_slice(name.wire().as_slice())
 }
 
 fn strip_generation_label(folded: &[u8]) -> Option<&[u8]> {

@@ -5,9 +5,8 @@
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use bytes::Bytes;
-use domain::base::name::Name;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::{
     DnsName, GENERATION_LABEL, InvalidName, MEMBERS_MAX, Member, RecordKey, RecordSet, RecordType,
@@ -22,7 +21,7 @@ const TEXT_BYTES_MAX: usize = 1024;
 pub(crate) enum RecordData {
     A(Ipv4Addr),
     Aaaa(Ipv6Addr),
-    Cname(Name<Bytes>),
+    Cname(DnsName),
 }
 
 /// A record set that may be published: at least one member with weight, all of one type, none twice.
@@ -31,10 +30,20 @@ pub(crate) enum RecordData {
 pub struct ValidRecordSet {
     key: RecordKey,
     document: RecordSet,
-    /// In the order of the members. Beside the document and not in it: what an answer needs lies together.
-    choices: Vec<Choice>,
-    weight_total: u32,
+    served: Served,
 }
+
+/// What an answer needs, all in one place: with 100,000 names each place more is another that no cache has.
+#[derive(Debug, Clone)]
+struct Served {
+    ttl_seconds: u32,
+    weight_total: u32,
+    /// In the order of the members.
+    choices: SmallVec<[Choice; MEMBERS_USUAL]>,
+}
+
+/// As many regions as most services have.
+const MEMBERS_USUAL: usize = 4;
 
 /// What may be answered, and for which draws: those below its bound that no earlier one took.
 #[derive(Debug, Clone)]
@@ -135,7 +144,7 @@ impl ValidRecordSet {
         let key = RecordKey::new(name, document.rtype);
         check_shape(&key, &document)?;
         document.name = key.name.as_str().to_owned();
-        let mut choices = Vec::with_capacity(document.members.len());
+        let mut choices = SmallVec::with_capacity(document.members.len());
         let mut weight_total = 0;
         let mut seen = BTreeSet::new();
         for member in &mut document.members {
@@ -151,7 +160,8 @@ impl ValidRecordSet {
         if weight_total == 0 {
             return Err(InvalidRecordSet::AllWeightsZero { key, members: document.members.len() });
         }
-        Ok(Self { key, document, choices, weight_total })
+        let served = Served { ttl_seconds: document.ttl_seconds, weight_total, choices };
+        Ok(Self { key, document, served })
     }
 
     /// Name and type.
@@ -176,13 +186,17 @@ impl ValidRecordSet {
     }
 
     pub(crate) fn draw_data(&self, draw: u64) -> &RecordData {
-        &self.choices[self.draw_index(draw)].data
+        &self.served.choices[self.draw_index(draw)].data
+    }
+
+    pub(crate) const fn ttl_seconds(&self) -> u32 {
+        self.served.ttl_seconds
     }
 
     fn draw_index(&self, draw: u64) -> usize {
-        let point = ((draw >> 32) * u64::from(self.weight_total)) >> 32;
+        let point = ((draw >> 32) * u64::from(self.served.weight_total)) >> 32;
         // point < weight_total, so that there is one; the first is a member in any case.
-        let found = self.choices.iter().position(|choice| point < u64::from(choice.below));
+        let found = self.served.choices.iter().position(|choice| point < u64::from(choice.below));
         found.unwrap_or_default()
     }
 }
@@ -259,7 +273,8 @@ fn check_member(key: &RecordKey, member: &mut Member) -> Result<RecordData, Inva
             if target == key.name {
                 return Err(refuse());
             }
-            (RecordData::Cname(target.wire().clone()), target.as_str().to_owned())
+            let spelled = target.as_str().to_owned();
+            (RecordData::Cname(target), spelled)
         }
     };
     member.value = spelled;
