@@ -1,9 +1,8 @@
 //! What is known at this moment: made from reports since the start, lost with the process, and soon made again. What
 //! must not be lost (targets, holds, runs, decisions) is in the store; here is only its copy.
 
-use crate::agenda::Agenda;
-use crate::verdicts::Panel;
-use drover_core::opinion::Opinion;
+use drover_core::agenda::Agenda;
+use drover_core::panel::{Opinions, Panel};
 use drover_core::vantage::Vantage;
 use drover_model::api::DnsView;
 use drover_model::config::Config;
@@ -52,7 +51,7 @@ pub struct Tally {
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
     /// What each vantage holds of it.
-    pub opinions: BTreeMap<AgentId, Opinion>,
+    pub opinions: Opinions,
     /// Probes from outside.
     pub tally: Tally,
 }
@@ -118,6 +117,12 @@ pub struct Live {
 }
 
 impl Live {
+    /// What each vantage holds of an endpoint.
+    #[must_use]
+    pub fn opinions_of(&self, endpoint: &EndpointKey) -> Option<&Opinions> {
+        self.seen.get(endpoint).map(|seen| &seen.opinions)
+    }
+
     /// Nothing is known.
     #[must_use]
     pub fn new(started_at: Timestamp) -> Self {

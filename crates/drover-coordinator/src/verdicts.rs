@@ -1,18 +1,13 @@
 //! From opinions to verdicts: whenever a report touched an endpoint, and on a tick for what changes by silence alone.
 
 use crate::coordinator::Coordinator;
-use crate::live::{Live, Seen};
+use crate::live::Live;
 use crate::recorder::ToRecord;
 use drover_core::damping::{self, Damping};
-use drover_core::opinion::{Opinion, policy_of};
-use drover_core::quorum;
-use drover_core::verdict::{self, Vote, Votes};
+use drover_core::panel::{Panel, is_as_it_stands, is_settled};
 use drover_model::api::EndpointExplanation;
-use drover_model::config::{Config, Service};
-use drover_model::decision::{
-    DecisionBody, OpinionState, VantageOpinion, VantageState, Verdict, VerdictInputs, VerdictState,
-};
-use drover_model::plan::StandingVerdict;
+use drover_model::config::Config;
+use drover_model::decision::{DecisionBody, VantageState, VerdictState};
 use drover_model::{AgentId, EndpointKey, RegionId, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,7 +40,7 @@ impl Coordinator {
         let mut live = self.live();
         // After the lock: what was in force before it was had may be no longer.
         let loaded = self.loaded();
-        let panel = Panel::of(&live, &loaded.config, now);
+        let panel = panel_of(&live, &loaded.config, now);
         let as_before = |(version, judges): &(String, Panel)| *version == loaded.version && *judges == panel;
         let open = if live.judged_by.as_ref().is_some_and(as_before) {
             live.agenda.take_due(now)
@@ -68,7 +63,7 @@ impl Coordinator {
         endpoints: impl Iterator<Item = &'a EndpointKey>,
         now: Timestamp,
     ) -> bool {
-        let panel = Panel::of(live, config, now);
+        let panel = panel_of(live, config, now);
         // A vantage that speaks otherwise than at the last tick may do so for this one report: what is judged by it now must
         // be judged again, although by then the panel is as it was.
         if live.judged_by.as_ref().is_some_and(|(_, judges)| *judges != panel) {
@@ -77,7 +72,8 @@ impl Coordinator {
         let mut changed = false;
         for endpoint in endpoints {
             let Some(service) = config.services.get(&endpoint.service) else { continue };
-            let (concluded, until) = panel.conclude(live.seen.get(endpoint), service, &endpoint.region, now);
+            let (concluded, until) =
+                panel.conclude(live.opinions_of(endpoint), service, &endpoint.region, now);
             let before = live.standing.get(endpoint);
             if before.is_some_and(|s| is_as_it_stands(s, &concluded)) {
                 live.agenda.set(endpoint, until);
@@ -96,7 +92,7 @@ impl Coordinator {
                 tracing::info!(%endpoint, verdict = %is.0, "verdict: {}", standing.verdict.reason);
                 // What stands after damping, not what the moment alone would say.
                 let verdict = standing.verdict.clone();
-                let inputs = panel.inputs(live.seen.get(endpoint), service, endpoint, now);
+                let inputs = panel.inputs(live.opinions_of(endpoint), service, endpoint, now);
                 let body = DecisionBody::Verdict { inputs, verdict };
                 // What has not settled yet must not replace what is recalled: the next start would recall that.
                 let remember = is_settled(is.0).then(|| (endpoint.clone(), standing.clone()));
@@ -109,24 +105,6 @@ impl Coordinator {
             }
         }
         changed
-    }
-}
-
-/// Would the same stand? Damping has nothing to add where there was never any trouble, and what was recalled was taken
-/// up by the first settled conclusion.
-fn is_as_it_stands(standing: &StandingVerdict, concluded: &Verdict) -> bool {
-    standing.recent_changes.is_empty() && standing.verdict == *concluded
-}
-
-/// Something is concluded. While reports trickle in after a start nothing is, and an endpoint that was down before the
-/// start and is down after it has been in one trouble and not in two: not a flap, and not a trouble that began now,
-/// which the common-cause breaker would count with any other region's.
-fn is_settled(state: VerdictState) -> bool {
-    match state {
-        VerdictState::Healthy | VerdictState::Degraded | VerdictState::Unreachable | VerdictState::Down => {
-            true
-        }
-        VerdictState::Partitioned | VerdictState::Unknown => false,
     }
 }
 
@@ -145,101 +123,27 @@ fn state_of(live: &Live, config: &Config, agent: &AgentId, now: Timestamp) -> Va
     known.map_or(VantageState::NeverHeard, |v| v.gate.state(now, &config.settings.vantage))
 }
 
-/// Every configured vantage with what it may say at one moment, by name.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Panel(Vec<(AgentId, RegionId, VantageState)>);
+/// Every configured vantage with what it may say at `now`.
+pub(crate) fn panel_of(live: &Live, config: &Config, now: Timestamp) -> Panel {
+    Panel::of(config, |agent| state_of(live, config, agent, now))
+}
 
-impl Panel {
-    pub(crate) fn of(live: &Live, config: &Config, now: Timestamp) -> Self {
-        let agents = config.agents().into_iter();
-        Self(
-            agents
-                .map(|(agent, region)| {
-                    let state = state_of(live, config, &agent, now);
-                    (agent, region, state)
-                })
-                .collect(),
-        )
-    }
-
-    /// Each vantage with its opinion. Both are in the order of their names, so that they are walked side by side.
-    fn with<'a>(
-        &'a self,
-        seen: Option<&'a Seen>,
-    ) -> impl Iterator<Item = (&'a (AgentId, RegionId, VantageState), Option<&'a Opinion>)> {
-        let mut held = seen.into_iter().flat_map(|seen| &seen.opinions).peekable();
-        self.0.iter().map(move |member| {
-            while held.next_if(|(agent, _)| **agent < member.0).is_some() {}
-            (member, held.next_if(|(agent, _)| **agent == member.0).map(|(_, opinion)| opinion))
-        })
-    }
-
-    /// The verdict, and until when it stands at most unless something arrives.
-    fn conclude(
-        &self,
-        seen: Option<&Seen>,
-        service: &Service,
-        region: &RegionId,
-        now: Timestamp,
-    ) -> (Verdict, Option<Timestamp>) {
-        let stale_after = service.stale_after();
-        let (mut outside, mut inside) = (Votes::default(), Votes::default());
-        let (mut n, mut until) = (0, None);
-        for ((_, home, vantage), opinion) in self.with(seen) {
-            let (state, last_probe_failed) =
-                opinion.map_or((OpinionState::Unknown, false), |o| o.vote_at(now, stale_after));
-            let changes = opinion.and_then(|o| o.next_change_at(now, stale_after));
-            until = until.into_iter().chain(changes).min();
-            let vote = Vote { counts: vantage.counts(), state, last_probe_failed };
-            if home == region {
-                inside.cast(vote);
-            } else {
-                outside.cast(vote);
-                n += 1;
-            }
-        }
-        let need = quorum::need_under(n, service.failover.quorum);
-        (verdict::conclude_votes(outside, inside, need), until)
-    }
-
-    /// What stands for an endpoint, and from what, in full.
-    pub(crate) fn explain(
-        &self,
-        live: &Live,
-        config: &Config,
-        endpoint: &EndpointKey,
-        now: Timestamp,
-    ) -> Option<EndpointExplanation> {
-        let standing = live.standing.get(endpoint)?;
-        let service = config.services.get(&endpoint.service)?;
-        Some(EndpointExplanation {
-            endpoint: endpoint.clone(),
-            inputs: self.inputs(live.seen.get(endpoint), service, endpoint, now),
-            verdict: standing.verdict.clone(),
-            since: Some(standing.since),
-        })
-    }
-
-    /// What a verdict is made from, in full.
-    fn inputs(
-        &self,
-        seen: Option<&Seen>,
-        service: &Service,
-        endpoint: &EndpointKey,
-        now: Timestamp,
-    ) -> VerdictInputs {
-        let nothing = Opinion::new();
-        let policy = policy_of(service);
-        let mut outside: Vec<VantageOpinion> = Vec::new();
-        let mut inside: Vec<VantageOpinion> = Vec::new();
-        for ((agent, region, state), opinion) in self.with(seen) {
-            let told = opinion.unwrap_or(&nothing).at(now, &policy).told_by(agent, region, *state);
-            if *region == endpoint.region { inside.push(told) } else { outside.push(told) }
-        }
-        let n = u32::try_from(outside.len()).unwrap_or(u32::MAX);
-        let need = quorum::need_under(n, service.failover.quorum);
-        VerdictInputs { endpoint: endpoint.clone(), at: now, need, outside, inside }
-    }
+/// What stands for an endpoint, and from what, in full.
+pub(crate) fn explain(
+    panel: &Panel,
+    live: &Live,
+    config: &Config,
+    endpoint: &EndpointKey,
+    now: Timestamp,
+) -> Option<EndpointExplanation> {
+    let standing = live.standing.get(endpoint)?;
+    let service = config.services.get(&endpoint.service)?;
+    Some(EndpointExplanation {
+        endpoint: endpoint.clone(),
+        inputs: panel.inputs(live.opinions_of(endpoint), service, endpoint, now),
+        verdict: standing.verdict.clone(),
+        since: Some(standing.since),
+    })
 }
 
 #[cfg(test)]
@@ -287,7 +191,8 @@ mod tests {
         let now = bed.c.clock.now();
         let mut live = bed.c.live();
         let loaded = bed.c.loaded();
-        let stale_after = loaded.config.services.values().map(Service::stale_after).min().unwrap();
+        let stale_after =
+            loaded.config.services.values().map(drover_model::config::Service::stale_after).min().unwrap();
         assert_eq!(live.agenda.take_due(now), []);
         let due = live.agenda.take_due(now + stale_after + drover_model::Span::from_secs(1));
         assert!(!due.is_empty(), "every endpoint that is held healthy goes stale");

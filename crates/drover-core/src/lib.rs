@@ -1,5 +1,6 @@
 //! Opinions, verdicts, weights, guards, planner and plan checker: pure decisions
 
+pub mod agenda;
 pub mod capacity;
 pub mod check;
 pub mod damping;
@@ -7,6 +8,7 @@ pub mod decide;
 pub mod diff;
 pub mod failback;
 pub mod opinion;
+pub mod panel;
 pub mod plan;
 pub mod predicates;
 pub mod quorum;

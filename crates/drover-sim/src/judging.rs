@@ -3,11 +3,12 @@
 use crate::state::State;
 use drover_core::damping::{self, Damping};
 use drover_core::opinion::{Opinion, policy_of};
+use drover_core::panel::{Panel, is_settled};
 use drover_core::vantage::Placement;
-use drover_core::{quorum, verdict};
-use drover_model::decision::{VantageState, VerdictInputs, VerdictState};
+use drover_core::verdict;
+use drover_model::decision::{VantageState, VerdictState};
 use drover_model::probe::{FailureKind, ProbeOutcome, Report};
-use drover_model::{AgentId, EndpointKey, RegionId, Timestamp};
+use drover_model::{AgentId, EndpointKey, Timestamp};
 use std::collections::BTreeMap;
 
 impl State {
@@ -74,10 +75,10 @@ impl State {
         let now = self.now();
         let states = self.vantage_states(now);
         let config = self.loaded.config.clone();
-        let agents = config.agents();
+        let panel = Panel::of(&config, |a| states.get(a).copied().unwrap_or(VantageState::NeverHeard));
         for endpoint in self.endpoints() {
             let Some(service) = config.services.get(&endpoint.service) else { continue };
-            let inputs = self.inputs(&endpoint, &agents, &states, now);
+            let inputs = panel.inputs(self.leader.opinions.get(&endpoint), service, &endpoint, now);
             let concluded = verdict::conclude(&inputs);
             let settled = is_settled(concluded.state);
             let recalled = settled.then(|| self.leader.recalled.remove(&endpoint)).flatten();
@@ -96,33 +97,4 @@ impl State {
             self.leader.standing.insert(endpoint, (standing, inputs));
         }
     }
-
-    fn inputs(
-        &self,
-        endpoint: &EndpointKey,
-        agents: &BTreeMap<AgentId, RegionId>,
-        states: &BTreeMap<AgentId, VantageState>,
-        now: Timestamp,
-    ) -> VerdictInputs {
-        let config = &self.loaded.config;
-        let nothing = Opinion::new();
-        let opinions = self.leader.opinions.get(endpoint);
-        let service = config.services.get(&endpoint.service);
-        let (mut outside, mut inside) = (vec![], vec![]);
-        for (agent, region) in agents {
-            let Some(service) = service else { continue };
-            let opinion = opinions.and_then(|o| o.get(agent)).unwrap_or(&nothing);
-            let state = states.get(agent).copied().unwrap_or(VantageState::NeverHeard);
-            let told = opinion.at(now, &policy_of(service)).told_by(agent, region, state);
-            if *region == endpoint.region { inside.push(told) } else { outside.push(told) }
-        }
-        let n = u32::try_from(outside.len()).unwrap_or(u32::MAX);
-        let need = quorum::need_under(n, service.and_then(|s| s.failover.quorum));
-        VerdictInputs { endpoint: endpoint.clone(), at: now, need, outside, inside }
-    }
-}
-
-/// Something is concluded. While reports trickle in after a start nothing is.
-fn is_settled(state: VerdictState) -> bool {
-    !matches!(state, VerdictState::Partitioned | VerdictState::Unknown)
 }

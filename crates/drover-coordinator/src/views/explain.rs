@@ -3,7 +3,7 @@
 use crate::api::problem::ApiError;
 use crate::coordinator::Coordinator;
 use crate::db::keys;
-use crate::verdicts::Panel;
+use crate::verdicts::{explain, panel_of};
 use drover_core::decide;
 use drover_model::api::{
     API_SCHEMA, Attention, DecisionSummary, EndpointExplanation, ExplainView, StatusView,
@@ -60,8 +60,8 @@ impl Coordinator {
         };
         let endpoints: Vec<EndpointExplanation> = {
             let live = self.live();
-            let panel = Panel::of(&live, &world.config, now);
-            subject.endpoints.iter().filter_map(|e| panel.explain(&live, &world.config, e, now)).collect()
+            let panel = panel_of(&live, &world.config, now);
+            subject.endpoints.iter().filter_map(|e| explain(&panel, &live, &world.config, e, now)).collect()
         };
         let decisions: Vec<ActionDecision> =
             decide::decide(&world, now).into_iter().filter(|d| subject.regions.contains(&d.region)).collect();

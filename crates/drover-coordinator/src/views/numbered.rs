@@ -5,7 +5,7 @@ use super::explain::summary;
 use crate::api::problem::ApiError;
 use crate::coordinator::Coordinator;
 use crate::db::keys;
-use crate::verdicts::Panel;
+use crate::verdicts::{explain, panel_of};
 use drover_model::api::{API_SCHEMA, EndpointExplanation, ExplainView};
 use drover_model::decision::{DecisionBody, StoredDecision};
 use drover_model::journal::Trigger;
@@ -38,9 +38,9 @@ impl Coordinator {
         let endpoints = {
             let (loaded, now) = (self.loaded(), self.clock.now());
             let live = self.live();
-            let panel = Panel::of(&live, &loaded.config, now);
+            let panel = panel_of(&live, &loaded.config, now);
             let of_run = s.services.iter().map(|service| EndpointKey::new(service, &s.region));
-            of_run.filter_map(|e| panel.explain(&live, &loaded.config, &e, now)).collect()
+            of_run.filter_map(|e| explain(&panel, &live, &loaded.config, &e, now)).collect()
         };
         Ok(ExplainView {
             schema: API_SCHEMA,

@@ -39,6 +39,12 @@ impl Agenda {
         due
     }
 
+    /// When something is due next.
+    #[must_use]
+    pub fn next_at(&self) -> Option<Timestamp> {
+        self.order.first().map(|(at, _)| *at)
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.at.clear();
@@ -59,6 +65,7 @@ mod tests {
         agenda.set(&b, Some(at(3)));
         agenda.set(&a, Some(at(1)));
         assert_eq!(agenda.take_due(at(0)), []);
+        assert_eq!(agenda.next_at(), Some(at(1)));
         assert_eq!(agenda.take_due(at(3)), [a.clone(), b.clone()]);
         assert_eq!(agenda.take_due(at(9)), []);
         agenda.set(&a, Some(at(5)));
