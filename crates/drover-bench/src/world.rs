@@ -205,6 +205,7 @@ pub fn dns_at(control: SocketAddr, query: SocketAddr) -> DnsSettings {
         servers: DnsServers::Embedded(EmbeddedDns {
             nameservers: vec![server(1), server(2)],
             instances: vec![DnsInstance { name: "dns-1".into(), control, query }],
+            ttl_floor: Span::from_secs(20),
         }),
     }
 }

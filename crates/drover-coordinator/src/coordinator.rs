@@ -230,6 +230,7 @@ impl Coordinator {
         self.keep_going("worlds", self.clone().run_worlds());
         self.keep_going("outbox", self.clone().run_outbox());
         self.keep_going("reconciler", self.clone().run_reconciler());
+        self.keep_going("short_ttls", self.clone().run_short_ttls());
         self.keep_going("reload", self.clone().run_reload());
         self.keep_going("scraper", self.clone().run_scraper());
         self.keep_going("verdicts", self.clone().run_verdicts());

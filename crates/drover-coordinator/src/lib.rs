@@ -33,6 +33,7 @@ mod runs;
 mod runs_index;
 mod scrape;
 mod scraper;
+mod short_ttls;
 mod steps;
 mod stopping;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use drover_model::decision::ActionDecision;
 use drover_model::plan::StandingVerdict;
 use drover_model::traffic::{Block, Freeze, Hold, TrafficState};
 use drover_model::{AgentId, DecisionId, EndpointKey, RegionId, RunId, ServiceId, Shared, Timestamp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::scrape::Readings;
 
@@ -84,6 +84,8 @@ pub struct Live {
     pub seen: BTreeMap<EndpointKey, Seen>,
     /// Verdicts.
     pub standing: Shared<BTreeMap<EndpointKey, StandingVerdict>>,
+    /// Those of them of which a vantage that counts has seen a failure lately.
+    pub suspects: BTreeSet<EndpointKey>,
     /// When endpoints are judged again though nothing arrives.
     pub agenda: Agenda,
     /// The configuration and the vantages by which everything was judged last.
@@ -133,6 +135,7 @@ impl Live {
             vantages: BTreeMap::new(),
             seen: BTreeMap::new(),
             standing: Shared::default(),
+            suspects: BTreeSet::new(),
             agenda: Agenda::default(),
             judged_by: None,
             recalled: BTreeMap::new(),
@@ -163,6 +166,7 @@ impl Live {
             seen.opinions.retain(|a, _| agents.contains_key(a));
         }
         self.standing.retain(|e, _| is_endpoint(e));
+        self.suspects.retain(is_endpoint);
         self.recalled.retain(|e, _| is_endpoint(e));
         self.readings.retain(|e, _| is_endpoint(e));
         self.certificates.retain(|e, _| is_endpoint(e));

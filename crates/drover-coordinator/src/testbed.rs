@@ -294,6 +294,7 @@ impl RecordSets for PlayedDns {
             is_batch_atomic: true,
             batch_changes_max: CHANGES_PER_BATCH_MAX,
             shows_generation: true,
+            shortens_ttls: false,
         }
     }
     async fn observe(&self, keys: &[RecordKey]) -> Result<Vec<Observed>, ProviderError> {

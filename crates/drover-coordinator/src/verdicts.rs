@@ -100,6 +100,11 @@ impl Coordinator {
             }
             // Damping goes by time as well: what it may change is looked at until nothing of it is left.
             live.agenda.set(endpoint, if standing.recent_changes.is_empty() { until } else { Some(now) });
+            if standing.verdict.suspect {
+                live.suspects.insert(endpoint.clone());
+            } else {
+                live.suspects.remove(endpoint);
+            }
             if live.standing.get(endpoint) != Some(&standing) {
                 live.standing.insert(endpoint.clone(), standing);
             }

@@ -7,6 +7,7 @@ use crate::api::problem::ApiError;
 use crate::coordinator::Coordinator;
 use crate::db::keys;
 use crate::operator::need_reason;
+use crate::short_ttls::floor_seconds;
 use crate::traffic::{Compared, blocked_sentence, record_key, record_set};
 use axum::http::StatusCode;
 use drover_dns::provider::{BlockedReason, ProviderError, RecordSets};
@@ -44,6 +45,7 @@ impl Coordinator {
             zone,
             provider: provider.name().to_owned(),
             has_weights: provider.capabilities().has_weights,
+            ttl_floor_seconds: floor_seconds(&loaded.config),
             records: records.collect(),
             servers: self.live().dns_views.clone(),
         })

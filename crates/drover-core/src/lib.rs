@@ -13,6 +13,7 @@ pub mod plan;
 pub mod predicates;
 pub mod quorum;
 pub mod replay;
+pub mod short_ttl;
 mod sweep;
 pub mod targets;
 #[cfg(test)]

@@ -198,7 +198,11 @@ fn settings() -> Settings {
         listen: local(3),
         dns: Some(DnsSettings {
             zone: "example.test".into(),
-            servers: DnsServers::Embedded(EmbeddedDns { nameservers: vec![], instances: vec![instance] }),
+            servers: DnsServers::Embedded(EmbeddedDns {
+                nameservers: vec![],
+                instances: vec![instance],
+                ttl_floor: Span::from_secs(20),
+            }),
         }),
         vantage: VantageSettings {
             references: vec![],

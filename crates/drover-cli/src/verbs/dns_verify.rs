@@ -185,8 +185,10 @@ fn check(zone: &ZoneView, record: &RecordView, answer: &Answer) -> Vec<String> {
         return vec![format!("it answers {}{authority}", answer.rcode)];
     }
     let wanted = with_weight(record);
-    if answer.ttl_seconds != record.wanted.ttl_seconds {
-        let (is, should) = (answer.ttl_seconds, record.wanted.ttl_seconds);
+    let (is, should) = (answer.ttl_seconds, record.wanted.ttl_seconds);
+    // While a failover seems near it may be shorter.
+    let floor = zone.ttl_floor_seconds.map_or(should, |floor| floor.min(should));
+    if !(floor..=should).contains(&is) {
         wrong.push(format!("TTL {is} s is answered and should be {should} s"));
     }
     for value in &answer.values {
@@ -336,6 +338,7 @@ mod tests {
             zone: "example.net".into(),
             provider: "embedded".into(),
             has_weights,
+            ttl_floor_seconds: has_weights.then_some(20),
             servers: vec![],
             records: vec![record()],
         }
@@ -349,12 +352,16 @@ mod tests {
     #[test]
     fn whatever_an_answer_has_wrong_is_told() {
         let right = answer(&["192.0.2.1"]);
-        assert_eq!(check(&zone(true), &record(), &right), Vec::<String>::new());
+        for ttl_seconds in [30, 20] {
+            let answered = Answer { ttl_seconds, ..right.clone() };
+            assert_eq!(check(&zone(true), &record(), &answered), Vec::<String>::new());
+        }
         for (wrong, why) in [
             (answer(&["192.0.2.3"]), "192.0.2.3 is answered and must not be"),
             (answer(&["192.0.2.1", "192.0.2.2"]), "2 values are answered at once and 1 should be"),
             (answer(&[]), "0 values are answered at once"),
             (Answer { ttl_seconds: 60, ..right.clone() }, "TTL 60 s is answered and should be 30 s"),
+            (Answer { ttl_seconds: 19, ..right.clone() }, "TTL 19 s is answered and should be 30 s"),
             (Answer { rcode: Rcode::NXDOMAIN, ..right.clone() }, "it answers NXDOMAIN"),
             (Answer { is_authoritative: false, ..right.clone() }, "without authority"),
         ] {

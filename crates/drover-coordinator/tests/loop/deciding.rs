@@ -1,6 +1,6 @@
 //! When drover acts by itself, and when it does not.
 
-use crate::world::{Sees, World};
+use crate::world::{FACTOR, Sees, World};
 use drover_model::api::ExplainView;
 use drover_model::journal::RunState;
 use std::time::Duration;
@@ -138,4 +138,32 @@ async fn too_little_capacity_asks_with_the_arithmetic_and_runs_when_approved() {
     // The metrics were taken away, so validation is inconclusive, which holds: no data is never a pass.
     let view = w.until_run(run.id.as_str(), RunState::Paused).await;
     assert!(w.answered("checkout").await.iter().all(|r| r != "eu-west"), "{:?}", view.summary);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_are_given_for_less_long_while_a_failover_seems_near() {
+    let w = World::start(|config| {
+        // A minute in the scaled world.
+        let minutes = drover_model::Span::from_mins(FACTOR);
+        let service = config.services.values_mut().find(|s| s.name.as_str() == "checkout").unwrap();
+        service.ttl = minutes;
+        service.failover.failure_threshold = 6;
+        service.failover.automatic = false;
+        config.settings.dns.as_mut().unwrap().embedded_mut().unwrap().ttl_floor = minutes.divided_by(3);
+    })
+    .await;
+    assert_eq!(w.ttl_seconds("checkout").await, 60);
+    w.sees("us-east-1", "eu-west", Sees::Bad);
+    w.until("the failures are noticed", |s| {
+        s.services[0].endpoints.iter().any(|e| e.verdict.to_string() != "healthy")
+    })
+    .await;
+    assert_eq!(w.ttl_seconds("checkout").await, 60, "one vantage alone brings no failover nearer");
+    for agent in ["ap-south-1", "witness-1"] {
+        w.sees(agent, "eu-west", Sees::Bad);
+    }
+    w.until_ttl("checkout", |ttl| (20..60).contains(&ttl)).await;
+    w.heal_region("eu-west");
+    w.until_ttl("checkout", |ttl| ttl == 60).await;
+    assert_eq!(w.status().await.runs.len(), 0);
 }

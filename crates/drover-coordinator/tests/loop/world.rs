@@ -299,6 +299,28 @@ impl World {
         seen.iter().filter_map(region).collect()
     }
 
+    /// For how long an answer of a service may be kept.
+    pub async fn ttl_seconds(&self, service: &str) -> u32 {
+        let name = &self.config.services[&ServiceId::new(service).unwrap()].dns_name;
+        let server = self.dns.as_ref().unwrap().dns[0];
+        let mut resolver = Resolver::connect(server).await.unwrap();
+        let answer = resolver.resolve(&name.parse().unwrap(), QueryType::A, Duration::from_secs(5)).await;
+        answer.unwrap().ttl_seconds
+    }
+
+    /// Waits until it is as it should be.
+    pub async fn until_ttl(&self, service: &str, holds: impl Fn(u32) -> bool) {
+        let began = std::time::Instant::now();
+        loop {
+            let ttl = self.ttl_seconds(service).await;
+            if holds(ttl) {
+                return;
+            }
+            assert!(began.elapsed() < GUARD, "answers of {service} are given for {ttl} s");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     fn start_agents(&self) {
         for (agent, region) in self.config.agents() {
             let (http, api, agents) = (self.http.clone(), self.api, self.agents.clone());

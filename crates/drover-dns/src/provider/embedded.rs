@@ -21,7 +21,7 @@ use super::{
     RecordSets, Verification, verify,
 };
 use crate::publish::{
-    AppliedBatch, Batch, CHANGES_PER_BATCH_MAX, Change, Conflict, Fence, FenceReason, Published,
+    AppliedBatch, Batch, CHANGES_PER_BATCH_MAX, Change, Conflict, Fence, FenceReason, Published, Shortened,
 };
 use crate::server::{Adoption, AppliedReply, ProblemCode, RecordSetReply, RecordSetsReply};
 use crate::zone::{RecordKey, RecordSet, WEIGHT_MAX};
@@ -287,6 +287,7 @@ impl RecordSets for EmbeddedInstances {
             is_batch_atomic: true,
             batch_changes_max: CHANGES_PER_BATCH_MAX,
             shows_generation: true,
+            shortens_ttls: true,
         }
     }
 
@@ -306,6 +307,30 @@ impl RecordSets for EmbeddedInstances {
         let calls = self.instances.iter().map(|instance| self.apply_to(instance, batch));
         let outcomes = join_all(calls).await;
         summarise(&self.instances, outcomes, self.options.control_timeout)
+    }
+
+    async fn shorten(&self, told: &Shortened) -> Result<(), ProviderError> {
+        let timeout = self.options.control_timeout;
+        let tell = |instance: &'_ Instance| {
+            let control = instance.control;
+            async move { control_client::send::<_, Fence>(control, Method::PUT, "/v1/ttls", told, timeout).await }
+        };
+        for (instance, answer) in self.instances.iter().zip(join_all(self.instances.iter().map(tell)).await) {
+            match answer.map_err(Outcome::of) {
+                Ok(_) => {}
+                Err(Outcome::Fenced { highest, reason }) => {
+                    let instance = instance.name.clone();
+                    return Err(ProviderError::Fenced { instance, highest, reason });
+                }
+                Err(Outcome::Refused { code, detail }) => {
+                    let instance = instance.name.clone();
+                    return Err(ProviderError::Refused { instance, code, detail });
+                }
+                // It is told again in a moment, and the reconciler shows what is not reached.
+                Err(Outcome::Missing { .. } | Outcome::Done(_) | Outcome::Conflict(_)) => {}
+            }
+        }
+        Ok(())
     }
 
     async fn verify(

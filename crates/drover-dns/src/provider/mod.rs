@@ -26,7 +26,7 @@ pub use route53::HostedZone;
 pub use update::DynamicUpdates;
 
 use self::wanted::Shown;
-use crate::publish::{Batch, Conflict, FenceReason};
+use crate::publish::{Batch, Conflict, FenceReason, Shortened};
 use crate::zone::{RecordKey, RecordSet};
 
 /// Where record sets are published.
@@ -59,6 +59,15 @@ pub trait RecordSets: Send + Sync {
     /// See [`ProviderError`]. After `TimedOut` the batch may be live: observe before deciding anew.
     async fn apply(&self, batch: &Batch) -> Result<Applied, ProviderError>;
 
+    /// Has all servers that can be reached answer with shorter times to live for a while; see [`Shortened`]. Only where
+    /// [`Capabilities::shortens_ttls`].
+    ///
+    /// # Errors
+    /// `Fenced` under an older epoch. A server that is not reached is none: the move that is expected does not depend on it.
+    async fn shorten(&self, _told: &Shortened) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
     /// Asks over DNS whether `expected` is what is answered for `key`; `None`: that nothing is.
     ///
     /// # Errors
@@ -83,6 +92,8 @@ pub struct Capabilities {
     pub batch_changes_max: usize,
     /// What is live can be told by its generation, not only by its values.
     pub shows_generation: bool,
+    /// Times to live can be shorter for a while, at the cost of no change of a record.
+    pub shortens_ttls: bool,
 }
 
 /// What is live for one key.

@@ -123,7 +123,8 @@ fn check_answer(answer: &Answer, expected: &Expected) -> Result<(), Mismatch> {
     if !expected.values.contains(value) {
         return Err(Mismatch::Value { value: value.clone() });
     }
-    if answer.ttl_seconds != expected.ttl_seconds {
+    // A shorter one is what is answered while a failover seems near (`Shortened`), which nobody else can bring about.
+    if answer.ttl_seconds > expected.ttl_seconds {
         let (expected_seconds, found_seconds) = (expected.ttl_seconds, answer.ttl_seconds);
         return Err(Mismatch::Ttl { expected_seconds, found_seconds });
     }

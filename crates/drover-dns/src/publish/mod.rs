@@ -6,11 +6,13 @@ mod change_log;
 mod decide;
 mod ledger;
 mod publisher;
+mod shortened;
 mod state_file;
 
 pub use batch::{AppliedBatch, AppliedChange, Batch, Change, Conflict, FenceReason, PublishError, Published};
 pub(crate) use decide::objection;
 pub use publisher::{Fence, OpenError, Publisher};
+pub use shortened::{SHORTENED_SECONDS_MAX, ShortTime, ShortTimes, Shortened};
 pub use state_file::{STATE_FILE_NAME, StateFileError};
 
 /// The most changes in one batch for drover's own server.

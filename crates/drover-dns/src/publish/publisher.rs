@@ -19,7 +19,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, Guard};
 use drover_model::Epoch;
@@ -29,6 +29,7 @@ use super::batch::{AppliedBatch, Batch, FenceReason, PublishError, Published};
 use super::change_log::{Appended, ChangeLog, StateChangeView, WhyNot};
 use super::decide::{check_fence, decide};
 use super::ledger::Ledger;
+use super::shortened::{ShortTimes, Shortened};
 use super::state_file::{self, STATE_FILE_NAME, StateBody, StateFileError, StateView, WriteError};
 use crate::zone::{DnsName, InvalidRecordSet, InvalidSnapshot, Snapshot, ValidRecordSet, ZoneConfig};
 
@@ -63,6 +64,8 @@ struct Writer {
     /// None: the whole is to be written before anything is acknowledged.
     log: Option<ChangeLog>,
     owes: Owes,
+    /// When times to live are the record sets' own again; none: they are.
+    shortened_until: Option<Instant>,
 }
 
 /// Who may write to an instance.
@@ -134,7 +137,8 @@ impl Publisher {
             );
         }
         let (snapshot, ledger, is_new) = restore(directory, zone, stored.map(|stored| stored.state))?;
-        let mut writer = Writer { log: None, owes: if is_new { Owes::Nothing } else { Owes::Sync } };
+        let owes = if is_new { Owes::Nothing } else { Owes::Sync };
+        let mut writer = Writer { owes, ..Writer::default() };
         if is_new {
             let written = state_file::write(directory, &body(&snapshot, &ledger));
             writer.log = Some(written.map_err(|error| match error {
@@ -251,6 +255,36 @@ impl Publisher {
         let ledger = Ledger::clone(&self.ledger.load());
         self.commit(&mut writer, ledger, self.snapshot(), None)?;
         Ok(true)
+    }
+
+    /// Answers these with shorter times to live, and all others with their own. Blocks for whoever writes.
+    ///
+    /// # Errors
+    /// `Fenced`, told by an older leader.
+    pub fn shorten(&self, told: &Shortened, now: Instant) -> Result<(), PublishError> {
+        let mut writer = self.writer();
+        check_fence(self.ledger.load().highest_epoch, told.epoch)?;
+        let times = told.by_key();
+        writer.shortened_until = (!times.is_empty()).then(|| told.until(now));
+        self.serve_shortened(times);
+        Ok(())
+    }
+
+    /// Answers everything with its own time to live again, where nobody has said for long that it be shorter.
+    pub fn lapse(&self, now: Instant) {
+        let mut writer = self.writer();
+        if writer.shortened_until.is_some_and(|until| until <= now) {
+            writer.shortened_until = None;
+            self.serve_shortened(ShortTimes::new());
+        }
+    }
+
+    /// Call it as the one writer.
+    fn serve_shortened(&self, times: ShortTimes) {
+        let current = self.snapshot();
+        if *current.short_times() != times {
+            self.snapshot.store(Arc::new(current.shortened(times)));
+        }
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {

@@ -1,6 +1,7 @@
 //! The control listener's routes: what is live, how it changes, how the instance is.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -8,7 +9,7 @@ use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, put};
 use axum::{Json, Router};
 use drover_model::Epoch;
 use serde::de::DeserializeOwned;
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::problem::{Problem, ProblemCode};
 use super::{Limits, Shared};
-use crate::publish::{AppliedBatch, Batch, Fence, PublishError};
+use crate::publish::{AppliedBatch, Batch, Fence, PublishError, Shortened};
 use crate::zone::{DnsName, RecordKey, RecordSet, RecordType};
 
 /// Everything that is live, of one snapshot.
@@ -52,6 +53,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/v1/recordsets", get(list).put(publish))
         .route("/v1/recordsets/{name}/{rtype}", get(one))
+        .route("/v1/ttls", put(shorten))
         .route("/v1/changes", get(changes))
         .route("/v1/fence", get(fence).post(adopt))
         .route("/livez", get(|| async { "ok\n" }))
@@ -117,6 +119,16 @@ async fn publish(
     let published = in_background(move || worker.publisher.publish(&batch)).await;
     shared.counters.published(&published);
     published.map(|published| Json(published).into_response()).map_err(Problem::of)
+}
+
+async fn shorten(
+    State(shared): State<Arc<Shared>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Fence>, Problem> {
+    let told: Shortened = parse(&shared, body)?;
+    let worker = Arc::clone(&shared);
+    in_background(move || worker.publisher.shorten(&told, Instant::now())).await.map_err(Problem::of)?;
+    Ok(Json(shared.publisher.fence()))
 }
 
 async fn adopt(

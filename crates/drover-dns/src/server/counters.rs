@@ -171,6 +171,12 @@ impl Counters {
                 "Record sets that are served.",
                 snapshot.record_sets().len() as u64,
             ),
+            (
+                "drover_dns_short_ttls",
+                "gauge",
+                "Record sets that are given for less long while a failover seems near.",
+                snapshot.short_times().len() as u64,
+            ),
         ] {
             family(name, kind, help, &[("", value)]);
         }

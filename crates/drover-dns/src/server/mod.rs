@@ -15,7 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
 use tokio::net::TcpListener;
@@ -230,13 +230,17 @@ pub async fn run(config: ServerConfig, shutdown: CancellationToken) -> Result<Ru
     Ok(Running { dns, control, counters, publisher, ended, _stop: stop })
 }
 
-/// Puts on disk what could not be put there when it was published, as soon as the disk lets it.
+/// Puts on disk what could not be put there when it was published, as soon as the disk lets it; and ends what lasts for a while.
 async fn settle(publisher: Arc<Publisher>, shutdown: CancellationToken) {
     let mut tick = tokio::time::interval(SETTLE_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
         let publisher = Arc::clone(&publisher);
-        match tokio::task::spawn_blocking(move || publisher.settle()).await {
+        let settled = tokio::task::spawn_blocking(move || {
+            publisher.lapse(Instant::now());
+            publisher.settle()
+        });
+        match settled.await {
             Ok(Ok(false)) => {}
             Ok(Ok(true)) => info!("what was served without being known to be on disk is there now"),
             Ok(Err(error)) => {

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 
+use crate::publish::ShortTimes;
+
 use super::{
     DnsName, GENERATION_LABEL, InvalidZone, RECORD_SETS_MAX, RecordKey, RecordType, ValidRecordSet,
     ZoneConfig,
@@ -23,6 +25,8 @@ pub struct Snapshot {
     zone: ZoneConfig,
     generation: u64,
     record_sets: BTreeMap<RecordKey, Arc<ValidRecordSet>>,
+    /// What is answered with another time to live than its own, for a while.
+    shortened: ShortTimes,
     /// Shared with the snapshot before, but for what changed.
     nodes: HashMap<WireName, Arc<Node>, RandomState>,
 }
@@ -112,7 +116,8 @@ impl Snapshot {
         record_sets: impl IntoIterator<Item = Arc<ValidRecordSet>>,
     ) -> Result<Self, InvalidSnapshot> {
         zone.check().map_err(InvalidSnapshot::Zone)?;
-        let mut snapshot = Self { zone, generation, record_sets: BTreeMap::new(), nodes: HashMap::default() };
+        let (empty, shortened, nodes) = (BTreeMap::new(), ShortTimes::new(), HashMap::default());
+        let mut snapshot = Self { zone, generation, record_sets: empty, shortened, nodes };
         snapshot.add_apex();
         for set in record_sets {
             snapshot.add(set)?;
@@ -136,11 +141,43 @@ impl Snapshot {
             let node = nodes.get_mut(key.name.wire().as_slice()).map(Arc::make_mut);
             let old = node.and_then(|node| node.record_sets.iter_mut().find(|set| set.key() == key));
             let (Some(old), Some(new)) = (old, record_sets.get(key)) else {
-                return Self::new(self.zone.clone(), generation, record_sets.into_values());
+                let whole = Self::new(self.zone.clone(), generation, record_sets.into_values())?;
+                return Ok(whole.shortened(self.shortened.clone()));
             };
-            *old = Arc::clone(new);
+            *old = served(new, &self.shortened);
         }
-        Ok(Self { zone: self.zone.clone(), generation, record_sets, nodes })
+        Ok(Self {
+            zone: self.zone.clone(),
+            generation,
+            record_sets,
+            shortened: self.shortened.clone(),
+            nodes,
+        })
+    }
+
+    /// The same at the same generation, in which just these sets are answered with another time to live than their own.
+    pub(crate) fn shortened(&self, shortened: ShortTimes) -> Self {
+        let mut nodes = self.nodes.clone();
+        for key in self.shortened.keys().chain(shortened.keys()) {
+            let Some(set) = self.record_sets.get(key) else { continue };
+            let node = nodes.get_mut(key.name.wire().as_slice()).map(Arc::make_mut);
+            if let Some(old) = node.and_then(|node| node.record_sets.iter_mut().find(|set| set.key() == key))
+            {
+                *old = served(set, &shortened);
+            }
+        }
+        Self {
+            zone: self.zone.clone(),
+            generation: self.generation,
+            record_sets: self.record_sets.clone(),
+            shortened,
+            nodes,
+        }
+    }
+
+    /// What is answered with another time to live than its own.
+    pub(crate) const fn short_times(&self) -> &ShortTimes {
+        &self.shortened
     }
 
     fn add_apex(&mut self) {
@@ -241,6 +278,14 @@ impl Snapshot {
             rest = rest.get(label..).unwrap_or_default();
         }
         rest == origin
+    }
+}
+
+/// As it is answered.
+fn served(set: &Arc<ValidRecordSet>, shortened: &ShortTimes) -> Arc<ValidRecordSet> {
+    match shortened.get(set.key()) {
+        Some(ttl_seconds) if *ttl_seconds < set.ttl_seconds() => Arc::new(set.with_ttl(*ttl_seconds)),
+        _ => Arc::clone(set),
     }
 }
 

@@ -189,6 +189,13 @@ impl ValidRecordSet {
         &self.served.choices[self.draw_index(draw)].data
     }
 
+    /// The same set, answered with another time to live. Its document stays as it is.
+    pub(crate) fn with_ttl(&self, ttl_seconds: u32) -> Self {
+        let served = Served { ttl_seconds, ..self.served.clone() };
+        Self { key: self.key.clone(), document: self.document.clone(), served }
+    }
+
+    /// What is answered.
     pub(crate) const fn ttl_seconds(&self) -> u32 {
         self.served.ttl_seconds
     }

@@ -7,7 +7,7 @@ use drover_dns::provider::{
     Applied, BlockedReason, EmbeddedInstances, EmbeddedOptions, Instance, LaggingState, Mismatch,
     ProviderError, RecordSets, Verification,
 };
-use drover_dns::publish::Change;
+use drover_dns::publish::{Change, ShortTime, Shortened};
 use drover_dns::resolver::{QueryType, Rcode, Resolver, resolve};
 use drover_dns::zone::{RecordSet, RecordType};
 
@@ -162,6 +162,41 @@ async fn silence_is_not_refusal() {
     let provider = EmbeddedInstances::new(vec![silent], options).unwrap();
     let outcome = provider.apply(&batch(1, vec![put(None, app(1))])).await;
     assert!(matches!(outcome, Err(ProviderError::TimedOut { .. })), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn times_to_live_are_shorter_while_they_are_told_to_be() {
+    let directory = tempfile::tempdir().unwrap();
+    let served = serve(directory.path()).await;
+    served.publish_all(vec![app(1)]);
+    let provider = provider(vec![served.instance("one")]);
+    let told = |counter, ttl_seconds: &[u32]| {
+        let time =
+            |seconds: &u32| ShortTime { name: app_key().name, rtype: RecordType::A, ttl_seconds: *seconds };
+        Shortened { epoch: epoch(counter), for_seconds: 60, times: ttl_seconds.iter().map(time).collect() }
+    };
+    let ttl = || async { answers(&served, "app.example.test", QueryType::A).await.2 };
+    let generation = served.running.publisher().fence().generation;
+    assert_eq!(ttl().await, 30);
+    provider.shorten(&told(1, &[12])).await.unwrap();
+    assert_eq!(ttl().await, 12);
+    assert_eq!(served.running.publisher().fence().generation, generation, "nothing was published");
+    let verified = provider.verify(&app_key(), Some(&app(1))).await.unwrap();
+    assert!(matches!(verified, Verification::Verified { .. }), "{verified:?}");
+    // What moves meanwhile keeps it, and so does what is there beside a new name.
+    provider.apply(&batch(1, vec![put(Some(1), drained(2))])).await.unwrap();
+    assert_eq!(ttl().await, 12);
+    let other = set("other.example.test", RecordType::A, 1, &[("a", "192.0.2.9", 1)]);
+    provider.apply(&batch(2, vec![put(None, other)])).await.unwrap();
+    assert_eq!((ttl().await, answers(&served, "other.example.test", QueryType::A).await.2), (12, 30));
+    let deposed = provider.shorten(&told(1, &[1])).await.unwrap_err();
+    assert!(matches!(deposed, ProviderError::Fenced { highest, .. } if highest == epoch(2)), "{deposed:?}");
+    provider.shorten(&told(2, &[300])).await.unwrap();
+    assert_eq!(ttl().await, 30, "never longer than its own");
+    provider.shorten(&told(2, &[12])).await.unwrap();
+    provider.shorten(&told(2, &[])).await.unwrap();
+    assert_eq!(ttl().await, 30);
+    served.end().await;
 }
 
 #[tokio::test]

@@ -20,6 +20,10 @@ pub struct ZoneView {
     pub provider: String,
     /// Do answers follow weights? If not, whoever has any is answered in equal shares.
     pub has_weights: bool,
+    /// What answers are given for while a failover seems near, where that is less than a record set's own time to live; absent where the
+    /// servers can't do that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_floor_seconds: Option<u32>,
     /// The servers that answer for it, as they were seen last.
     pub servers: Vec<DnsView>,
     /// One for each service, in the order of their names.

@@ -13,6 +13,9 @@ pub const ENDPOINT_PRIORITY: u64 = 1;
 /// Resolvers let go of a dead region within half a minute, and a query every 30 s a cache is no load to speak of.
 pub const TTL: Span = Span::from_secs(30);
 
+/// What it shrinks to while a failover seems near: what gdnsd takes, too, and no server minds.
+pub const TTL_FLOOR: Span = Span::from_secs(20);
+
 /// The path that most services answer already.
 pub const HEALTH_PATH: &str = "/health";
 

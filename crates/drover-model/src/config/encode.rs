@@ -253,6 +253,7 @@ fn dns(dns: &DnsSettings) -> Written {
                     (i.name.clone(), vec![("control", text(i.control)), ("query", text(i.query))])
                 }),
             ),
+            ("ttl_floor", text(own.ttl_floor)),
         ]),
         DnsServers::Rfc2136(other) => Written::Map(vec![
             ("kind", text("rfc2136")),

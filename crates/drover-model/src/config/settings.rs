@@ -1,6 +1,6 @@
 //! `kind: Settings`: what holds for the whole installation.
 
-use super::Split;
+use super::{Split, defaults};
 use crate::time::Span;
 use crate::units::Percent;
 use schemars::JsonSchema;
@@ -48,6 +48,14 @@ pub struct EmbeddedDns {
     pub nameservers: Vec<(String, IpAddr)>,
     /// The servers.
     pub instances: Vec<DnsInstance>,
+    /// What the time to live of answers shrinks to while a failover seems near.
+    #[serde(default = "ttl_floor_default")]
+    pub ttl_floor: Span,
+}
+
+/// What a stored configuration without one means.
+const fn ttl_floor_default() -> Span {
+    defaults::TTL_FLOOR
 }
 
 /// A zone whose primary takes dynamic updates.

@@ -127,6 +127,8 @@ impl RecordSets for HostedZone {
             // It fills its calls itself: the fewer batches, the fewer calls that are not full.
             batch_changes_max: BATCH_CHANGES_MAX,
             shows_generation: true,
+            // Each would be a change of a record, for which a failover may have to wait.
+            shortens_ttls: false,
         }
     }
 

@@ -105,6 +105,8 @@ impl RecordSets for DynamicUpdates {
             is_batch_atomic: false,
             batch_changes_max: CHANGES_PER_BATCH_MAX,
             shows_generation: true,
+            // Each would be a change of a record, for which a failover may have to wait.
+            shortens_ttls: false,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::publish::change_log::Appending;
-use crate::publish::{Batch, Change};
+use crate::publish::{Batch, Change, ShortTime};
 use crate::zone::{Member, NameServer, RecordKey, RecordSet, RecordType};
 use std::path::PathBuf;
 
@@ -173,4 +173,33 @@ fn a_change_that_may_be_on_disk_is_served_and_not_acknowledged_before_it_is() {
         bed.restart();
         assert_eq!(bed.live(), 2);
     }
+}
+
+#[test]
+fn what_is_shortened_ends_by_itself_and_is_written_nowhere() {
+    let mut bed = Bed::new();
+    let key = RecordKey::new("app.example.test".parse().unwrap(), RecordType::A);
+    let told = |for_seconds| Shortened {
+        epoch: EPOCH,
+        for_seconds,
+        times: vec![ShortTime { name: key.name.clone(), rtype: key.rtype, ttl_seconds: 5 }],
+    };
+    let is_short = |bed: &Bed| !bed.publisher().snapshot().short_times().is_empty();
+    let (now, before) = (Instant::now(), bed.file());
+    let after = |seconds| now + std::time::Duration::from_secs(seconds);
+    bed.publisher().shorten(&told(10), now).unwrap();
+    bed.publisher().lapse(after(9));
+    assert!(is_short(&bed));
+    bed.publisher().shorten(&told(10), after(9)).unwrap();
+    bed.publisher().lapse(after(18));
+    assert!(is_short(&bed), "told again");
+    bed.publisher().lapse(after(19));
+    assert!(!is_short(&bed));
+    bed.publisher().shorten(&told(u32::MAX), now).unwrap();
+    bed.publisher().lapse(after(60));
+    assert!(!is_short(&bed), "no longer than the longest");
+    bed.publisher().shorten(&told(60), now).unwrap();
+    assert_eq!(bed.file(), before);
+    bed.restart();
+    assert!(!is_short(&bed));
 }

@@ -50,7 +50,8 @@ fn embedded(fields: &Fields<'_, '_, '_>) -> Option<EmbeddedDns> {
         });
         all(read)
     });
-    Some(EmbeddedDns { nameservers: nameservers?, instances: instances? })
+    let ttl_floor = fields.span("ttl_floor").value();
+    Some(EmbeddedDns { nameservers: nameservers?, instances: instances?, ttl_floor: ttl_floor? })
 }
 
 fn dynamic_updates(fields: &Fields<'_, '_, '_>) -> Option<Rfc2136Dns> {

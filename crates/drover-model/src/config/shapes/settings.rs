@@ -1,5 +1,6 @@
 //! `kind: Settings`.
 
+use super::service::{TTL_MAX, TTL_MIN};
 use super::{
     Default, FILE, Kind, POSITIVE, PROBE_SPAN_MIN, RECURRING, Rule, SHARE, Shape, default, optional, required,
 };
@@ -43,6 +44,12 @@ pub(crate) static EMBEDDED: Shape = Shape {
             "instances",
             Kind::List { item: &Kind::Object(&INSTANCE), min: 1, max: 32 },
             "The running servers.",
+        ),
+        default(
+            "ttl_floor",
+            Kind::Span { min: TTL_MIN, max: TTL_MAX },
+            Default::Span(defaults::TTL_FLOOR),
+            "What the time to live of answers shrinks to while a failover seems near.",
         ),
     ],
 };
