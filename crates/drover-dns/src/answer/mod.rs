@@ -14,6 +14,8 @@ mod respond;
 
 use std::net::IpAddr;
 
+use smallvec::SmallVec;
+
 use crate::zone::{Snapshot, WireName};
 
 /// The size of answers over UDP that is offered, and the most that is sent: fits the smallest common path
@@ -25,6 +27,9 @@ pub const UDP_ANSWER_BYTES_PLAIN: u16 = 512;
 
 /// Room for nearly every answer.
 pub const ANSWER_BYTES_USUAL: usize = 512;
+
+/// Messages that are answered one after the other, usually at most.
+const AT_ONCE_USUAL: usize = 64;
 
 /// How many CNAMEs inside the zone are followed for one answer.
 pub const CNAME_HOPS_MAX: usize = 8;
@@ -86,6 +91,15 @@ pub enum AnswerKind {
     NoSuchName,
     /// Any error.
     Refusal,
+}
+
+/// To be called before many messages are answered one after the other: what their answers look at is fetched for all of them at once.
+pub fn bring_near<'m>(snapshot: &Snapshot, messages: impl Iterator<Item = &'m [u8]>) {
+    if snapshot.is_far() {
+        let names: SmallVec<[WireName; AT_ONCE_USUAL]> =
+            messages.filter_map(query::seems_to_ask_for).collect();
+        snapshot.bring_near(&names);
+    }
 }
 
 /// Answers a query; `None` if the message deserves no answer (too short, or an answer itself).

@@ -73,6 +73,12 @@ fn sole_question(message: &Message<[u8]>) -> Option<SoleQuestion<'_>> {
     Some((question, section))
 }
 
+/// The name that a message seems to ask for, folded, without a look at anything else of it.
+pub(super) fn seems_to_ask_for(message: &[u8]) -> Option<WireName> {
+    let question = Message::from_slice(message).ok()?.question().next()?.ok()?;
+    Some(fold(question.qname()))
+}
+
 /// To lower case. In a name as it stands on the wire a length is no letter: the longest label has 63 bytes, and `A` is 65.
 fn fold(name: &ParsedName<&[u8]>) -> WireName {
     match name.as_flat_slice() {

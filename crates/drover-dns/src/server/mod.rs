@@ -29,7 +29,9 @@ pub use counters::{Counters, RcodeCount};
 pub(crate) use problem::{Problem, ProblemCode};
 
 use self::rate::{RateLimit, Verdict};
-use crate::answer::{AnswerKind, Context, CookieContext, Response, Transport, answer_in, come_over_tcp};
+use crate::answer::{
+    AnswerKind, Context, CookieContext, Response, Transport, answer_in, bring_near, come_over_tcp,
+};
 use crate::publish::{OpenError, Publisher};
 use crate::zone::{Snapshot, ZoneConfig};
 
@@ -281,6 +283,11 @@ impl Shared {
 }
 
 impl Moment<'_> {
+    /// See [`bring_near`].
+    fn bring_near<'m>(&self, messages: impl Iterator<Item = &'m [u8]>) {
+        bring_near(&self.snapshot, messages);
+    }
+
     /// The path of every message, whatever it came by.
     fn answer(
         &self,

@@ -122,6 +122,9 @@ impl Turn {
     fn answer(&mut self, shared: &Shared, random: &mut fastrand::Rng) {
         add(&shared.counters.queries_udp, self.arrived.len());
         let moment = shared.moment();
+        moment.bring_near(
+            self.arrived.iter().zip(&self.queries).filter_map(|((length, _), query)| query.get(..*length)),
+        );
         self.spare.extend(self.answers.drain(..).map(|answer| answer.bytes));
         for ((length, client), query) in self.arrived.iter().zip(&self.queries) {
             let Some((to, ip)) = client.and_then(|client| Some((client, ip(&client)?))) else { continue };
