@@ -6,11 +6,13 @@
 )]
 
 mod crash;
+mod delegation;
 mod failover;
 mod faults;
 mod faults_run;
 mod holding;
 mod killpoints;
+mod network;
 mod operating;
 mod output;
 mod programs;

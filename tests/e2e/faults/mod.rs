@@ -10,7 +10,7 @@ mod descriptors;
 mod disk;
 mod flood;
 mod ports;
-mod role;
+pub mod role;
 mod stopped;
 
 use std::time::Duration;

@@ -5,29 +5,12 @@
 //! is touched, and the kernel takes it away with the world's last process.
 
 use super::{address, kinds, seen};
+use crate::network;
 use crate::world::{Setup, World, weights};
 use drover_model::decision::VerdictState;
 use drover_model::journal::RunState;
 use drover_model::probe::FailureKind;
-use std::process::{Command, Output};
-
-const HOW: &str = "this test drops packets with nftables in a network namespace of its own. It needs root (CAP_SYS_ADMIN \
-                   and CAP_NET_ADMIN), util-linux, and: apt-get install -y --no-install-recommends nftables iproute2";
-
-/// A network with nothing but its own loopback.
-const OWN_NETWORK: [&str; 6] = ["unshare", "--net", "sh", "-c", IN_IT, "env"];
-const IN_IT: &str = "PATH=\"$PATH:/usr/sbin:/sbin\"; ip link set lo up && exec \"$0\" \"$@\"";
-
-fn output(command: &mut Command) -> Output {
-    command.output().unwrap_or_else(|e| panic!("{command:?}: {e}: {HOW}"))
-}
-
-/// Where it can't work, the test says what is missing, instead of waiting for a world that never comes.
-fn needs_a_network_of_its_own() {
-    let [program, rest @ ..] = OWN_NETWORK;
-    let tried = output(Command::new(program).args(rest).args(["nft", "list", "ruleset"]));
-    assert!(tried.status.success(), "{}: {HOW}", String::from_utf8_lossy(&tried.stderr).trim());
-}
+use std::process::Command;
 
 /// Gives the world's network these rules, instead of those that it had.
 fn rules(w: &World, rules: &[String]) {
@@ -41,7 +24,7 @@ fn rules(w: &World, rules: &[String]) {
     std::fs::write(&file, script).unwrap();
     // Debian keeps what only root may run here.
     let in_it = [net.as_str(), "sh", "-c", "PATH=\"$PATH:/usr/sbin:/sbin\"; exec nft -f \"$0\""];
-    let said = output(Command::new("nsenter").args(in_it).arg(&file));
+    let said = network::output(Command::new("nsenter").args(in_it).arg(&file));
     assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
 }
 
@@ -49,8 +32,8 @@ fn rules(w: &World, rules: &[String]) {
 /// with a reset. All of it comes back with the rules gone.
 #[test]
 fn packets_dropped_by_nftables_and_packets_refused_are_told_apart() {
-    needs_a_network_of_its_own();
-    let w = World::start(Setup { under: OWN_NETWORK.map(String::from).to_vec(), ..Setup::default() });
+    network::is_needed();
+    let w = World::start(Setup { under: network::OWN.map(String::from).to_vec(), ..Setup::default() });
     let to = |endpoint: &str| {
         let address = address(&w, endpoint);
         format!("ip daddr {} tcp dport {}", address.ip(), address.port())
