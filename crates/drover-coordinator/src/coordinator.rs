@@ -10,7 +10,7 @@ use crate::recorder::{DECISIONS_WAITING_MAX, ToRecord};
 use crate::runs::RunTable;
 use crate::worlds::Worlds;
 use arc_swap::ArcSwap;
-use drover_dns::provider::RecordSets;
+use drover_dns::provider::Gate;
 use drover_model::config::DnsSettings;
 use drover_model::traffic::{Block, Freeze, Hold, TrafficState};
 use drover_model::{EndpointKey, Timestamp};
@@ -100,10 +100,10 @@ pub(crate) struct Counters {
     pub(crate) runs: Counter,
 }
 
-/// The provider in force. A name of its own, since a trait object alone can't be swapped atomically.
+/// The provider in force.
 pub struct Dns {
-    /// The record sets.
-    pub provider: Arc<dyn RecordSets>,
+    /// What stands before it.
+    pub gate: Arc<Gate>,
     /// The settings that it was made from: what they leave alone, a reload keeps.
     pub settings: DnsSettings,
 }
@@ -117,8 +117,8 @@ impl Coordinator {
 
     /// The provider in force, when one is configured.
     #[must_use]
-    pub fn dns(&self) -> Option<Arc<dyn RecordSets>> {
-        self.dns.load().as_ref().as_ref().map(|d| d.provider.clone())
+    pub fn dns(&self) -> Option<Arc<Gate>> {
+        self.dns.load().as_ref().as_ref().map(|d| d.gate.clone())
     }
 
     /// Every endpoint that is configured.

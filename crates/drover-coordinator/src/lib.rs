@@ -26,6 +26,7 @@ mod operator;
 pub mod outbox;
 mod probe_list;
 pub mod programs;
+mod reconciler;
 mod recorder;
 mod reload;
 mod retention;

@@ -10,6 +10,7 @@ use drover_model::config::diagnostic::Diagnostic;
 use drover_model::decision::ActionDecision;
 use drover_model::plan::StandingVerdict;
 use drover_model::traffic::{Block, Freeze, Hold, TrafficState};
+use drover_model::units::Generation;
 use drover_model::{AgentId, DecisionId, EndpointKey, RegionId, RunId, ServiceId, Shared, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -112,6 +113,8 @@ pub struct Live {
     pub freeze: Option<Freeze>,
     /// DNS servers as last seen.
     pub dns_views: Vec<DnsView>,
+    /// Targets that wait for a person, because more would change at once than may.
+    pub dns_withheld: BTreeMap<ServiceId, Generation>,
     /// Pages not delivered.
     pub pages_undelivered: u64,
     /// When the oldest of them was written.
@@ -149,6 +152,7 @@ impl Live {
             lapse_tried: BTreeMap::new(),
             freeze: None,
             dns_views: Vec::new(),
+            dns_withheld: BTreeMap::new(),
             pages_undelivered: 0,
             pages_oldest: None,
         }

@@ -8,7 +8,7 @@ use crate::traffic::record_key;
 use crate::verdicts::panel_of;
 use drover_core::plan::ttl_seconds;
 use drover_core::short_ttl;
-use drover_dns::provider::{ProviderError, RecordSets};
+use drover_dns::provider::{Gate, ProviderError};
 use drover_dns::publish::{ShortTime, Shortened};
 use drover_dns::zone::RecordKey;
 use drover_model::config::Config;
@@ -37,7 +37,7 @@ impl Coordinator {
             if !told.is_due(&times) {
                 continue;
             }
-            let telling = self.tell_short_times(&*provider, &times);
+            let telling = self.tell_short_times(&provider, &times);
             match self.stop.run_until_cancelled(telling).await {
                 None => return,
                 Some(Ok(())) => {}
@@ -50,14 +50,14 @@ impl Coordinator {
         }
     }
 
-    async fn tell_short_times(&self, provider: &dyn RecordSets, times: &Times) -> Result<(), ProviderError> {
+    async fn tell_short_times(&self, gate: &Gate, times: &Times) -> Result<(), ProviderError> {
         let one = |(key, ttl_seconds): (&RecordKey, &u32)| ShortTime {
             name: key.name.clone(),
             rtype: key.rtype,
             ttl_seconds: *ttl_seconds,
         };
         let times = times.iter().map(one).collect();
-        provider.shorten(&Shortened { epoch: self.db.epoch(), for_seconds: FOR_SECONDS, times }).await
+        gate.shorten(&Shortened { epoch: self.db.epoch(), for_seconds: FOR_SECONDS, times }).await
     }
 
     /// Of each service that is answered with an endpoint which seems about to be found down.

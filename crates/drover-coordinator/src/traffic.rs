@@ -1,34 +1,25 @@
 //! The published targets: made from configuration and shares, kept in the store, and DNS reconciled towards them for
 //! ever. A run moves a target and publishes it; the reconciler repairs whatever differs after that.
 
-use crate::config_dir::Loaded;
 use crate::coordinator::{Coordinator, Dns};
 use crate::db::keys;
 use crate::error::CoordinatorError;
 use drover_core::plan::ttl_seconds;
 use drover_core::weights::NeverDark;
 use drover_dns::provider::{
-    Applied, BlockedReason, Diff, DynamicUpdates, EmbeddedInstances, EmbeddedOptions, HostedZone, Instance,
-    LaggingState, Observed, ProviderError, RecordSets,
+    BlockedReason, DynamicUpdates, EmbeddedInstances, EmbeddedOptions, Gate, HostedZone, Instance,
+    ProviderError, RecordSets,
 };
-use drover_dns::publish::{Batch, Change};
+use drover_dns::publish::Change;
 use drover_dns::zone::{DnsName, Member, RecordKey, RecordSet, RecordType};
-use drover_model::api::DnsView;
 use drover_model::config::{self, DnsInstance, DnsServers, DnsSettings, Service, Split, version_of};
-use drover_model::traffic::TrafficState;
+use drover_model::traffic::{TargetOrigin, TrafficState};
 use drover_model::{Epoch, ServiceId, Timestamp};
 use drover_store::Expect;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// Owner of every record set that drover publishes.
 pub const OWNER: &str = "drover";
-/// Shortest time between two comparisons, however often they are asked for: each reads the whole zone.
-const RECONCILE_PAUSE: Duration = Duration::from_secs(1);
-/// How often DNS is compared with the targets when nothing asked for it.
-const RECONCILE_EVERY: Duration = Duration::from_secs(5);
-/// Pause after DNS showed something else than what was observed a moment ago: whoever changed it may not be done.
-const CONFLICT_PAUSE: Duration = Duration::from_millis(200);
 
 fn record_type(t: config::RecordType) -> RecordType {
     match t {
@@ -100,7 +91,12 @@ fn next_target(
         drover_core::targets::retarget(&state, service, now)?
     };
     // Same weights, but other addresses or another TTL: a new version all the same.
-    Ok(Some(moved.unwrap_or(TrafficState { generation: state.generation.next(), changed_at: now, ..state })))
+    Ok(Some(moved.unwrap_or(TrafficState {
+        generation: state.generation.next(),
+        changed_at: now,
+        origin: TargetOrigin::Configuration,
+        ..state
+    })))
 }
 
 /// Nothing where the configuration was let through with what it refuses: no instance, or a zone that is no name.
@@ -119,16 +115,7 @@ fn provider(dns: &DnsSettings) -> Option<Dns> {
             Arc::new(HostedZone::new(DnsName::parse(&dns.zone).ok()?, cloud.clone()))
         }
     };
-    Some(Dns { provider, settings: dns.clone() })
-}
-
-/// DNS beside the targets.
-pub(crate) struct Compared<'l> {
-    /// The services that have a target, each with what it wants in `desired`.
-    pub(crate) services: Vec<&'l Service>,
-    pub(crate) desired: Vec<RecordSet>,
-    pub(crate) observed: Vec<Observed>,
-    pub(crate) diff: Diff,
+    Some(Dns { gate: Arc::new(Gate::new(provider)), settings: dns.clone() })
 }
 
 fn from_key(service: &ServiceId) -> String {
@@ -141,7 +128,9 @@ impl Coordinator {
     pub(crate) fn connect_dns(&self) {
         let loaded = self.loaded();
         let standing = self.dns.load();
-        if standing.as_ref().as_ref().map(|dns| &dns.settings) == loaded.config.settings.dns.as_ref() {
+        let made_from = |dns: &DnsSettings| (dns.zone.clone(), dns.servers.clone());
+        let standing = standing.as_ref().as_ref().map(|dns| made_from(&dns.settings));
+        if standing == loaded.config.settings.dns.as_ref().map(made_from) {
             return;
         }
         let provider = loaded.config.settings.dns.as_ref().and_then(provider);
@@ -189,235 +178,13 @@ impl Coordinator {
         self.live().traffic.insert(service.name.clone(), next);
         Ok(())
     }
-
-    /// Reconciles until told to stop.
-    pub(crate) async fn run_reconciler(self: Arc<Self>) {
-        let mut tick = tokio::time::interval(RECONCILE_EVERY);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut last: Option<Instant> = None;
-        loop {
-            tokio::select! {
-                () = self.stop.cancelled() => return,
-                _ = tick.tick() => {}
-                () = self.reconcile_wake.notified() => {}
-            }
-            let pause = last.map_or(Duration::ZERO, |at| RECONCILE_PAUSE.saturating_sub(at.elapsed()));
-            tokio::select! {
-                () = self.stop.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
-            }
-            last = Some(Instant::now());
-            let Some(provider) = self.dns() else { continue };
-            let reconciled = tokio::select! {
-                () = self.stop.cancelled() => return,
-                reconciled = self.reconcile(&*provider) => reconciled,
-            };
-            match reconciled {
-                Ok(()) => {}
-                Err(ProviderError::Fenced { instance, highest, reason }) => {
-                    tracing::error!(instance, %highest, "DNS refuses this coordinator's epoch: {reason}; standing down");
-                    self.stop.cancel();
-                    return;
-                }
-                Err(e) => {
-                    tracing::warn!(error = &e as &dyn std::error::Error, "can't reconcile DNS");
-                    self.mark_dns_unreachable(&e);
-                }
-            }
-        }
-    }
-
-    pub(crate) async fn reconcile(&self, provider: &dyn RecordSets) -> Result<(), ProviderError> {
-        let loaded = self.loaded();
-        let Compared { observed, diff, .. } = self.compare(provider, &loaded).await?;
-        self.note_dns(&loaded, &observed, &diff.blocked.iter().map(blocked_sentence).collect::<Vec<_>>());
-        if diff.changes.is_empty() {
-            return Ok(());
-        }
-        let mut refusals = Vec::new();
-        let applied = self.apply_all(provider, &diff.changes, &mut refusals).await;
-        self.note_refusals(&refusals);
-        match applied {
-            Err(e) if !matches!(e, ProviderError::Fenced { .. }) => {
-                tracing::warn!(error = &e as &dyn std::error::Error, "can't bring DNS up to the targets");
-                self.note_not_applied(&e);
-                Ok(())
-            }
-            answer => answer,
-        }
-    }
-
-    async fn apply_all(
-        &self,
-        provider: &dyn RecordSets,
-        changes: &[Change],
-        refusals: &mut Vec<ProviderError>,
-    ) -> Result<(), ProviderError> {
-        for some in changes.chunks(provider.capabilities().batch_changes_max) {
-            match self.apply(provider, some).await {
-                // One record set that a server will never take must not keep the others from it.
-                Err(ProviderError::Refused { .. }) => {
-                    let left = still_to_do(provider, some).await?;
-                    self.apply_each(provider, &left, refusals).await?;
-                }
-                answer => answer?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Applies one by one, and keeps what is refused.
-    async fn apply_each(
-        &self,
-        provider: &dyn RecordSets,
-        changes: &[Change],
-        refusals: &mut Vec<ProviderError>,
-    ) -> Result<(), ProviderError> {
-        for change in changes {
-            match self.apply(provider, std::slice::from_ref(change)).await {
-                Err(e @ ProviderError::Refused { .. }) => {
-                    tracing::error!("DNS refuses a record set: {e}");
-                    refusals.push(e);
-                }
-                answer => answer?,
-            }
-        }
-        Ok(())
-    }
-
-    async fn apply(&self, provider: &dyn RecordSets, changes: &[Change]) -> Result<(), ProviderError> {
-        let batch = Batch {
-            epoch: self.db.epoch(),
-            idempotency_key: format!("reconcile-{}-{}", self.db.epoch(), version_of(&changes)),
-            changes: changes.to_vec(),
-        };
-        match provider.apply(&batch).await {
-            Ok(Applied::Changed(c)) => {
-                tracing::info!(instances = ?c.instances, "DNS brought up to the targets")
-            }
-            Ok(Applied::Unchanged(_)) => {}
-            // A run published in between: the next round sees its state.
-            Err(ProviderError::Conflict { .. }) => {
-                tokio::select! {
-                    () = self.stop.cancelled() => {}
-                    () = tokio::time::sleep(CONFLICT_PAUSE) => {}
-                }
-                self.reconcile_wake.notify_one();
-            }
-            Err(e) => return Err(e),
-        }
-        Ok(())
-    }
-
-    /// Shows each refusal with the server that refused.
-    fn note_refusals(&self, refusals: &[ProviderError]) {
-        let mut live = self.live();
-        for refusal in refusals {
-            let ProviderError::Refused { instance, .. } = refusal else { continue };
-            // A primary that nobody asks is none of the servers; what it refuses concerns them all.
-            let is_shown = live.dns_views.iter().any(|v| v.instance == *instance);
-            for view in live.dns_views.iter_mut().filter(|v| !is_shown || v.instance == *instance) {
-                view.behind.insert(0, refusal.to_string());
-            }
-        }
-    }
-
-    /// The servers were read and could not be told.
-    fn note_not_applied(&self, error: &ProviderError) {
-        for view in &mut self.live().dns_views {
-            view.behind.insert(0, drover_model::chain(error));
-        }
-    }
-
-    /// Reads DNS, and compares it with the targets.
-    pub(crate) async fn compare<'l>(
-        &self,
-        provider: &dyn RecordSets,
-        loaded: &'l Loaded,
-    ) -> Result<Compared<'l>, ProviderError> {
-        let services = loaded.config.services.values();
-        let keys: Vec<RecordKey> = services.clone().filter_map(record_key).collect();
-        let observed = provider.observe(&keys).await?;
-        // Targets are read after DNS: a run that moves one in between makes DNS look behind, never ahead. Shared, so that
-        // nobody waits while a thousand record sets are made.
-        let traffic = self.live().traffic.clone();
-        let wanted = |s: &'l Service| Some((s, record_set(s, traffic.get(&s.name)?, self.db.epoch())));
-        let (services, desired): (Vec<&Service>, Vec<RecordSet>) = services.filter_map(wanted).unzip();
-        let diff = provider.diff(&desired, &observed);
-        Ok(Compared { services, desired, observed, diff })
-    }
-
-    fn note_dns(&self, loaded: &Loaded, observed: &[Observed], blocked: &[String]) {
-        let now = self.clock.now();
-        let Some(dns) = loaded.config.settings.dns.as_ref() else { return };
-        let views = dns
-            .answering()
-            .map(|(name, query)| {
-                let mut view = DnsView {
-                    instance: name.to_owned(),
-                    query: query.to_string(),
-                    reachable: true,
-                    behind: blocked.to_vec(),
-                    checked_at: Some(now),
-                };
-                for o in observed {
-                    match o.lagging.iter().find(|l| l.instance == name).map(|l| &l.state) {
-                        Some(LaggingState::NotReached { reason }) => {
-                            view.reachable = false;
-                            view.behind = vec![reason.clone()];
-                        }
-                        Some(LaggingState::Earlier) => {
-                            view.behind = vec!["an earlier state of the zone".to_owned()];
-                        }
-                        Some(LaggingState::Behind { generation }) => {
-                            let shown = generation
-                                .map_or_else(|| "nothing".to_owned(), |g| format!("generation {g}"));
-                            view.behind.push(format!("{} shows {shown}", o.key));
-                        }
-                        None => {}
-                    }
-                }
-                view
-            })
-            .collect();
-        self.live().dns_views = views;
-    }
-
-    fn mark_dns_unreachable(&self, error: &ProviderError) {
-        let now = self.clock.now();
-        let loaded = self.loaded();
-        let Some(dns) = loaded.config.settings.dns.as_ref() else { return };
-        let views = dns
-            .answering()
-            .map(|(name, query)| DnsView {
-                instance: name.to_owned(),
-                query: query.to_string(),
-                reachable: !concerns(error, name),
-                behind: vec![drover_model::chain(error)],
-                checked_at: Some(now),
-            })
-            .collect();
-        self.live().dns_views = views;
-    }
-}
-
-/// Does it say that this server was not reached? A primary that nobody asks may be none of the servers.
-fn concerns(error: &ProviderError, server: &str) -> bool {
-    match error {
-        ProviderError::Unreachable { missing } => missing.iter().any(|m| m.instance == server),
-        ProviderError::TimedOut { .. } => true,
-        _ => false,
-    }
 }
 
 /// What is left of changes that were refused together: a provider may have made those that it could.
 ///
 /// # Errors
 /// When DNS can't be read.
-pub(crate) async fn still_to_do(
-    provider: &dyn RecordSets,
-    changes: &[Change],
-) -> Result<Vec<Change>, ProviderError> {
+pub(crate) async fn still_to_do(gate: &Gate, changes: &[Change]) -> Result<Vec<Change>, ProviderError> {
     let put = |change: &Change| match change {
         Change::Put { record_set, .. } => Some(record_set.clone()),
         Change::Delete { .. } => None,
@@ -425,8 +192,8 @@ pub(crate) async fn still_to_do(
     let desired: Vec<RecordSet> = changes.iter().filter_map(put).collect();
     let key = |set: &RecordSet| Some(RecordKey::new(set.name.parse().ok()?, set.rtype));
     let keys: Vec<RecordKey> = desired.iter().filter_map(key).collect();
-    let observed = provider.observe(&keys).await?;
-    Ok(provider.diff(&desired, &observed).changes)
+    let observed = gate.observe(&keys).await?;
+    Ok(gate.diff(&desired, &observed).changes)
 }
 
 pub(crate) fn blocked_sentence(b: &drover_dns::provider::Blocked) -> String {

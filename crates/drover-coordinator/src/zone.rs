@@ -7,10 +7,11 @@ use crate::api::problem::ApiError;
 use crate::coordinator::Coordinator;
 use crate::db::keys;
 use crate::operator::need_reason;
+use crate::reconciler::Compared;
 use crate::short_ttls::floor_seconds;
-use crate::traffic::{Compared, blocked_sentence, record_key, record_set};
+use crate::traffic::{blocked_sentence, record_key, record_set};
 use axum::http::StatusCode;
-use drover_dns::provider::{BlockedReason, ProviderError, RecordSets};
+use drover_dns::provider::{BlockedReason, Gate, ProviderError, Right};
 use drover_dns::publish::{Batch, Change};
 use drover_dns::zone::{Member, RecordSet, ValidRecordSet};
 use drover_model::api::{
@@ -19,7 +20,7 @@ use drover_model::api::{
 use drover_model::config::Service;
 use drover_model::plan::ActiveRun;
 use drover_model::reason::Reason;
-use drover_model::traffic::TrafficState;
+use drover_model::traffic::{TargetOrigin, TrafficState};
 use drover_model::units::Generation;
 use drover_model::{RegionId, ServiceId};
 use drover_store::{Expect, Revision};
@@ -32,29 +33,33 @@ impl Coordinator {
     /// # Errors
     /// When there is none, or nobody could be asked.
     pub(crate) async fn zone_view(&self) -> Result<ZoneView, ApiError> {
-        let (provider, zone) = self.zone()?;
+        let (gate, zone) = self.zone()?;
         let loaded = self.loaded();
         let keys: Vec<_> = loaded.config.services.values().filter_map(record_key).collect();
-        provider.forget(&keys);
-        let compared = self.compare(&*provider, &loaded).await.map_err(|e| not_read(&e))?;
+        gate.forget(&keys);
+        let compared = self.compare(&gate, &loaded).await.map_err(|e| not_read(&e))?;
         let wanted = compared.services.iter().zip(&compared.desired);
-        let records = wanted.filter_map(|(service, set)| record_view(service, set, &compared));
+        let withheld = self.live().dns_withheld.clone();
+        let records = wanted.filter_map(|(service, set)| {
+            let is_withheld = withheld.get(&service.name).is_some_and(|g| g.0 == set.generation);
+            record_view(service, set, &compared, is_withheld)
+        });
         Ok(ZoneView {
             schema: API_SCHEMA,
             at: self.clock.now(),
             zone,
-            provider: provider.name().to_owned(),
-            has_weights: provider.capabilities().has_weights,
+            provider: gate.name().to_owned(),
+            has_weights: gate.capabilities().has_weights,
             ttl_floor_seconds: floor_seconds(&loaded.config),
             records: records.collect(),
             servers: self.live().dns_views.clone(),
         })
     }
 
-    fn zone(&self) -> Result<(Arc<dyn RecordSets>, String), ApiError> {
+    fn zone(&self) -> Result<(Arc<Gate>, String), ApiError> {
         let dns = self.dns.load();
         let dns = dns.as_ref().as_ref().ok_or_else(|| ApiError::refused(vec![Reason::DnsNotConfigured]))?;
-        Ok((dns.provider.clone(), dns.settings.zone.clone()))
+        Ok((dns.gate.clone(), dns.settings.zone.clone()))
     }
 
     /// Takes a service's record set, whoever changed it, and makes it what it should be.
@@ -73,7 +78,7 @@ impl Coordinator {
     }
 
     async fn adopted(&self, name: &ServiceId, seen: Option<&RecordVersion>) -> Result<Done, ApiError> {
-        let (provider, _) = self.zone()?;
+        let (gate, _) = self.zone()?;
         let loaded = self.loaded();
         let Some(service) = loaded.config.services.get(name) else {
             let known = loaded.config.services.keys().map(ToString::to_string).collect();
@@ -83,12 +88,11 @@ impl Coordinator {
             return Err(ApiError::not_found(format!("DNS name of {name}"), vec![]));
         };
         let _one_at_a_time = self.shifting.lock().await;
-        provider.forget(std::slice::from_ref(&key));
-        let reading = provider.observe(std::slice::from_ref(&key));
-        let mut observed = patiently(reading).await.map_err(|e| not_read(&e))?;
-        let observed = observed.pop();
-        let is_by_hand = observed.as_ref().is_some_and(|o| o.is_changed_by_hand);
-        let live = observed.and_then(|o| o.current);
+        gate.forget(std::slice::from_ref(&key));
+        let reading = gate.observe(std::slice::from_ref(&key));
+        let observed = patiently(reading).await.map_err(|e| not_read(&e))?;
+        let is_by_hand = observed.last().is_some_and(|o| o.is_changed_by_hand);
+        let live = observed.last().and_then(|o| o.current.clone());
         let (target, revision) = self
             .db
             .get::<TrafficState>(&keys::traffic(name))
@@ -125,8 +129,12 @@ impl Coordinator {
         };
         let epoch = self.db.epoch();
         let idempotency_key = format!("adopt-{epoch}-{name}-{}", next.generation);
+        let admitted = gate.admit(std::slice::from_ref(&change), &observed, Right::Shown);
         let batch = Batch { epoch, idempotency_key, changes: vec![change] };
-        let told = patiently(provider.apply(&batch)).await;
+        let told = match admitted {
+            Ok(admitted) => patiently(gate.apply(&batch, &admitted)).await,
+            Err(withheld) => Err(withheld.into()),
+        };
         self.reconcile_wake.notify_one();
         told.map_err(|e| {
             let mut error = ApiError::new(StatusCode::BAD_GATEWAY, "dns_not_told", drover_model::chain(&e));
@@ -154,7 +162,8 @@ impl Coordinator {
         generation: Generation,
         revision: Revision,
     ) -> Result<TrafficState, ApiError> {
-        let next = TrafficState { generation, changed_at: self.clock.now(), ..target };
+        let origin = TargetOrigin::Adoption;
+        let next = TrafficState { generation, changed_at: self.clock.now(), origin, ..target };
         let path = keys::traffic(name);
         let txn =
             self.db.put_op(self.db.fenced().expect(&path, Expect::ModRevision(revision)), &path, &next)?;
@@ -179,7 +188,12 @@ fn not_read(error: &ProviderError) -> ApiError {
     ApiError::new(StatusCode::BAD_GATEWAY, "dns_not_read", drover_model::chain(error))
 }
 
-fn record_view(service: &Service, wanted: &RecordSet, compared: &Compared<'_>) -> Option<RecordView> {
+fn record_view(
+    service: &Service,
+    wanted: &RecordSet,
+    compared: &Compared<'_>,
+    is_withheld: bool,
+) -> Option<RecordView> {
     // As servers spell it.
     let valid = ValidRecordSet::new(wanted.clone()).ok();
     let wanted = valid.as_ref().map_or(wanted, ValidRecordSet::document);
@@ -190,6 +204,7 @@ fn record_view(service: &Service, wanted: &RecordSet, compared: &Compared<'_>) -
         diff.blocked.iter().find(|b| b.desired.name == wanted.name && b.desired.rtype == wanted.rtype);
     let (state, sentence) = match blocked {
         None if diff.in_sync.contains(key) => (RecordState::InLine, None),
+        None if is_withheld => (RecordState::Withheld, Some(withheld(live, wanted))),
         None => (RecordState::Pending, Some(pending(live, wanted))),
         Some(blocked) => (state(&blocked.reason), Some(blocked_sentence(blocked))),
     };
@@ -217,9 +232,20 @@ fn state(reason: &BlockedReason) -> RecordState {
     }
 }
 
+fn withheld(live: Option<&RecordSet>, wanted: &RecordSet) -> String {
+    let (shown, waits) = (shown(live), wanted.generation);
+    format!(
+        "{shown} is live, generation {waits} waits: the configuration changed more than may be published unasked \
+         (`dns.velocity`)"
+    )
+}
+
 fn pending(live: Option<&RecordSet>, wanted: &RecordSet) -> String {
-    let shown = live.map_or_else(|| "nothing".to_owned(), |live| format!("generation {}", live.generation));
-    format!("{shown} is live, generation {} is on its way", wanted.generation)
+    format!("{} is live, generation {} is on its way", shown(live), wanted.generation)
+}
+
+fn shown(live: Option<&RecordSet>) -> String {
+    live.map_or_else(|| "nothing".to_owned(), |live| format!("generation {}", live.generation))
 }
 
 fn version(set: &RecordSet) -> RecordVersion {
@@ -242,7 +268,9 @@ mod tests {
     use crate::coordinator::Dns;
     use crate::testbed::{Bed, PlayedDns, send};
     use axum::http::Method;
+    use drover_model::config::DnsVelocity;
     use drover_model::traffic::Actor;
+    use drover_model::{RunId, Weight};
 
     /// A coordinator whose only zone is played, with every target published.
     async fn published() -> (Bed, Arc<PlayedDns>) {
@@ -250,9 +278,14 @@ mod tests {
         bed.c.retarget_all().await.unwrap();
         let dns = Arc::new(PlayedDns::default());
         let settings = bed.c.loaded().config.settings.dns.clone().unwrap();
-        bed.c.dns.store(Arc::new(Some(Dns { provider: dns.clone(), settings })));
-        bed.c.reconcile(&*dns).await.unwrap();
+        let gate = Arc::new(Gate::new(dns.clone()));
+        bed.c.dns.store(Arc::new(Some(Dns { gate, settings })));
+        reconcile(&bed).await;
         (bed, dns)
+    }
+
+    async fn reconcile(bed: &Bed) {
+        bed.c.reconcile(&bed.c.dns().unwrap()).await.unwrap();
     }
 
     fn asked(service: &str, seen: Option<RecordVersion>) -> AdoptRequest {
@@ -277,7 +310,7 @@ mod tests {
         let mut by_hand = of(&dns, "checkout");
         by_hand.members[0].value = "192.0.2.99".into();
         dns.change_by_hand(by_hand.clone());
-        bed.c.reconcile(&*dns).await.unwrap();
+        reconcile(&bed).await;
         assert_eq!(of(&dns, "checkout"), by_hand, "nobody overwrites it unasked");
         let shown = record(&bed, "checkout").await;
         assert_eq!(shown.state, RecordState::Drifted);
@@ -293,6 +326,59 @@ mod tests {
         assert_ne!(of(&dns, "checkout").members[0].value, "192.0.2.99");
         assert_eq!(record(&bed, "checkout").await.state, RecordState::InLine);
         assert_eq!(record(&bed, "catalog").await.wanted.generation, 1, "nothing else moved");
+    }
+
+    #[tokio::test]
+    async fn what_a_configuration_changes_at_once_waits_for_a_person_above_the_velocity() {
+        let (bed, dns) = published().await;
+        // One of the sample's two may change.
+        let (gate, before) = (bed.c.dns().unwrap(), dns.live());
+        let one = DnsVelocity { at_least: 1, ..DnsVelocity::default() };
+        let is_told = |bed: &Bed| {
+            let attention = bed.c.status_view().attention;
+            attention.into_iter().any(|a| {
+                a.code == "dns_behind"
+                    && a.sentence.contains("2 record sets that are live would change, and 1 of 2 may")
+            })
+        };
+        bed.rewrite(|c| {
+            c.settings.dns.as_mut().unwrap().velocity = one;
+            c.services.values_mut().for_each(|s| s.ttl = s.ttl.times(2));
+        });
+        bed.c.reload_now().await.unwrap();
+        assert!(Arc::ptr_eq(&gate, &bed.c.dns().unwrap()), "what changed lately stays known");
+        reconcile(&bed).await;
+        assert_eq!(dns.live(), before);
+        assert!(is_told(&bed));
+        let shown = record(&bed, "checkout").await;
+        assert_eq!((shown.state, shown.wanted.generation), (RecordState::Withheld, 2));
+        assert_eq!(shown.next.as_deref(), Some("drover dns adopt checkout --reason TEXT"));
+        // A person takes one. That sets the other free no sooner than the window ends.
+        bed.c.adopt(&asked("checkout", shown.live)).await.unwrap();
+        reconcile(&bed).await;
+        assert_eq!(record(&bed, "checkout").await.state, RecordState::InLine);
+        assert_eq!(record(&bed, "catalog").await.state, RecordState::Withheld);
+        // A higher limit does, at once.
+        bed.rewrite(|c| c.settings.dns.as_mut().unwrap().velocity.at_least = 2);
+        bed.c.reload_now().await.unwrap();
+        reconcile(&bed).await;
+        assert_eq!(record(&bed, "catalog").await.state, RecordState::InLine);
+        assert!(!is_told(&bed));
+    }
+
+    #[tokio::test]
+    async fn what_a_run_decided_is_put_whatever_the_velocity() {
+        let (bed, dns) = published().await;
+        bed.rewrite(|c| c.settings.dns.as_mut().unwrap().velocity.at_least = 0);
+        bed.c.reload_now().await.unwrap();
+        let run = RunId::numbered(7);
+        for target in bed.c.live().traffic.values_mut() {
+            target.generation = target.generation.next();
+            target.weights = target.weights.keys().map(|r| (r.clone(), Weight(1))).collect();
+            target.origin = TargetOrigin::Run { run: run.clone() };
+        }
+        reconcile(&bed).await;
+        assert!(dns.live().iter().all(|set| set.generation == 2), "{:?}", dns.live());
     }
 
     #[tokio::test]
@@ -321,7 +407,7 @@ mod tests {
         let (target, revision) = bed.c.db.get::<TrafficState>(&keys::traffic(&name)).await.unwrap().unwrap();
         let next = target.generation.next();
         bed.c.retargeted(&name, target, next, revision).await.unwrap();
-        bed.c.reconcile(&*dns).await.unwrap();
+        reconcile(&bed).await;
         assert_eq!(of(&dns, "checkout"), by_hand, "nobody overwrites it unasked");
         let shown = record(&bed, "checkout").await;
         assert_eq!((shown.state, shown.wanted.generation), (RecordState::Drifted, next.0));

@@ -5,7 +5,7 @@
 
 use crate::weights::{self, NeverDark};
 use drover_model::config::Service;
-use drover_model::traffic::{RegionShare, ShareReason, TrafficState};
+use drover_model::traffic::{RegionShare, ShareReason, TargetOrigin, TrafficState};
 use drover_model::{Generation, Percent, RegionId, Timestamp};
 use std::collections::BTreeMap;
 
@@ -25,6 +25,7 @@ pub fn initial_traffic(service: &Service, now: Timestamp) -> TrafficState {
         shares,
         weights,
         changed_at: now,
+        origin: TargetOrigin::Configuration,
     }
 }
 
@@ -48,7 +49,15 @@ pub fn retarget(
         return Ok(None);
     }
     let generation = state.generation.next();
-    Ok(Some(TrafficState { service: service.name.clone(), generation, shares, weights, changed_at: now }))
+    let origin = TargetOrigin::Configuration;
+    Ok(Some(TrafficState {
+        service: service.name.clone(),
+        generation,
+        shares,
+        weights,
+        changed_at: now,
+        origin,
+    }))
 }
 
 /// The bare shares, without their reasons.

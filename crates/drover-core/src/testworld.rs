@@ -1,9 +1,9 @@
 //! A small world for tests: three serving regions and a witness, two services everywhere, all healthy.
 
 use drover_model::config::{
-    AppCheck, Config, DnsInstance, DnsServers, DnsSettings, EmbeddedDns, Endpoint, FailbackPolicy,
-    FailoverPolicy, HealthCheck, Location, PagingSettings, RecordType, Region, RegionRole, Retention,
-    Service, Settings, Split, TcpCheck, ValidationPolicy, VantageSettings,
+    AppCheck, Config, DnsInstance, DnsServers, DnsSettings, DnsVelocity, EmbeddedDns, Endpoint,
+    FailbackPolicy, FailoverPolicy, HealthCheck, Location, PagingSettings, RecordType, Region, RegionRole,
+    Retention, Service, Settings, Split, TcpCheck, ValidationPolicy, VantageSettings,
 };
 use drover_model::decision::{Verdict, VerdictState};
 use drover_model::ids::EndpointKey;
@@ -203,6 +203,7 @@ fn settings() -> Settings {
                 instances: vec![instance],
                 ttl_floor: Span::from_secs(20),
             }),
+            velocity: DnsVelocity::default(),
         }),
         vantage: VantageSettings {
             references: vec![],

@@ -73,6 +73,33 @@ pub struct TrafficState {
     pub weights: Weights,
     /// When it last changed.
     pub changed_at: Timestamp,
+    /// Who changed it then.
+    #[serde(default, skip_serializing_if = "TargetOrigin::is_configuration")]
+    pub origin: TargetOrigin,
+}
+
+/// Who made a target what it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "by", rename_all = "snake_case")]
+pub enum TargetOrigin {
+    /// The configuration: nobody was asked.
+    #[default]
+    Configuration,
+    /// A run, whose plan was approved or passed the guards.
+    Run {
+        /// Which.
+        run: RunId,
+    },
+    /// The adoption of a record set.
+    Adoption,
+}
+
+impl TargetOrigin {
+    /// Nobody was asked.
+    #[must_use]
+    pub const fn is_configuration(&self) -> bool {
+        matches!(self, Self::Configuration)
+    }
 }
 
 impl TrafficState {

@@ -7,7 +7,7 @@ use drover_exec::Order;
 use drover_model::journal::{FailureNature, StepFailure, StepOutcome, Trigger};
 use drover_model::plan::{StepKind, TrafficChange, shares_with_run};
 use drover_model::runbook::Purpose;
-use drover_model::traffic::{Block, Hold, TrafficState};
+use drover_model::traffic::{Block, Hold, TargetOrigin, TrafficState};
 use drover_model::{EndpointKey, Epoch, Generation, ServiceId};
 
 pub(crate) fn shift(
@@ -34,6 +34,7 @@ pub(crate) fn shift(
             shares,
             weights: change.weights_after.clone(),
             changed_at: state.now(),
+            origin: TargetOrigin::Run { run: order.run.clone() },
         });
     }
     let moved = !targets.is_empty();
@@ -97,6 +98,7 @@ pub(crate) fn move_back(
             shares: shares_with_run(&now.shares, &change.shares_after, &order.run, &order.plan.intent),
             weights: change.weights_after.clone(),
             changed_at: state.now(),
+            origin: TargetOrigin::Run { run: order.run.clone() },
         };
         state.store.moved.insert(key, target.generation);
         state.store.traffic.insert(target.service.clone(), target);

@@ -99,7 +99,7 @@ pub enum DnsVerb {
     /// Write the records as a zone file, to serve by other means what is wanted now
     #[command(after_help = "Example:\n  drover dns export > drover.zone")]
     Export,
-    /// Take a record set that was changed by hand or is somebody else's, and make it what it should be
+    /// Take a record set that was changed by hand, is somebody else's or is withheld, and make it what it should be
     #[command(
         after_help = "Examples:\n  drover dns adopt checkout --reason 'was mended by hand at night'\n  \
                             drover dns adopt --all --reason 'the zone moved to drover'"
@@ -124,7 +124,7 @@ pub struct AdoptArgs {
     /// Whose record sets
     #[arg(value_name = "SERVICE", required_unless_present = "all")]
     pub services: Vec<ServiceId>,
-    /// All that were changed by hand or are somebody else's, as when a zone comes to drover
+    /// All that were changed by hand, are somebody else's or are withheld, as when a zone comes to drover
     #[arg(long, conflicts_with = "services")]
     pub all: bool,
     /// Why; goes into the audit

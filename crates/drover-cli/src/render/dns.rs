@@ -121,6 +121,7 @@ fn state(state: RecordState) -> String {
     match state {
         RecordState::InLine => paint(Tone::Good, "in line"),
         RecordState::Pending => paint(Tone::Doubtful, "pending"),
+        RecordState::Withheld => paint(Tone::Bad, "withheld"),
         RecordState::Drifted => paint(Tone::Bad, "changed by hand"),
         RecordState::Foreign => paint(Tone::Bad, "somebody else's"),
         RecordState::Overtaken => paint(Tone::Bad, "overtaken"),

@@ -81,7 +81,10 @@ async fn adopt(bench: &Bench, args: AdoptArgs) -> Result<ExitCode> {
         args.services.iter().map(|service| find(&zone, service)).collect::<Result<Vec<_>>>()?
     };
     if records.is_empty() {
-        return Err(Failure::new(ExitCode::Refused, "nothing was changed by hand or is somebody else's"));
+        return Err(Failure::new(
+            ExitCode::Refused,
+            "nothing was changed by hand, is somebody else's or is withheld",
+        ));
     }
     if !args.yes {
         ask(bench, &records)?;

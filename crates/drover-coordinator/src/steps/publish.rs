@@ -5,7 +5,9 @@ use crate::coordinator::Coordinator;
 use crate::db::keys;
 use crate::fault;
 use crate::traffic::{blocked_sentence, record_key, record_set, still_to_do};
-use drover_dns::provider::{Blocked, BlockedReason, Diff, ProviderError, RecordSets, Verification};
+use drover_dns::provider::{
+    Admitted, Blocked, BlockedReason, Diff, Gate, Observed, ProviderError, Right, Verification,
+};
 use drover_dns::publish::{Batch, Change};
 use drover_dns::zone::{DnsName, RecordKey, RecordSet};
 use drover_exec::Order;
@@ -27,6 +29,7 @@ pub(super) fn gone(service: &ServiceId) -> StepFailure {
 /// What stands in the store for some services, beside what is live.
 struct Compared {
     desired: Vec<(RecordKey, RecordSet)>,
+    observed: Vec<Observed>,
     diff: Diff,
     /// A service that is not configured any more.
     missing: Option<StepFailure>,
@@ -39,20 +42,23 @@ pub(super) async fn publish(
     order: &Order,
     changes: &[TrafficChange],
 ) -> Result<Vec<Blocked>, StepFailure> {
-    let Some(provider) = c.dns() else {
+    let Some(gate) = c.dns() else {
         return Err(failed(
             FailureNature::Permanent,
             "no DNS server is configured, so weights can't be published",
         ));
     };
-    let Compared { mut desired, diff, missing } = compare(c, &*provider, order.epoch, changes).await?;
+    let Compared { mut desired, observed, diff, missing } = compare(c, &gate, order.epoch, changes).await?;
     if !diff.changes.is_empty() {
-        apply(&*provider, order.epoch, &order.key, &diff.changes).await?;
+        let right = Right::Planned { record_sets: order.plan.services.len() };
+        let admitted = gate.admit(&diff.changes, &observed, right);
+        let admitted = admitted.map_err(|e| provider_failure(&e.into()))?;
+        apply(&gate, order.epoch, &order.key, &diff.changes, &admitted).await?;
     }
     // Also where the reconciler was first: DNS has it, and the step's end is not written yet.
     fault::point(|| fault::within("after-publish", order));
     desired.retain(|(key, _)| diff.blocked.iter().all(|blocked| !concerns(blocked, key)));
-    all_verified(&*provider, &desired).await?;
+    all_verified(&gate, &desired).await?;
     c.reconcile_wake.notify_one();
     missing.map_or(Ok(diff.blocked), Err)
 }
@@ -63,13 +69,13 @@ pub(super) async fn left_alone(
     order: &Order,
     changes: &[TrafficChange],
 ) -> Result<Vec<Blocked>, StepFailure> {
-    let Some(provider) = c.dns() else { return Ok(vec![]) };
-    Ok(compare(c, &*provider, order.epoch, changes).await?.diff.blocked)
+    let Some(gate) = c.dns() else { return Ok(vec![]) };
+    Ok(compare(c, &gate, order.epoch, changes).await?.diff.blocked)
 }
 
 async fn compare(
     c: &Coordinator,
-    provider: &dyn RecordSets,
+    gate: &Gate,
     epoch: Epoch,
     changes: &[TrafficChange],
 ) -> Result<Compared, StepFailure> {
@@ -86,15 +92,17 @@ async fn compare(
         }
     }
     let (keys, sets): (Vec<_>, Vec<_>) = desired.iter().cloned().unzip();
-    let observe = async || provider.observe(&keys).await.map_err(|e| provider_failure(&e));
-    let mut diff = provider.diff(&sets, &observe().await?);
+    let observe = async || gate.observe(&keys).await.map_err(|e| provider_failure(&e));
+    let mut observed = observe().await?;
+    let mut diff = gate.diff(&sets, &observed);
     if !diff.blocked.is_empty() {
         // Somebody may have mended it since the provider read it.
         let blocked = keys.iter().filter(|key| diff.blocked.iter().any(|b| concerns(b, key)));
-        provider.forget(&blocked.cloned().collect::<Vec<_>>());
-        diff = provider.diff(&sets, &observe().await?);
+        gate.forget(&blocked.cloned().collect::<Vec<_>>());
+        observed = observe().await?;
+        diff = gate.diff(&sets, &observed);
     }
-    Ok(Compared { desired, diff, missing })
+    Ok(Compared { desired, observed, diff, missing })
 }
 
 /// Names may be spelled in other ways where a set is desired.
@@ -122,18 +130,21 @@ pub(super) fn not_published(blocked: &[Blocked]) -> Option<StepFailure> {
 /// Makes the changes live: all at once where one batch takes them. Of more, an attempt that fails half way has some live,
 /// and the next sees which.
 async fn apply(
-    provider: &dyn RecordSets,
+    gate: &Gate,
     epoch: Epoch,
     key: &str,
     changes: &[Change],
+    admitted: &Admitted,
 ) -> Result<(), StepFailure> {
-    for (number, some) in changes.chunks(provider.capabilities().batch_changes_max).enumerate() {
+    for (number, some) in changes.chunks(gate.capabilities().batch_changes_max).enumerate() {
         let idempotency_key = if number == 0 { key.to_owned() } else { format!("{key}/{number}") };
         let batch = Batch { epoch, idempotency_key, changes: some.to_vec() };
-        match provider.apply(&batch).await {
+        match gate.apply(&batch, admitted).await {
             Ok(_) => {}
             // One that will never be taken must not keep the others from moving.
-            Err(ProviderError::Refused { .. }) if some.len() > 1 => apply_each(provider, &batch).await?,
+            Err(ProviderError::Refused { .. }) if some.len() > 1 => {
+                apply_each(gate, &batch, admitted).await?;
+            }
             Err(e) => return Err(provider_failure(&e)),
         }
     }
@@ -141,13 +152,13 @@ async fn apply(
 }
 
 /// What is left of it one by one, to the end; then the first refusal.
-async fn apply_each(provider: &dyn RecordSets, batch: &Batch) -> Result<(), StepFailure> {
+async fn apply_each(gate: &Gate, batch: &Batch, admitted: &Admitted) -> Result<(), StepFailure> {
     let mut refused = None;
-    let left = still_to_do(provider, &batch.changes).await.map_err(|e| provider_failure(&e))?;
+    let left = still_to_do(gate, &batch.changes).await.map_err(|e| provider_failure(&e))?;
     for (number, change) in left.iter().enumerate() {
         let idempotency_key = format!("{}/one-{number}", batch.idempotency_key);
         let one = Batch { epoch: batch.epoch, idempotency_key, changes: vec![change.clone()] };
-        match provider.apply(&one).await {
+        match gate.apply(&one, admitted).await {
             Ok(_) => {}
             Err(e @ ProviderError::Refused { .. }) => refused = refused.or(Some(e)),
             Err(e) => return Err(provider_failure(&e)),
@@ -158,20 +169,16 @@ async fn apply_each(provider: &dyn RecordSets, batch: &Batch) -> Result<(), Step
 
 /// As [`verified`], of many at once; one sentence each, in order. The first that fails ends it.
 pub(super) async fn all_verified(
-    provider: &dyn RecordSets,
+    gate: &Gate,
     sets: &[(RecordKey, RecordSet)],
 ) -> Result<Vec<String>, StepFailure> {
-    let questions: Vec<_> = sets.iter().map(|(key, set)| verified(provider, key, set)).collect();
+    let questions: Vec<_> = sets.iter().map(|(key, set)| verified(gate, key, set)).collect();
     futures::stream::iter(questions).buffered(ASKED_AT_ONCE).try_collect().await
 }
 
 /// Every server that could be asked answers as expected; at least one could.
-async fn verified(
-    provider: &dyn RecordSets,
-    key: &RecordKey,
-    set: &RecordSet,
-) -> Result<String, StepFailure> {
-    match provider.verify(key, Some(set)).await {
+async fn verified(gate: &Gate, key: &RecordKey, set: &RecordSet) -> Result<String, StepFailure> {
+    match gate.verify(key, Some(set)).await {
         Ok(Verification::Verified { instances }) => {
             Ok(format!("{key}: {} answer generation {}", instances.join(", "), set.generation))
         }
@@ -196,7 +203,7 @@ async fn verified(
 fn provider_failure(e: &ProviderError) -> StepFailure {
     let nature = match e {
         ProviderError::Fenced { .. } => FailureNature::Fenced,
-        ProviderError::Refused { .. } => FailureNature::Permanent,
+        ProviderError::Refused { .. } | ProviderError::Withheld(_) => FailureNature::Permanent,
         ProviderError::Conflict { .. }
         | ProviderError::Unreachable { .. }
         | ProviderError::NotNow { .. }
@@ -216,6 +223,11 @@ mod tests {
 
     /// One more than a batch takes.
     const SERVICES: usize = CHANGES_PER_BATCH_MAX + 1;
+
+    fn played() -> (Arc<PlayedDns>, Gate) {
+        let dns = Arc::new(PlayedDns::default());
+        (dns.clone(), Gate::new(dns))
+    }
 
     fn services(bed: &Bed) -> Vec<Service> {
         let one = bed.c.loaded().config.services.values().next().unwrap().clone();
@@ -237,11 +249,12 @@ mod tests {
             .map(|s| record_set(s, &drover_core::targets::initial_traffic(s, now), bed.c.db.epoch()))
             .collect();
         let keys: Vec<RecordKey> = services(&bed).iter().filter_map(record_key).collect();
-        let dns = PlayedDns::default();
-        let observed = dns.observe(&keys).await.unwrap();
-        let changes = dns.diff(&sets, &observed).changes;
+        let (dns, gate) = played();
+        let observed = gate.observe(&keys).await.unwrap();
+        let changes = gate.diff(&sets, &observed).changes;
         assert_eq!(changes.len(), SERVICES);
-        apply(&dns, bed.c.db.epoch(), "run-1/shift", &changes).await.unwrap();
+        let admitted = gate.admit(&changes, &observed, Right::Planned { record_sets: SERVICES }).unwrap();
+        apply(&gate, bed.c.db.epoch(), "run-1/shift", &changes, &admitted).await.unwrap();
         assert_eq!(dns.live().len(), SERVICES);
         assert_eq!(dns.batches(), ["run-1/shift", "run-1/shift/1"]);
     }
@@ -257,11 +270,14 @@ mod tests {
         let keys: Vec<RecordKey> = some.iter().filter_map(record_key).collect();
         // A provider may make what it can of a batch, or none of it.
         for (makes_the_rest, batches) in [(true, 1), (false, 19)] {
-            let dns = PlayedDns::default();
+            let (dns, gate) = played();
             dns.refuse(&some[7].dns_name);
             dns.make_the_rest(makes_the_rest);
-            let changes = dns.diff(&sets, &dns.observe(&keys).await.unwrap()).changes;
-            let refused = apply(&dns, bed.c.db.epoch(), "run-1/shift", &changes).await.unwrap_err();
+            let observed = gate.observe(&keys).await.unwrap();
+            let changes = gate.diff(&sets, &observed).changes;
+            let admitted = gate.admit(&changes, &observed, Right::Planned { record_sets: 20 }).unwrap();
+            let applied = apply(&gate, bed.c.db.epoch(), "run-1/shift", &changes, &admitted);
+            let refused = applied.await.unwrap_err();
             assert_eq!(refused.kind, FailureNature::Permanent, "{}", refused.message);
             assert_eq!((dns.live().len(), dns.batches().len()), (19, batches));
         }
@@ -281,9 +297,9 @@ mod tests {
             .collect();
         let refused = config.services.values().next_back().unwrap().dns_name.clone();
         bed.c.loaded.store(Arc::new(loaded));
-        let dns = PlayedDns::default();
+        let (dns, gate) = played();
         dns.refuse(&refused);
-        bed.c.reconcile(&dns).await.unwrap();
+        bed.c.reconcile(&gate).await.unwrap();
         let live = dns.live();
         assert_eq!(live.len(), SERVICES - 1);
         assert!(live.iter().all(|set| set.name != refused));

@@ -24,7 +24,7 @@ use drover_exec::Order;
 use drover_model::config::Split;
 use drover_model::journal::{FailureNature, StepFailure, StepOutcome};
 use drover_model::plan::{TrafficChange, shares_with_run};
-use drover_model::traffic::{RegionShare, TrafficState};
+use drover_model::traffic::{RegionShare, TargetOrigin, TrafficState};
 use drover_model::units::Generation;
 use drover_model::{EndpointKey, RegionId, ServiceId, Weight};
 use drover_store::{Expect, Revision, Txn};
@@ -159,7 +159,7 @@ async fn move_targets(
         if now.generation != change.from_generation {
             return Err(failed(FailureNature::Permanent, stale(change, now.generation)));
         }
-        let target = target_of(c, change, change.to_generation, shares);
+        let target = target_of(c, order, change, change.to_generation, shares);
         pending.push(Pending { now, revision, target });
     }
     let moved = !pending.is_empty();
@@ -198,7 +198,7 @@ pub(super) async fn move_targets_back(
         if now.weights == change.weights_after && now.shares == shares {
             continue;
         }
-        let target = target_of(c, change, now.generation.next(), shares);
+        let target = target_of(c, order, change, now.generation.next(), shares);
         pending.push(Pending { now, revision, target });
     }
     let moved = !pending.is_empty();
@@ -258,6 +258,7 @@ pub(super) fn is_down(c: &Coordinator, key: &EndpointKey) -> bool {
 
 fn target_of(
     c: &Coordinator,
+    order: &Order,
     change: &TrafficChange,
     generation: Generation,
     shares: BTreeMap<RegionId, RegionShare>,
@@ -268,6 +269,7 @@ fn target_of(
         shares,
         weights: change.weights_after.clone(),
         changed_at: c.clock.now(),
+        origin: TargetOrigin::Run { run: order.run.clone() },
     }
 }
 

@@ -124,7 +124,7 @@ pub(super) async fn dns(c: &Coordinator, expected: &[TrafficChange]) -> Result<S
         let Some(key) = record_key(service) else { continue };
         sets.push((key, record_set(service, &target, c.db.epoch())));
     }
-    let answers = all_verified(&*provider, &sets).await?;
+    let answers = all_verified(&provider, &sets).await?;
     let measurements: Vec<Measurement> = answers
         .into_iter()
         .zip(&sets)

@@ -8,6 +8,7 @@ mod control_client;
 mod diff;
 mod embedded;
 mod finding;
+mod gate;
 mod marks;
 mod route53;
 mod update;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use diff::{Blocked, BlockedReason, Diff, diff};
 pub use embedded::{EmbeddedInstances, EmbeddedOptions, Instance, NoInstances};
+pub use gate::{Admitted, Gate, Right, Withheld};
 pub use route53::HostedZone;
 pub use update::DynamicUpdates;
 
@@ -338,6 +340,9 @@ pub enum ProviderError {
         /// Why.
         detail: String,
     },
+    /// It was never given to the provider.
+    #[error(transparent)]
+    Withheld(#[from] Withheld),
     /// No answer in time from anyone; the outcome is not known.
     #[error("no answer from any server within {} ms: the outcome is not known", after.as_millis())]
     TimedOut {

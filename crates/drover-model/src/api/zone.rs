@@ -52,10 +52,11 @@ pub struct RecordView {
 }
 
 impl RecordView {
-    /// Did somebody else make it what it is, so that a person may take it?
+    /// Does it wait for a person, because somebody else made it what it is or because too much changed at once?
     #[must_use]
     pub const fn can_be_adopted(&self) -> bool {
-        matches!(self.state, RecordState::Drifted | RecordState::Foreign | RecordState::Overtaken)
+        use RecordState::{Drifted, Foreign, Overtaken, Withheld};
+        matches!(self.state, Drifted | Foreign | Overtaken | Withheld)
     }
 }
 
@@ -91,6 +92,8 @@ pub enum RecordState {
     InLine,
     /// It is about to be published.
     Pending,
+    /// It is to be published, and waits for a person: the configuration changed more at once than may change unasked.
+    Withheld,
     /// It was changed by hand.
     Drifted,
     /// It belongs to somebody else.
@@ -101,7 +104,7 @@ pub enum RecordState {
     Invalid,
 }
 
-/// Takes a record set that was changed by hand or belongs to somebody else.
+/// Takes a record set that was changed by hand, belongs to somebody else, or waits for a person.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AdoptRequest {
     /// Who.

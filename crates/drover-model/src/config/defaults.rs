@@ -38,6 +38,16 @@ pub const ROUTE53_REQUESTS_PER_SECOND: u64 = 5;
 /// 60 s, and the step five: this is for one, and leaves it time to say what it waited for.
 pub const ROUTE53_IN_SYNC_WITHIN: Span = Span::from_secs(50);
 
+/// OctoDNS refuses a plan that changes more than 30 % of a zone, unless it has fewer than ten records (`MAX_SAFE_UPDATE_PCENT`,
+/// `MIN_EXISTING_RECORDS`).
+pub const DNS_VELOCITY_SHARE: Percent = Percent::whole(30);
+
+/// As there.
+pub const DNS_VELOCITY_AT_LEAST: u64 = 10;
+
+/// Two edits of a configuration that belong together are made within this time.
+pub const DNS_VELOCITY_WINDOW: Span = Span::from_mins(10);
+
 /// Two weeks are time enough to renew a certificate by hand.
 pub const EXPIRY_WARNING: Span = Span::from_hours(14 * 24);
 

@@ -1,7 +1,7 @@
 //! From a [`Config`] back to the written form: what `config show` prints, and what can be loaded again.
 
 use super::{
-    AppCheck, Config, DnsServers, DnsSettings, Endpoint, FailoverPolicy, HealthCheck, HttpCheck,
+    AppCheck, Config, DnsServers, DnsSettings, DnsVelocity, Endpoint, FailoverPolicy, HealthCheck, HttpCheck,
     MetricsSource, Region, RegionRole, Service, Settings,
 };
 use saphyr::{Mapping, Scalar, Yaml, YamlEmitter};
@@ -240,8 +240,8 @@ fn dns(dns: &DnsSettings) -> Written {
         };
         Written::Items(items.into_iter().map(item).collect())
     }
-    match &dns.servers {
-        DnsServers::Embedded(own) => Written::Map(vec![
+    let mut entries = match &dns.servers {
+        DnsServers::Embedded(own) => vec![
             ("zone", text(&dns.zone)),
             (
                 "nameservers",
@@ -254,8 +254,8 @@ fn dns(dns: &DnsSettings) -> Written {
                 }),
             ),
             ("ttl_floor", text(own.ttl_floor)),
-        ]),
-        DnsServers::Rfc2136(other) => Written::Map(vec![
+        ],
+        DnsServers::Rfc2136(other) => vec![
             ("kind", text("rfc2136")),
             ("zone", text(&dns.zone)),
             ("primary", text(other.primary)),
@@ -269,7 +269,7 @@ fn dns(dns: &DnsSettings) -> Written {
                 ]),
             ),
             ("timeout", text(other.timeout)),
-        ]),
+        ],
         DnsServers::Route53(cloud) => {
             let mut entries = vec![
                 ("kind", text("route53")),
@@ -284,9 +284,17 @@ fn dns(dns: &DnsSettings) -> Written {
                 ("timeout", text(cloud.timeout)),
                 ("in_sync_within", text(cloud.in_sync_within)),
             ]);
-            Written::Map(entries)
+            entries
         }
-    }
+    };
+    let DnsVelocity { share, at_least, window } = dns.velocity;
+    let velocity = vec![
+        ("share", text(share)),
+        ("at_least", Written::Integer(at_least.into())),
+        ("window", text(window)),
+    ];
+    entries.push(("velocity", Written::Map(velocity)));
+    Written::Map(entries)
 }
 
 pub(super) fn settings(s: &Settings) -> Written {

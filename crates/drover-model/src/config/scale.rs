@@ -82,6 +82,7 @@ fn scale_settings(settings: &mut Settings, factor: u64) {
     if let Some(DnsSettings { servers: DnsServers::Embedded(own), .. }) = &mut settings.dns {
         divide(&mut own.ttl_floor, factor, TTL_MIN);
     }
+    settings.dns.iter_mut().for_each(|dns| plain(&mut dns.velocity.window));
     plain(&mut settings.retention.observations);
     plain(&mut settings.retention.transitions);
 }

@@ -27,6 +27,45 @@ pub struct DnsSettings {
     /// The servers, and how they are told.
     #[serde(flatten)]
     pub servers: DnsServers,
+    /// How much of what is live changes when nobody was asked.
+    #[serde(default, skip_serializing_if = "DnsVelocity::is_default")]
+    pub velocity: DnsVelocity,
+}
+
+/// How many record sets that are live may be changed because the configuration changed. A run changes what its plan names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DnsVelocity {
+    /// Of those that are live.
+    pub share: Percent,
+    /// So many in any case.
+    pub at_least: u32,
+    /// Within this time.
+    pub window: Span,
+}
+
+impl Default for DnsVelocity {
+    fn default() -> Self {
+        Self {
+            share: defaults::DNS_VELOCITY_SHARE,
+            at_least: u32::try_from(defaults::DNS_VELOCITY_AT_LEAST).unwrap_or(u32::MAX),
+            window: defaults::DNS_VELOCITY_WINDOW,
+        }
+    }
+}
+
+impl DnsVelocity {
+    /// How many of so many.
+    #[must_use]
+    pub fn most(&self, live: usize) -> usize {
+        let share =
+            live as u128 * u128::from(self.share.basis_points()) / u128::from(Percent::FULL.basis_points());
+        usize::try_from(share.max(self.at_least.into())).unwrap_or(usize::MAX)
+    }
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Who answers for the zone, and how changes get there.

@@ -4,6 +4,7 @@ use super::*;
 use crate::coordinator::Dns;
 use crate::steps::preflight;
 use crate::testbed::{Bed, GUARD, Meddling, PlayedDns, person};
+use drover_dns::provider::Gate;
 use drover_exec::{Approved, Command, Consent, Origin};
 use drover_model::journal::Trigger;
 use drover_model::plan::StepKind;
@@ -183,12 +184,13 @@ async fn more_targets_than_a_transaction_takes_are_moved_and_moved_back() {
 async fn what_a_hand_changed_is_left_alone_and_keeps_no_other_service_back() {
     let bed = Bed::new().await;
     let dns = Arc::new(PlayedDns::default());
+    let gate = Arc::new(Gate::new(dns.clone()));
     let settings = bed.c.loaded().config.settings.dns.clone().unwrap();
-    bed.c.dns.store(Arc::new(Some(Dns { provider: dns.clone(), settings })));
+    bed.c.dns.store(Arc::new(Some(Dns { gate: gate.clone(), settings })));
     bed.c.retarget_all().await.unwrap();
     let order = order(&bed).await;
     let (forth, back) = changes(&order);
-    bed.c.reconcile(&*dns).await.unwrap();
+    bed.c.reconcile(&gate).await.unwrap();
     let generation = |name: &str| {
         let live = dns.live().into_iter().find(|set| set.name.starts_with(name)).unwrap();
         (live.generation, live)

@@ -4,8 +4,8 @@ use super::cursor::Fields;
 use super::settings::unique;
 use crate::config::shapes::settings::{INSTANCE, NAMESERVER, SERVER};
 use crate::config::{
-    DnsInstance, DnsServers, DnsSettings, EmbeddedDns, Rfc2136Dns, Route53Dns, TsigAlgorithm, TsigKey,
-    ZoneServer,
+    DnsInstance, DnsServers, DnsSettings, DnsVelocity, EmbeddedDns, Rfc2136Dns, Route53Dns, TsigAlgorithm,
+    TsigKey, ZoneServer,
 };
 use std::collections::BTreeMap;
 
@@ -19,8 +19,16 @@ pub(super) fn read(fields: &Fields<'_, '_, '_>) -> (Option<String>, Option<DnsSe
         Some(_) => embedded(fields).map(DnsServers::Embedded),
         None => None,
     };
-    let settings = zone.clone().zip(servers).map(|(zone, servers)| DnsSettings { zone, servers });
+    let velocity = fields.object("velocity").value().and_then(|f| velocity(&f));
+    let settings = (|| Some(DnsSettings { zone: zone.clone()?, servers: servers?, velocity: velocity? }))();
     (zone, settings)
+}
+
+fn velocity(fields: &Fields<'_, '_, '_>) -> Option<DnsVelocity> {
+    let share = fields.percent("share").value();
+    let at_least = fields.integer("at_least").value();
+    let window = fields.span("window").value();
+    Some(DnsVelocity { share: share?, at_least: at_least?, window: window? })
 }
 
 fn embedded(fields: &Fields<'_, '_, '_>) -> Option<EmbeddedDns> {

@@ -2,7 +2,8 @@
 
 use super::service::{TTL_MAX, TTL_MIN};
 use super::{
-    Default, FILE, Kind, POSITIVE, PROBE_SPAN_MIN, RECURRING, Rule, SHARE, Shape, default, optional, required,
+    Default, FILE, Field, Kind, POSITIVE, PROBE_SPAN_MIN, RECURRING, Rule, SHARE, Shape, default, optional,
+    required,
 };
 use crate::config::defaults;
 use crate::time::Span;
@@ -51,6 +52,7 @@ pub(crate) static EMBEDDED: Shape = Shape {
             Default::Span(defaults::TTL_FLOOR),
             "What the time to live of answers shrinks to while a failover seems near.",
         ),
+        VELOCITY_FIELD,
     ],
 };
 
@@ -73,6 +75,7 @@ pub(crate) static RFC2136: Shape = Shape {
             Default::Span(defaults::DNS_TIMEOUT),
             "For one exchange with one server.",
         ),
+        VELOCITY_FIELD,
     ],
 };
 
@@ -112,6 +115,30 @@ pub(crate) static ROUTE53: Shape = Shape {
             Default::Span(defaults::ROUTE53_IN_SYNC_WITHIN),
             "How long a change may take to reach all name servers, as Route 53 itself says, before a step that waits for it fails.",
         ),
+        VELOCITY_FIELD,
+    ],
+};
+
+/// The same in every zone.
+const VELOCITY_FIELD: Field = default(
+    "velocity",
+    Kind::Object(&VELOCITY),
+    Default::Object,
+    "How much of what is live changes when nobody was asked, because the configuration changed.",
+);
+
+pub(crate) static VELOCITY: Shape = Shape {
+    name: "dns velocity",
+    doc: "How many record sets that are live may be changed because the configuration changed; more wait for a person. A run changes what its plan names.",
+    fields: &[
+        default("share", SHARE, Default::Percent(defaults::DNS_VELOCITY_SHARE), "Of those that are live."),
+        default(
+            "at_least",
+            Kind::Integer { min: 0, max: 1_000_000 },
+            Default::Integer(defaults::DNS_VELOCITY_AT_LEAST),
+            "So many in any case.",
+        ),
+        default("window", POSITIVE, Default::Span(defaults::DNS_VELOCITY_WINDOW), "Within this time."),
     ],
 };
 

@@ -173,6 +173,25 @@ fn a_hosted_zone_splits_by_weight_and_is_written_as_it_is_read() {
 }
 
 #[test]
+fn the_velocity_of_a_zone_is_read_wherever_it_is_and_has_its_defaults() {
+    let own = world().settings.dns.unwrap().velocity;
+    assert_eq!((own.most(0), own.most(33), own.most(1_000)), (10, 10, 300));
+    assert!(!serde_json::to_string(&world()).unwrap().contains("velocity"), "as older versions read it");
+    let said = "  velocity: {share: 5%, at_least: 2, window: 1h}\n";
+    for servers in [RFC2136.0, RFC2136.1] {
+        let config = load_text(&base_with(&[(RFC2136.0, &format!("{servers}{said}"))])).unwrap().config;
+        let velocity = config.settings.dns.as_ref().unwrap().velocity;
+        assert_eq!((velocity.most(39), velocity.most(100)), (2, 5));
+        assert_eq!(load_text(&to_yaml(&config)).unwrap().config, config);
+        let written = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<Config>(&written).unwrap(), config);
+    }
+    let wrong = format!("{}  velocity: {{share: 0%, window: 0s, atleast: 3}}\n", RFC2136.0);
+    let errors = load_text(&base_with(&[(RFC2136.0, &wrong)])).unwrap_err();
+    assert_eq!(errors.len(), 3, "{errors:?}");
+}
+
+#[test]
 fn such_a_zone_has_one_alias_a_name() {
     let aliases = |more: &str| {
         let endpoints = (

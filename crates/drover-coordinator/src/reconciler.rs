@@ -1,0 +1,319 @@
+//! The reconciler: DNS is brought to the targets for ever. What a run or a person decided is put whatever it is; what the
+//! configuration alone changed has a velocity, and waits for a person above it.
+
+use crate::config_dir::Loaded;
+use crate::coordinator::Coordinator;
+use crate::traffic::{blocked_sentence, record_key, record_set, still_to_do};
+use drover_dns::provider::{
+    Admitted, Applied, Diff, Gate, LaggingState, Observed, ProviderError, Right, Withheld,
+};
+use drover_dns::publish::{Batch, Change};
+use drover_dns::zone::{RecordKey, RecordSet};
+use drover_model::api::DnsView;
+use drover_model::config::{Service, version_of};
+use drover_model::traffic::TrafficState;
+use drover_model::units::Generation;
+use drover_model::{ServiceId, Shared};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Shortest time between two comparisons, however often they are asked for: each reads the whole zone.
+const RECONCILE_PAUSE: Duration = Duration::from_secs(1);
+/// How often DNS is compared with the targets when nothing asked for it.
+const RECONCILE_EVERY: Duration = Duration::from_secs(5);
+/// Pause after DNS showed something else than what was observed a moment ago: whoever changed it may not be done.
+const CONFLICT_PAUSE: Duration = Duration::from_millis(200);
+
+/// DNS beside the targets.
+pub(crate) struct Compared<'l> {
+    /// The services that have a target, each with what it wants in `desired`.
+    pub(crate) services: Vec<&'l Service>,
+    pub(crate) desired: Vec<RecordSet>,
+    /// What each of them is made from.
+    pub(crate) targets: Shared<BTreeMap<ServiceId, TrafficState>>,
+    pub(crate) observed: Vec<Observed>,
+    pub(crate) diff: Diff,
+}
+
+/// What is to change, by who decided it.
+#[derive(Default)]
+struct ByOrigin {
+    /// Runs and persons.
+    decided: Vec<Change>,
+    /// Nobody: the configuration changed. With the target's generation.
+    unasked: Vec<Change>,
+    services: BTreeMap<ServiceId, Generation>,
+}
+
+impl Compared<'_> {
+    fn by_origin(&self) -> ByOrigin {
+        let keyed = self.services.iter().filter_map(|s| Some((record_key(s)?, &s.name)));
+        let services: BTreeMap<RecordKey, &ServiceId> = keyed.collect();
+        let mut sorted = ByOrigin::default();
+        for change in &self.diff.changes {
+            let target = key(change).and_then(|key| self.targets.get(*services.get(&key)?));
+            match target.filter(|t| t.origin.is_configuration()) {
+                None => sorted.decided.push(change.clone()),
+                Some(target) => {
+                    sorted.unasked.push(change.clone());
+                    sorted.services.insert(target.service.clone(), target.generation);
+                }
+            }
+        }
+        sorted
+    }
+}
+
+fn key(change: &Change) -> Option<RecordKey> {
+    let (name, rtype) = match change {
+        Change::Put { record_set, .. } => (&record_set.name, record_set.rtype),
+        Change::Delete { name, rtype, .. } => (name, *rtype),
+    };
+    Some(RecordKey::new(name.parse().ok()?, rtype))
+}
+
+impl Coordinator {
+    /// Reconciles until told to stop.
+    pub(crate) async fn run_reconciler(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(RECONCILE_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut last: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                _ = tick.tick() => {}
+                () = self.reconcile_wake.notified() => {}
+            }
+            let pause = last.map_or(Duration::ZERO, |at| RECONCILE_PAUSE.saturating_sub(at.elapsed()));
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+            last = Some(Instant::now());
+            let Some(gate) = self.dns() else { continue };
+            let reconciled = tokio::select! {
+                () = self.stop.cancelled() => return,
+                reconciled = self.reconcile(&gate) => reconciled,
+            };
+            match reconciled {
+                Ok(()) => {}
+                Err(ProviderError::Fenced { instance, highest, reason }) => {
+                    tracing::error!(instance, %highest, "DNS refuses this coordinator's epoch: {reason}; standing down");
+                    self.stop.cancel();
+                    return;
+                }
+                Err(e) => {
+                    tracing::warn!(error = &e as &dyn std::error::Error, "can't reconcile DNS");
+                    self.mark_dns_unreachable(&e);
+                }
+            }
+        }
+    }
+
+    pub(crate) async fn reconcile(&self, gate: &Gate) -> Result<(), ProviderError> {
+        let loaded = self.loaded();
+        let compared = self.compare(gate, &loaded).await?;
+        let blocked: Vec<String> = compared.diff.blocked.iter().map(blocked_sentence).collect();
+        self.note_dns(&loaded, &compared.observed, &blocked);
+        let ByOrigin { decided, unasked, services } = compared.by_origin();
+        let velocity = loaded.config.settings.dns.as_ref().map(|dns| dns.velocity).unwrap_or_default();
+        let applied = async {
+            self.put(gate, &decided, &compared.observed, Right::Decided).await?;
+            self.put(gate, &unasked, &compared.observed, Right::Unattended(velocity)).await
+        };
+        let applied = applied.await;
+        let is_withheld = matches!(applied, Err(ProviderError::Withheld(Withheld::TooFast { .. })));
+        self.live().dns_withheld = if is_withheld { services } else { BTreeMap::new() };
+        match applied {
+            Err(e) if !matches!(e, ProviderError::Fenced { .. }) => {
+                tracing::warn!(error = &e as &dyn std::error::Error, "can't bring DNS up to the targets");
+                self.note_not_applied(&e);
+                Ok(())
+            }
+            answer => answer,
+        }
+    }
+
+    /// Puts what may be put by this right: all of it or nothing.
+    async fn put(
+        &self,
+        gate: &Gate,
+        changes: &[Change],
+        observed: &[Observed],
+        right: Right,
+    ) -> Result<(), ProviderError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let admitted = gate.admit(changes, observed, right)?;
+        let mut refusals = Vec::new();
+        let applied = self.apply_all(gate, changes, &admitted, &mut refusals).await;
+        self.note_refusals(&refusals);
+        applied
+    }
+
+    async fn apply_all(
+        &self,
+        gate: &Gate,
+        changes: &[Change],
+        admitted: &Admitted,
+        refusals: &mut Vec<ProviderError>,
+    ) -> Result<(), ProviderError> {
+        for some in changes.chunks(gate.capabilities().batch_changes_max) {
+            match self.apply(gate, some, admitted).await {
+                // One record set that a server will never take must not keep the others from it.
+                Err(ProviderError::Refused { .. }) => {
+                    let left = still_to_do(gate, some).await?;
+                    self.apply_each(gate, &left, admitted, refusals).await?;
+                }
+                answer => answer?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies one by one, and keeps what is refused.
+    async fn apply_each(
+        &self,
+        gate: &Gate,
+        changes: &[Change],
+        admitted: &Admitted,
+        refusals: &mut Vec<ProviderError>,
+    ) -> Result<(), ProviderError> {
+        for change in changes {
+            match self.apply(gate, std::slice::from_ref(change), admitted).await {
+                Err(e @ ProviderError::Refused { .. }) => {
+                    tracing::error!("DNS refuses a record set: {e}");
+                    refusals.push(e);
+                }
+                answer => answer?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply(&self, gate: &Gate, changes: &[Change], admitted: &Admitted) -> Result<(), ProviderError> {
+        let batch = Batch {
+            epoch: self.db.epoch(),
+            idempotency_key: format!("reconcile-{}-{}", self.db.epoch(), version_of(&changes)),
+            changes: changes.to_vec(),
+        };
+        match gate.apply(&batch, admitted).await {
+            Ok(Applied::Changed(c)) => {
+                tracing::info!(instances = ?c.instances, "DNS brought up to the targets")
+            }
+            Ok(Applied::Unchanged(_)) => {}
+            // A run published in between: the next round sees its state.
+            Err(ProviderError::Conflict { .. }) => {
+                tokio::select! {
+                    () = self.stop.cancelled() => {}
+                    () = tokio::time::sleep(CONFLICT_PAUSE) => {}
+                }
+                self.reconcile_wake.notify_one();
+            }
+            Err(e) => return Err(e),
+        }
+        Ok(())
+    }
+
+    /// Shows each refusal with the server that refused.
+    fn note_refusals(&self, refusals: &[ProviderError]) {
+        let mut live = self.live();
+        for refusal in refusals {
+            let ProviderError::Refused { instance, .. } = refusal else { continue };
+            // A primary that nobody asks is none of the servers; what it refuses concerns them all.
+            let is_shown = live.dns_views.iter().any(|v| v.instance == *instance);
+            for view in live.dns_views.iter_mut().filter(|v| !is_shown || v.instance == *instance) {
+                view.behind.insert(0, refusal.to_string());
+            }
+        }
+    }
+
+    /// The servers were read and could not be told.
+    fn note_not_applied(&self, error: &ProviderError) {
+        for view in &mut self.live().dns_views {
+            view.behind.insert(0, drover_model::chain(error));
+        }
+    }
+
+    /// Reads DNS, and compares it with the targets.
+    pub(crate) async fn compare<'l>(
+        &self,
+        gate: &Gate,
+        loaded: &'l Loaded,
+    ) -> Result<Compared<'l>, ProviderError> {
+        let services = loaded.config.services.values();
+        let keys: Vec<RecordKey> = services.clone().filter_map(record_key).collect();
+        let observed = gate.observe(&keys).await?;
+        // Targets are read after DNS: a run that moves one in between makes DNS look behind, never ahead. Shared, so that
+        // nobody waits while a thousand record sets are made.
+        let targets = self.live().traffic.clone();
+        let wanted = |s: &'l Service| Some((s, record_set(s, targets.get(&s.name)?, self.db.epoch())));
+        let (services, desired): (Vec<&Service>, Vec<RecordSet>) = services.filter_map(wanted).unzip();
+        let diff = gate.diff(&desired, &observed);
+        Ok(Compared { services, desired, targets, observed, diff })
+    }
+
+    fn note_dns(&self, loaded: &Loaded, observed: &[Observed], blocked: &[String]) {
+        let now = self.clock.now();
+        let Some(dns) = loaded.config.settings.dns.as_ref() else { return };
+        let views = dns
+            .answering()
+            .map(|(name, query)| {
+                let mut view = DnsView {
+                    instance: name.to_owned(),
+                    query: query.to_string(),
+                    reachable: true,
+                    behind: blocked.to_vec(),
+                    checked_at: Some(now),
+                };
+                for o in observed {
+                    match o.lagging.iter().find(|l| l.instance == name).map(|l| &l.state) {
+                        Some(LaggingState::NotReached { reason }) => {
+                            view.reachable = false;
+                            view.behind = vec![reason.clone()];
+                        }
+                        Some(LaggingState::Earlier) => {
+                            view.behind = vec!["an earlier state of the zone".to_owned()];
+                        }
+                        Some(LaggingState::Behind { generation }) => {
+                            let shown = generation
+                                .map_or_else(|| "nothing".to_owned(), |g| format!("generation {g}"));
+                            view.behind.push(format!("{} shows {shown}", o.key));
+                        }
+                        None => {}
+                    }
+                }
+                view
+            })
+            .collect();
+        self.live().dns_views = views;
+    }
+
+    fn mark_dns_unreachable(&self, error: &ProviderError) {
+        let now = self.clock.now();
+        let loaded = self.loaded();
+        let Some(dns) = loaded.config.settings.dns.as_ref() else { return };
+        let views = dns
+            .answering()
+            .map(|(name, query)| DnsView {
+                instance: name.to_owned(),
+                query: query.to_string(),
+                reachable: !concerns(error, name),
+                behind: vec![drover_model::chain(error)],
+                checked_at: Some(now),
+            })
+            .collect();
+        self.live().dns_views = views;
+    }
+}
+
+/// Does it say that this server was not reached? A primary that nobody asks may be none of the servers.
+fn concerns(error: &ProviderError, server: &str) -> bool {
+    match error {
+        ProviderError::Unreachable { missing } => missing.iter().any(|m| m.instance == server),
+        ProviderError::TimedOut { .. } => true,
+        _ => false,
+    }
+}
