@@ -5,9 +5,9 @@ use drover_coordinator::config_dir::SHIPPED_RUNBOOKS;
 use drover_core::{targets, verdict};
 use drover_model::config::decode::{self, SourceFile};
 use drover_model::config::{
-    AgentConfig, Config, DnsInstance, DnsServers, DnsSettings, DnsVelocity, EmbeddedDns, Endpoint,
-    FailbackPolicy, FailoverPolicy, HealthCheck, HttpCheck, Location, PagingSettings, RecordType, Region,
-    RegionRole, Retention, Service, Settings, TlsOptions, ValidationPolicy, VantageSettings,
+    AgentConfig, Config, DnsInstance, DnsServers, DnsSettings, DnsVelocity, DriftPolicy, EmbeddedDns,
+    Endpoint, FailbackPolicy, FailoverPolicy, HealthCheck, HttpCheck, Location, PagingSettings, RecordType,
+    Region, RegionRole, Retention, Service, Settings, TlsOptions, ValidationPolicy, VantageSettings,
 };
 use drover_model::decision::{OpinionState, VantageOpinion, VantageState, VerdictInputs};
 use drover_model::plan::{LoadedRunbook, StandingVerdict, World};
@@ -208,6 +208,8 @@ pub fn dns_at(control: SocketAddr, query: SocketAddr) -> DnsSettings {
             ttl_floor: Span::from_secs(20),
         }),
         velocity: DnsVelocity::default(),
+        drift: DriftPolicy::Report,
+        drift_hold: Span::from_mins(15),
     }
 }
 

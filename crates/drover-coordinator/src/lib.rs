@@ -13,6 +13,7 @@ mod connections;
 pub mod coordinator;
 mod db;
 mod decider;
+mod drift;
 mod endpoint;
 mod error;
 mod fault;

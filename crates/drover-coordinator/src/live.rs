@@ -1,6 +1,7 @@
 //! What is known at this moment: made from reports since the start, lost with the process, and soon made again. What
 //! must not be lost (targets, holds, runs, decisions) is in the store; here is only its copy.
 
+use crate::drift::Drift;
 use drover_core::agenda::Agenda;
 use drover_core::panel::{Opinions, Panel};
 use drover_core::vantage::Vantage;
@@ -115,6 +116,8 @@ pub struct Live {
     pub dns_views: Vec<DnsView>,
     /// Targets that wait for a person, because more would change at once than may.
     pub dns_withheld: BTreeMap<ServiceId, Generation>,
+    /// Record sets that a hand changed.
+    pub(crate) drifted: BTreeMap<ServiceId, Drift>,
     /// Pages not delivered.
     pub pages_undelivered: u64,
     /// When the oldest of them was written.
@@ -153,6 +156,7 @@ impl Live {
             freeze: None,
             dns_views: Vec::new(),
             dns_withheld: BTreeMap::new(),
+            drifted: BTreeMap::new(),
             pages_undelivered: 0,
             pages_oldest: None,
         }

@@ -48,9 +48,12 @@ struct ByOrigin {
 
 impl Compared<'_> {
     fn by_origin(&self) -> ByOrigin {
+        let mut sorted = ByOrigin::default();
+        if self.diff.changes.is_empty() {
+            return sorted;
+        }
         let keyed = self.services.iter().filter_map(|s| Some((record_key(s)?, &s.name)));
         let services: BTreeMap<RecordKey, &ServiceId> = keyed.collect();
-        let mut sorted = ByOrigin::default();
         for change in &self.diff.changes {
             let target = key(change).and_then(|key| self.targets.get(*services.get(&key)?));
             match target.filter(|t| t.origin.is_configuration()) {
@@ -117,14 +120,17 @@ impl Coordinator {
         let blocked: Vec<String> = compared.diff.blocked.iter().map(blocked_sentence).collect();
         self.note_dns(&loaded, &compared.observed, &blocked);
         let ByOrigin { decided, unasked, services } = compared.by_origin();
-        let velocity = loaded.config.settings.dns.as_ref().map(|dns| dns.velocity).unwrap_or_default();
-        let applied = async {
-            self.put(gate, &decided, &compared.observed, Right::Decided).await?;
-            self.put(gate, &unasked, &compared.observed, Right::Unattended(velocity)).await
-        };
-        let applied = applied.await;
+        let Some(dns) = loaded.config.settings.dns.as_ref() else { return Ok(()) };
+        let mut applied = self.put(gate, &decided, &compared.observed, Right::Decided).await;
+        if applied.is_ok() {
+            applied = self.put(gate, &unasked, &compared.observed, Right::Unattended(dns.velocity)).await;
+        }
         let is_withheld = matches!(applied, Err(ProviderError::Withheld(Withheld::TooFast { .. })));
         self.live().dns_withheld = if is_withheld { services } else { BTreeMap::new() };
+        if applied.is_ok() || is_withheld {
+            let mended = self.mend_drift(gate, &compared, dns).await;
+            applied = applied.and(mended);
+        }
         match applied {
             Err(e) if !matches!(e, ProviderError::Fenced { .. }) => {
                 tracing::warn!(error = &e as &dyn std::error::Error, "can't bring DNS up to the targets");

@@ -42,7 +42,12 @@ impl Coordinator {
         let withheld = self.live().dns_withheld.clone();
         let records = wanted.filter_map(|(service, set)| {
             let is_withheld = withheld.get(&service.name).is_some_and(|g| g.0 == set.generation);
-            record_view(service, set, &compared, is_withheld)
+            let mut view = record_view(service, set, &compared, is_withheld)?;
+            if let (RecordState::Drifted, Some(at)) = (view.state, self.put_back_at(&service.name)) {
+                let said = view.sentence.unwrap_or_default();
+                view.sentence = Some(format!("{said}; it is put back at {at} (`dns.drift`)"));
+            }
+            Some(view)
         });
         Ok(ZoneView {
             schema: API_SCHEMA,
@@ -77,7 +82,11 @@ impl Coordinator {
         outcome
     }
 
-    async fn adopted(&self, name: &ServiceId, seen: Option<&RecordVersion>) -> Result<Done, ApiError> {
+    pub(crate) async fn adopted(
+        &self,
+        name: &ServiceId,
+        seen: Option<&RecordVersion>,
+    ) -> Result<Done, ApiError> {
         let (gate, _) = self.zone()?;
         let loaded = self.loaded();
         let Some(service) = loaded.config.services.get(name) else {
@@ -112,15 +121,14 @@ impl Coordinator {
             error.0.next = Some(format!("drover dns show {name}"));
             return Err(error);
         }
-        // A generation that is on its way is put as it is. Otherwise what is live must be topped, which would take a run's
-        // generation from under it; none begins meanwhile, for a command holds the admission.
-        let is_on_its_way = live.as_ref().is_some_and(|live| live.generation < target.generation.0);
-        let next = if is_on_its_way {
+        // What is live is topped, which would take a run's generation from under it; none begins meanwhile, for whoever
+        // adopts holds the admission.
+        let generation = next_generation(live.as_ref(), &target);
+        let next = if generation == target.generation {
             target
         } else {
             self.check_no_run_works_on(name)?;
-            let above = live.as_ref().map_or(0, |live| live.generation).max(target.generation.0);
-            self.retargeted(name, target, Generation(above).next(), revision).await?
+            self.retargeted(name, target, generation, revision).await?
         };
         let change = Change::Put {
             expected_generation: live.as_ref().map(|live| live.generation),
@@ -174,6 +182,12 @@ impl Coordinator {
         self.live().traffic.insert(name.clone(), next.clone());
         Ok(next)
     }
+}
+
+/// The generation under which what is live is replaced: one that is on its way is put as it is, otherwise what is live is topped.
+pub(crate) fn next_generation(live: Option<&RecordSet>, target: &TrafficState) -> Generation {
+    let live = live.map_or(target.generation, |live| Generation(live.generation));
+    if live < target.generation { target.generation } else { live.next() }
 }
 
 /// For reading and for telling DNS while other commands wait.
@@ -248,7 +262,7 @@ fn shown(live: Option<&RecordSet>) -> String {
     live.map_or_else(|| "nothing".to_owned(), |live| format!("generation {}", live.generation))
 }
 
-fn version(set: &RecordSet) -> RecordVersion {
+pub(crate) fn version(set: &RecordSet) -> RecordVersion {
     let value = |m: &Member| ValueView {
         region: RegionId::new(&m.set_id).ok(),
         value: m.value.clone(),
@@ -263,7 +277,7 @@ fn version(set: &RecordSet) -> RecordVersion {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::coordinator::Dns;
     use crate::testbed::{Bed, PlayedDns, send};
@@ -273,7 +287,7 @@ mod tests {
     use drover_model::{RunId, Weight};
 
     /// A coordinator whose only zone is played, with every target published.
-    async fn published() -> (Bed, Arc<PlayedDns>) {
+    pub(crate) async fn published() -> (Bed, Arc<PlayedDns>) {
         let bed = Bed::new().await;
         bed.c.retarget_all().await.unwrap();
         let dns = Arc::new(PlayedDns::default());
@@ -284,22 +298,22 @@ mod tests {
         (bed, dns)
     }
 
-    async fn reconcile(bed: &Bed) {
+    pub(crate) async fn reconcile(bed: &Bed) {
         bed.c.reconcile(&bed.c.dns().unwrap()).await.unwrap();
     }
 
-    fn asked(service: &str, seen: Option<RecordVersion>) -> AdoptRequest {
+    pub(crate) fn asked(service: &str, seen: Option<RecordVersion>) -> AdoptRequest {
         let by = Actor::Person { name: "ada".into(), host: "here".into() };
         let service = ServiceId::new(service).unwrap();
         AdoptRequest { by, reason: "mended by hand last night".into(), service, seen }
     }
 
-    async fn record(bed: &Bed, service: &str) -> RecordView {
+    pub(crate) async fn record(bed: &Bed, service: &str) -> RecordView {
         let records = bed.c.zone_view().await.unwrap().records;
         records.into_iter().find(|r| r.service.as_str() == service).unwrap()
     }
 
-    fn of(dns: &PlayedDns, name: &str) -> RecordSet {
+    pub(crate) fn of(dns: &PlayedDns, name: &str) -> RecordSet {
         dns.live().into_iter().find(|set| set.name.starts_with(name)).unwrap()
     }
 

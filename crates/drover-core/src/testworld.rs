@@ -1,7 +1,7 @@
 //! A small world for tests: three serving regions and a witness, two services everywhere, all healthy.
 
 use drover_model::config::{
-    AppCheck, Config, DnsInstance, DnsServers, DnsSettings, DnsVelocity, EmbeddedDns, Endpoint,
+    AppCheck, Config, DnsInstance, DnsServers, DnsSettings, DnsVelocity, DriftPolicy, EmbeddedDns, Endpoint,
     FailbackPolicy, FailoverPolicy, HealthCheck, Location, PagingSettings, RecordType, Region, RegionRole,
     Retention, Service, Settings, Split, TcpCheck, ValidationPolicy, VantageSettings,
 };
@@ -204,6 +204,8 @@ fn settings() -> Settings {
                 ttl_floor: Span::from_secs(20),
             }),
             velocity: DnsVelocity::default(),
+            drift: DriftPolicy::Report,
+            drift_hold: Span::from_mins(15),
         }),
         vantage: VantageSettings {
             references: vec![],

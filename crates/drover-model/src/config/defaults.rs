@@ -48,6 +48,9 @@ pub const DNS_VELOCITY_AT_LEAST: u64 = 10;
 /// Two edits of a configuration that belong together are made within this time.
 pub const DNS_VELOCITY_WINDOW: Span = Span::from_mins(10);
 
+/// Whoever mends by hand at night is done within this time.
+pub const DNS_DRIFT_HOLD: Span = Span::from_mins(15);
+
 /// Two weeks are time enough to renew a certificate by hand.
 pub const EXPIRY_WARNING: Span = Span::from_hours(14 * 24);
 

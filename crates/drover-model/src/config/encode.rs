@@ -294,6 +294,7 @@ fn dns(dns: &DnsSettings) -> Written {
         ("window", text(window)),
     ];
     entries.push(("velocity", Written::Map(velocity)));
+    entries.extend([("drift", text(dns.drift.as_str())), ("drift_hold", text(dns.drift_hold))]);
     Written::Map(entries)
 }
 

@@ -22,8 +22,8 @@ pub use service::{
     Service, Split, TcpCheck, TlsOptions, ValidationPolicy,
 };
 pub use settings::{
-    DnsInstance, DnsServers, DnsSettings, DnsVelocity, EmbeddedDns, PagingSettings, Retention, Rfc2136Dns,
-    Route53Dns, Settings, TsigAlgorithm, TsigKey, VantageSettings, WebhookTarget, ZoneServer,
+    DnsInstance, DnsServers, DnsSettings, DnsVelocity, DriftPolicy, EmbeddedDns, PagingSettings, Retention,
+    Rfc2136Dns, Route53Dns, Settings, TsigAlgorithm, TsigKey, VantageSettings, WebhookTarget, ZoneServer,
 };
 
 use crate::ids::{AgentId, RegionId, ServiceId};

@@ -9,7 +9,7 @@
 
 use super::shapes::PROBE_SPAN_MIN;
 use super::shapes::service::TTL_MIN;
-use super::{Config, DnsServers, DnsSettings, HealthCheck, Service, Settings};
+use super::{Config, DnsServers, HealthCheck, Service, Settings};
 use crate::time::Span;
 
 /// `config` with every duration divided by `factor`, rounded up, within the floors above. A factor of 0 counts as 1.
@@ -79,10 +79,13 @@ fn scale_settings(settings: &mut Settings, factor: u64) {
     vantage.silent_after = vantage.silent_after.max(vantage.silent_after_min());
     plain(&mut vantage.max_clock_skew);
     plain(&mut vantage.common_cause_window);
-    if let Some(DnsSettings { servers: DnsServers::Embedded(own), .. }) = &mut settings.dns {
-        divide(&mut own.ttl_floor, factor, TTL_MIN);
+    if let Some(dns) = &mut settings.dns {
+        plain(&mut dns.velocity.window);
+        plain(&mut dns.drift_hold);
+        if let DnsServers::Embedded(own) = &mut dns.servers {
+            divide(&mut own.ttl_floor, factor, TTL_MIN);
+        }
     }
-    settings.dns.iter_mut().for_each(|dns| plain(&mut dns.velocity.window));
     plain(&mut settings.retention.observations);
     plain(&mut settings.retention.transitions);
 }

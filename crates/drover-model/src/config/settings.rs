@@ -30,6 +30,51 @@ pub struct DnsSettings {
     /// How much of what is live changes when nobody was asked.
     #[serde(default, skip_serializing_if = "DnsVelocity::is_default")]
     pub velocity: DnsVelocity,
+    /// What becomes of a record set that a hand changed.
+    #[serde(default, skip_serializing_if = "DriftPolicy::is_report")]
+    pub drift: DriftPolicy,
+    /// How long it must have stood unchanged before it is put back.
+    #[serde(default = "drift_hold", skip_serializing_if = "is_drift_hold")]
+    pub drift_hold: Span,
+}
+
+const fn drift_hold() -> Span {
+    defaults::DNS_DRIFT_HOLD
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_drift_hold(span: &Span) -> bool {
+    *span == drift_hold()
+}
+
+/// What becomes of a record set that a hand changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DriftPolicy {
+    /// It is shown, and stays as it is until somebody adopts it.
+    #[default]
+    Report,
+    /// It is put back.
+    Repair,
+}
+
+impl DriftPolicy {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Report, Self::Repair];
+
+    /// As it is configured.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Report => "report",
+            Self::Repair => "repair",
+        }
+    }
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+    fn is_report(&self) -> bool {
+        *self == Self::Report
+    }
 }
 
 /// How many record sets that are live may be changed because the configuration changed. A run changes what its plan names.

@@ -4,8 +4,8 @@ use super::cursor::Fields;
 use super::settings::unique;
 use crate::config::shapes::settings::{INSTANCE, NAMESERVER, SERVER};
 use crate::config::{
-    DnsInstance, DnsServers, DnsSettings, DnsVelocity, EmbeddedDns, Rfc2136Dns, Route53Dns, TsigAlgorithm,
-    TsigKey, ZoneServer,
+    DnsInstance, DnsServers, DnsSettings, DnsVelocity, DriftPolicy, EmbeddedDns, Rfc2136Dns, Route53Dns,
+    TsigAlgorithm, TsigKey, ZoneServer,
 };
 use std::collections::BTreeMap;
 
@@ -20,7 +20,18 @@ pub(super) fn read(fields: &Fields<'_, '_, '_>) -> (Option<String>, Option<DnsSe
         None => None,
     };
     let velocity = fields.object("velocity").value().and_then(|f| velocity(&f));
-    let settings = (|| Some(DnsSettings { zone: zone.clone()?, servers: servers?, velocity: velocity? }))();
+    let drift = fields.text("drift").value();
+    let drift = drift.and_then(|word| DriftPolicy::ALL.into_iter().find(|policy| policy.as_str() == word));
+    let drift_hold = fields.span("drift_hold").value();
+    let settings = (|| {
+        Some(DnsSettings {
+            zone: zone.clone()?,
+            servers: servers?,
+            velocity: velocity?,
+            drift: drift?,
+            drift_hold: drift_hold?,
+        })
+    })();
     (zone, settings)
 }
 

@@ -53,6 +53,8 @@ pub(crate) static EMBEDDED: Shape = Shape {
             "What the time to live of answers shrinks to while a failover seems near.",
         ),
         VELOCITY_FIELD,
+        DRIFT_FIELD,
+        DRIFT_HOLD_FIELD,
     ],
 };
 
@@ -76,6 +78,8 @@ pub(crate) static RFC2136: Shape = Shape {
             "For one exchange with one server.",
         ),
         VELOCITY_FIELD,
+        DRIFT_FIELD,
+        DRIFT_HOLD_FIELD,
     ],
 };
 
@@ -116,6 +120,8 @@ pub(crate) static ROUTE53: Shape = Shape {
             "How long a change may take to reach all name servers, as Route 53 itself says, before a step that waits for it fails.",
         ),
         VELOCITY_FIELD,
+        DRIFT_FIELD,
+        DRIFT_HOLD_FIELD,
     ],
 };
 
@@ -125,6 +131,20 @@ const VELOCITY_FIELD: Field = default(
     Kind::Object(&VELOCITY),
     Default::Object,
     "How much of what is live changes when nobody was asked, because the configuration changed.",
+);
+
+const DRIFT_FIELD: Field = default(
+    "drift",
+    Kind::Choice(&["report", "repair"]),
+    Default::Text("report"),
+    "What becomes of a record set that a hand changed: it is shown and left as it is, or put back.",
+);
+
+const DRIFT_HOLD_FIELD: Field = default(
+    "drift_hold",
+    POSITIVE,
+    Default::Span(defaults::DNS_DRIFT_HOLD),
+    "How long it must have stood unchanged before it is put back.",
 );
 
 pub(crate) static VELOCITY: Shape = Shape {

@@ -4,7 +4,7 @@ use super::{BASE, base_with, load_text, sample_world};
 use crate::config::decode::{SourceFile, load};
 use crate::config::diff::diff;
 use crate::config::encode::to_yaml;
-use crate::config::{Config, RegionRole, Split, defaults, scale};
+use crate::config::{Config, DriftPolicy, RegionRole, Split, defaults, scale};
 use crate::ids::{RegionId, ServiceId};
 use crate::time::Span;
 
@@ -189,6 +189,24 @@ fn the_velocity_of_a_zone_is_read_wherever_it_is_and_has_its_defaults() {
     let wrong = format!("{}  velocity: {{share: 0%, window: 0s, atleast: 3}}\n", RFC2136.0);
     let errors = load_text(&base_with(&[(RFC2136.0, &wrong)])).unwrap_err();
     assert_eq!(errors.len(), 3, "{errors:?}");
+}
+
+#[test]
+fn a_drift_is_reported_unless_it_says_otherwise() {
+    let policy = |said: &str| {
+        let config = load_text(&base_with(&[(RFC2136.0, &format!("{}{said}", RFC2136.1))])).unwrap().config;
+        assert_eq!(load_text(&to_yaml(&config)).unwrap().config, config);
+        let written = serde_json::to_string(&config).unwrap();
+        assert_eq!(written.contains("drift"), !said.is_empty(), "as older versions read it");
+        assert_eq!(serde_json::from_str::<Config>(&written).unwrap(), config);
+        let dns = config.settings.dns.unwrap();
+        (dns.drift, dns.drift_hold)
+    };
+    assert_eq!(policy(""), (DriftPolicy::Report, Span::from_mins(15)));
+    assert_eq!(policy("  drift: repair\n  drift_hold: 1h\n"), (DriftPolicy::Repair, Span::from_hours(1)));
+    let wrong = format!("{}  drift: mend\n", RFC2136.0);
+    let errors = load_text(&base_with(&[(RFC2136.0, &wrong)])).unwrap_err();
+    assert!(errors.len() == 1 && errors[0].contains("mend"), "{errors:?}");
 }
 
 #[test]
