@@ -27,6 +27,7 @@ mod operator;
 pub mod outbox;
 mod probe_list;
 pub mod programs;
+mod published;
 mod reconciler;
 mod recorder;
 mod reload;

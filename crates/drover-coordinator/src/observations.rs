@@ -60,8 +60,8 @@ pub(crate) struct Wanted {
 /// Where a page ends: before the observation of this index in this entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cursor {
-    entry: EntryId,
-    index: usize,
+    pub(crate) entry: EntryId,
+    pub(crate) index: usize,
 }
 
 impl std::fmt::Display for Cursor {

@@ -171,6 +171,7 @@ impl Coordinator {
                 // One record set that a server will never take must not keep the others from it.
                 Err(ProviderError::Refused { .. }) => {
                     let left = still_to_do(gate, some).await?;
+                    self.keep_published_but(&self.batch(some), &left, admitted);
                     self.apply_each(gate, &left, admitted, refusals).await?;
                 }
                 answer => answer?,
@@ -200,12 +201,7 @@ impl Coordinator {
     }
 
     async fn apply(&self, gate: &Gate, changes: &[Change], admitted: &Admitted) -> Result<(), ProviderError> {
-        let batch = Batch {
-            epoch: self.db.epoch(),
-            idempotency_key: format!("reconcile-{}-{}", self.db.epoch(), version_of(&changes)),
-            changes: changes.to_vec(),
-        };
-        match gate.apply(&batch, admitted).await {
+        match self.give(gate, &self.batch(changes), admitted).await {
             Ok(Applied::Changed(c)) => {
                 tracing::info!(instances = ?c.instances, "DNS brought up to the targets")
             }
@@ -221,6 +217,14 @@ impl Coordinator {
             Err(e) => return Err(e),
         }
         Ok(())
+    }
+
+    fn batch(&self, changes: &[Change]) -> Batch {
+        Batch {
+            epoch: self.db.epoch(),
+            idempotency_key: format!("reconcile-{}-{}", self.db.epoch(), version_of(&changes)),
+            changes: changes.to_vec(),
+        }
     }
 
     /// Shows each refusal with the server that refused.

@@ -11,6 +11,7 @@ use crate::error::CoordinatorError;
 use crate::observations::HISTORY_OBSERVATIONS;
 use crate::operator::PLAN_KEPT_FOR;
 use crate::outbox::KEPT_FOR;
+use crate::published::HISTORY_PUBLISHED;
 use drover_model::{RunId, Span, Timestamp};
 use drover_store::TXN_OPS_MAX;
 use serde::Deserialize;
@@ -88,6 +89,11 @@ impl Coordinator {
             .prune(HISTORY_OBSERVATIONS, before)
             .await
             .map_err(|e| CoordinatorError::store("prune observations", e))?;
+        let before = u64::try_from((now - retention.transitions).as_millis()).unwrap_or(0);
+        self.history
+            .prune(HISTORY_PUBLISHED, before)
+            .await
+            .map_err(|e| CoordinatorError::store("prune publications", e))?;
         // In the order of their numbers, which is that of their times: what follows a young one need not be read.
         self.sweep_under(keys::DECISIONS, |d: &Decided| match now.since(d.at) > retention.transitions {
             false => Fate::Young,

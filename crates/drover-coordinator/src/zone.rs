@@ -140,7 +140,7 @@ impl Coordinator {
         let admitted = gate.admit(std::slice::from_ref(&change), &observed, Right::Shown);
         let batch = Batch { epoch, idempotency_key, changes: vec![change] };
         let told = match admitted {
-            Ok(admitted) => patiently(gate.apply(&batch, &admitted)).await,
+            Ok(admitted) => patiently(self.give(&gate, &batch, &admitted)).await,
             Err(withheld) => Err(withheld.into()),
         };
         self.reconcile_wake.notify_one();

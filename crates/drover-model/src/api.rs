@@ -7,7 +7,7 @@ mod zone;
 
 pub use problem::Problem;
 pub use short::Short;
-pub use zone::{AdoptRequest, RecordState, RecordVersion, RecordView, ValueView, ZoneView};
+pub use zone::{AdoptRequest, PublicationView, RecordState, RecordVersion, RecordView, ValueView, ZoneView};
 
 use crate::config::diagnostic::Diagnostic;
 use crate::decision::{ActionDecision, StoredDecision, VantageState, Verdict, VerdictInputs, VerdictState};

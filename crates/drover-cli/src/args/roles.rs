@@ -92,6 +92,18 @@ pub enum DnsVerb {
     /// Only what differs; exit 8 when anything does
     #[command(after_help = "Example:\n  drover dns drift || page-me")]
     Drift,
+    /// What was published, when, and which run or configuration decided it
+    #[command(
+        after_help = "Examples:\n  drover dns history\n  drover dns history checkout --limit 500 -o json"
+    )]
+    History {
+        /// Only this service
+        #[arg(value_name = "SERVICE")]
+        service: Option<ServiceId>,
+        /// Lines, at most
+        #[arg(long, default_value_t = 50, value_name = "N")]
+        limit: usize,
+    },
     /// Ask every server of the zone, from here, whether it answers what should be; exit 8 when one does not
     #[command(after_help = "Examples:\n  drover dns verify\n  drover dns verify checkout --draws 2000\n\n\
                       Over UDP and TCP; and many answers are compared with the weights (chi-square).")]

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod config;
 pub mod dns;
+pub mod dns_history;
 pub mod dns_verify;
 pub mod doctor;
 pub mod explain;

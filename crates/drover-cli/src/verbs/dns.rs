@@ -1,4 +1,4 @@
-//! `dns show`, `dns drift`, `dns export`, `dns adopt`.
+//! `dns show`, `dns drift`, `dns history`, `dns export`, `dns adopt`.
 
 use super::{Bench, me};
 use crate::args::{AdoptArgs, DnsVerb};
@@ -10,7 +10,7 @@ use crate::output::words::count;
 use crate::output::{Format, table};
 use crate::render;
 use drover_model::ServiceId;
-use drover_model::api::{AdoptRequest, Done, RecordState, RecordView, ZoneView};
+use drover_model::api::{AdoptRequest, Done, PublicationView, RecordState, RecordView, ZoneView};
 
 /// Does what was asked about the zone.
 ///
@@ -20,6 +20,7 @@ pub async fn run(bench: &Bench, verb: DnsVerb) -> Result<ExitCode> {
     match verb {
         DnsVerb::Show { services } => show(bench, &services).await,
         DnsVerb::Drift => drift(bench).await,
+        DnsVerb::History { service, limit } => history(bench, service.as_ref(), limit).await,
         DnsVerb::Verify(args) => super::dns_verify::run(bench, &args).await,
         DnsVerb::Export => export(bench).await,
         DnsVerb::Adopt(args) => adopt(bench, args).await,
@@ -49,6 +50,13 @@ async fn drift(bench: &Bench) -> Result<ExitCode> {
     zone.records.retain(|r| r.state != RecordState::InLine);
     bench.out.show(&zone, |look| render::dns::drift(&zone, look))?;
     Ok(if zone.records.is_empty() { ExitCode::Done } else { ExitCode::Attention })
+}
+
+async fn history(bench: &Bench, service: Option<&ServiceId>, limit: usize) -> Result<ExitCode> {
+    let asked: Vec<(&str, String)> = service.map(|s| ("service", s.to_string())).into_iter().collect();
+    let published: Vec<PublicationView> = bench.client.list_where(&["dns", "history"], &asked, limit).await?;
+    bench.out.show(&Items::of(&published), |look| render::dns_history::render(&published, look))?;
+    Ok(ExitCode::Done)
 }
 
 /// A service's record set.

@@ -79,6 +79,9 @@ const OBSERVATIONS: &[QueryParameter] = &[
     PAGED[1],
 ];
 
+const PUBLICATIONS: &[QueryParameter] =
+    &[optional("service", "string", "Of this service alone"), PAGED[0], PAGED[1]];
+
 fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
 }
@@ -258,13 +261,22 @@ fn command_routes() -> Vec<Route> {
     ]
 }
 
-fn dns_routes() -> [Route; 2] {
+fn dns_routes() -> [Route; 3] {
     let about = "What DNS shows of the services beside what it should, read now";
     [
         read("/v1/dns", about, Some(schema::<m::ZoneView>), get(reads::zone)),
+        Route {
+            query: PUBLICATIONS,
+            ..paged(
+                "/v1/dns/history",
+                "What was published, newest first, with who decided it",
+                schema::<m::Page<m::PublicationView>>,
+                get(reads::publications),
+            )
+        },
         command(
             "/v1/dns/adopt",
-            "Take a record set that was changed by hand or is somebody else's",
+            "Take a record set that was changed by hand, is somebody else's, or is withheld",
             schema::<m::AdoptRequest>,
             schema::<m::Done>,
             post(commands::adopt),

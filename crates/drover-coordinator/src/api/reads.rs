@@ -7,18 +7,19 @@ use crate::coordinator::Coordinator;
 use crate::db::keys;
 use crate::error::CoordinatorError;
 use crate::observations::Wanted;
+use crate::published::WantedPublications;
 use crate::views::explain::summary;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use drover_model::api::{
-    API_SCHEMA, ConfigView, DecisionSummary, ExplainView, ObservationView, Page, PlanView, ReplayView,
-    RunSummary, RunView, Short, ZoneView,
+    API_SCHEMA, ConfigView, DecisionSummary, ExplainView, ObservationView, Page, PlanView, PublicationView,
+    ReplayView, RunSummary, RunView, Short, ZoneView,
 };
 use drover_model::decision::StoredDecision;
 use drover_model::runbook::Runbook;
-use drover_model::{DecisionId, PlanId, RunId, Span, Timestamp};
+use drover_model::{DecisionId, PlanId, RunId, ServiceId, Span, Timestamp};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -196,6 +197,38 @@ pub(super) async fn observations(
         return Err(ApiError::not_found(format!("endpoint {}", wanted.endpoint), known));
     }
     Ok(Json(page))
+}
+
+/// How publications are asked for.
+#[derive(Debug, Deserialize)]
+pub(super) struct PublicationQuery {
+    service: Option<String>,
+    cursor: Option<String>,
+    limit: Option<std::num::NonZeroUsize>,
+}
+
+pub(super) async fn publications(
+    State(c): State<Arc<Coordinator>>,
+    Asked(query): Asked<PublicationQuery>,
+) -> Result<Json<Page<PublicationView>>, ApiError> {
+    let service = query.service.as_deref().map(ServiceId::new).transpose();
+    let service = service.map_err(|e| bad_query(format!("service: {e}")))?;
+    let cursor = query.cursor.as_deref().map(str::parse).transpose()?;
+    let wanted = WantedPublications { service, cursor, limit: limited(query.limit) };
+    let (me, asked) = (c.clone(), wanted.clone());
+    let page = tokio::task::spawn_blocking(move || me.publications(&asked))
+        .await
+        .map_err(|e| CoordinatorError::store("read publications", e))??;
+    // What is no longer configured may still be looked back on; what was never published either is a mistake.
+    let loaded = c.loaded();
+    let known = &loaded.config.services;
+    match &wanted.service {
+        Some(service) if page.items.is_empty() && cursor.is_none() && !known.contains_key(service) => {
+            let known = known.keys().map(ToString::to_string).collect();
+            Err(ApiError::not_found(format!("service {service}"), known))
+        }
+        _ => Ok(Json(page)),
+    }
 }
 
 pub(super) async fn audit(

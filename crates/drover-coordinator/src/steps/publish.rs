@@ -53,7 +53,7 @@ pub(super) async fn publish(
         let right = Right::Planned { record_sets: order.plan.services.len() };
         let admitted = gate.admit(&diff.changes, &observed, right);
         let admitted = admitted.map_err(|e| provider_failure(&e.into()))?;
-        apply(&gate, order.epoch, &order.key, &diff.changes, &admitted).await?;
+        apply(c, &gate, order.epoch, &order.key, &diff.changes, &admitted).await?;
     }
     // Also where the reconciler was first: DNS has it, and the step's end is not written yet.
     fault::point(|| fault::within("after-publish", order));
@@ -130,6 +130,7 @@ pub(super) fn not_published(blocked: &[Blocked]) -> Option<StepFailure> {
 /// Makes the changes live: all at once where one batch takes them. Of more, an attempt that fails half way has some live,
 /// and the next sees which.
 async fn apply(
+    c: &Coordinator,
     gate: &Gate,
     epoch: Epoch,
     key: &str,
@@ -139,11 +140,11 @@ async fn apply(
     for (number, some) in changes.chunks(gate.capabilities().batch_changes_max).enumerate() {
         let idempotency_key = if number == 0 { key.to_owned() } else { format!("{key}/{number}") };
         let batch = Batch { epoch, idempotency_key, changes: some.to_vec() };
-        match gate.apply(&batch, admitted).await {
+        match c.give(gate, &batch, admitted).await {
             Ok(_) => {}
             // One that will never be taken must not keep the others from moving.
             Err(ProviderError::Refused { .. }) if some.len() > 1 => {
-                apply_each(gate, &batch, admitted).await?;
+                apply_each(c, gate, &batch, admitted).await?;
             }
             Err(e) => return Err(provider_failure(&e)),
         }
@@ -152,13 +153,19 @@ async fn apply(
 }
 
 /// What is left of it one by one, to the end; then the first refusal.
-async fn apply_each(gate: &Gate, batch: &Batch, admitted: &Admitted) -> Result<(), StepFailure> {
+async fn apply_each(
+    c: &Coordinator,
+    gate: &Gate,
+    batch: &Batch,
+    admitted: &Admitted,
+) -> Result<(), StepFailure> {
     let mut refused = None;
     let left = still_to_do(gate, &batch.changes).await.map_err(|e| provider_failure(&e))?;
+    c.keep_published_but(batch, &left, admitted);
     for (number, change) in left.iter().enumerate() {
         let idempotency_key = format!("{}/one-{number}", batch.idempotency_key);
         let one = Batch { epoch: batch.epoch, idempotency_key, changes: vec![change.clone()] };
-        match gate.apply(&one, admitted).await {
+        match c.give(gate, &one, admitted).await {
             Ok(_) => {}
             Err(e @ ProviderError::Refused { .. }) => refused = refused.or(Some(e)),
             Err(e) => return Err(provider_failure(&e)),
@@ -254,7 +261,7 @@ mod tests {
         let changes = gate.diff(&sets, &observed).changes;
         assert_eq!(changes.len(), SERVICES);
         let admitted = gate.admit(&changes, &observed, Right::Planned { record_sets: SERVICES }).unwrap();
-        apply(&gate, bed.c.db.epoch(), "run-1/shift", &changes, &admitted).await.unwrap();
+        apply(&bed.c, &gate, bed.c.db.epoch(), "run-1/shift", &changes, &admitted).await.unwrap();
         assert_eq!(dns.live().len(), SERVICES);
         assert_eq!(dns.batches(), ["run-1/shift", "run-1/shift/1"]);
     }
@@ -276,7 +283,7 @@ mod tests {
             let observed = gate.observe(&keys).await.unwrap();
             let changes = gate.diff(&sets, &observed).changes;
             let admitted = gate.admit(&changes, &observed, Right::Planned { record_sets: 20 }).unwrap();
-            let applied = apply(&gate, bed.c.db.epoch(), "run-1/shift", &changes, &admitted);
+            let applied = apply(&bed.c, &gate, bed.c.db.epoch(), "run-1/shift", &changes, &admitted);
             let refused = applied.await.unwrap_err();
             assert_eq!(refused.kind, FailureNature::Permanent, "{}", refused.message);
             assert_eq!((dns.live().len(), dns.batches().len()), (19, batches));

@@ -5,7 +5,7 @@
 //! the guards have seen with its size; a person who adopts changes the one that they were shown; what nobody was asked about, because the
 //! configuration changed, has a velocity.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -84,7 +84,21 @@ pub enum Withheld {
 /// Changes that may be applied. Only [`Gate::admit`] makes one.
 #[derive(Debug)]
 #[must_use = "what is admitted and not applied changes nothing"]
-pub struct Admitted(BTreeSet<(RecordKey, u64)>);
+pub struct Admitted(BTreeMap<RecordKey, Version>);
+
+#[derive(Debug)]
+struct Version {
+    generation: u64,
+    before: Option<RecordSet>,
+}
+
+impl Admitted {
+    /// What was live of a record set when its change was admitted.
+    #[must_use]
+    pub fn before(&self, key: &RecordKey) -> Option<&RecordSet> {
+        self.0.get(key)?.before.as_ref()
+    }
+}
 
 /// A provider behind the gate: the only way to its [`RecordSets::apply`].
 pub struct Gate {
@@ -124,7 +138,11 @@ impl Gate {
             .filter(|put| current.get(put.key()).is_some_and(|live| !live.same_answers(put.document())));
         let changed: Vec<RecordKey> = changed.map(|put| put.key().clone()).collect();
         self.check(&changed, current.len(), right, now)?;
-        Ok(Admitted(puts.iter().map(version).collect()))
+        let admitted = puts.iter().map(|put| {
+            let before = current.get(put.key()).map(|live| (*live).clone());
+            (put.key().clone(), Version { generation: put.document().generation, before })
+        });
+        Ok(Admitted(admitted.collect()))
     }
 
     fn check(&self, changed: &[RecordKey], live: usize, right: Right, now: Instant) -> Result<(), Withheld> {
@@ -179,7 +197,7 @@ impl Gate {
     pub async fn apply(&self, batch: &Batch, admitted: &Admitted) -> Result<Applied, ProviderError> {
         for change in &batch.changes {
             let (key, generation) = version(&valid(change)?);
-            if !admitted.0.contains(&(key.clone(), generation)) {
+            if admitted.0.get(&key).is_none_or(|version| version.generation != generation) {
                 return Err(Withheld::NotAdmitted { key, generation }.into());
             }
         }

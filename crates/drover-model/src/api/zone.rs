@@ -3,7 +3,8 @@
 use super::DnsView;
 use crate::ids::{RegionId, ServiceId};
 use crate::time::Timestamp;
-use crate::traffic::Actor;
+use crate::traffic::{Actor, TargetOrigin};
+use crate::units::Epoch;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +83,29 @@ pub struct ValueView {
     pub value: String,
     /// Its weight.
     pub weight: u16,
+}
+
+/// That a record set was published (`GET /v1/dns/history`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PublicationView {
+    /// When a provider said that it is live.
+    pub at: Timestamp,
+    /// Whose.
+    pub service: ServiceId,
+    /// Its name in DNS.
+    pub name: String,
+    /// `A`, `AAAA` or `CNAME`.
+    pub record_type: String,
+    /// Under whose command.
+    pub epoch: Epoch,
+    /// Who decided it; nothing where the target had changed again by then.
+    pub decided: Option<TargetOrigin>,
+    /// What the DNS servers' own logs call the batch.
+    pub batch: String,
+    /// What was live before; nothing where there was no such set.
+    pub before: Option<RecordVersion>,
+    /// What is live since.
+    pub after: RecordVersion,
 }
 
 /// How a record set compares with what it should be.

@@ -164,6 +164,8 @@ fn nothing_dark_and_no_deletion_passes_whoever_asks() {
 async fn what_was_not_admitted_never_reaches_the_provider() {
     let (gate, willing) = gate();
     let admitted = gate.admit(&changes(0..2), &live(5), Right::Planned { record_sets: 2 }).unwrap();
+    let key = RecordKey::new("s1.example.test".parse().unwrap(), RecordType::A);
+    assert_eq!(admitted.before(&key), Some(&set(1, 1, 1)));
     let batch = |changes| Batch { epoch: EPOCH, idempotency_key: "k".into(), changes };
     for other in [changes(1..3), vec![put(set(0, 3, 2))]] {
         let refused = gate.apply(&batch(other), &admitted).await.unwrap_err();

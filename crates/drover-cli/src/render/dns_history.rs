@@ -1,0 +1,138 @@
+//! `dns history`: what was published, when, and who decided it.
+
+use crate::output::words::clock;
+use crate::output::{Look, table};
+use drover_model::api::{PublicationView, RecordVersion, ValueView};
+use drover_model::traffic::TargetOrigin;
+use std::collections::BTreeMap;
+
+/// One line a publication, newest first.
+pub fn render(published: &[PublicationView], look: &Look) -> String {
+    if published.is_empty() {
+        return "nothing was published yet, or it is not kept any more\n".to_owned();
+    }
+    let row = |p: &PublicationView| {
+        let before = p.before.as_ref().map_or_else(|| "none".to_owned(), |b| b.generation.to_string());
+        vec![
+            clock(look, p.at),
+            p.service.to_string(),
+            format!("{before} -> {}", p.after.generation),
+            decided(p),
+            changed(p),
+        ]
+    };
+    let header = ["published", "service", "generation", "decided by", "change"];
+    table::table(look, &header, published.iter().map(row).collect())
+}
+
+fn decided(p: &PublicationView) -> String {
+    match &p.decided {
+        Some(TargetOrigin::Configuration) => "configuration".to_owned(),
+        Some(TargetOrigin::Run { run }) => run.to_string(),
+        Some(TargetOrigin::Adoption) => "adoption".to_owned(),
+        None => format!("not known ({})", p.batch),
+    }
+}
+
+/// In what the answers differ.
+fn changed(p: &PublicationView) -> String {
+    let nothing = RecordVersion { values: vec![], ..p.after.clone() };
+    let before = p.before.as_ref().unwrap_or(&nothing);
+    let (was, is) = (by_place(before), by_place(&p.after));
+    let mut changes: Vec<String> = is
+        .iter()
+        .filter(|(place, value)| was.get(*place) != Some(*value))
+        .map(|(place, value)| difference(place, was.get(place).copied(), value))
+        .collect();
+    let gone = was.iter().filter(|(place, _)| !is.contains_key(*place));
+    changes.extend(gone.map(|(place, value)| format!("{place} {} -> gone", value.weight)));
+    if before.ttl_seconds != p.after.ttl_seconds {
+        changes.push(format!("TTL {} s -> {} s", before.ttl_seconds, p.after.ttl_seconds));
+    }
+    if before.owner != p.after.owner {
+        changes.push(format!("owner {} -> {}", before.owner, p.after.owner));
+    }
+    if changes.is_empty() { "the same answers".to_owned() } else { changes.join(", ") }
+}
+
+fn difference(place: &str, was: Option<&ValueView>, is: &ValueView) -> String {
+    match was {
+        None => format!("{place} none -> {}", is.weight),
+        Some(was) if was.value == is.value => format!("{place} {} -> {}", was.weight, is.weight),
+        Some(was) => format!("{place} {} {} -> {} {}", was.value, was.weight, is.value, is.weight),
+    }
+}
+
+/// By region, where that is known.
+fn by_place(version: &RecordVersion) -> BTreeMap<String, &ValueView> {
+    let place = |v: &ValueView| v.region.as_ref().map_or_else(|| v.value.clone(), ToString::to_string);
+    version.values.iter().map(|v| (place(v), v)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::fixture::{NOON_MILLIS, look};
+    use crate::output::paint::finish;
+    use drover_model::{Epoch, RunId, Timestamp};
+
+    fn version(generation: u64, values: &[(&str, &str, u16)]) -> RecordVersion {
+        let value = |(region, value, weight): &(&str, &str, u16)| ValueView {
+            region: Some(region.parse().unwrap()),
+            value: (*value).to_owned(),
+            weight: *weight,
+        };
+        RecordVersion {
+            generation,
+            owner: "drover".into(),
+            ttl_seconds: 30,
+            values: values.iter().map(value).collect(),
+        }
+    }
+
+    #[test]
+    fn a_line_says_when_who_and_from_what_to_what() {
+        let first = version(4, &[("eu-west", "192.0.2.1", 50), ("us-east", "192.0.2.2", 50)]);
+        let left = version(5, &[("eu-west", "192.0.2.1", 0), ("us-east", "192.0.2.2", 100)]);
+        let moved = RecordVersion {
+            ttl_seconds: 60,
+            ..version(6, &[("ap-south", "192.0.2.3", 1), ("us-east", "192.0.2.9", 100)])
+        };
+        let one = |decided, before: Option<&RecordVersion>, after: &RecordVersion| PublicationView {
+            at: Timestamp::from_millis(NOON_MILLIS),
+            service: "checkout".parse().unwrap(),
+            name: "checkout.drover.test".into(),
+            record_type: "A".into(),
+            epoch: Epoch { incarnation: 1, counter: 3 },
+            decided,
+            batch: "adopt-1".into(),
+            before: before.cloned(),
+            after: after.clone(),
+        };
+        let run = TargetOrigin::Run { run: RunId::numbered(3) };
+        let all = [
+            one(None, Some(&left), &RecordVersion { generation: 7, ..left.clone() }),
+            one(Some(TargetOrigin::Configuration), Some(&left), &moved),
+            one(Some(run), Some(&first), &left),
+            one(Some(TargetOrigin::Adoption), None, &first),
+        ];
+        let text = finish(&render(&all, &look(200)), false);
+        let lines: Vec<&str> = text.lines().collect();
+        for (line, words) in lines[lines.len() - 4..].iter().zip([
+            &["5 -> 7", "not known (adopt-1)", "the same answers"][..],
+            &[
+                "5 -> 6",
+                "configuration",
+                "ap-south none -> 1",
+                "us-east 192.0.2.2 100 -> 192.0.2.9 100",
+                "eu-west 0 -> gone",
+                "TTL 30 s -> 60 s",
+            ],
+            &["4 -> 5", "run-3", "eu-west 50 -> 0, us-east 50 -> 100"],
+            &["none -> 4", "adoption", "eu-west none -> 50"],
+        ]) {
+            words.iter().for_each(|word| assert!(line.contains(word), "{word} in {line}"));
+        }
+        assert!(render(&[], &look(80)).contains("nothing"));
+    }
+}
