@@ -5,6 +5,7 @@
     reason = "all of this is test code, also the helpers that clippy does not recognise as such"
 )]
 
+mod backtest;
 mod crash;
 mod delegation;
 mod failover;

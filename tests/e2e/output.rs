@@ -45,6 +45,9 @@ fn every_output_has_the_keys_that_the_page_says() {
     other.services.values_mut().for_each(|s| s.ttl = drover_model::Span::from_secs(7));
     std::fs::create_dir(w.path("regions")).unwrap();
     std::fs::write(w.path("regions/world.yaml"), encode::to_yaml(&other)).unwrap();
+    // What the table's backtest replays.
+    let seen = w.drover(&["log", "--observations", "checkout@eu-west", "-o", "json"]).expect_code(0).stdout;
+    std::fs::write(w.path("seen.json"), seen).unwrap();
 
     for Row { words, keys: told, of_items } in rows {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();

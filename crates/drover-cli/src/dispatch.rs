@@ -1,6 +1,6 @@
 //! From a verb to what it does.
 
-use crate::args::{Args, ConfigVerb, DnsArgs, Global, RunbookVerb, StoreVerb, Verb};
+use crate::args::{Args, ConfigVerb, DnsArgs, Global, PolicyVerb, RunbookVerb, StoreVerb, Verb};
 use crate::context::{Surroundings, Target};
 use crate::demo;
 use crate::exit::ExitCode;
@@ -31,6 +31,8 @@ pub async fn dispatch(args: Args, out: &Out) -> Result<ExitCode> {
         Verb::Config(ConfigVerb::Validate { dir, runbooks }) => verbs::config::validate(out, dir, runbooks),
         Verb::Config(ConfigVerb::Schema { runbook }) => verbs::config::schema(out, runbook),
         Verb::Runbook(RunbookVerb::Lint { dir }) => verbs::runbook::lint(out, dir),
+        Verb::Policy(PolicyVerb::Backtest(args)) => verbs::policy::backtest(out, &args),
+        Verb::Policy(PolicyVerb::History(args)) => verbs::policy::history::run(out, &args),
         verb => ask(verb, &Bench::new(target(&global)?, out.clone())?).await,
     }
 }

@@ -1,6 +1,7 @@
 //! Opinions, verdicts, weights, guards, planner and plan checker: pure decisions
 
 pub mod agenda;
+pub mod backtest;
 pub mod capacity;
 pub mod check;
 pub mod damping;

@@ -1,6 +1,7 @@
 //! The command line. Every verb has examples in its help.
 
 mod moves;
+mod policy;
 mod roles;
 mod runs;
 
@@ -8,6 +9,7 @@ pub use moves::{
     ApplyArgs, ConsentArgs, DrainArgs, FailbackArgs, FailoverArgs, FreezeArgs, PlanFlag, RearmArgs,
     ReasonArgs, UndrainArgs,
 };
+pub use policy::{BacktestArgs, HistoryArgs, PolicyVerb};
 pub use roles::{
     AdoptArgs, AgentArgs, CoordinatorArgs, DnsArgs, DnsServerArgs, DnsVerb, LaunchArgs, LogFormat,
     ProcessArgs, VerifyArgs,
@@ -98,6 +100,9 @@ pub enum Verb {
     /// Runbooks: list, lint, show
     #[command(subcommand)]
     Runbook(RunbookVerb),
+    /// Policies: backtest one on a history, or two side by side
+    #[command(subcommand)]
+    Policy(PolicyVerb),
     /// DNS: show, drift, adopt; without one of these words, answer for the services' names
     Dns(DnsArgs),
     /// Check everything that failover depends on
@@ -317,7 +322,7 @@ mod tests {
             .filter_map(|l| l.strip_prefix("  ").and_then(|l| l.split(' ').next()).filter(|w| !w.is_empty()))
             .collect();
         let expected = "status explain failover failback drain undrain apply approve reject freeze unfreeze rearm run \
-                        config runbook dns doctor log demo up break heal help";
+                        config runbook policy dns doctor log demo up break heal help";
         assert_eq!(listed.join(" "), expected);
         let long = Args::command().render_long_help().to_string();
         assert!(

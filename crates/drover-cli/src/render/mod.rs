@@ -1,6 +1,7 @@
 //! From the API's objects to text for people. Pure: the same view and look give the same text.
 
 pub mod audit;
+pub mod backtest;
 pub mod config;
 pub mod dns;
 pub mod dns_history;

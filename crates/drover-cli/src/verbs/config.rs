@@ -30,7 +30,7 @@ struct Validation {
 impl Document for Validation {}
 
 /// The directory that is meant when none is named.
-fn directory(named: Option<PathBuf>) -> PathBuf {
+pub fn directory(named: Option<PathBuf>) -> PathBuf {
     let from_env = || std::env::var_os("DROVER_CONFIG").filter(|v| !v.is_empty()).map(PathBuf::from);
     let here = || Path::new("regions").is_dir().then(|| PathBuf::from("regions"));
     named.or_else(from_env).or_else(here).unwrap_or_else(|| PathBuf::from(SYSTEM_DIRECTORY))

@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod explain;
 pub mod moves;
 pub mod orders;
+pub mod policy;
 pub mod runbook;
 pub mod runs;
 pub mod status;

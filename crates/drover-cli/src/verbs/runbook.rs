@@ -14,6 +14,11 @@ use drover_model::config::diagnostic::suggest;
 use drover_model::runbook::Runbook;
 use std::path::{Path, PathBuf};
 
+/// The runbooks that ship with drover, as files.
+pub fn shipped() -> Vec<SourceFile> {
+    SHIPPED_RUNBOOKS.iter().map(|(name, text)| SourceFile::new(*name, *text)).collect()
+}
+
 fn load(name: &str, files: &[SourceFile]) -> Result<Vec<Runbook>> {
     let loaded = decode::load_runbooks(files).map_err(|found| refused(name, found))?;
     Ok(loaded.into_iter().map(|l| l.runbook).collect())
@@ -27,10 +32,7 @@ pub fn lint(out: &Out, dir: Option<PathBuf>) -> Result<ExitCode> {
     let here = || Path::new("runbooks").is_dir().then(|| PathBuf::from("runbooks"));
     let (name, files) = match dir.or_else(here) {
         Some(dir) => (dir.display().to_string(), read_directory(&dir)?),
-        None => {
-            let shipped = SHIPPED_RUNBOOKS.iter().map(|(name, text)| SourceFile::new(*name, *text));
-            ("the shipped set".to_owned(), shipped.collect())
-        }
+        None => ("the shipped set".to_owned(), shipped()),
     };
     let books = load(&name, &files)?;
     out.show(&Items::of(&books), |_| format!("{name} is valid: {}\n", count(books.len(), "runbook")))?;
