@@ -196,6 +196,23 @@ fn what_is_wrong_with_a_history_is_told_with_its_place() {
     assert!(unwritable.stderr.contains("--picture FILE.svg"), "{}", unwritable.stderr);
 }
 
+#[test]
+fn a_pipe_will_do_and_a_second_directory_may_stand_beside_the_first() {
+    let place = Place::new();
+    copy_regions(&place.path("regions.new"));
+    let drover = binary().display().to_string();
+    let line = format!(
+        "{drover} policy history --days 1 | {drover} policy backtest - --against regions.new -o yaml > out.yaml"
+    );
+    let piped = command(place.0.path(), Path::new("sh")).args(["-c", &line]).output().unwrap();
+    assert!(piped.status.success(), "{}", String::from_utf8_lossy(&piped.stderr));
+    let told = std::fs::read_to_string(place.path("out.yaml")).unwrap();
+    assert!(told.starts_with("schema: 1\n"), "{told}");
+    assert!(told.contains("policy: regions\n") && told.contains("policy: regions.new\n"), "{told}");
+    let history = place.drover(&["policy", "history", "--days", "1", "-o", "json"]);
+    assert_eq!((history.code, history.stdout.as_str()), (2, ""), "a history is CSV: {}", history.stderr);
+}
+
 /// Runs the commands of the page's first example, and compares what they say with what it says.
 #[test]
 fn the_example_of_the_page_is_true() {
