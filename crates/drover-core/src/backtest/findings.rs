@@ -14,6 +14,8 @@ pub struct Findings {
     pub rows: u64,
     /// Rows about vantages or endpoints that this configuration does not have.
     pub ignored: u64,
+    /// Configured endpoints without any row: they are unknown all the while, so that nothing is moved to them.
+    pub unseen: Vec<EndpointKey>,
     /// Time of the first row.
     pub from: Option<Timestamp>,
     /// Time of the last row.

@@ -73,7 +73,7 @@ impl Backtest {
         true
     }
 
-    fn endpoints(&self) -> Vec<EndpointKey> {
+    pub(super) fn endpoints(&self) -> Vec<EndpointKey> {
         let services = self.config.services.values();
         services.flat_map(|s| s.endpoints.keys().map(|r| EndpointKey::new(&s.name, r))).collect()
     }

@@ -182,6 +182,8 @@ impl Backtest {
         self.truth.end(now, &mut self.findings);
         self.findings.from = began_at;
         self.findings.to = began_at.map(|_| now);
+        self.findings.unseen = self.endpoints();
+        self.findings.unseen.retain(|endpoint| !self.opinions.contains_key(endpoint));
         self.findings
     }
 

@@ -201,6 +201,16 @@ fn rows_of_nobody_count_for_nothing_and_are_told() {
 }
 
 #[test]
+fn a_history_of_one_endpoint_knows_no_other_to_move_to_and_says_so() {
+    let mut history = rows(100, &an_outage);
+    history.retain(|row| row.endpoint == endpoint("checkout@eu-west"));
+    let found = run(|_| (), &history);
+    assert_eq!(found.unseen, [endpoint("checkout@ap-south"), endpoint("checkout@us-east")]);
+    assert_eq!((found.totals.failovers, found.totals.outages_missed), (0, 1), "{found:#?}");
+    assert_eq!(run(|_| (), &rows(100, &an_outage)).unseen, []);
+}
+
+#[test]
 fn the_whole_world_at_once_is_asked_about() {
     let all = |n: u64, vantage: &str, key: &str| {
         let lost = !key.ends_with(vantage.trim_end_matches("-1")) && (20..60).contains(&n);

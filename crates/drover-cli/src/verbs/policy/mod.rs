@@ -103,6 +103,15 @@ pub fn backtest(out: &Out, args: &BacktestArgs) -> Result<ExitCode> {
                 findings.ignored + findings.rows
             ));
         }
+        if let Some(first) = findings.unseen.first() {
+            let rest = match findings.unseen.len() - 1 {
+                0 => String::new(),
+                n => format!(" (and {n} more)"),
+            };
+            out.talk(&format!(
+                "{policy}: no row is about {first}{rest}: unknown, so that nothing is moved there"
+            ));
+        }
         let (policy, version, delays) = (policy.clone(), config.version(), findings.delays());
         report.policies.push(Tested { policy, version, delays, findings });
     }
