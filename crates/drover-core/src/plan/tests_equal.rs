@@ -21,7 +21,7 @@ fn equal(places: &[&str]) -> World {
         secret_file: "/etc/drover/tsig.secret".into(),
     };
     let primary = ([192, 0, 2, 53], 53).into();
-    let servers = Rfc2136Dns { primary, servers: vec![], key, timeout: Span::from_secs(5) };
+    let servers = Rfc2136Dns { primary, servers: vec![], key, timeout: Span::from_secs(5), weights: None };
     config(&mut world).settings.dns.as_mut().unwrap().servers = DnsServers::Rfc2136(servers);
     world
 }

@@ -6,6 +6,7 @@
 
 mod control_client;
 mod diff;
+mod drawn;
 mod embedded;
 mod finding;
 mod gate;

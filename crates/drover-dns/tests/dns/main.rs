@@ -6,6 +6,7 @@ mod control;
 mod hosted;
 mod matrix;
 mod persistence;
+mod programs;
 mod properties;
 mod provider;
 mod rate;

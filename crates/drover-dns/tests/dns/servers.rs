@@ -1,14 +1,14 @@
 //! BIND, Knot and PowerDNS, each with one zone that takes signed updates, on a port of its own.
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use drover_dns::provider::DynamicUpdates;
 use drover_dns::resolver::{QueryType, Rcode, resolve};
 use drover_model::Span;
-use drover_model::config::{Rfc2136Dns, TsigAlgorithm, TsigKey, ZoneServer};
+use drover_model::config::{Rfc2136Dns, TsigAlgorithm, TsigKey, WeightRecords, ZoneServer};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -19,23 +19,38 @@ pub const SECRET: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 const ZONE: &str = "$ORIGIN example.test.\n$TTL 60\n@ SOA ns1 hostmaster 1 3600 600 86400 30\n@ NS ns1\n@ NS ns2\n\
                     ns1 A 127.0.0.1\nns2 A 127.0.0.1\nforeign A 198.51.100.7\n";
 
+const TAKES_UPDATES: &str = "dnsupdate=yes\nallow-dnsupdate-from=127.0.0.0/8\n";
+
 /// Which server.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
     Bind,
     Knot,
     PowerDns,
+    /// PowerDNS whose answers follow weights, by LUA records.
+    PowerDnsLua,
+    /// PowerDNS that takes LUA records and does not run them.
+    PowerDnsLame,
 }
 
 impl Kind {
-    pub const ALL: [Self; 3] = [Self::Bind, Self::Knot, Self::PowerDns];
+    /// Those that know no weights.
+    pub const PLAIN: [Self; 3] = [Self::Bind, Self::Knot, Self::PowerDns];
+    pub const ALL: [Self; 4] = [Self::Bind, Self::Knot, Self::PowerDns, Self::PowerDnsLua];
+
+    /// How weights are told to it.
+    pub fn weights(self) -> Option<WeightRecords> {
+        matches!(self, Self::PowerDnsLua | Self::PowerDnsLame).then_some(WeightRecords::Lua)
+    }
 
     fn command(self, directory: &Path, port: u16) -> Command {
         let (file, config) = match self {
             Self::Bind => ("named.conf", bind(directory, port)),
             Self::Knot => ("knot.conf", knot(directory, port)),
-            Self::PowerDns => {
-                ("pdns.conf", powerdns(directory, port, "dnsupdate=yes\nallow-dnsupdate-from=127.0.0.0/8\n"))
+            Self::PowerDns | Self::PowerDnsLame => ("pdns.conf", powerdns(directory, port, TAKES_UPDATES)),
+            Self::PowerDnsLua => {
+                let more = format!("{TAKES_UPDATES}enable-lua-records=shared\n");
+                ("pdns.conf", powerdns(directory, port, &more))
             }
         };
         let path = directory.join(file);
@@ -43,7 +58,7 @@ impl Kind {
         let mut command = match self {
             Self::Bind => Command::new("/usr/sbin/named"),
             Self::Knot => Command::new("/usr/sbin/knotd"),
-            Self::PowerDns => {
+            Self::PowerDns | Self::PowerDnsLua | Self::PowerDnsLame => {
                 fill_powerdns(directory);
                 Command::new("/usr/sbin/pdns_server")
             }
@@ -51,7 +66,7 @@ impl Kind {
         match self {
             Self::Bind => command.args(["-4", "-g", "-n", "1", "-c"]).arg(&path),
             Self::Knot => command.arg("-c").arg(&path),
-            Self::PowerDns => {
+            Self::PowerDns | Self::PowerDnsLua | Self::PowerDnsLame => {
                 let config_dir = format!("--config-dir={}", directory.display());
                 command.arg(config_dir).args(["--daemon=no", "--guardian=no"])
             }
@@ -108,6 +123,7 @@ fn fill_powerdns(directory: &Path) {
         &["load-zone", "example.test", "zone"][..],
         &["import-tsig-key", "drover", "hmac-sha256", SECRET],
         &["set-meta", "example.test", "TSIG-ALLOW-DNSUPDATE", "drover"],
+        &["set-meta", "example.test", "TSIG-ALLOW-AXFR", "drover"],
     ] {
         run("/usr/bin/pdnsutil", &[&["--config-dir=."], words].concat(), Stdio::null());
     }
@@ -115,6 +131,7 @@ fn fill_powerdns(directory: &Path) {
 
 /// A running server; it dies with this value.
 pub struct Server {
+    kind: Kind,
     child: Child,
     pub address: SocketAddr,
     directory: TempDir,
@@ -134,7 +151,7 @@ impl Server {
         let mut command = kind.command(directory.path(), address.port());
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().unwrap_or_else(|e| panic!("{kind:?}: {e}; install it: bash tests/setup"));
-        let server = Self { child, address, directory };
+        let server = Self { kind, child, address, directory };
         until_it_answers(server.address).await;
         server
     }
@@ -155,21 +172,47 @@ impl Server {
     pub fn provider_of(&self, others: Vec<ZoneServer>, secret: &str, timeout: Duration) -> DynamicUpdates {
         let secret_file = self.directory.path().join("drover.secret");
         std::fs::write(&secret_file, secret).unwrap();
+        DynamicUpdates::new(name("example.test"), self.settings(others, secret_file, timeout))
+    }
+
+    /// As it was before weights were told to it.
+    pub fn provider_without_weights(&self) -> DynamicUpdates {
+        let secret_file = self.directory.path().join("drover.secret");
+        std::fs::write(&secret_file, SECRET).unwrap();
+        let settings = self.settings(vec![], secret_file, GUARD);
+        DynamicUpdates::new(name("example.test"), Rfc2136Dns { weights: None, ..settings })
+    }
+
+    fn settings(&self, others: Vec<ZoneServer>, secret_file: PathBuf, timeout: Duration) -> Rfc2136Dns {
         let primary = ZoneServer { name: "primary".into(), query: self.address };
-        let settings = Rfc2136Dns {
+        Rfc2136Dns {
             primary: self.address,
             servers: [vec![primary], others].concat(),
             key: TsigKey { name: "drover".into(), algorithm: TsigAlgorithm::HmacSha256, secret_file },
             timeout: Span::from_duration(timeout),
-        };
-        DynamicUpdates::new(name("example.test"), settings)
+            weights: self.kind.weights(),
+        }
+    }
+
+    /// What a hand does in the database of PowerDNS.
+    pub fn by_hand(&self, statement: &str) {
+        let mut command = Command::new("/usr/bin/sqlite3");
+        let done = command.arg(self.directory.path().join("pdns.db")).arg(statement).output().unwrap();
+        assert!(done.status.success(), "{statement}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+}
+
+impl Server {
+    /// Ends it; its files stay.
+    pub fn end(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.end();
     }
 }
 

@@ -255,21 +255,23 @@ fn dns(dns: &DnsSettings) -> Written {
             ),
             ("ttl_floor", text(own.ttl_floor)),
         ],
-        DnsServers::Rfc2136(other) => vec![
-            ("kind", text("rfc2136")),
-            ("zone", text(&dns.zone)),
-            ("primary", text(other.primary)),
-            ("servers", named(&other.servers, |s| (s.name.clone(), vec![("query", text(s.query))]))),
-            (
-                "key",
-                Written::Map(vec![
-                    ("name", text(&other.key.name)),
-                    ("algorithm", text(other.key.algorithm.as_str())),
-                    ("secret_file", text(other.key.secret_file.display())),
-                ]),
-            ),
-            ("timeout", text(other.timeout)),
-        ],
+        DnsServers::Rfc2136(other) => {
+            let key = Written::Map(vec![
+                ("name", text(&other.key.name)),
+                ("algorithm", text(other.key.algorithm.as_str())),
+                ("secret_file", text(other.key.secret_file.display())),
+            ]);
+            let mut entries = vec![
+                ("kind", text("rfc2136")),
+                ("zone", text(&dns.zone)),
+                ("primary", text(other.primary)),
+                ("servers", named(&other.servers, |s| (s.name.clone(), vec![("query", text(s.query))]))),
+                ("key", key),
+                ("timeout", text(other.timeout)),
+            ];
+            entries.extend(other.weights.map(|w| ("weights", text(w.as_str()))));
+            entries
+        }
         DnsServers::Route53(cloud) => {
             let mut entries = vec![
                 ("kind", text("route53")),

@@ -23,7 +23,8 @@ pub use service::{
 };
 pub use settings::{
     DnsInstance, DnsServers, DnsSettings, DnsVelocity, DriftPolicy, EmbeddedDns, PagingSettings, Retention,
-    Rfc2136Dns, Route53Dns, Settings, TsigAlgorithm, TsigKey, VantageSettings, WebhookTarget, ZoneServer,
+    Rfc2136Dns, Route53Dns, Settings, TsigAlgorithm, TsigKey, VantageSettings, WebhookTarget, WeightRecords,
+    ZoneServer,
 };
 
 use crate::ids::{AgentId, RegionId, ServiceId};

@@ -266,6 +266,7 @@ dns:
   primary: 192.0.2.1:53
   servers: [{name: ns1, query: 192.0.2.1:53}]
   key: {name: drover, secret_file: s}
+  weights: lua
 ";
 
     const HOSTED_ZONE: &str = "\

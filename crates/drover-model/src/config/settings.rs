@@ -153,6 +153,30 @@ pub struct Rfc2136Dns {
     pub key: TsigKey,
     /// For one exchange with one server.
     pub timeout: Span,
+    /// How weights reach the answers; without, whoever has any is answered in equal shares.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<WeightRecords>,
+}
+
+/// Records by which a server that takes dynamic updates answers by weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightRecords {
+    /// `LUA` records of PowerDNS, which are programs.
+    Lua,
+}
+
+impl WeightRecords {
+    /// All of them.
+    pub const ALL: [Self; 1] = [Self::Lua];
+
+    /// As the configuration has it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Lua => "lua",
+        }
+    }
 }
 
 /// A hosted zone of Amazon Route 53.
@@ -256,9 +280,9 @@ impl DnsSettings {
     /// What the servers can do with weights.
     #[must_use]
     pub const fn split(&self) -> Split {
-        match self.servers {
-            DnsServers::Embedded(_) | DnsServers::Route53(_) => Split::ByWeight,
-            DnsServers::Rfc2136(_) => Split::Equally,
+        match &self.servers {
+            DnsServers::Rfc2136(Rfc2136Dns { weights: None, .. }) => Split::Equally,
+            DnsServers::Embedded(_) | DnsServers::Rfc2136(_) | DnsServers::Route53(_) => Split::ByWeight,
         }
     }
 }

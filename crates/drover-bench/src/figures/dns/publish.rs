@@ -220,6 +220,7 @@ async fn knot(directory: &Path) -> Result<Told> {
         servers: vec![ZoneServer { name: "knot".into(), query: address }],
         key: TsigKey { name: "drover".into(), algorithm: TsigAlgorithm::HmacSha256, secret_file },
         timeout: Span::from_secs(5),
+        weights: None,
     };
     let zone = DnsName::parse(ZONE).attempt("name the zone")?;
     Told::new(server, Way::Provider(Box::new(DynamicUpdates::new(zone, settings))), ROUNDS).await

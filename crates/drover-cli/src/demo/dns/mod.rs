@@ -14,7 +14,9 @@ use crate::failure::{Failure, Result};
 use clap::ValueEnum;
 use drover_dns::publish::AppliedChange;
 use drover_model::Span;
-use drover_model::config::{Config, DnsServers, Rfc2136Dns, Route53Dns, TsigAlgorithm, TsigKey, ZoneServer};
+use drover_model::config::{
+    Config, DnsServers, Rfc2136Dns, Route53Dns, TsigAlgorithm, TsigKey, WeightRecords, ZoneServer,
+};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
@@ -31,7 +33,7 @@ pub enum DnsChoice {
     Bind,
     /// Knot DNS (`knotd`), by dynamic updates.
     Knot,
-    /// PowerDNS Authoritative (`pdns_server`) with SQLite, by dynamic updates.
+    /// PowerDNS Authoritative (`pdns_server`) with SQLite, by dynamic updates of LUA records.
     #[value(name = "powerdns")]
     PowerDns,
     /// Amazon Route 53, played by moto, with PowerDNS as its name server.
@@ -41,7 +43,7 @@ pub enum DnsChoice {
 impl DnsChoice {
     /// Do its servers answer by weight?
     pub const fn has_weights(self) -> bool {
-        matches!(self, Self::Embedded | Self::Route53)
+        matches!(self, Self::Embedded | Self::PowerDns | Self::Route53)
     }
 
     /// The server that takes dynamic updates, if it is one.
@@ -73,7 +75,8 @@ pub fn replace(choice: DnsChoice, config: &mut Config, at: &Path) -> Result<()> 
                 algorithm: TsigAlgorithm::HmacSha256,
                 secret_file: zone_server::secret_file(at),
             };
-            DnsServers::Rfc2136(Rfc2136Dns { primary: query, servers, key, timeout: TIMEOUT })
+            let weights = (choice == DnsChoice::PowerDns).then_some(WeightRecords::Lua);
+            DnsServers::Rfc2136(Rfc2136Dns { primary: query, servers, key, timeout: TIMEOUT, weights })
         }
     };
     let split = dns.split();

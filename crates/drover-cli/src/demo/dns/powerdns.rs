@@ -14,8 +14,9 @@ const TRIGGER: &str = "CREATE TABLE added (number INTEGER PRIMARY KEY, name TEXT
     CREATE TRIGGER texts AFTER INSERT ON records WHEN new.type = 'TXT'
     BEGIN INSERT INTO added (name, content) VALUES (new.name, new.content); END;";
 
-/// Takes dynamic updates.
-pub(super) const TAKES_UPDATES: &str = "dnsupdate=yes\nallow-dnsupdate-from=127.0.0.0/8\n";
+/// Takes dynamic updates, and runs what they put.
+pub(super) const TAKES_UPDATES: &str =
+    "dnsupdate=yes\nallow-dnsupdate-from=127.0.0.0/8\nenable-lua-records=shared\n";
 
 /// What it is started with.
 pub(super) fn config(directory: &Path, query: SocketAddr, more: &str) -> String {
@@ -39,6 +40,7 @@ pub(super) fn fill(directory: &Path, zone: &str, secret: &str) -> Result<()> {
         &["load-zone", zone, "zone"][..],
         &["import-tsig-key", KEY_NAME, "hmac-sha256", secret],
         &["set-meta", zone, "TSIG-ALLOW-DNSUPDATE", KEY_NAME],
+        &["set-meta", zone, "TSIG-ALLOW-AXFR", KEY_NAME],
     ] {
         run(
             ZoneServerKind::PowerDns,

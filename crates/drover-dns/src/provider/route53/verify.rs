@@ -4,7 +4,6 @@
 //! the zone; the fence at a name server shows that it has that zone; and answers are drawn to see that no value without weight is
 //! among them.
 
-use std::collections::BTreeSet;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,19 +13,16 @@ use futures::future::join_all;
 use super::live::Live;
 use super::zone::Fence;
 use super::{CALLED, HostedZone};
-use crate::provider::finding::{Finding, bad_rcode, invalid, sum_up};
+use crate::provider::drawn::OneOf;
+use crate::provider::finding::{Finding, invalid, sum_up};
 use crate::provider::marks::ZoneFence;
 use crate::provider::{InstanceMismatch, Mismatch, ProviderError, Verification};
-use crate::resolver::{QueryType, Rcode, Resolver};
 use crate::zone::{DnsName, RecordKey, RecordSet, ValidRecordSet};
 
 /// From one answer whether a change has reached all servers to the next question: so they can't come closer together on their way.
 const ASK_AFTER: Duration = Duration::from_secs(1);
 /// Between two looks at a name server that shows an earlier zone.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// Answers that are drawn of each server. Which version is live is proven by the fence; a value that must not be answered at all
-/// would have had at least one part in 255.
-const DRAWS: u32 = 16;
 
 /// A change that may not have reached all servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +35,7 @@ pub(super) struct Pending {
 /// What the name servers must show.
 struct Expected {
     fence: Option<(DnsName, ZoneFence)>,
-    values: BTreeSet<String>,
-    ttl_seconds: u32,
+    answers: OneOf,
 }
 
 impl HostedZone {
@@ -67,12 +62,7 @@ impl HostedZone {
             (Fence::None, None) => None,
             (Fence::None | Fence::Unreadable, _) => return Ok(mismatch(CALLED, Mismatch::Unfenced)),
         };
-        let with_weight = wanted.into_iter().flat_map(|set| &set.members).filter(|m| m.weight > 0);
-        let expected = Expected {
-            fence,
-            values: with_weight.map(|m| m.value.clone()).collect(),
-            ttl_seconds: wanted.map_or(0, |set| set.ttl_seconds),
-        };
+        let expected = Expected { fence, answers: OneOf::of(wanted) };
         let servers = &self.settings.servers;
         let findings = join_all(servers.iter().map(|server| self.settled(server, key, &expected))).await;
         sum_up(servers.iter().map(|server| server.name.clone()).zip(findings))
@@ -138,42 +128,7 @@ impl HostedZone {
                 }
             }
         }
-        self.drawn(server, key, expected).await.unwrap_or_else(Finding::Missing)
-    }
-
-    async fn drawn(
-        &self,
-        server: &ZoneServer,
-        key: &RecordKey,
-        expected: &Expected,
-    ) -> Result<Finding, String> {
-        let told = |e: &dyn std::error::Error| drover_model::chain(e);
-        let mut resolver = Resolver::connect(server.query).await.map_err(|e| told(&e))?;
-        let draws = if expected.values.is_empty() { 1 } else { DRAWS };
-        for _ in 0..draws {
-            let asked =
-                resolver.resolve(&key.name, QueryType::from(key.rtype), self.settings.timeout.to_duration());
-            let answer = asked.await.map_err(|e| told(&e))?;
-            let found = match answer.values.as_slice() {
-                _ if !matches!(answer.rcode, Rcode::NOERROR | Rcode::NXDOMAIN)
-                    || !answer.is_authoritative =>
-                {
-                    Some(bad_rcode(&answer))
-                }
-                [] if expected.values.is_empty() => None,
-                [value] if !expected.values.contains(value) => Some(Mismatch::Value { value: value.clone() }),
-                [_] if answer.ttl_seconds != expected.ttl_seconds => Some(Mismatch::Ttl {
-                    expected_seconds: expected.ttl_seconds,
-                    found_seconds: answer.ttl_seconds,
-                }),
-                [_] => None,
-                values => Some(Mismatch::Count { found: values.len() }),
-            };
-            if let Some(found) = found {
-                return Ok(Finding::Mismatch(found));
-            }
-        }
-        Ok(Finding::Verified)
+        expected.answers.drawn(server.query, key, timeout).await.unwrap_or_else(Finding::Missing)
     }
 }
 

@@ -12,6 +12,7 @@ use super::key;
 use super::live::{self, Live};
 use super::look::Seen;
 use super::message::{Records, Step, UPDATE_BYTES_MAX};
+use super::proof;
 use super::registry::txt_rdata;
 use crate::provider::marks::{FENCE_TTL_SECONDS, ZoneFence};
 use crate::provider::wanted::{Asked, Wanted, wanted};
@@ -29,6 +30,19 @@ enum Attempt {
     Applied(Applied),
     /// The zone was not as it was read.
     Overtaken,
+}
+
+/// What becomes of one record set; all of it happens at once.
+struct Replacement {
+    steps: Vec<Step>,
+    is_first_program: bool,
+}
+
+/// The fence as it stands, and who raises it.
+struct Command {
+    epoch: Epoch,
+    stands: Records,
+    fence: Option<ZoneFence>,
 }
 
 impl DynamicUpdates {
@@ -57,27 +71,31 @@ impl DynamicUpdates {
         keys: &[RecordKey],
         synthesised: bool,
     ) -> Result<Attempt, ProviderError> {
-        let seen = self.look(keys).await?;
-        let mut fence = self.check_fence(&seen.fence, batch.epoch)?;
+        let mut seen = self.look(keys).await?;
+        let fence = self.check_fence(&seen.fence, batch.epoch)?;
         let steps = self.decide(wanted, &seen, synthesised)?;
         let coverage = || Coverage { instances: vec![self.called.clone()], missing: vec![] };
         if steps.is_empty() && fence.is_some_and(|f| f.epoch == batch.epoch) {
             return Ok(Attempt::Applied(Applied::Unchanged(coverage())));
         }
         let has_changed = !steps.is_empty();
-        let mut from = seen.fence;
+        let mut command = Command { epoch: batch.epoch, stands: seen.fence, fence };
+        if steps.iter().any(|one| one.is_first_program) {
+            let proof = seen.proof.take().and_then(proof::step);
+            if let Some(step) = proof
+                && !self.raise(&mut command, vec![step]).await?
+            {
+                return Ok(Attempt::Overtaken);
+            }
+            self.check_programs().await?;
+        }
         let messages = messages(steps);
-        for (number, some) in messages.iter().enumerate() {
-            let raised = ZoneFence::raised(fence, batch.epoch);
-            let text = txt_rdata(&[raised.describe()]);
-            let to = Records::new(from.name.clone(), Rtype::TXT, FENCE_TTL_SECONDS, vec![text]);
-            let mut all = vec![Step { from, to: to.clone() }];
-            all.extend(some.iter().flatten().cloned());
-            match self.send(&all).await {
-                Ok(true) => (from, fence) = (to, Some(raised)),
+        let all = messages.len();
+        for (done, some) in messages.into_iter().enumerate() {
+            match self.raise(&mut command, some).await {
+                Ok(true) => {}
                 Ok(false) => return Ok(Attempt::Overtaken),
-                Err(e) if number > 0 => {
-                    let (done, all) = (number, messages.len());
+                Err(e) if done > 0 => {
                     return Err(self.unclear(format!("{done} of {all} messages are in, then: {e}")));
                 }
                 Err(e) => return Err(e),
@@ -87,13 +105,27 @@ impl DynamicUpdates {
         Ok(Attempt::Applied(applied))
     }
 
-    /// The steps that are left of a batch, in pairs; the fence is not among them.
+    /// One message: these steps, and the fence as it stands, raised. False: anything was other than it requires.
+    async fn raise(&self, command: &mut Command, steps: Vec<Step>) -> Result<bool, ProviderError> {
+        let raised = ZoneFence::raised(command.fence, command.epoch);
+        let text = txt_rdata(&[raised.describe()]);
+        let to = Records::new(command.stands.name.clone(), Rtype::TXT, FENCE_TTL_SECONDS, vec![text]);
+        let mut all = vec![Step { from: command.stands.clone(), to: to.clone() }];
+        all.extend(steps);
+        let has_happened = self.send(&all).await?;
+        if has_happened {
+            (command.stands, command.fence) = (to, Some(raised));
+        }
+        Ok(has_happened)
+    }
+
+    /// What is left to do of a batch; the fence is not among it.
     fn decide(
         &self,
         wanted: &[Wanted<'_>],
         seen: &Seen,
         synthesised: bool,
-    ) -> Result<Vec<[Step; 2]>, ProviderError> {
+    ) -> Result<Vec<Replacement>, ProviderError> {
         let live: BTreeMap<&RecordKey, &Live> = seen.live.iter().map(|live| (&live.key, live)).collect();
         let (mut steps, mut conflicts) = (vec![], vec![]);
         for one in wanted {
@@ -104,7 +136,10 @@ impl DynamicUpdates {
                 return Err(self.refused("not_observed", &detail));
             };
             match live::steps_of(live, one, synthesised) {
-                Ok((Asked::Done | Asked::Write, pair)) => steps.extend(pair),
+                Ok((Asked::Done | Asked::Write, of_one)) => {
+                    let is_first_program = proof::is_first(one, live);
+                    steps.extend(of_one.map(|steps| Replacement { steps, is_first_program }));
+                }
                 Ok((Asked::Conflict(conflict), _)) => conflicts.push(conflict),
                 Ok((Asked::Foreign { owner }, _)) => {
                     let detail = format!("{key} belongs to {owner}; drover dns adopt takes it");
@@ -155,18 +190,18 @@ impl DynamicUpdates {
 }
 
 /// Steps in as many messages as they need; at least one, which raises the fence.
-fn messages(steps: Vec<[Step; 2]>) -> Vec<Vec<[Step; 2]>> {
+fn messages(replacements: Vec<Replacement>) -> Vec<Vec<Step>> {
     let mut messages = vec![vec![]];
     let mut room = UPDATE_BYTES_MAX;
-    for pair in steps {
-        let bytes: usize = pair.iter().map(Step::bytes).sum();
+    for Replacement { steps, .. } in replacements {
+        let bytes: usize = steps.iter().map(Step::bytes).sum();
         if bytes > room {
             messages.push(vec![]);
             room = UPDATE_BYTES_MAX;
         }
         room = room.saturating_sub(bytes);
         if let Some(last) = messages.last_mut() {
-            last.push(pair);
+            last.extend(steps);
         }
     }
     messages

@@ -22,7 +22,7 @@ use crate::zone::DnsName;
 /// Questions on their way at once over one connection: some servers close one on which too many wait.
 const QUESTIONS_AT_ONCE: usize = 16;
 /// So many times as long as one exchange may a whole reading take, of thousands of names.
-const READ_TIMEOUTS: u32 = 6;
+pub(super) const READ_TIMEOUTS: u32 = 6;
 
 /// Why the primary server gave no usable answer.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +44,12 @@ pub(super) enum ExchangeError {
         #[source]
         source: NotAnswered,
     },
+    /// It does not give the zone.
+    #[error("{server} answers {rcode} to a transfer of the zone")]
+    NotTransferred { server: SocketAddr, rcode: Rcode },
+    /// The zone is larger than any that drover reads.
+    #[error("the zone of {server} has more than {bytes_max} bytes")]
+    ZoneTooLarge { server: SocketAddr, bytes_max: usize },
     /// What came can't be read.
     #[error("cannot read the answer of {server}")]
     Garbled { server: SocketAddr },
@@ -126,7 +132,7 @@ impl Remote {
         verdict.map_err(|source| ExchangeError::BadReply { server, source }.into())
     }
 
-    async fn connect(&self) -> Result<TcpStream, ExchangeError> {
+    pub(super) async fn connect(&self) -> Result<TcpStream, ExchangeError> {
         let server = self.server;
         match timeout(self.timeout, TcpStream::connect(server)).await {
             Ok(Ok(stream)) => Ok(stream),
@@ -188,7 +194,7 @@ pub(super) enum UpdateError {
 }
 
 /// A record's data with its names written out, as a prerequisite must have it.
-fn whole_rdata(record: &domain::base::ParsedRecord<'_, [u8]>, rtype: Rtype) -> Option<Vec<u8>> {
+pub(super) fn whole_rdata(record: &domain::base::ParsedRecord<'_, [u8]>, rtype: Rtype) -> Option<Vec<u8>> {
     if rtype == Rtype::CNAME {
         let cname = record.to_record::<domain::rdata::Cname<_>>().ok()??;
         return Some(cname.data().cname().to_vec().as_slice().to_ascii_lowercase());

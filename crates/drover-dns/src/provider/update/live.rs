@@ -2,6 +2,7 @@
 
 use domain::base::iana::Rtype;
 
+use super::lua;
 use super::message::{Records, Step};
 use super::registry::{self, TooLong, answered, rdata, txt_rdata, txt_strings};
 use crate::provider::marks::{FOREIGN, OURS, registry_name};
@@ -14,6 +15,8 @@ pub(super) struct Live {
     pub(super) key: RecordKey,
     pub(super) answers: Records,
     pub(super) registry: Records,
+    /// Where answers are made by programs: those of the name, also for other types.
+    pub(super) programs: Option<Records>,
 }
 
 /// The two names to ask for.
@@ -41,22 +44,49 @@ impl Live {
     pub(super) fn shown(&self) -> Option<Shown> {
         let described = texts(&self.registry).and_then(|strings| registry::read(&self.key, &strings));
         let Some(described) = described else {
-            let is_there =
-                self.answers.is_alias || !self.answers.rdata.is_empty() || !self.registry.rdata.is_empty();
+            let is_there = self.answers.is_alias
+                || !self.answers.rdata.is_empty()
+                || !self.own_programs().is_empty()
+                || !self.registry.rdata.is_empty();
             return is_there.then(|| Shown { set: self.foreign(), is_changed_by_hand: false });
         };
-        if !self.answers.is_alias && self.answers == answers_of(&described, &self.key) {
+        if self.stands_as(&described) {
             return Some(Shown { set: described, is_changed_by_hand: false });
         }
-        let set = RecordSet { ttl_seconds: self.answers.ttl_seconds, members: self.members(), ..described };
+        let set = RecordSet { ttl_seconds: self.ttl_seconds(), members: self.members(), ..described };
         Some(Shown { set, is_changed_by_hand: true })
+    }
+
+    /// Is this what is answered, and in the way in which this zone answers?
+    fn stands_as(&self, set: &RecordSet) -> bool {
+        let Some(programs) = &self.programs else {
+            return !self.answers.is_alias && self.answers == answers_of(set, &self.key);
+        };
+        // An address beside a program is answered together with what that one draws.
+        let is_alone = !self.answers.is_alias && self.answers.rdata.is_empty();
+        let wanted = lua::rdata(set).map(|program| program.into_iter().collect::<Vec<_>>());
+        is_alone
+            && programs.ttl_seconds == set.ttl_seconds
+            && wanted.is_ok_and(|wanted| wanted == self.own_programs())
+    }
+
+    /// The programs that answer for this type.
+    pub(super) fn own_programs(&self) -> Vec<Vec<u8>> {
+        self.programs.as_ref().map(|programs| lua::of_type(programs, &self.key).0).unwrap_or_default()
+    }
+
+    fn ttl_seconds(&self) -> u32 {
+        match &self.programs {
+            Some(programs) if !self.own_programs().is_empty() => programs.ttl_seconds,
+            _ => self.answers.ttl_seconds,
+        }
     }
 
     fn foreign(&self) -> RecordSet {
         RecordSet {
             name: self.key.name.as_str().to_owned(),
             rtype: self.key.rtype,
-            ttl_seconds: self.answers.ttl_seconds,
+            ttl_seconds: self.ttl_seconds(),
             members: self.members(),
             generation: 0,
             epoch: drover_model::Epoch { incarnation: 0, counter: 0 },
@@ -71,8 +101,9 @@ impl Live {
             let value = "(an alias)".to_owned();
             return vec![Member { set_id: value.clone(), value, weight: 1 }];
         }
-        let shown = self.answers.rdata.iter().map(|wire| shown(self.key.rtype, wire));
-        shown.map(|value| Member { set_id: value.clone(), value, weight: 1 }).collect()
+        let plain = self.answers.rdata.iter().map(|wire| (1, shown(self.key.rtype, wire)));
+        let drawn = self.own_programs().into_iter().flat_map(|wire| lua::shown(&wire));
+        plain.chain(drawn).map(|(weight, value)| Member { set_id: value.clone(), value, weight }).collect()
     }
 }
 
@@ -108,12 +139,12 @@ pub(super) enum Inexpressible {
     BesideAlias,
 }
 
-/// The two sets of records that a change replaces; nothing where it is done already, or must not be.
+/// The sets of records that a change replaces; nothing where it is done already, or must not be.
 pub(super) fn steps_of(
     live: &Live,
     wanted: &Wanted<'_>,
     synthesised: bool,
-) -> Result<(Asked, Option<[Step; 2]>), Inexpressible> {
+) -> Result<(Asked, Option<Vec<Step>>), Inexpressible> {
     let shown = live.shown();
     let asked = wanted.judge(shown.as_ref());
     if asked != Asked::Write {
@@ -124,26 +155,62 @@ pub(super) fn steps_of(
     }
     let mut steps = steps(live, wanted.set.as_ref().map(ValidRecordSet::document))?;
     let is_ours = shown.is_some_and(|shown| shown.set.owner != FOREIGN);
-    if synthesised && wanted.takes_over() && !is_ours {
+    // A transfer has nothing in it that a wildcard would answer.
+    if synthesised && wanted.takes_over() && !is_ours && live.programs.is_none() {
         steps[0].from.rdata.clear();
     }
     Ok((asked, Some(steps)))
 }
 
-fn steps(live: &Live, wanted: Option<&RecordSet>) -> Result<[Step; 2], Inexpressible> {
-    let none = |records: &Records| Records { rdata: vec![], ..records.clone() };
-    let (answers, registry) = match wanted {
-        None => (none(&live.answers), none(&live.registry)),
+fn steps(live: &Live, wanted: Option<&RecordSet>) -> Result<Vec<Step>, Inexpressible> {
+    let registry = match wanted {
+        None => none(&live.registry),
         Some(set) => {
-            if set.rtype == RecordType::Cname && answered(set).count() > 1 {
-                return Err(Inexpressible::ManyAliases);
-            }
             let texts = txt_rdata(&registry::describe(set)?);
-            let name = live.registry.name.clone();
-            (answers_of(set, &live.key), Records::new(name, Rtype::TXT, set.ttl_seconds, vec![texts]))
+            Records::new(live.registry.name.clone(), Rtype::TXT, set.ttl_seconds, vec![texts])
         }
     };
-    Ok([Step { from: live.answers.clone(), to: answers }, Step { from: live.registry.clone(), to: registry }])
+    let mut steps = match &live.programs {
+        None => vec![Step { from: live.answers.clone(), to: plain_answers(live, wanted)? }],
+        Some(programs) => by_programs(live, programs, wanted)?,
+    };
+    steps.push(Step { from: live.registry.clone(), to: registry });
+    Ok(steps)
+}
+
+fn none(records: &Records) -> Records {
+    Records { rdata: vec![], ..records.clone() }
+}
+
+fn plain_answers(live: &Live, wanted: Option<&RecordSet>) -> Result<Records, Inexpressible> {
+    match wanted {
+        None => Ok(none(&live.answers)),
+        Some(set) if set.rtype == RecordType::Cname && answered(set).count() > 1 => {
+            Err(Inexpressible::ManyAliases)
+        }
+        Some(set) => Ok(answers_of(set, &live.key)),
+    }
+}
+
+/// One program instead of all that stands there for this type; those for other types stay.
+fn by_programs(
+    live: &Live,
+    programs: &Records,
+    wanted: Option<&RecordSet>,
+) -> Result<Vec<Step>, Inexpressible> {
+    let (own, mut rdata) = lua::of_type(programs, &live.key);
+    if let Some(set) = wanted {
+        rdata.extend(lua::rdata(set)?);
+    }
+    let ttl_seconds = wanted.map_or(programs.ttl_seconds, |set| set.ttl_seconds);
+    let to = Records::new(programs.name.clone(), lua::LUA, ttl_seconds, rdata);
+    let mut steps = vec![Step { from: programs.clone(), to }];
+    // That no alias is there requires that nothing is, which does not hold where one is drawn by a program.
+    let is_drawn_alias = live.key.rtype == RecordType::Cname && !own.is_empty();
+    if !(is_drawn_alias && live.answers.rdata.is_empty()) {
+        steps.push(Step { from: live.answers.clone(), to: none(&live.answers) });
+    }
+    Ok(steps)
 }
 
 #[cfg(test)]
@@ -170,6 +237,7 @@ mod tests {
         Live {
             answers: Records::new(key.name.clone(), Rtype::A, ttl_seconds, rdata),
             registry: Records::new(registry_name(&key).unwrap(), Rtype::TXT, 30, vec![texts]),
+            programs: None,
             key,
         }
     }

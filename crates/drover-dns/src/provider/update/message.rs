@@ -1,5 +1,6 @@
 //! Messages of RFC 2136: a zone, what must be so, and what shall become of it, signed by RFC 8945.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -11,6 +12,7 @@ use domain::base::{MessageBuilder, Ttl};
 use domain::rdata::tsig::Time48;
 use domain::tsig::{ClientTransaction, Key, ValidationError};
 
+use super::lua::LUA;
 use crate::resolver::Rcode;
 use crate::zone::DnsName;
 
@@ -78,8 +80,12 @@ pub(super) fn update(
     let mut zones = builder.question();
     zones.push((zone.wire(), Rtype::SOA)).map_err(|_| TooLarge)?;
     let mut answer = zones.answer();
-    for step in steps {
-        require(&mut answer, &step.from)?;
+    let mut required = BTreeSet::new();
+    for Step { from, .. } in steps {
+        // Two steps may have begun with one set: a name's programs of all types are one.
+        if required.insert((&from.name, from.rtype.to_int())) {
+            require(&mut answer, from)?;
+        }
     }
     let mut authority = answer.authority();
     for step in steps {
@@ -115,12 +121,32 @@ fn require(to: &mut AnswerBuilder<Vec<u8>>, records: &Records) -> Result<(), Too
 fn replace(to: &mut AuthorityBuilder<Vec<u8>>, step: &Step) -> Result<(), TooLarge> {
     let records = &step.to;
     let name = records.name.wire();
+    if records.rtype == LUA {
+        return replace_each(to, step);
+    }
     if !step.from.rdata.is_empty() {
         to.push((name, Class::ANY, Ttl::ZERO, data(records.rtype, &[])?)).map_err(|_| TooLarge)?;
     }
     for rdata in &records.rdata {
         let ttl = Ttl::from_secs(records.ttl_seconds);
         to.push((name, Class::IN, ttl, data(records.rtype, rdata)?)).map_err(|_| TooLarge)?;
+    }
+    Ok(())
+}
+
+/// RFC 2136, 2.5.4: of a set that is not all drover's, record by record.
+fn replace_each(
+    to: &mut AuthorityBuilder<Vec<u8>>,
+    Step { from, to: wanted }: &Step,
+) -> Result<(), TooLarge> {
+    let name = wanted.name.wire();
+    for rdata in from.rdata.iter().filter(|rdata| !wanted.rdata.contains(rdata)) {
+        to.push((name, Class::NONE, Ttl::ZERO, data(LUA, rdata)?)).map_err(|_| TooLarge)?;
+    }
+    let stays = |rdata: &Vec<u8>| from.ttl_seconds == wanted.ttl_seconds && from.rdata.contains(rdata);
+    for rdata in wanted.rdata.iter().filter(|rdata| !stays(rdata)) {
+        let ttl = Ttl::from_secs(wanted.ttl_seconds);
+        to.push((name, Class::IN, ttl, data(LUA, rdata)?)).map_err(|_| TooLarge)?;
     }
     Ok(())
 }
@@ -163,7 +189,7 @@ pub(super) fn verdict(
 
 /// Does the server itself say that it did not accept the update's signature? It says so unsigned, with a reason (RFC 8945, 5.2)
 /// or, as PowerDNS does, without. Who stands between could say it as well, and win no more than by cutting the line.
-fn unsigned(why: ValidationError, rcode: Rcode) -> BadReply {
+pub(super) fn unsigned(why: ValidationError, rcode: Rcode) -> BadReply {
     let refuses = matches!(rcode, Rcode::REFUSED | Rcode::NOTAUTH);
     match why {
         ValidationError::ServerBadKey
@@ -174,7 +200,7 @@ fn unsigned(why: ValidationError, rcode: Rcode) -> BadReply {
     }
 }
 
-fn now() -> Time48 {
+pub(super) fn now() -> Time48 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Time48::from_u64(since.as_secs())
 }

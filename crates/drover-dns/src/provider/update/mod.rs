@@ -5,7 +5,8 @@
 //! predecessor's late update fails, and so does one that somebody else's change has overtaken (I3).
 //!
 //! Such a server knows no weights: every value that has weight is answered, in equal shares. What it can't say of a set
-//! stands in a TXT record beside it ([`registry`]).
+//! stands in a TXT record beside it ([`registry`]). PowerDNS can be told weights by a program ([`lua`]); such records no question
+//! shows, so there the zone is read by transfers ([`transfer`]), and its servers first prove that they run programs ([`proof`]).
 //!
 //! The hard case is a batch that does not fit into one message. It becomes several updates, each of which raises the
 //! fence; if one fails, those before it stay. Repeating the batch finds them done.
@@ -15,8 +16,11 @@ mod exchange;
 mod key;
 mod live;
 mod look;
+mod lua;
 mod message;
+mod proof;
 mod registry;
+mod transfer;
 mod verify;
 
 use async_trait::async_trait;
@@ -85,9 +89,17 @@ impl DynamicUpdates {
                     key.name
                 ))
             }
+            ExchangeError::NotTransferred { .. } => {
+                let key = &self.settings.key.name;
+                self.not_now(format!(
+                    "{told}: it must know the key \"{key}\" and let it transfer the zone (TSIG-ALLOW-AXFR)"
+                ))
+            }
             ExchangeError::BadReply { .. } => self.unclear(told),
             // A server that is just loading its zone says so, and answers a moment later.
-            ExchangeError::NotAnswered { .. } | ExchangeError::Garbled { .. } => self.not_now(told),
+            ExchangeError::NotAnswered { .. }
+            | ExchangeError::ZoneTooLarge { .. }
+            | ExchangeError::Garbled { .. } => self.not_now(told),
         }
     }
 }
@@ -100,7 +112,7 @@ impl RecordSets for DynamicUpdates {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            has_weights: false,
+            has_weights: self.settings.weights.is_some(),
             weight_max: WEIGHT_MAX,
             is_batch_atomic: false,
             batch_changes_max: CHANGES_PER_BATCH_MAX,

@@ -16,6 +16,16 @@ pub struct TooLong {
     bytes: usize,
 }
 
+impl TooLong {
+    /// Does this fit into one string?
+    pub(super) fn check(text: &str) -> Result<(), Self> {
+        if text.len() <= STRING_BYTES_MAX {
+            return Ok(());
+        }
+        Err(Self { what: text.chars().take(40).collect(), bytes: text.len() })
+    }
+}
+
 /// The strings that describe `set`.
 pub(super) fn describe(set: &RecordSet) -> Result<Vec<String>, TooLong> {
     let mut strings = vec![
@@ -30,13 +40,8 @@ pub(super) fn describe(set: &RecordSet) -> Result<Vec<String>, TooLong> {
     ];
     let members = set.members.iter().map(|m| format!("{} {} {}", m.weight, m.value, m.set_id));
     strings.extend(members);
-    match strings.iter().find(|s| s.len() > STRING_BYTES_MAX) {
-        None => Ok(strings),
-        Some(long) => {
-            let what = long.chars().take(40).collect();
-            Err(TooLong { what, bytes: long.len() })
-        }
-    }
+    strings.iter().try_for_each(|string| TooLong::check(string))?;
+    Ok(strings)
 }
 
 /// The set that these strings describe; none: they are not ours, or of a version that this build does not know.
@@ -73,8 +78,7 @@ fn shortened(text: &str) -> String {
     text[..end].to_owned()
 }
 
-/// The values that are answered, in the order of the members: all that have weight, for weights can't be told to such
-/// a server.
+/// The values that are answered, in the order of the members: all that have weight.
 pub(super) fn answered(set: &RecordSet) -> impl Iterator<Item = &Member> {
     set.members.iter().filter(|m| m.weight > 0)
 }

@@ -1,18 +1,20 @@
 //! Asks every server of the zone over DNS what it answers: the proof that a change is live.
 //!
 //! Such a server answers a whole set at once, so one answer shows it: exactly the values that have weight, and the time to
-//! live that was asked for. The registry beside it shows the generation.
+//! live that was asked for. The registry beside it shows the generation. Where answers are made by programs, each shows one value:
+//! some are drawn, and the registry is asked before and after.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use domain::base::iana::Rtype;
-use drover_model::config::{Rfc2136Dns, ZoneServer};
+use drover_model::config::{Rfc2136Dns, WeightRecords, ZoneServer};
 use futures::future::join_all;
 
 use super::exchange::Remote;
 use super::live::texts;
 use super::registry;
+use crate::provider::drawn::OneOf;
 use crate::provider::finding::{Finding, bad_rcode, invalid, sum_up};
 use crate::provider::marks::registry_name;
 use crate::provider::{Mismatch, ProviderError, Verification};
@@ -60,6 +62,9 @@ async fn inspect(
     key: &RecordKey,
     expected: Option<&RecordSet>,
 ) -> Finding {
+    if let Some(WeightRecords::Lua) = options.weights {
+        return inspect_programs(server, options, key, expected).await.unwrap_or_else(Finding::Missing);
+    }
     let answer =
         match resolve(server.query, &key.name, QueryType::from(key.rtype), options.timeout.to_duration())
             .await
@@ -76,6 +81,27 @@ async fn inspect(
         Ok(found) => Finding::Mismatch(Mismatch::Generation { expected: expected.generation, found }),
         Err(reason) => Finding::Missing(reason),
     }
+}
+
+async fn inspect_programs(
+    server: &ZoneServer,
+    options: &Rfc2136Dns,
+    key: &RecordKey,
+    expected: Option<&RecordSet>,
+) -> Result<Finding, String> {
+    let other = async || match expected {
+        None => Ok(None),
+        Some(set) => {
+            let found = generation(server, options, key).await?;
+            let mismatch = Mismatch::Generation { expected: set.generation, found };
+            Ok::<_, String>((found != Some(set.generation)).then_some(Finding::Mismatch(mismatch)))
+        }
+    };
+    if let Some(found) = other().await? {
+        return Ok(found);
+    }
+    let drawn = OneOf::of(expected).drawn(server.query, key, options.timeout.to_duration()).await?;
+    Ok(other().await?.unwrap_or(drawn))
 }
 
 /// The generation that a server shows beside the set. Asked over TCP, for a registry may be long.

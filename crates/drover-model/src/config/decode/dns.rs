@@ -5,7 +5,7 @@ use super::settings::unique;
 use crate::config::shapes::settings::{INSTANCE, NAMESERVER, SERVER};
 use crate::config::{
     DnsInstance, DnsServers, DnsSettings, DnsVelocity, DriftPolicy, EmbeddedDns, Rfc2136Dns, Route53Dns,
-    TsigAlgorithm, TsigKey, ZoneServer,
+    TsigAlgorithm, TsigKey, WeightRecords, ZoneServer,
 };
 use std::collections::BTreeMap;
 
@@ -78,7 +78,15 @@ fn dynamic_updates(fields: &Fields<'_, '_, '_>) -> Option<Rfc2136Dns> {
     let servers = servers(fields);
     let key = fields.object("key").value().and_then(|f| key(&f));
     let timeout = fields.span("timeout").value();
-    Some(Rfc2136Dns { primary: primary?, servers: servers?, key: key?, timeout: timeout? })
+    let weights = fields.text("weights").optional();
+    let known = |word: String| WeightRecords::ALL.into_iter().find(|w| w.as_str() == word);
+    Some(Rfc2136Dns {
+        primary: primary?,
+        servers: servers?,
+        key: key?,
+        timeout: timeout?,
+        weights: weights?.and_then(known),
+    })
 }
 
 fn route53(fields: &Fields<'_, '_, '_>) -> Option<Route53Dns> {

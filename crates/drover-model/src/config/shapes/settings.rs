@@ -60,7 +60,7 @@ pub(crate) static EMBEDDED: Shape = Shape {
 
 pub(crate) static RFC2136: Shape = Shape {
     name: "rfc2136 settings",
-    doc: "A zone of BIND, Knot or PowerDNS, whose primary takes dynamic updates. They know no weights: every region that has any is answered in equal shares.",
+    doc: "A zone of BIND, Knot or PowerDNS, whose primary takes dynamic updates. Every region that has weight is answered in equal shares, unless `weights` says how they are told.",
     fields: &[
         required("kind", Kind::Choice(&["rfc2136"]), "Says who answers."),
         required("zone", Kind::Text(Rule::HostName), "Zone apex, without the final dot."),
@@ -76,6 +76,11 @@ pub(crate) static RFC2136: Shape = Shape {
             Kind::Span { min: PROBE_SPAN_MIN, max: Span::from_mins(1) },
             Default::Span(defaults::DNS_TIMEOUT),
             "For one exchange with one server.",
+        ),
+        optional(
+            "weights",
+            Kind::Choice(&["lua"]),
+            "How answers follow the weights: `lua`, by LUA records, which PowerDNS alone has. All servers of the zone must be PowerDNS with `enable-lua-records`, and the key must be allowed to transfer the zone.",
         ),
         VELOCITY_FIELD,
         DRIFT_FIELD,

@@ -145,10 +145,21 @@ fn a_zone_of_servers_that_know_no_weights_splits_equally() {
     assert_eq!(dns.answering().map(|(name, _)| name).collect::<Vec<_>>(), ["ns1", "ns2"]);
     assert!(config.services.values().all(|s| s.split == Split::Equally));
     assert!(world().services.values().all(|s| s.split == Split::ByWeight));
-    let text = to_yaml(&config);
-    assert_eq!(load_text(&text).unwrap_or_else(|e| panic!("{e:?}\n{text}")).config, config);
-    let written = serde_json::to_string(&config).unwrap();
-    assert_eq!(serde_json::from_str::<Config>(&written).unwrap(), config);
+    read_as_written(&config);
+    let told = format!("{}  weights: lua\n", RFC2136.1);
+    let by_weight = load_text(&base_with(&[(RFC2136.0, &told)])).unwrap().config;
+    assert!(by_weight.services.values().all(|s| s.split == Split::ByWeight));
+    read_as_written(&by_weight);
+    let unknown = told.replace("lua", "perl");
+    let errors = load_text(&base_with(&[(RFC2136.0, &unknown)])).unwrap_err();
+    assert!(errors.len() == 1 && errors[0].contains("`weights` must be"), "{errors:?}");
+}
+
+fn read_as_written(config: &Config) {
+    let text = to_yaml(config);
+    assert_eq!(load_text(&text).unwrap_or_else(|e| panic!("{e:?}\n{text}")).config, *config);
+    let written = serde_json::to_string(config).unwrap();
+    assert_eq!(serde_json::from_str::<Config>(&written).unwrap(), *config);
 }
 
 #[test]
@@ -162,10 +173,7 @@ fn a_hosted_zone_splits_by_weight_and_is_written_as_it_is_read() {
         );
         let config = load_text(&base_with(&[(RFC2136.0, &hosted)])).unwrap().config;
         assert!(config.services.values().all(|s| s.split == Split::ByWeight));
-        let text = to_yaml(&config);
-        assert_eq!(load_text(&text).unwrap_or_else(|e| panic!("{e:?}\n{text}")).config, config);
-        let written = serde_json::to_string(&config).unwrap();
-        assert_eq!(serde_json::from_str::<Config>(&written).unwrap(), config);
+        read_as_written(&config);
     }
     let twice = "  kind: route53\n  hosted_zone: Z\n  servers: [{name: a, query: 192.0.2.1:53}, {name: a, query: 192.0.2.2:53}]\n";
     let errors = load_text(&base_with(&[(RFC2136.0, twice)])).unwrap_err();
