@@ -13,6 +13,9 @@ only happens to others: POST /drover/knobs with how often, of the API requests t
     pending       a change is PENDING when it is asked for
     old_errors    InvalidChangeBatch is told in the form that it had until 2024
 
+An alias, whose answers are its target's in the real one, is answered by an address that stands for the target: 203.0.113.N or
+2001:db8:a11a::N, where N is 1 and the CRC-32 of the target's name modulo 254.
+
 GET /drover/log is the requests so far: when, which, and how many changes. Prints "ready PORT HOSTED_ZONE" when it listens.
 """
 
@@ -26,6 +29,7 @@ import sqlite3
 import sys
 import threading
 import time
+import zlib
 
 from moto.moto_api._internal import mock_random
 from moto.route53 import models, responses
@@ -161,6 +165,14 @@ def listed(self):
     return responses.ActionResult(result)
 
 
+def answered(one):
+    """What a record set says, or what stands for its alias's target."""
+    if not one.alias_target:
+        return one.records
+    last = 1 + zlib.crc32(spelled(one.alias_target["DNSName"]).rstrip(".").encode()) % 254
+    return [f"203.0.113.{last}" if one.type == "A" else f"2001:db8:a11a::{last:x}"]
+
+
 class NameServer:
     """A zone in PowerDNS's database, which answers weighted record sets by Lua."""
 
@@ -179,12 +191,14 @@ class NameServer:
     def follow(self, zone, happened):
         """One transaction: a name server has all of a change or nothing of it."""
         weighted, rows = {}, []
+        own = {(spelled(one.name), one.type): one.ttl for one in zone.rrsets if one.ttl}
         for one in zone.rrsets:
-            name, ttl = spelled(one.name).rstrip("."), one.ttl or 60
+            # An alias beside other records of a name is kept as long as they are.
+            name, ttl = spelled(one.name).rstrip("."), one.ttl or own.get((spelled(one.name), one.type)) or 60
             if one.weight is None:
-                rows += [(name, one.type, value.rstrip(".") if one.type in ("NS", "CNAME") else value, ttl) for value in one.records]
+                rows += [(name, one.type, value.rstrip(".") if one.type in ("NS", "CNAME") else value, ttl) for value in answered(one)]
             else:
-                weighted.setdefault((name, one.type, ttl), []).append((int(one.weight), one.records[0]))
+                weighted.setdefault((name, one.type, ttl), []).append((int(one.weight), answered(one)[0]))
         for (name, rtype, ttl), members in weighted.items():
             # What has no weight is not answered, unless nothing has.
             shares = [m for m in members if m[0] > 0] or [(1, value) for _, value in members]

@@ -89,6 +89,7 @@ impl Shape {
             let endpoint = Endpoint {
                 region: region.clone(),
                 address: address(place, at).to_string(),
+                alias: None,
                 port: PORT,
                 weight: None,
                 priority: 1,

@@ -11,8 +11,10 @@ use drover_dns::provider::{
     ProviderError, RecordSets,
 };
 use drover_dns::publish::Change;
-use drover_dns::zone::{DnsName, Member, RecordKey, RecordSet, RecordType};
-use drover_model::config::{self, DnsInstance, DnsServers, DnsSettings, Service, Split, version_of};
+use drover_dns::zone::{AliasTarget, DnsName, Member, RecordKey, RecordSet, RecordType};
+use drover_model::config::{
+    self, ALIAS_TTL, DnsInstance, DnsServers, DnsSettings, Endpoint, Service, Split, version_of,
+};
 use drover_model::traffic::{TargetOrigin, TrafficState};
 use drover_model::{Epoch, ServiceId, Timestamp};
 use drover_store::Expect;
@@ -42,13 +44,13 @@ pub fn record_set(service: &Service, target: &TrafficState, epoch: Epoch) -> Rec
     RecordSet {
         name: service.dns_name.clone(),
         rtype: record_type(service.record_type),
-        ttl_seconds: ttl_seconds(service),
+        ttl_seconds: kept_seconds(service),
         members: service
             .endpoints
             .values()
             .map(|e| Member {
                 set_id: e.region.to_string(),
-                value: e.address.clone(),
+                value: value(e),
                 weight: u16::from(target.weight(&e.region).0),
             })
             .collect(),
@@ -59,12 +61,30 @@ pub fn record_set(service: &Service, target: &TrafficState, epoch: Epoch) -> Rec
     }
 }
 
+/// What DNS says of an endpoint.
+fn value(endpoint: &Endpoint) -> String {
+    let address = || endpoint.address.clone();
+    let alias = endpoint.alias.as_ref().zip(DnsName::parse(&endpoint.address).ok());
+    alias.map_or_else(address, |(alias, name)| {
+        let (hosted_zone, evaluates_health) = (alias.hosted_zone.clone(), alias.evaluate_target_health);
+        AliasTarget { hosted_zone, name, evaluates_health }.to_string()
+    })
+}
+
+/// How long answers may be kept: of aliases alone as long as their targets'.
+fn kept_seconds(service: &Service) -> u32 {
+    if service.endpoints.values().all(|e| e.alias.is_some()) {
+        return u32::try_from(ALIAS_TTL.as_millis() / 1_000).unwrap_or_default();
+    }
+    ttl_seconds(service)
+}
+
 /// Digest of the parts of a service's configuration that its record set is made from: first what its weights are
 /// made from, after the slash what else DNS shows. A change of the latter alone must not derive the weights afresh,
 /// because that would end a move of traffic that was narrowed on purpose.
 fn published_from(service: &Service) -> String {
     let weights: Vec<_> = service.endpoints.values().map(|e| (&e.region, e.weight, e.priority)).collect();
-    let addresses: Vec<_> = service.endpoints.values().map(|e| (&e.region, &e.address)).collect();
+    let addresses: Vec<_> = service.endpoints.values().map(|e| (&e.region, value(e))).collect();
     let shown = version_of(&(&service.dns_name, service.record_type, ttl_seconds(service), addresses));
     let weights = version_of(&weights);
     match service.split {

@@ -209,7 +209,7 @@ fn record_view(
     is_withheld: bool,
 ) -> Option<RecordView> {
     // As servers spell it.
-    let valid = ValidRecordSet::new(wanted.clone()).ok();
+    let valid = ValidRecordSet::with_aliases(wanted.clone()).ok();
     let wanted = valid.as_ref().map_or(wanted, ValidRecordSet::document);
     let Compared { observed, diff, .. } = compared;
     let key = &record_key(service)?;

@@ -131,7 +131,18 @@ pub(crate) fn service(name: &str, priority: u32, places: &[&str]) -> Service {
     let endpoint = |(index, place): (usize, &&str)| {
         let address = format!("192.0.2.{}", index + 1);
         let (weight, capacity) = (None, RequestsPerSecond(800));
-        (region(place), Endpoint { region: region(place), address, port: 443, weight, priority: 1, capacity })
+        (
+            region(place),
+            Endpoint {
+                region: region(place),
+                address,
+                alias: None,
+                port: 443,
+                weight,
+                priority: 1,
+                capacity,
+            },
+        )
     };
     Service {
         name: service_id(name),

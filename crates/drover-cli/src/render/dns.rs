@@ -3,6 +3,7 @@
 use crate::output::paint::{Tone, paint};
 use crate::output::words::count;
 use crate::output::{Look, table};
+use drover_dns::zone::AliasTarget;
 use drover_model::api::{RecordState, RecordVersion, RecordView, ValueView, ZoneView};
 
 /// The whole zone.
@@ -86,11 +87,16 @@ pub fn zone_file(zone: &ZoneView) -> String {
     for record in &zone.records {
         let RecordVersion { generation, ttl_seconds, values, .. } = &record.wanted;
         text.push_str(&format!("\n; {}, generation {generation}\n", record.service));
+        if values.iter().any(|v| v.weight > 0 && AliasTarget::parse(&v.value).is_some()) {
+            text.push_str("; An alias target stands in no zone file: put addresses of it in its place.\n");
+        }
         let heaviest = values.iter().max_by_key(|v| v.weight);
         let is_alias = record.record_type == "CNAME";
         for value in values {
             let name = value.region.as_ref().map_or_else(String::new, |region| format!("{region}, "));
-            let is_out = value.weight == 0 || (is_alias && Some(value) != heaviest);
+            // An alias target is no record that a zone file could have.
+            let is_target = AliasTarget::parse(&value.value).is_some();
+            let is_out = value.weight == 0 || is_target || (is_alias && Some(value) != heaviest);
             let (off, dot) = (if is_out { "; " } else { "" }, if is_alias { "." } else { "" });
             text.push_str(&format!(
                 "{off}{}. {ttl_seconds} IN {} {}{dot} ; {name}weight {}\n",

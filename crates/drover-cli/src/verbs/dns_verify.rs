@@ -15,7 +15,7 @@ use crate::failure::{Failure, Result};
 use crate::output::document::Items;
 use crate::render;
 use drover_dns::resolver::{Answer, QueryType, Rcode, Resolver, resolve_over_tcp};
-use drover_dns::zone::{DnsName, RecordType};
+use drover_dns::zone::{AliasTarget, DnsName, RecordType};
 use drover_model::RegionId;
 use drover_model::api::{RecordState, RecordView, ValueView, ZoneView};
 use futures::future::try_join_all;
@@ -26,6 +26,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+const ALIAS_NOTE: &str = "an alias answers with its target's addresses: that some come is checked, not which";
 /// For one question, its repetitions included.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// Record sets at servers that are looked at together.
@@ -140,6 +141,9 @@ async fn ask(zone: &ZoneView, record: &RecordView, server: (&str, SocketAddr), d
             check_all(zone, record, std::slice::from_ref(&over_tcp), "TCP", &mut found);
             found.answers = u32::try_from(answers.len()).unwrap_or(u32::MAX);
             found.values = shares(zone, record, &answers);
+            if with_weight(record).iter().any(|v| is_alias(v)) {
+                found.notes.push(ALIAS_NOTE.to_owned());
+            }
         }
         (udp, tcp) => {
             found.findings.extend(udp.err().map(|e| format!("over UDP: {e}")));
@@ -185,6 +189,10 @@ fn check(zone: &ZoneView, record: &RecordView, answer: &Answer) -> Vec<String> {
         return vec![format!("it answers {}{authority}", answer.rcode)];
     }
     let wanted = with_weight(record);
+    if wanted.iter().any(|v| is_alias(v)) {
+        let nothing = "nothing is answered, and an alias's target should be".to_owned();
+        return if answer.values.is_empty() { vec![nothing] } else { vec![] };
+    }
     let (is, should) = (answer.ttl_seconds, record.wanted.ttl_seconds);
     // While a failover seems near it may be shorter.
     let floor = zone.ttl_floor_seconds.map_or(should, |floor| floor.min(should));
@@ -203,6 +211,11 @@ fn check(zone: &ZoneView, record: &RecordView, answer: &Answer) -> Vec<String> {
     wrong
 }
 
+/// An alias of Route 53 answers with its target's addresses, which only Route 53 knows.
+fn is_alias(value: &ValueView) -> bool {
+    AliasTarget::parse(&value.value).is_some()
+}
+
 fn with_weight(record: &RecordView) -> Vec<&ValueView> {
     record.wanted.values.iter().filter(|v| v.weight > 0).collect()
 }
@@ -213,6 +226,9 @@ fn shares(zone: &ZoneView, record: &RecordView, answers: &[Answer]) -> Vec<Share
         *counts.entry(value.as_str()).or_default() += 1;
     }
     let wanted = with_weight(record);
+    if wanted.iter().any(|v| is_alias(v)) {
+        return shares_beside_aliases(&wanted, answers);
+    }
     let total: u32 = wanted.iter().map(|v| u32::from(v.weight)).sum();
     let percent = |part: u32, whole: usize| 100.0 * f64::from(part) / whole.max(1) as f64;
     let share = |v: &&ValueView| Share {
@@ -229,6 +245,36 @@ fn shares(zone: &ZoneView, record: &RecordView, answers: &[Answer]) -> Vec<Share
         wanted_percent: 0.0,
         answered_percent: percent(*count, answers.len()),
     }));
+    shares
+}
+
+/// Aliases count together: whatever is no value of another region came from one of them.
+fn shares_beside_aliases(wanted: &[&ValueView], answers: &[Answer]) -> Vec<Share> {
+    let (aliases, values): (Vec<&ValueView>, Vec<&ValueView>) = wanted.iter().partition(|v| is_alias(v));
+    let total: u32 = wanted.iter().map(|v| u32::from(v.weight)).sum();
+    let percent = |part: u32, whole: u32| 100.0 * f64::from(part) / f64::from(whole.max(1));
+    let of = |count: usize| {
+        percent(count.try_into().unwrap_or(u32::MAX), answers.len().try_into().unwrap_or(u32::MAX))
+    };
+    let share = |v: &&ValueView| Share {
+        region: v.region.clone(),
+        value: v.value.clone(),
+        wanted_percent: percent(v.weight.into(), total),
+        answered_percent: of(answers.iter().filter(|a| a.values.contains(&v.value)).count()),
+    };
+    let mut shares: Vec<Share> = values.iter().map(share).collect();
+    let is_known =
+        |answer: &&Answer| answer.values.iter().any(|value| values.iter().any(|v| v.value == *value));
+    let (region, value) = match aliases.as_slice() {
+        [one] => (one.region.clone(), one.value.clone()),
+        several => (None, format!("{} aliases", several.len())),
+    };
+    shares.push(Share {
+        region,
+        value,
+        wanted_percent: percent(aliases.iter().map(|v| u32::from(v.weight)).sum(), total),
+        answered_percent: of(answers.len() - answers.iter().filter(is_known).count()),
+    });
     shares
 }
 
@@ -347,6 +393,20 @@ mod tests {
     fn answer(values: &[&str]) -> Answer {
         let values = values.iter().map(|v| (*v).to_owned()).collect();
         Answer { rcode: Rcode::NOERROR, values, ttl_seconds: 30, is_authoritative: true }
+    }
+
+    #[test]
+    fn of_an_alias_only_that_something_is_answered_is_judged_and_its_share() {
+        let mut record = record();
+        record.wanted.values[0].value = "alias lb.example.org (Z1)".into();
+        let (zone, alias) = (zone(true), answer(&["198.51.100.1", "198.51.100.2"]));
+        assert_eq!(check(&zone, &record, &alias), Vec::<String>::new());
+        assert!(check(&zone, &record, &answer(&[]))[0].contains("nothing is answered"));
+        let answers = [alias.clone(), alias.clone(), alias, answer(&["192.0.2.2"])];
+        let shares = shares(&zone, &record, &answers);
+        let told = |s: &Share| (s.value.clone(), s.wanted_percent as u32, s.answered_percent as u32);
+        let expected = [("192.0.2.2".to_owned(), 50, 25), ("alias lb.example.org (Z1)".to_owned(), 50, 75)];
+        assert_eq!(shares.iter().map(told).collect::<Vec<_>>(), expected);
     }
 
     #[test]

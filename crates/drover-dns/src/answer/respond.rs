@@ -138,7 +138,8 @@ fn answer_node<'a>(snapshot: &'a Snapshot, node: &'a Node, qtype: Rtype, draw: u
         let Some(set) = matching_set(node, qtype) else {
             return answer_glue(snapshot, node, qtype, owner, outcome);
         };
-        let data = set.draw_data(draw);
+        // No snapshot takes an alias.
+        let Some(data) = set.draw_data(draw) else { return };
         outcome.answer.push(record(set, owner, data));
         let RecordData::Cname(target) = data else { return };
         let target = target.wire();

@@ -56,7 +56,7 @@ pub fn diff(desired: &[RecordSet], observed: &[Observed]) -> Diff {
     let observed: BTreeMap<&RecordKey, &Observed> = observed.iter().map(|one| (&one.key, one)).collect();
     let mut diff = Diff::default();
     for wanted in desired {
-        match ValidRecordSet::new(wanted.clone()) {
+        match ValidRecordSet::with_aliases(wanted.clone()) {
             Ok(valid) => {
                 let found = observed.get(valid.key()).copied();
                 compare(&valid, found, &mut diff);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Mismatch;
 use super::finding::{Finding, bad_rcode};
 use crate::resolver::{Answer, QueryType, Rcode, Resolver};
-use crate::zone::{RecordKey, RecordSet};
+use crate::zone::{AliasTarget, RecordKey, RecordSet};
 
 /// Answers that are drawn of each server. Which version is live is proven by what stands beside it; a value that must not be
 /// answered at all would have had at least one part in 255.
@@ -17,15 +17,16 @@ const DRAWS: u32 = 16;
 pub(super) struct OneOf {
     values: BTreeSet<String>,
     ttl_seconds: u32,
+    /// Among them is an alias, whose answers are its target's: nobody here can know them, only that there are some.
+    has_alias: bool,
 }
 
 impl OneOf {
     pub(super) fn of(set: Option<&RecordSet>) -> Self {
         let with_weight = set.into_iter().flat_map(|set| &set.members).filter(|m| m.weight > 0);
-        Self {
-            values: with_weight.map(|m| m.value.clone()).collect(),
-            ttl_seconds: set.map_or(0, |set| set.ttl_seconds),
-        }
+        let (aliases, values): (BTreeSet<String>, BTreeSet<String>) =
+            with_weight.map(|m| m.value.clone()).partition(|value| AliasTarget::parse(value).is_some());
+        Self { values, has_alias: !aliases.is_empty(), ttl_seconds: set.map_or(0, |set| set.ttl_seconds) }
     }
 
     /// Draws from one server; the error is why it could not be asked.
@@ -37,7 +38,7 @@ impl OneOf {
     ) -> Result<Finding, String> {
         let told = |e: &dyn std::error::Error| drover_model::chain(e);
         let mut resolver = Resolver::connect(server).await.map_err(|e| told(&e))?;
-        let draws = if self.values.is_empty() { 1 } else { DRAWS };
+        let draws = if self.values.is_empty() && !self.has_alias { 1 } else { DRAWS };
         for _ in 0..draws {
             let asked = resolver.resolve(&key.name, QueryType::from(key.rtype), timeout);
             let answer = asked.await.map_err(|e| told(&e))?;
@@ -52,7 +53,8 @@ impl OneOf {
         let is_proper = matches!(answer.rcode, Rcode::NOERROR | Rcode::NXDOMAIN) && answer.is_authoritative;
         match answer.values.as_slice() {
             _ if !is_proper => Some(bad_rcode(answer)),
-            [] if self.values.is_empty() => None,
+            [] if self.values.is_empty() && !self.has_alias => None,
+            [_, ..] if self.has_alias => None,
             [value] if !self.values.contains(value) => Some(Mismatch::Value { value: value.clone() }),
             [_] if answer.ttl_seconds != self.ttl_seconds => {
                 Some(Mismatch::Ttl { expected_seconds: self.ttl_seconds, found_seconds: answer.ttl_seconds })

@@ -56,7 +56,7 @@ impl<'b> Wanted<'b> {
         match change {
             Change::Put { record_set, .. } => {
                 let stamped = RecordSet { epoch, ..record_set.clone() };
-                let set = ValidRecordSet::new(stamped).map_err(|e| e.to_string())?;
+                let set = ValidRecordSet::with_aliases(stamped).map_err(|e| e.to_string())?;
                 Ok(Self { change, key: set.key().clone(), set: Some(set) })
             }
             Change::Delete { name, rtype, .. } => {

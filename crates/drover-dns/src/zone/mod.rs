@@ -1,11 +1,13 @@
 //! What is served: names, record sets, the zone's apex, and the immutable snapshot that holds them all.
 
+mod alias;
 mod apex;
 mod name;
 mod record;
 mod snapshot;
 mod valid;
 
+pub use alias::AliasTarget;
 pub use apex::{InvalidZone, NameServer, SoaTimers, ZoneConfig};
 pub use name::{DnsName, InvalidName};
 pub use record::{Member, RecordKey, RecordSet, RecordType};

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::{
-    DnsName, GENERATION_LABEL, InvalidName, MEMBERS_MAX, Member, RecordKey, RecordSet, RecordType,
-    TTL_SECONDS_MAX, WEIGHT_MAX,
+    AliasTarget, DnsName, GENERATION_LABEL, InvalidName, MEMBERS_MAX, Member, RecordKey, RecordSet,
+    RecordType, TTL_SECONDS_MAX, WEIGHT_MAX,
 };
 
 /// The longest owner, note and set id, in bytes.
@@ -49,7 +49,8 @@ const MEMBERS_USUAL: usize = 4;
 #[derive(Debug, Clone)]
 struct Choice {
     below: u32,
-    data: RecordData,
+    /// None: an alias, whose answers are its target's.
+    data: Option<RecordData>,
 }
 
 /// Why a record set can't be published.
@@ -63,6 +64,14 @@ pub enum InvalidRecordSet {
     Reserved {
         /// Which set.
         key: RecordKey,
+    },
+    /// An alias target where none can be.
+    #[error("cannot publish {key}: {set_id} is an alias target, which Route 53 alone has")]
+    Alias {
+        /// Which set.
+        key: RecordKey,
+        /// Which member.
+        set_id: String,
     },
     /// No member at all (I4).
     #[error("cannot publish {key}: it has no member")]
@@ -139,7 +148,20 @@ impl ValidRecordSet {
     ///
     /// # Errors
     /// The first thing found that forbids to publish it.
-    pub fn new(mut document: RecordSet) -> Result<Self, InvalidRecordSet> {
+    pub fn new(document: RecordSet) -> Result<Self, InvalidRecordSet> {
+        let set = Self::with_aliases(document)?;
+        let values = set.served.choices.iter().zip(&set.document.members);
+        match values.filter(|(choice, _)| choice.data.is_none()).map(|(_, member)| &member.set_id).next() {
+            None => Ok(set),
+            Some(set_id) => Err(InvalidRecordSet::Alias { key: set.key.clone(), set_id: set_id.clone() }),
+        }
+    }
+
+    /// As [`Self::new`]; members may be alias targets ([`AliasTarget`]).
+    ///
+    /// # Errors
+    /// The first thing found that forbids to publish it.
+    pub fn with_aliases(mut document: RecordSet) -> Result<Self, InvalidRecordSet> {
         let name = DnsName::parse(&document.name).map_err(InvalidRecordSet::Name)?;
         let key = RecordKey::new(name, document.rtype);
         check_shape(&key, &document)?;
@@ -185,8 +207,9 @@ impl ValidRecordSet {
         &self.document.members[self.draw_index(draw)]
     }
 
-    pub(crate) fn draw_data(&self, draw: u64) -> &RecordData {
-        &self.served.choices[self.draw_index(draw)].data
+    /// None: an alias, of which only Route 53 knows the answers.
+    pub(crate) fn draw_data(&self, draw: u64) -> Option<&RecordData> {
+        self.served.choices[self.draw_index(draw)].data.as_ref()
     }
 
     /// The same set, answered with another time to live. Its document stays as it is.
@@ -253,7 +276,7 @@ fn check_shape(key: &RecordKey, document: &RecordSet) -> Result<(), InvalidRecor
     Ok(())
 }
 
-fn check_member(key: &RecordKey, member: &mut Member) -> Result<RecordData, InvalidRecordSet> {
+fn check_member(key: &RecordKey, member: &mut Member) -> Result<Option<RecordData>, InvalidRecordSet> {
     if member.set_id.is_empty() || member.set_id.len() > TEXT_BYTES_MAX {
         return Err(InvalidRecordSet::Text { key: key.clone(), field: "set_id" });
     }
@@ -266,6 +289,14 @@ fn check_member(key: &RecordKey, member: &mut Member) -> Result<RecordData, Inva
         set_id: member.set_id.clone(),
         value: member.value.chars().take(TEXT_BYTES_MAX).collect(),
     };
+    let alias = AliasTarget::parse(&member.value).filter(|_| key.rtype != RecordType::Cname);
+    if let Some(alias) = alias {
+        if alias.name == key.name {
+            return Err(refuse());
+        }
+        member.value = alias.to_string();
+        return Ok(None);
+    }
     let (data, spelled) = match key.rtype {
         RecordType::A => {
             let address: Ipv4Addr = member.value.parse().map_err(|_| refuse())?;
@@ -285,5 +316,5 @@ fn check_member(key: &RecordKey, member: &mut Member) -> Result<RecordData, Inva
         }
     };
     member.value = spelled;
-    Ok(data)
+    Ok(Some(data))
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use aws_sdk_route53::types::{ChangeAction, ResourceRecordSet, RrType};
+use aws_sdk_route53::types::{AliasTarget, ChangeAction, ResourceRecordSet, RrType};
 use drover_dns::provider::{
     Applied, BlockedReason, Lagging, LaggingState, Mismatch, Observed, ProviderError, RecordSets,
     Verification,
@@ -509,4 +509,49 @@ async fn follow(behind: &Hosted, hosted: &Hosted) {
             behind.by_hand(ChangeAction::Create, new).await;
         }
     }
+}
+
+#[tokio::test]
+async fn alias_targets_have_weights_and_whoever_changes_one_is_seen() {
+    let hosted = Hosted::start().await;
+    let provider = hosted.provider();
+    let to = |lb: &str, more: &str| format!("alias {lb}.elb.amazonaws.com (Z32O12XQLNTSW2{more})");
+    let (eu, us) = (to("eu", ""), to("us", ", target health evaluated"));
+    let of = |generation, weights: [u16; 2]| {
+        let members = [("eu-west", eu.as_str(), weights[0]), ("us-east", us.as_str(), weights[1])];
+        RecordSet { ttl_seconds: 60, ..set("app.example.test", RecordType::A, generation, &members) }
+    };
+    provider.apply(&batch(1, vec![put(None, of(1, [50, 50]))])).await.unwrap();
+    assert_live(&provider, &of(1, [50, 50])).await;
+    assert_eq!(provider.verify(&app_key(), Some(&of(1, [50, 50]))).await.unwrap(), verified());
+    let stands = of_region(hosted.sets("app.example.test", RrType::A).await, "us-east/1/");
+    let target = stands.alias_target().unwrap();
+    assert_eq!(
+        (target.hosted_zone_id(), target.dns_name(), target.evaluate_target_health(), stands.ttl()),
+        ("Z32O12XQLNTSW2", "us.elb.amazonaws.com.", true, None)
+    );
+    // One alone, and another beside addresses.
+    provider.apply(&batch(1, vec![put(Some(1), of(2, [0, 1]))])).await.unwrap();
+    assert_live(&hosted.provider(), &of(2, [0, 1])).await;
+    let mixed = [("eu-west", eu.as_str(), 1), ("us-east", "192.0.2.2", 1)];
+    let mixed = set("app.example.test", RecordType::A, 3, &mixed);
+    provider.apply(&batch(1, vec![put(Some(2), mixed.clone())])).await.unwrap();
+    assert_live(&hosted.provider(), &mixed).await;
+    assert_eq!(provider.verify(&app_key(), Some(&mixed)).await.unwrap(), verified());
+
+    let before = of_region(hosted.sets("app.example.test", RrType::A).await, "eu-west/3/");
+    let other = AliasTarget::builder()
+        .hosted_zone_id("Z32O12XQLNTSW2")
+        .dns_name("other.elb.amazonaws.com.")
+        .evaluate_target_health(false)
+        .build()
+        .unwrap();
+    let mut changed = before.clone();
+    changed.alias_target = Some(other);
+    hosted.by_hand(ChangeAction::Delete, before).await;
+    hosted.by_hand(ChangeAction::Create, changed).await;
+    let observed = seen(&hosted.provider(), &app_key()).await;
+    assert!(observed.is_changed_by_hand, "{observed:?}");
+    let values: Vec<String> = observed.current.unwrap().members.into_iter().map(|m| m.value).collect();
+    assert_eq!(values, [to("other", ""), "192.0.2.2".to_owned()]);
 }

@@ -57,6 +57,9 @@ pub const EXPIRY_WARNING: Span = Span::from_hours(14 * 24);
 /// What the user wants at night. I6, I7 and I8 still bound it.
 pub const AUTOMATIC: bool = true;
 
+/// Who is well is decided in one place.
+pub const EVALUATE_TARGET_HEALTH: bool = false;
+
 /// One lost packet is nothing and two may be chance.
 pub const FAILURE_THRESHOLD: u64 = 3;
 

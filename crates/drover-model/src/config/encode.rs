@@ -132,6 +132,13 @@ fn endpoint(e: &Endpoint) -> Written {
         ("address", text(&e.address)),
         ("port", Written::Integer(e.port.into())),
     ];
+    entries.extend(e.alias.as_ref().map(|alias| {
+        let written = vec![
+            ("hosted_zone", text(&alias.hosted_zone)),
+            ("evaluate_target_health", Written::Boolean(alias.evaluate_target_health)),
+        ];
+        ("alias", Written::Map(written))
+    }));
     entries.extend(e.weight.map(|w| ("weight", Written::Integer(w.into()))));
     entries.extend([("priority", Written::Integer(e.priority.into())), ("capacity", text(e.capacity))]);
     Written::Map(entries)

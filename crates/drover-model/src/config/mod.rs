@@ -18,8 +18,8 @@ mod shapes;
 pub use scale::scale;
 
 pub use service::{
-    AppCheck, Endpoint, FailbackPolicy, FailoverPolicy, HealthCheck, HttpCheck, MetricsSource, RecordType,
-    Service, Split, TcpCheck, TlsOptions, ValidationPolicy,
+    ALIAS_TTL, AppCheck, Endpoint, FailbackPolicy, FailoverPolicy, HealthCheck, HttpCheck, MetricsSource,
+    RecordType, Route53Alias, Service, Split, TcpCheck, TlsOptions, ValidationPolicy,
 };
 pub use settings::{
     DnsInstance, DnsServers, DnsSettings, DnsVelocity, DriftPolicy, EmbeddedDns, PagingSettings, Retention,

@@ -276,6 +276,11 @@ dns:
   zone: test
   hosted_zone: Z1
   servers: [{name: ns1, query: 192.0.2.1:53}]
+---
+kind: Service
+name: d
+dns: {name: d.test, ttl: 60s}
+endpoints: [{region: x, address: lb.test, alias: {hosted_zone: Z2}, port: 1, capacity: 1rps}]
 ";
 
     const EVERY_KIND_OF_STEP: &str = "\

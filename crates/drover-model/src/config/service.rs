@@ -38,8 +38,12 @@ impl fmt::Display for RecordType {
 pub struct Endpoint {
     /// The region.
     pub region: RegionId,
-    /// What DNS answers: an IP address for A and AAAA, a host name for CNAME.
+    /// What DNS answers: an IP address for A and AAAA, a host name for CNAME. With an alias the host name of its target,
+    /// which is probed.
     pub address: String,
+    /// In Route 53: DNS answers whatever the target does, in place of an address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<Route53Alias>,
     /// The port that is probed and that clients use.
     pub port: u16,
     /// Its configured share; absent means an equal share of what the others leave.
@@ -49,6 +53,19 @@ pub struct Endpoint {
     /// What it can serve.
     pub capacity: RequestsPerSecond,
 }
+
+/// What makes an endpoint's host name the target of an alias record of Route 53.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Route53Alias {
+    /// The hosted zone that the target belongs to, such as a load balancer's, which AWS has for each region.
+    pub hosted_zone: String,
+    /// Route 53 leaves the region out by itself while it finds the target unhealthy.
+    pub evaluate_target_health: bool,
+}
+
+/// How long answers of an alias may be kept: it has no time of its own, and targets such as load balancers have this one
+/// (<https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/resource-record-sets-values-alias-common.html>).
+pub const ALIAS_TTL: Span = Span::from_secs(60);
 
 /// How a TLS probe checks whom it talks to.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]

@@ -3,13 +3,14 @@
 //! A set identifier is `REGION/GENERATION/CHECK`. The check is a sum over the whole set as drover published it: where it does
 //! not hold any more, or the identifiers don't agree, somebody has changed the set by hand (decision 0015).
 
-use aws_sdk_route53::types::{Change, ChangeAction, ResourceRecordSet, RrType};
+use aws_sdk_route53::types::{self, Change, ChangeAction, ResourceRecordSet, RrType};
 use drover_model::Epoch;
+use drover_model::config::ALIAS_TTL;
 
 use super::zone::{Zone, record_set, text, txt};
 use crate::provider::marks::{FOREIGN, registry_name};
 use crate::provider::wanted::Shown;
-use crate::zone::{DnsName, InvalidName, Member, RecordKey, RecordSet, RecordType};
+use crate::zone::{AliasTarget, DnsName, InvalidName, Member, RecordKey, RecordSet, RecordType};
 
 /// The longest set identifier that Route 53 takes.
 const IDENTIFIER_CHARS_MAX: usize = 128;
@@ -65,7 +66,7 @@ impl<'z> Live<'z> {
         let set = RecordSet {
             name: self.key.name.as_str().to_owned(),
             rtype: self.key.rtype,
-            ttl_seconds: self.sets.first().and_then(ttl_seconds).unwrap_or_default(),
+            ttl_seconds: self.ttl_seconds(),
             members,
             generation: newest.filter(|_| owner.is_some()).unwrap_or_default(),
             // Which of the zone's commands wrote it is not kept.
@@ -77,11 +78,21 @@ impl<'z> Live<'z> {
         let is_as_written = |(one, label): (&ResourceRecordSet, &Option<Label<'_>>)| {
             let label_holds =
                 label.as_ref().is_some_and(|l| l.generation == set.generation && l.check == check);
-            label_holds && is_plain(one) && ttl_seconds(one) == Some(set.ttl_seconds)
+            let is_kept_as_long = ttl_seconds(one) == Some(set.ttl_seconds) || one.alias_target().is_some();
+            label_holds && is_plain(one) && is_kept_as_long
         };
         let is_whole = !self.sets.is_empty() && self.sets.iter().zip(&labels).all(is_as_written);
         let is_changed_by_hand = set.owner != FOREIGN && !is_whole;
         Some(Shown { set, is_changed_by_hand })
+    }
+
+    /// Aliases have no time of their own: of a set of them alone it is the one that their targets have.
+    fn ttl_seconds(&self) -> u32 {
+        let of_aliases = || {
+            let is_any = self.sets.iter().any(|set| set.alias_target().is_some());
+            is_any.then_some(u32::try_from(ALIAS_TTL.as_millis() / 1_000).unwrap_or_default())
+        };
+        self.sets.iter().find_map(ttl_seconds).or_else(of_aliases).unwrap_or_default()
     }
 
     /// The changes that make it `wanted`: everything that is there goes, and what shall be comes. The registry stays as it
@@ -137,9 +148,14 @@ fn records(key: &RecordKey, set: &RecordSet) -> Result<Vec<ResourceRecordSet>, I
         if identifier.chars().count() > IDENTIFIER_CHARS_MAX {
             return Err(Inexpressible::Identifier(identifier));
         }
-        let weighted = record_set(&key.name, on_the_wire(key.rtype), set.ttl_seconds, &member.value)
-            .set_identifier(identifier)
-            .weight(i64::from(member.weight));
+        let weighted = match AliasTarget::parse(&member.value) {
+            None => record_set(&key.name, on_the_wire(key.rtype), set.ttl_seconds, &member.value),
+            Some(to) => ResourceRecordSet::builder()
+                .name(format!("{}.", key.name))
+                .r#type(on_the_wire(key.rtype))
+                .alias_target(alias_target(&to)?),
+        };
+        let weighted = weighted.set_identifier(identifier).weight(i64::from(member.weight));
         weighted.build().map_err(|e| Inexpressible::Model(e.to_string()))
     };
     set.members.iter().map(record).collect()
@@ -158,14 +174,31 @@ fn check(set: &RecordSet) -> u32 {
 fn member(set: &ResourceRecordSet, label: Option<&Label<'_>>) -> Member {
     let value = match set.resource_records() {
         [one] => spelled(set.r#type(), one.value()),
-        _ => set
-            .alias_target()
-            .map_or_else(|| NO_VALUE.to_owned(), |to| format!("(an alias of {})", to.dns_name())),
+        _ => set.alias_target().map_or_else(|| NO_VALUE.to_owned(), alias_value),
     };
     let region = label.map(|label| label.region).or(set.set_identifier());
     // A record without a weight is answered alone.
     let weight = set.weight().and_then(|weight| u16::try_from(weight).ok()).unwrap_or(1);
     Member { set_id: region.map_or_else(|| value.clone(), str::to_owned), value, weight }
+}
+
+fn alias_target(to: &AliasTarget) -> Result<types::AliasTarget, Inexpressible> {
+    let target = types::AliasTarget::builder()
+        .hosted_zone_id(&to.hosted_zone)
+        .dns_name(format!("{}.", to.name))
+        .evaluate_target_health(to.evaluates_health);
+    target.build().map_err(|e| Inexpressible::Model(e.to_string()))
+}
+
+fn alias_value(to: &types::AliasTarget) -> String {
+    let shown = || format!("(an alias of {})", to.dns_name());
+    DnsName::parse(to.dns_name()).map_or_else(
+        |_| shown(),
+        |name| {
+            let hosted_zone = to.hosted_zone_id().to_owned();
+            AliasTarget { hosted_zone, name, evaluates_health: to.evaluate_target_health() }.to_string()
+        },
+    )
 }
 
 /// In the one spelling that checked sets have.
@@ -180,7 +213,7 @@ fn spelled(rtype: &RrType, value: &str) -> String {
 
 /// Has it a weight, and nothing that drover never gives?
 fn is_plain(set: &ResourceRecordSet) -> bool {
-    set.weight().is_some() && set.alias_target().is_none() && set.health_check_id().is_none()
+    set.weight().is_some() && set.health_check_id().is_none()
 }
 
 fn ttl_seconds(set: &ResourceRecordSet) -> Option<u32> {

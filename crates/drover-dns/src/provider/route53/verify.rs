@@ -47,7 +47,8 @@ impl HostedZone {
         let zone = self.look().await?;
         let live = Live::of(&zone, key).map_err(invalid)?;
         // Values as servers write them.
-        let wanted = wanted.map(|set| ValidRecordSet::new(set.clone())).transpose().map_err(invalid)?;
+        let wanted =
+            wanted.map(|set| ValidRecordSet::with_aliases(set.clone())).transpose().map_err(invalid)?;
         let wanted = wanted.as_ref().map(ValidRecordSet::document);
         if let Some(found) = in_the_zone(&live, wanted) {
             return Ok(mismatch(CALLED, found));

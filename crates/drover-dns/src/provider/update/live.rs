@@ -7,7 +7,9 @@ use super::message::{Records, Step};
 use super::registry::{self, TooLong, answered, rdata, txt_rdata, txt_strings};
 use crate::provider::marks::{FOREIGN, OURS, registry_name};
 use crate::provider::wanted::{Asked, Shown, Wanted};
-use crate::zone::{DnsName, InvalidName, Member, RecordKey, RecordSet, RecordType, ValidRecordSet};
+use crate::zone::{
+    AliasTarget, DnsName, InvalidName, Member, RecordKey, RecordSet, RecordType, ValidRecordSet,
+};
 
 /// A record set as the zone shows it: its own records and those beside it that describe it.
 #[derive(Debug, Clone)]
@@ -135,6 +137,8 @@ pub(super) enum Inexpressible {
     Text(#[from] TooLong),
     #[error("several answers of type CNAME: a name has one alias at most, and this provider no weights")]
     ManyAliases,
+    #[error("an alias target, which Route 53 alone has")]
+    AliasTarget,
     #[error("an alias (CNAME) stands at the name, beside which nothing else may: remove it first")]
     BesideAlias,
 }
@@ -152,6 +156,10 @@ pub(super) fn steps_of(
     }
     if live.answers.is_alias {
         return Err(Inexpressible::BesideAlias);
+    }
+    let aliases = wanted.set.iter().flat_map(|set| &set.document().members);
+    if aliases.filter(|m| AliasTarget::parse(&m.value).is_some()).count() > 0 {
+        return Err(Inexpressible::AliasTarget);
     }
     let mut steps = steps(live, wanted.set.as_ref().map(ValidRecordSet::document))?;
     let is_ours = shown.is_some_and(|shown| shown.set.owner != FOREIGN);

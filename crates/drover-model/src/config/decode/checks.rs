@@ -3,7 +3,7 @@
 use super::sink::Sink;
 use super::{Directory, region, service};
 use crate::config::diagnostic::suggest;
-use crate::config::{FailoverPolicy, RecordType, RegionRole, Split};
+use crate::config::{ALIAS_TTL, DnsServers, FailoverPolicy, RecordType, RegionRole, Split};
 use crate::ids::RegionId;
 use std::collections::BTreeMap;
 
@@ -13,6 +13,7 @@ pub(super) fn run(sink: &Sink<'_>, directory: &Directory) {
         endpoint_regions(sink, directory, service);
         names_in_zone(sink, directory, service);
         one_alias(sink, directory, service);
+        alias_targets(sink, directory, service);
         window(sink, service);
         if let Some(policy) = &service.failover {
             jurisdictions(sink, directory, service, policy);
@@ -265,6 +266,27 @@ fn one_alias(sink: &Sink<'_>, directory: &Directory, service: &service::Draft) {
             sink.error(sink.place(&format!("{}/endpoints", service.path)), message, Some(hint));
             return;
         }
+    }
+}
+
+/// Alias targets are Route 53's alone, and how long their answers are kept is theirs.
+fn alias_targets(sink: &Sink<'_>, directory: &Directory, service: &service::Draft) {
+    let mut aliases =
+        service.endpoints.iter().filter(|e| e.endpoint.as_ref().is_some_and(|e| e.alias.is_some()));
+    let Some(first) = aliases.next() else { return };
+    let dns = directory.settings.first().and_then(|d| d.settings.as_ref()).and_then(|s| s.dns.as_ref());
+    if !dns.is_some_and(|dns| matches!(dns.servers, DnsServers::Route53(_))) {
+        let message = "alias targets are records of Route 53, and the zone is none of its".to_owned();
+        let hint = "set `dns: {kind: route53}` in `kind: Settings`, or give an address".to_owned();
+        sink.error(sink.place(&format!("{}/alias", first.path)), message, Some(hint));
+    }
+    let ttl = service.service.as_ref().map(|s| s.ttl);
+    if let Some(ttl) = ttl.filter(|ttl| *ttl < ALIAS_TTL) {
+        let message = format!(
+            "`ttl` is {ttl}, and answers of alias targets are kept for {ALIAS_TTL}: a drain would not be waited for"
+        );
+        let hint = format!("dns: {{ttl: {ALIAS_TTL}}}");
+        sink.error(sink.place(&format!("{}/dns/ttl", service.path)), message, Some(hint));
     }
 }
 

@@ -6,12 +6,15 @@ use super::sink::Sink;
 use super::tree::Node;
 use super::{policy, rules};
 use crate::config::shapes::service::{ENDPOINT, SERVICE};
-use crate::config::{Endpoint, FailoverPolicy, RecordType, Service, Split};
+use crate::config::{Endpoint, FailoverPolicy, RecordType, Route53Alias, Service, Split};
 use crate::ids::{RegionId, ServiceId};
 use crate::time::Span;
 use crate::units::WEIGHT_SUM;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+
+/// The longest id of a hosted zone, by the API's own model.
+const HOSTED_ZONE_CHARS_MAX: usize = 32;
 
 /// What is known of a service, even when it has errors.
 pub(super) struct Draft {
@@ -101,8 +104,12 @@ fn read_endpoints(service: &Fields<'_, '_, '_>, record_type: Option<RecordType>)
             };
             let region = fields.text("region").value().and_then(|r| RegionId::new(r).ok());
             let address = fields.text("address").value();
+            let alias = read_alias(&fields);
             if let (Some(address), Some(record_type)) = (&address, record_type) {
-                check_address(&fields, address, record_type);
+                match &alias {
+                    Some(Some(_)) => check_target(&fields, address, record_type),
+                    _ => check_address(&fields, address, record_type),
+                }
             }
             let port = fields.integer("port").value();
             let weight = fields.integer("weight").optional();
@@ -112,6 +119,7 @@ fn read_endpoints(service: &Fields<'_, '_, '_>, record_type: Option<RecordType>)
                 Some(Endpoint {
                     region: region.clone()?,
                     address: address?,
+                    alias: alias?,
                     port: port?,
                     weight: weight?,
                     priority: priority?,
@@ -121,6 +129,44 @@ fn read_endpoints(service: &Fields<'_, '_, '_>, record_type: Option<RecordType>)
             EndpointDraft { path, region, endpoint }
         })
         .collect()
+}
+
+#[allow(clippy::option_option, reason = "the outer level is: could it be read")]
+fn read_alias(endpoint: &Fields<'_, '_, '_>) -> Option<Option<Route53Alias>> {
+    let Some(fields) = endpoint.object("alias").optional()? else { return Some(None) };
+    let hosted_zone = fields.text("hosted_zone").value();
+    let evaluate_target_health = fields.boolean("evaluate_target_health").value();
+    let hosted_zone = hosted_zone?;
+    if hosted_zone.len() > HOSTED_ZONE_CHARS_MAX || !hosted_zone.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        let message = "`hosted_zone` must be letters and digits, such as Z32O12XQLNTSW2".to_owned();
+        let hint = "aws elbv2 describe-load-balancers shows it as CanonicalHostedZoneId".to_owned();
+        fields.sink.error(fields.place_of("hosted_zone"), message, Some(hint));
+        return None;
+    }
+    Some(Some(Route53Alias { hosted_zone, evaluate_target_health: evaluate_target_health? }))
+}
+
+/// An alias stands in place of addresses, and leads to a name.
+fn check_target(fields: &Fields<'_, '_, '_>, address: &str, record_type: RecordType) {
+    let report = |place: &'static str, message: String, hint: String| {
+        fields.sink.error(fields.place_of(place), message, Some(hint));
+    };
+    if record_type == RecordType::Cname {
+        let hint = "use type A or AAAA, or leave `alias` out".to_owned();
+        report("alias", "an alias answers with addresses, and this record is a CNAME".to_owned(), hint);
+    }
+    let shown: String = address.chars().take(60).collect();
+    if address.parse::<IpAddr>().is_ok() {
+        let hint = "give the target's host name, or leave `alias` out".to_owned();
+        report(
+            "address",
+            format!("the target of an alias is a host name, and `{shown}` is an address"),
+            hint,
+        );
+    } else if let Err((why, hint)) = rules::host_name(address) {
+        let hint = hint.unwrap_or_else(|| "give a host name".to_owned());
+        report("address", format!("`address`: `{shown}` {why}"), hint);
+    }
 }
 
 fn check_address(fields: &Fields<'_, '_, '_>, address: &str, record_type: RecordType) {

@@ -85,7 +85,12 @@ pub(crate) static ENDPOINT: Shape = Shape {
         required(
             "address",
             Kind::Text(Rule::Any),
-            "What DNS answers: an IP address, or a host name for CNAME.",
+            "What DNS answers: an IP address, or a host name for CNAME and for the target of an `alias`.",
+        ),
+        optional(
+            "alias",
+            Kind::Object(&ALIAS),
+            "In Route 53: `address` is the host name of an alias record's target, such as a load balancer.",
         ),
         required(
             "port",
@@ -104,6 +109,24 @@ pub(crate) static ENDPOINT: Shape = Shape {
             "The lowest priority with a usable endpoint carries the traffic.",
         ),
         required("capacity", Kind::Rate, "What it can serve, such as 900rps."),
+    ],
+};
+
+pub(crate) static ALIAS: Shape = Shape {
+    name: "alias",
+    doc: "What makes an endpoint's host name the target of an alias record of Route 53.",
+    fields: &[
+        required(
+            "hosted_zone",
+            Kind::Text(Rule::Any),
+            "The hosted zone that the target belongs to: a load balancer shows its own.",
+        ),
+        default(
+            "evaluate_target_health",
+            Kind::Boolean,
+            Default::Boolean(defaults::EVALUATE_TARGET_HEALTH),
+            "Route 53 leaves the region out by itself while it finds the target unhealthy.",
+        ),
     ],
 };
 

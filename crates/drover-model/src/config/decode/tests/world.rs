@@ -248,3 +248,38 @@ fn a_server_that_is_named_twice_and_a_kind_that_is_none_are_told() {
     let errors = load_text(&base_with(&[(RFC2136.0, &weak)])).unwrap_err();
     assert!(errors[0].contains("`algorithm` must be one of hmac-sha256"), "{errors:?}");
 }
+
+#[test]
+fn alias_targets_are_route_53s_and_are_written_as_they_are_read() {
+    let hosted =
+        "  kind: route53\n  hosted_zone: Z0123456789\n  servers: [{name: ns-1, query: 192.0.2.1:53}]\n";
+    let endpoint = "  - {region: eu, address: 127.0.11.1, port: 8081, capacity: 250rps}\n";
+    let name = ("dns: {name: checkout.drover.test}", "dns: {name: checkout.drover.test, ttl: 60s}");
+    let with = |address: &str, alias: &str| {
+        format!("  - {{region: eu, address: {address}, alias: {{{alias}}}, port: 8081, capacity: 250rps}}\n")
+    };
+    let right = with("lb-1.eu-west-1.elb.amazonaws.com", "hosted_zone: Z32O12XQLNTSW2");
+    let config = load_text(&base_with(&[(RFC2136.0, hosted), (endpoint, &right), name])).unwrap().config;
+    let aliases =
+        config.services.values().flat_map(|s| s.endpoints.values()).filter_map(|e| e.alias.as_ref());
+    let found: Vec<_> = aliases.map(|a| (a.hosted_zone.as_str(), a.evaluate_target_health)).collect();
+    assert_eq!(found, [("Z32O12XQLNTSW2", false)]);
+    read_as_written(&config);
+    let cname =
+        ("dns: {name: checkout.drover.test}", "dns: {name: checkout.drover.test, ttl: 60s, type: CNAME}");
+    let bad_zone = with("lb.test", "hosted_zone: 'Z 1'");
+    let address = with("192.0.2.1", "hosted_zone: Z1");
+    for (edits, why) in [
+        (vec![(endpoint, right.as_str()), name], "the zone is none of its"),
+        (vec![(RFC2136.0, hosted), (endpoint, right.as_str())], "a drain would not be waited for"),
+        (vec![(RFC2136.0, hosted), (endpoint, bad_zone.as_str()), name], "letters and digits"),
+        (
+            vec![(RFC2136.0, hosted), (endpoint, address.as_str()), name],
+            "is a host name, and `192.0.2.1` is an address",
+        ),
+        (vec![(RFC2136.0, hosted), (endpoint, right.as_str()), cname], "this record is a CNAME"),
+    ] {
+        let errors = load_text(&base_with(&edits)).unwrap_err();
+        assert!(errors.iter().any(|e| e.contains(why)), "{why}: {errors:?}");
+    }
+}
