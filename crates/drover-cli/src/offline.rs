@@ -3,8 +3,9 @@
 use crate::context::Target;
 use drover_agent::AgentStatus;
 use drover_agent::identity::StatusAddress;
+use drover_dns::provider::{Registered, registry_name};
 use drover_dns::resolver::{QueryType, Rcode, Resolver};
-use drover_dns::zone::{DnsName, GENERATION_LABEL};
+use drover_dns::zone::{DnsName, GENERATION_LABEL, RecordKey, RecordType};
 use drover_model::Timestamp;
 use drover_model::api::{DnsView, ServiceView, StatusView};
 use drover_model::config::version_of;
@@ -59,6 +60,8 @@ pub struct DnsAnswer {
     pub name: String,
     /// The generation that it serves, when it says.
     pub generation: Option<u64>,
+    /// Its servers can't say one: of Route 53 the API alone shows it.
+    pub is_unversioned: bool,
     /// The values of one answer: one draw by weight.
     pub values: Vec<String>,
     /// How long it may be kept.
@@ -119,12 +122,13 @@ pub async fn ask_dns(servers: &[DnsView], services: &[ServiceView]) -> Vec<DnsAn
                 service: service.name.to_string(),
                 name: service.dns_name.clone(),
                 generation: None,
+                is_unversioned: false,
                 values: Vec::new(),
                 ttl_seconds: 0,
                 error: None,
             };
-            let (at, qtype) = (server.query.clone(), query_type(service));
-            asked.spawn(async move { ((i, j), ask_one(blank, &at, qtype).await) });
+            let (at, guessed) = (server.query.clone(), record_type(service));
+            asked.spawn(async move { ((i, j), ask_one(blank, &at, guessed).await) });
         }
     }
     let mut answers = asked.join_all().await;
@@ -132,46 +136,75 @@ pub async fn ask_dns(servers: &[DnsView], services: &[ServiceView]) -> Vec<DnsAn
     answers.into_iter().map(|(_, answer)| answer).collect()
 }
 
-async fn ask_one(mut answer: DnsAnswer, at: &str, qtype: QueryType) -> DnsAnswer {
-    if let Err(error) = try_ask(&mut answer, at, qtype).await {
+async fn ask_one(mut answer: DnsAnswer, at: &str, guessed: RecordType) -> DnsAnswer {
+    if let Err(error) = try_ask(&mut answer, at, guessed).await {
         answer.error = Some(error);
     }
     answer
 }
 
-async fn try_ask(answer: &mut DnsAnswer, at: &str, qtype: QueryType) -> Result<(), String> {
+async fn try_ask(answer: &mut DnsAnswer, at: &str, guessed: RecordType) -> Result<(), String> {
     let server: SocketAddr = at.parse().map_err(|_| format!("`{at}` is no address"))?;
     let name = DnsName::parse(&answer.name).map_err(|e| e.to_string())?;
-    let text = |e: &dyn std::error::Error| match e.source() {
-        Some(source) => format!("{e}: {source}"),
-        None => e.to_string(),
-    };
-    let mut resolver = Resolver::connect(server).await.map_err(|e| text(&e))?;
-    let got = resolver.resolve(&name, qtype, ASK_TIMEOUT).await.map_err(|e| text(&e))?;
+    let mut resolver = Resolver::connect(server).await.map_err(|e| drover_model::chain(&e))?;
+    let rtype = ask_version(answer, &mut resolver, &name, guessed).await?;
+    let got = resolver.resolve(&name, QueryType::from(rtype), ASK_TIMEOUT).await;
+    let got = got.map_err(|e| drover_model::chain(&e))?;
     if got.rcode != Rcode::NOERROR {
         return Err(got.rcode.to_string());
     }
     answer.values = got.values;
     answer.ttl_seconds = got.ttl_seconds;
-    if let Ok(generation) = DnsName::parse(&format!("{GENERATION_LABEL}.{name}")) {
-        let got = resolver.resolve(&generation, QueryType::Txt, ASK_TIMEOUT).await.map_err(|e| text(&e))?;
-        // One text a record type, `A=7`; a service has one type.
-        let told = got.values.iter().filter_map(|v| v.split_once('='));
-        let of_type = told.filter(|(key, _)| matches!(*key, "A" | "AAAA" | "CNAME"));
-        answer.generation = of_type.filter_map(|(_, n)| n.parse().ok()).next();
-    }
     Ok(())
 }
 
-/// The type of a service's records, by what its endpoints are.
-fn query_type(service: &ServiceView) -> QueryType {
+/// Which version a server has, and the type of its records: drover's own server says both under a label of its own, as `A=7`; in
+/// zones of others the text says so that stands beside a record set.
+async fn ask_version(
+    answer: &mut DnsAnswer,
+    resolver: &mut Resolver,
+    name: &DnsName,
+    guessed: RecordType,
+) -> Result<RecordType, String> {
+    if let Ok(generation) = DnsName::parse(&format!("{GENERATION_LABEL}.{name}")) {
+        let told = texts(resolver, &generation).await?;
+        let of_type = |text: &String| {
+            let (rtype, number) = text.split_once('=')?;
+            Some((RecordType::parse(rtype)?, number.parse().ok()?))
+        };
+        if let Some((rtype, generation)) = told.iter().find_map(of_type) {
+            answer.generation = Some(generation);
+            return Ok(rtype);
+        }
+    }
+    let others = RecordType::ALL.into_iter().filter(|rtype| *rtype != guessed);
+    for rtype in std::iter::once(guessed).chain(others) {
+        let Ok(registry) = registry_name(&RecordKey::new(name.clone(), rtype)) else { continue };
+        let told = texts(resolver, &registry).await?;
+        match told.iter().find_map(|text| Registered::read(text)) {
+            Some(Registered::Generation(generation)) => answer.generation = Some(generation),
+            Some(Registered::OwnerAlone) => answer.is_unversioned = true,
+            None => continue,
+        }
+        return Ok(rtype);
+    }
+    Ok(guessed)
+}
+
+async fn texts(resolver: &mut Resolver, name: &DnsName) -> Result<Vec<String>, String> {
+    let got = resolver.resolve(name, QueryType::Txt, ASK_TIMEOUT).await;
+    got.map(|answer| answer.values).map_err(|e| drover_model::chain(&e))
+}
+
+/// The type of a service's records, by what its endpoints are; of an alias it is another.
+fn record_type(service: &ServiceView) -> RecordType {
     let host =
         service.endpoints.first().map(|e| e.address.rsplit_once(':').map_or(e.address.as_str(), |(h, _)| h));
     let host = host.unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     match host.parse::<IpAddr>() {
-        Ok(IpAddr::V4(_)) => QueryType::A,
-        Ok(IpAddr::V6(_)) => QueryType::Aaaa,
-        Err(_) => QueryType::Cname,
+        Ok(IpAddr::V4(_)) => RecordType::A,
+        Ok(IpAddr::V6(_)) => RecordType::Aaaa,
+        Err(_) => RecordType::Cname,
     }
 }
 

@@ -269,4 +269,23 @@ mod tests {
         let next = next_target(state.clone(), Some(&known), &service, now).unwrap().unwrap();
         assert_ne!(next.weights, state.weights, "weights were changed on purpose");
     }
+
+    #[test]
+    fn an_alias_target_is_published_in_place_of_the_name_that_is_probed() {
+        let mut service = service();
+        let known = published_from(&service);
+        let alias = config::Route53Alias { hosted_zone: "Z1".into(), evaluate_target_health: false };
+        for (number, endpoint) in service.endpoints.values_mut().enumerate() {
+            endpoint.address = format!("lb-{number}.example.org");
+            endpoint.alias = Some(alias.clone());
+        }
+        let state = drover_core::targets::initial_traffic(&service, Timestamp::from_millis(0));
+        let set = record_set(&service, &state, Epoch { incarnation: 1, counter: 1 });
+        assert_eq!((set.members[0].value.as_str(), set.ttl_seconds), ("alias lb-0.example.org (Z1)", 60));
+        // Another flag is another record, and moves nobody.
+        let (weights, shown) = known.split_once('/').unwrap();
+        let after = published_from(&service);
+        let (weights_after, shown_after) = after.split_once('/').unwrap();
+        assert!(weights == weights_after && shown != shown_after);
+    }
 }

@@ -10,6 +10,10 @@ use drover_model::api::{RegionView, StatusView};
 use drover_model::decision::VantageState;
 use drover_model::journal::RunState;
 use serde::Serialize;
+use std::collections::BTreeSet;
+
+/// More services than these are counted, not named.
+const NAMED_MAX: usize = 8;
 
 /// How a check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -78,6 +82,7 @@ pub fn diagnose(view: &StatusView, dns: &[DnsAnswer], own_version: &str, look: &
     vantages(view, &mut checks);
     checks.extend(view.regions.iter().filter(|r| !r.witness).map(automatic));
     resolvers(view, dns, &mut checks);
+    control_plane(dns, &mut checks);
     standing(view, look, &mut checks);
     upkeep(view, &mut checks);
     Diagnosis { schema: 1, checks }
@@ -158,15 +163,31 @@ fn resolvers(view: &StatusView, answers: &[DnsAnswer], checks: &mut Vec<Check>) 
     }
     for server in &view.dns {
         let of_server: Vec<&DnsAnswer> = answers.iter().filter(|a| a.instance == server.instance).collect();
-        let wrong: Vec<String> = of_server.iter().filter_map(|a| wrong(view, a)).collect();
+        let mut wrong: Vec<String> = of_server.iter().filter_map(|a| wrong(view, a)).collect();
+        let unversioned = of_server.iter().any(|a| a.is_unversioned);
+        // What a server can't say of itself the coordinator has compared.
+        wrong.extend(server.behind.iter().filter(|_| unversioned).cloned());
         let what = format!("DNS server {}", server.instance);
         if wrong.is_empty() {
             let n = count(of_server.len(), "name");
-            checks.push(check(Mark::Ok, what, format!("answers {n} at the published generation")));
+            let at = if unversioned { "as far as answers show" } else { "at the published generation" };
+            checks.push(check(Mark::Ok, what, format!("answers {n} {at}")));
         } else {
             let finding = format!("at {}: {}", server.query, wrong.join("; "));
             checks.push(check(Mark::Bad, what, finding).then("is its process running? drover status --all"));
         }
+    }
+}
+
+/// Records of Route 53 can be changed by its API alone, which stands in one region.
+fn control_plane(answers: &[DnsAnswer], checks: &mut Vec<Check>) {
+    let names: BTreeSet<&str> =
+        answers.iter().filter(|a| a.is_unversioned).map(|a| a.service.as_str()).collect();
+    if !names.is_empty() {
+        let names: Vec<&str> = names.into_iter().collect();
+        let what = if names.len() > NAMED_MAX { count(names.len(), "service") } else { list(&names) };
+        let finding = format!("moving {what} needs the API of Route 53 in us-east-1");
+        checks.push(check(Mark::Ok, "DNS control plane", finding));
     }
 }
 
@@ -178,6 +199,7 @@ fn wrong(view: &StatusView, answer: &DnsAnswer) -> Option<String> {
     match answer.generation {
         Some(g) if g == published => None,
         Some(g) => Some(format!("{} at generation {g}, published is {published}", answer.name)),
+        None if answer.is_unversioned && !answer.values.is_empty() => None,
         None => Some(format!("{} at no generation, published is {published}", answer.name)),
     }
 }

@@ -13,6 +13,7 @@ fn dns(generation: u64) -> Vec<DnsAnswer> {
         service: "checkout".into(),
         name: "checkout.drover.test".into(),
         generation: Some(generation),
+        is_unversioned: false,
         values: vec!["127.0.12.1".into()],
         ttl_seconds: 30,
         error: None,
@@ -155,6 +156,28 @@ fn a_doctor_finds_what_would_stop_a_failover() {
     assert_eq!(worst(&fixture::well(), &dns(7)), doctor::Mark::Ok);
     assert_eq!(worst(&fixture::well(), &dns(6)), doctor::Mark::Bad);
     assert_eq!(worst(&fixture::trouble(), &dns(7)), doctor::Mark::Bad);
+}
+
+#[test]
+fn of_a_zone_that_shows_no_generation_answers_are_judged_and_what_it_depends_on_is_told() {
+    let look = look(80);
+    let hosted = |values: &[&str], generation| {
+        let values = values.iter().map(|v| (*v).to_owned()).collect();
+        let [one] = <[DnsAnswer; 1]>::try_from(dns(7)).unwrap();
+        vec![DnsAnswer { generation, is_unversioned: generation.is_none(), values, ..one }]
+    };
+    let diagnosed =
+        |view: &StatusView, answers: &[DnsAnswer]| doctor::diagnose(view, answers, "0.1.0", &look);
+    let well = diagnosed(&fixture::well(), &hosted(&["192.0.2.1"], None));
+    assert_eq!(well.worst(), doctor::Mark::Ok);
+    let plane = well.checks.iter().find(|c| c.what == "DNS control plane").unwrap();
+    assert!(plane.finding.contains("checkout") && plane.finding.contains("us-east-1"), "{}", plane.finding);
+    assert_eq!(diagnosed(&fixture::well(), &hosted(&[], None)).worst(), doctor::Mark::Bad);
+    let mut late = fixture::well();
+    late.dns[0].behind = vec!["an earlier state of the zone".into()];
+    assert_eq!(diagnosed(&late, &hosted(&["192.0.2.1"], None)).worst(), doctor::Mark::Bad);
+    let own = diagnosed(&fixture::well(), &hosted(&["192.0.2.1"], Some(7)));
+    assert!(own.checks.iter().all(|c| c.what != "DNS control plane"));
 }
 
 #[test]

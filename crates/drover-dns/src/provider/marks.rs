@@ -13,14 +13,42 @@ use crate::zone::{DnsName, InvalidName, RecordKey};
 pub(super) const STRING_BYTES_MAX: usize = 255;
 /// How every text of drover's begins, also of another version.
 pub(super) const OURS: &str = "drover-";
+/// How the text beside a record set begins that says all of it.
+pub(super) const SET_HEAD: &str = "drover-set 1";
+/// How it begins where it says only whose the set is.
+pub(super) const OWNER_HEAD: &str = "drover-owner 1 ";
 const FENCE_HEAD: &str = "drover-fence 1";
 /// How long the fence may be kept by resolvers: nobody but drover asks for it.
 pub(super) const FENCE_TTL_SECONDS: u32 = 60;
 /// The owner of what nothing of drover's describes. No owner of drover's has such a name.
 pub(super) const FOREIGN: &str = "(nobody that drover knows)";
 
-/// Where a record set's registry stands.
-pub(super) fn registry_name(key: &RecordKey) -> Result<DnsName, InvalidName> {
+/// What the text beside a record set says of its version, to whoever only asks DNS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registered {
+    /// It is this.
+    Generation(u64),
+    /// Nothing: Route 53 has it in set identifiers, which its API alone shows.
+    OwnerAlone,
+}
+
+impl Registered {
+    /// Reads the text at [`registry_name`]; none: it is none of drover's.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        if text.starts_with(OWNER_HEAD) {
+            return Some(Self::OwnerAlone);
+        }
+        let told = text.strip_prefix(SET_HEAD)?.strip_prefix(" generation=")?;
+        told.split(' ').next()?.parse().ok().map(Self::Generation)
+    }
+}
+
+/// Where in a zone of others the text stands that belongs to a record set.
+///
+/// # Errors
+/// When that name would be too long.
+pub fn registry_name(key: &RecordKey) -> Result<DnsName, InvalidName> {
     let rtype = key.rtype.as_str().to_ascii_lowercase();
     DnsName::parse(&format!("_drover-{rtype}.{}", key.name))
 }
@@ -90,6 +118,16 @@ mod tests {
         let key = RecordKey::new(name("checkout.example.net"), RecordType::Aaaa);
         assert_eq!(registry_name(&key).unwrap().as_str(), "_drover-aaaa.checkout.example.net");
         assert_eq!(fence_name(&name("example.net")).unwrap().as_str(), "_drover-fence.example.net");
+    }
+
+    #[test]
+    fn the_text_beside_a_set_says_its_version_or_that_it_does_not() {
+        let set = "drover-set 1 generation=7 epoch=1/1 ttl=30owner=drover";
+        assert_eq!(Registered::read(set), Some(Registered::Generation(7)));
+        assert_eq!(Registered::read("drover-owner 1 drover"), Some(Registered::OwnerAlone));
+        for other in ["v=spf1 -all", "drover-set 2 generation=7", "drover-set 1 generation=x", ""] {
+            assert_eq!(Registered::read(other), None, "{other}");
+        }
     }
 
     proptest! {

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use diff::{Blocked, BlockedReason, Diff, diff};
 pub use embedded::{EmbeddedInstances, EmbeddedOptions, Instance, NoInstances};
 pub use gate::{Admitted, Gate, Right, Withheld};
+pub use marks::{Registered, registry_name};
 pub use route53::HostedZone;
 pub use update::DynamicUpdates;
 

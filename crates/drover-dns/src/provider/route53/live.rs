@@ -8,13 +8,12 @@ use drover_model::Epoch;
 use drover_model::config::ALIAS_TTL;
 
 use super::zone::{Zone, record_set, text, txt};
-use crate::provider::marks::{FOREIGN, registry_name};
+use crate::provider::marks::{FOREIGN, OWNER_HEAD, registry_name};
 use crate::provider::wanted::Shown;
 use crate::zone::{AliasTarget, DnsName, InvalidName, Member, RecordKey, RecordSet, RecordType};
 
 /// The longest set identifier that Route 53 takes.
 const IDENTIFIER_CHARS_MAX: usize = 128;
-const OWNER_HEAD: &str = "drover-owner 1 ";
 /// What a record shows that has no value of its own.
 const NO_VALUE: &str = "(an alias, or several values)";
 

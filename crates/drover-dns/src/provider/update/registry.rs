@@ -1,12 +1,11 @@
 //! What DNS itself can't say about a record set, in a TXT record beside it: whose it is, its generation, its weights.
 //! Written for people too: `dig TXT _drover-a.checkout.example.net` shows all of it.
 
-use crate::provider::marks::{STRING_BYTES_MAX, epoch, read_epoch};
+use crate::provider::marks::{SET_HEAD, STRING_BYTES_MAX, epoch, read_epoch};
 use crate::zone::{DnsName, Member, RecordKey, RecordSet, RecordType};
 
 /// Parts of a member's string: weight, value, and the rest.
 const MEMBER_PARTS: usize = 3;
-const SET_HEAD: &str = "drover-set 1";
 
 /// Why a record set can't be described in TXT strings.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
