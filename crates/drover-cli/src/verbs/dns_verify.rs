@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-const ALIAS_NOTE: &str = "an alias answers with its target's addresses: that some come is checked, not which";
+const ALIAS_NOTE: &str = "an alias answers with its target's addresses: that some come is checked and that none is of a drained region, not which";
 /// For one question, its repetitions included.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// Record sets at servers that are looked at together.
@@ -189,9 +189,12 @@ fn check(zone: &ZoneView, record: &RecordView, answer: &Answer) -> Vec<String> {
         return vec![format!("it answers {}{authority}", answer.rcode)];
     }
     let wanted = with_weight(record);
-    if wanted.iter().any(|v| is_alias(v)) {
-        let nothing = "nothing is answered, and an alias's target should be".to_owned();
-        return if answer.values.is_empty() { vec![nothing] } else { vec![] };
+    let has_alias = wanted.iter().any(|v| is_alias(v));
+    if has_alias && answer.values.is_empty() {
+        return vec!["nothing is answered, and an alias's target should be".to_owned()];
+    }
+    if has_alias && !is_known(record, answer) {
+        return vec![];
     }
     let (is, should) = (answer.ttl_seconds, record.wanted.ttl_seconds);
     // While a failover seems near it may be shorter.
@@ -200,7 +203,8 @@ fn check(zone: &ZoneView, record: &RecordView, answer: &Answer) -> Vec<String> {
         wrong.push(format!("TTL {is} s is answered and should be {should} s"));
     }
     for value in &answer.values {
-        if !wanted.iter().any(|w| w.value == *value) {
+        let is_targets = has_alias && record.wanted.values.iter().all(|v| v.value != *value);
+        if !is_targets && !wanted.iter().any(|w| w.value == *value) {
             wrong.push(format!("{value} is answered and must not be"));
         }
     }
@@ -216,6 +220,11 @@ fn is_alias(value: &ValueView) -> bool {
     AliasTarget::parse(&value.value).is_some()
 }
 
+/// Some region's own value is in it, also one without weight: then it is no answer of an alias's target.
+fn is_known(record: &RecordView, answer: &Answer) -> bool {
+    answer.values.iter().any(|value| record.wanted.values.iter().any(|v| v.value == *value))
+}
+
 fn with_weight(record: &RecordView) -> Vec<&ValueView> {
     record.wanted.values.iter().filter(|v| v.weight > 0).collect()
 }
@@ -227,7 +236,7 @@ fn shares(zone: &ZoneView, record: &RecordView, answers: &[Answer]) -> Vec<Share
     }
     let wanted = with_weight(record);
     if wanted.iter().any(|v| is_alias(v)) {
-        return shares_beside_aliases(&wanted, answers);
+        return shares_beside_aliases(record, &wanted, answers);
     }
     let total: u32 = wanted.iter().map(|v| u32::from(v.weight)).sum();
     let percent = |part: u32, whole: usize| 100.0 * f64::from(part) / whole.max(1) as f64;
@@ -249,7 +258,7 @@ fn shares(zone: &ZoneView, record: &RecordView, answers: &[Answer]) -> Vec<Share
 }
 
 /// Aliases count together: whatever is no value of another region came from one of them.
-fn shares_beside_aliases(wanted: &[&ValueView], answers: &[Answer]) -> Vec<Share> {
+fn shares_beside_aliases(record: &RecordView, wanted: &[&ValueView], answers: &[Answer]) -> Vec<Share> {
     let (aliases, values): (Vec<&ValueView>, Vec<&ValueView>) = wanted.iter().partition(|v| is_alias(v));
     let total: u32 = wanted.iter().map(|v| u32::from(v.weight)).sum();
     let percent = |part: u32, whole: u32| 100.0 * f64::from(part) / f64::from(whole.max(1));
@@ -263,8 +272,10 @@ fn shares_beside_aliases(wanted: &[&ValueView], answers: &[Answer]) -> Vec<Share
         answered_percent: of(answers.iter().filter(|a| a.values.contains(&v.value)).count()),
     };
     let mut shares: Vec<Share> = values.iter().map(share).collect();
-    let is_known =
-        |answer: &&Answer| answer.values.iter().any(|value| values.iter().any(|v| v.value == *value));
+    // What must not be answered is shown where it is.
+    let drained = record.wanted.values.iter().filter(|v| v.weight == 0);
+    let drained = drained.filter(|v| values.iter().all(|with_weight| with_weight.value != v.value));
+    let drained: Vec<Share> = drained.map(|v| share(&v)).filter(|s| s.answered_percent > 0.0).collect();
     let (region, value) = match aliases.as_slice() {
         [one] => (one.region.clone(), one.value.clone()),
         several => (None, format!("{} aliases", several.len())),
@@ -273,8 +284,9 @@ fn shares_beside_aliases(wanted: &[&ValueView], answers: &[Answer]) -> Vec<Share
         region,
         value,
         wanted_percent: percent(aliases.iter().map(|v| u32::from(v.weight)).sum(), total),
-        answered_percent: of(answers.len() - answers.iter().filter(is_known).count()),
+        answered_percent: of(answers.iter().filter(|answer| !is_known(record, answer)).count()),
     });
+    shares.extend(drained);
     shares
 }
 
@@ -407,6 +419,30 @@ mod tests {
         let told = |s: &Share| (s.value.clone(), s.wanted_percent as u32, s.answered_percent as u32);
         let expected = [("192.0.2.2".to_owned(), 50, 25), ("alias lb.example.org (Z1)".to_owned(), 50, 75)];
         assert_eq!(shares.iter().map(told).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_drained_address_is_not_taken_for_the_answer_of_an_alias() {
+        let mut record = record();
+        record.wanted.values[0].value = "alias lb.example.org (Z1)".into();
+        let zone = zone(true);
+        let (alias, drained) = (answer(&["198.51.100.1"]), answer(&["192.0.2.3"]));
+        assert_eq!(check(&zone, &record, &drained), ["192.0.2.3 is answered and must not be"]);
+        for (wrong, why) in [
+            (answer(&["198.51.100.1", "192.0.2.3"]), "192.0.2.3 is answered and must not be"),
+            (answer(&["192.0.2.2", "198.51.100.1"]), "2 values are answered at once and 1 should be"),
+            (Answer { ttl_seconds: 60, ..answer(&["192.0.2.2"]) }, "TTL 60 s is answered and should be 30 s"),
+        ] {
+            let told = check(&zone, &record, &wrong);
+            assert!(told.iter().any(|t| t == why), "{why}: {told:?}");
+            assert!(!told.iter().any(|t| t.contains("198.51.100.1 is")), "{told:?}");
+        }
+        let answers = [alias.clone(), alias, answer(&["192.0.2.2"]), drained];
+        let shares = shares(&zone, &record, &answers);
+        let told: Vec<_> =
+            shares.iter().map(|s| (s.value.as_str(), s.wanted_percent, s.answered_percent)).collect();
+        let alias = "alias lb.example.org (Z1)";
+        assert_eq!(told, [("192.0.2.2", 50.0, 25.0), (alias, 50.0, 50.0), ("192.0.2.3", 0.0, 25.0)]);
     }
 
     #[test]
