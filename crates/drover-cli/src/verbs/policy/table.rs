@@ -21,6 +21,7 @@ const LATENCY_MILLIS_MAX: f64 = 3_600_000.0;
 
 const REQUIRED: [&str; 5] = ["time", "vantage", "service", "region", "outcome"];
 const OPTIONAL: [&str; 3] = ["latency_ms", "self_check", "label"];
+const UNQUOTED: &str = "write every field without quotes";
 
 /// Every way in which a probe fails, by its word.
 pub const FAILURES: [(&str, FailureKind); 11] = [
@@ -77,7 +78,9 @@ pub fn read(
     rows: &mut u64,
     take: &mut dyn FnMut(&Row),
 ) -> Result<()> {
-    let mut reader = csv::ReaderBuilder::new().buffer_capacity(1 << 16).from_reader(Bounded::new(input));
+    // No name needs quotes, and one that is not closed would make one field of all that follows.
+    let mut builder = csv::ReaderBuilder::new();
+    let mut reader = builder.quoting(false).buffer_capacity(1 << 16).from_reader(Bounded::new(input));
     let failed = |e: &csv::Error| unreadable(file, e);
     let header = reader.byte_headers().map_err(|e| failed(&e))?.clone();
     let columns = Columns::of(&header).map_err(|wrong| refused(file, 1, &header, &wrong))?;
@@ -114,7 +117,8 @@ impl Columns {
         for (field, name) in header.iter().enumerate() {
             let name = String::from_utf8_lossy(name);
             if !all().any(|known| known == name) {
-                let suggestion = suggest(&name, all());
+                let is_quoted = name.contains('"');
+                let suggestion = if is_quoted { Some(UNQUOTED.to_owned()) } else { suggest(&name, all()) };
                 return Err(Wrong { field, message: format!("there is no column `{name}`"), suggestion });
             }
             if header.iter().take(field).any(|before| before == name.as_bytes()) {
@@ -244,7 +248,7 @@ impl Names {
 
 /// The finding, with the line as it can be read again.
 fn refused(file: &str, line: u64, record: &ByteRecord, wrong: &Wrong) -> Failure {
-    let fields: Vec<String> = record.iter().map(quoted).collect();
+    let fields: Vec<_> = record.iter().map(String::from_utf8_lossy).collect();
     let before: String = fields.iter().take(wrong.field).map(|f| format!("{f},")).collect();
     let mut failure = Failure::usage("the history can't be replayed");
     failure.diagnostics.push(Diagnostic {
@@ -258,15 +262,6 @@ fn refused(file: &str, line: u64, record: &ByteRecord, wrong: &Wrong) -> Failure
         suggestion: wrong.suggestion.clone(),
     });
     failure.hint("mend it there, or write one to compare with: drover policy history --days 1")
-}
-
-fn quoted(field: &[u8]) -> String {
-    let text = String::from_utf8_lossy(field);
-    if text.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", text.replace('"', "\"\"").replace(['\n', '\r'], " "))
-    } else {
-        text.into_owned()
-    }
 }
 
 fn unreadable(file: &str, e: &csv::Error) -> Failure {
@@ -365,8 +360,14 @@ mod tests {
     }
 
     #[test]
-    fn a_quoted_field_is_shown_where_it_is() {
-        let told = told(&format!("{HEADER}\n2026-01-01T00:00:30Z,\"a,b\",\"c\",d,good,,,\n"));
-        assert!(told.starts_with("h.csv:2:22: `a,b` may hold only"), "{told}");
+    fn a_quote_is_a_letter_that_no_name_has_and_keeps_no_row_from_being_read() {
+        let wrong = format!("{HEADER}\n2026-01-01T00:00:30Z,\"a,c,d,good,,,\n");
+        // Whatever follows: it is not read for the end of the quote.
+        let endless = format!("{GOOD}\n").repeat(1 << 12);
+        let told_of = told(&format!("{wrong}{endless}"));
+        assert!(told_of.starts_with("h.csv:2:22: `\"a` may hold only"), "{told_of}");
+        let header = told(&format!("{}\n", HEADER.replace("time", "\"time\"")));
+        let expected = "h.csv:1:1: there is no column `\"time\"` (write every field without quotes)";
+        assert_eq!(header, expected);
     }
 }
