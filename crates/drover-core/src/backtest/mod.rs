@@ -234,10 +234,16 @@ impl Policy {
         Self { opinion: policy_of(service), damping: Damping::of(service), latency_max }
     }
 
-    /// What the agent would have called it under this policy.
+    /// What the agent would have called it under this policy. An answer that was good but for its time is judged by its time,
+    /// where that is known, whatever the policy of the day said of it.
     fn failure_of(&self, row: &Row) -> Option<FailureKind> {
-        let slow = self.latency_max.is_some_and(|max| row.latency.is_some_and(|took| took > max));
-        row.failure.or(slow.then_some(FailureKind::TooSlow))
+        match (row.failure, row.latency) {
+            (None | Some(FailureKind::TooSlow), Some(took)) => {
+                let slow = self.latency_max.is_some_and(|max| took > max);
+                slow.then_some(FailureKind::TooSlow)
+            }
+            (failure, _) => failure,
+        }
     }
 }
 

@@ -165,6 +165,33 @@ fn what_is_slow_fails_where_the_policy_says_how_slow_is_too_slow() {
 }
 
 #[test]
+fn what_was_recorded_as_too_slow_is_judged_by_the_policy_that_is_tried() {
+    let mut history = rows(100, &an_outage);
+    for row in history.iter_mut().filter(|row| row.failure.is_some()) {
+        (row.failure, row.latency) = (Some(FailureKind::TooSlow), Some(Span::from_secs(2)));
+    }
+    let allowing = |max_latency| {
+        move |f: &mut Fixture| {
+            f.service("checkout").check = HealthCheck::Tcp(drover_model::config::TcpCheck { max_latency });
+        }
+    };
+    let moved = |max_latency, history: &[Row]| run(allowing(max_latency), history).totals.outages_moved;
+    let seconds = |seconds| Some(Span::from_secs(seconds));
+    assert_eq!(moved(seconds(1), &history), 1);
+    assert_eq!((moved(seconds(2), &history), moved(None, &history)), (0, 0), "two seconds are allowed");
+    // How long it took is not known: what was said of it stands.
+    history.iter_mut().for_each(|row| row.latency = None);
+    assert_eq!(moved(seconds(2), &history), 1);
+    // What else was wrong is no matter of time.
+    let refused = |row: &Row| Row {
+        failure: row.failure.map(|_| FailureKind::Refused),
+        latency: Some(Span::ZERO),
+        ..row.clone()
+    };
+    assert_eq!(moved(seconds(2), &history.iter().map(refused).collect::<Vec<_>>()), 1);
+}
+
+#[test]
 fn an_endpoint_that_carries_nothing_is_sheltered() {
     let twice = |n: u64, _: &str, key: &str| {
         let out = key == "checkout@eu-west" && ((20..60).contains(&n) || (65..70).contains(&n));

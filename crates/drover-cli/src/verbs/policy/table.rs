@@ -203,7 +203,8 @@ fn latency(record: &ByteRecord, at: usize) -> std::result::Result<Option<Span>, 
     if !(0.0..=LATENCY_MILLIS_MAX).contains(&millis) {
         return Err(Wrong::new(at, format!("a latency lies between 0 and {LATENCY_MILLIS_MAX} ms"), HOW));
     }
-    Ok(Some(Span::from_millis(millis.round() as u64)))
+    // Upwards: what is longer than a limit by a fraction is longer.
+    Ok(Some(Span::from_millis(millis.ceil() as u64)))
 }
 
 impl Names {
@@ -281,7 +282,7 @@ mod tests {
     use super::*;
 
     const HEADER: &str = "time,vantage,service,region,outcome,latency_ms,self_check,label";
-    const GOOD: &str = "2026-01-01T00:00:00Z,eu-west-1,checkout,eu-west,good,12.6,ok,fine";
+    const GOOD: &str = "2026-01-01T00:00:00Z,eu-west-1,checkout,eu-west,good,12.2,ok,fine";
 
     fn rows(text: &str) -> Result<Vec<Row>> {
         let mut all = Vec::new();
