@@ -55,6 +55,7 @@ fn numbers(report: &Report, look: &Look) -> String {
     rows.push(number("questions to a person", false, &|t| t.questions));
     if labelled {
         rows.push(number("· during an outage", false, &|t| t.questions_right));
+        rows.push(number("· just after one", true, &|t| t.questions_late));
         rows.push(number("· with no outage", true, &|t| t.questions_wrong));
         rows.push(number("outages", false, &|t| t.outages));
         rows.push(number("· moved away from", false, &|t| t.outages_moved));

@@ -47,6 +47,8 @@ pub struct Totals {
     pub questions: u64,
     /// Those during a labelled outage.
     pub questions_right: u64,
+    /// Those less than a failure window after one.
+    pub questions_late: u64,
     /// Those with no outage at all.
     pub questions_wrong: u64,
     /// Returns.
@@ -171,8 +173,9 @@ impl Findings {
             (EventKind::Question, Rightness::Right { .. }) => {
                 (&mut t.questions, Some(&mut t.questions_right))
             }
+            (EventKind::Question, Rightness::Late) => (&mut t.questions, Some(&mut t.questions_late)),
             (EventKind::Question, Rightness::Wrong) => (&mut t.questions, Some(&mut t.questions_wrong)),
-            (EventKind::Question, Rightness::Late | Rightness::Unlabelled) => (&mut t.questions, None),
+            (EventKind::Question, Rightness::Unlabelled) => (&mut t.questions, None),
         };
         *all += 1;
         if let Some(of_kind) = of_kind {

@@ -150,6 +150,18 @@ fn a_policy_that_asks_is_told_by_its_questions() {
 }
 
 #[test]
+fn a_question_just_after_an_outage_is_counted_as_late() {
+    // Out for two rounds and labelled so; what the vantages see goes on for a while.
+    let world = |n: u64, _: &str, key: &str| {
+        let seen = if key == "checkout@eu-west" && (20..24).contains(&n) { Seen::Failed } else { Seen::Good };
+        let out = key == "checkout@eu-west" && (20..22).contains(&n);
+        (seen, if out { Label::Outage } else { Label::Fine })
+    };
+    let t = run(|f| f.service("checkout").failover.automatic = false, &rows(60, &world)).totals;
+    assert_eq!((t.questions, t.questions_late, t.questions_right, t.questions_wrong), (1, 1, 0, 0));
+}
+
+#[test]
 fn what_is_slow_fails_where_the_policy_says_how_slow_is_too_slow() {
     let slow = |n: u64, _: &str, key: &str| match an_outage(n, "", key) {
         (Seen::Failed, label) => (Seen::Slowly, label),
@@ -262,6 +274,7 @@ proptest! {
         let t = found.totals;
         prop_assert!(found.events.iter().all(|e| e.region.as_str() == "eu-west"), "{:#?}", found.events);
         prop_assert_eq!(t.failovers, t.failovers_right + t.failovers_late + t.failovers_wrong);
+        prop_assert_eq!(t.questions, t.questions_right + t.questions_late + t.questions_wrong);
         prop_assert_eq!(t.outages, t.outages_moved + t.outages_asked + t.outages_sheltered + t.outages_missed);
         prop_assert!(t.exposed_time <= t.outage_time);
         prop_assert_eq!(found.events.len() as u64, t.failovers + t.questions);
