@@ -12,6 +12,7 @@ use drover_model::reason::Reason;
 use drover_model::runbook::Purpose;
 use drover_model::traffic::{Actor, Block, TargetOrigin, TrafficState};
 use drover_model::{EndpointKey, RegionId, RunId, ServiceId, Span, Timestamp};
+use std::collections::BTreeSet;
 
 /// Between two looks while something is not well. What time alone changes says when ([`ActionDecision::look_again_at`]);
 /// this is for what does not.
@@ -32,6 +33,14 @@ pub(super) struct Question {
     decision: ActionDecision,
     run: RunId,
     expires_at: Timestamp,
+}
+
+/// A failover, and who has not come back from it. At most as many as events are kept.
+pub(super) struct Left {
+    /// Which of the events it is.
+    event: usize,
+    region: RegionId,
+    out: BTreeSet<ServiceId>,
 }
 
 impl Backtest {
@@ -120,7 +129,7 @@ impl Backtest {
             rolling_back: false,
             by_stages: false,
             by: Some(Actor::Automatic),
-            counts_on: std::collections::BTreeSet::new(),
+            counts_on: BTreeSet::new(),
             gives_way: false,
             awaiting_approval: true,
         });
@@ -217,7 +226,7 @@ impl Backtest {
         let grace = windows.map(|s| s.failover.failure_window).max().unwrap_or_default();
         let endpoints = services.iter().map(|s| EndpointKey::new(s, &decision.region));
         let rightness = self.truth.judge(kind, endpoints, self.now, grace);
-        self.findings.keep_event(Event {
+        let kept = self.findings.keep_event(Event {
             at: self.now,
             kind,
             region: decision.region.clone(),
@@ -228,15 +237,25 @@ impl Backtest {
             rightness,
             back_at: None,
         });
+        if let Some(event) = kept.filter(|_| kind == EventKind::Failover) {
+            let out = services.iter().cloned().collect();
+            self.left.push(Left { event, region: decision.region.clone(), out });
+        }
     }
 
+    /// These services are back. A failover is over when the last of those that it moved is.
     fn tell_back(&mut self, region: &RegionId, services: &[ServiceId]) {
         self.findings.totals.failbacks += 1;
-        let left =
-            |e: &&mut Event| e.kind == EventKind::Failover && e.back_at.is_none() && e.region == *region;
-        let events = self.findings.events.iter_mut().rev().filter(left);
-        for event in events.filter(|e| e.services.iter().any(|s| services.contains(s))) {
-            event.back_at = Some(self.now);
-        }
+        let (now, events) = (self.now, &mut self.findings.events);
+        self.left.retain_mut(|left| {
+            if left.region == *region {
+                left.out.retain(|service| !services.contains(service));
+            }
+            let over = left.out.is_empty();
+            if let Some(event) = events.get_mut(left.event).filter(|_| over) {
+                event.back_at = Some(now);
+            }
+            !over
+        });
     }
 }

@@ -125,7 +125,7 @@ pub struct Event {
     /// Whether it was right.
     #[serde(flatten)]
     pub rightness: Rightness,
-    /// When the region came back; nothing when it did not, or was not left.
+    /// When the last of its services came back to the region; nothing when one did not, or it was not left.
     pub back_at: Option<Timestamp>,
 }
 
@@ -183,12 +183,15 @@ impl Findings {
         }
     }
 
-    pub(super) fn keep_event(&mut self, event: Event) {
+    /// Says where it is kept; nothing where it is only counted.
+    pub(super) fn keep_event(&mut self, event: Event) -> Option<usize> {
         self.count(event.kind, event.rightness);
         if self.events.len() < KEPT_MAX {
             self.events.push(event);
+            self.events.len().checked_sub(1)
         } else {
             self.left_out += 1;
+            None
         }
     }
 

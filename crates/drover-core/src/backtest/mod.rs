@@ -26,7 +26,7 @@ use crate::opinion::policy_of;
 use crate::panel::{Opinions, Panel};
 use crate::targets::initial_traffic;
 use crate::vantage::Vantage;
-use deciding::Question;
+use deciding::{Left, Question};
 use drover_model::config::{Config, HealthCheck, Service};
 use drover_model::decision::VantageState;
 use drover_model::plan::{LoadedRunbook, World};
@@ -100,6 +100,7 @@ pub struct Backtest {
     look_at: Option<Timestamp>,
     world: World,
     questions: Vec<Question>,
+    left: Vec<Left>,
     runs: u64,
     truth: Truth,
     began_at: Option<Timestamp>,
@@ -140,6 +141,7 @@ impl Backtest {
             look_at: None,
             world,
             questions: vec![],
+            left: vec![],
             runs: 0,
             truth: Truth::default(),
             began_at: None,

@@ -250,6 +250,39 @@ fn a_history_of_one_endpoint_knows_no_other_to_move_to_and_says_so() {
 }
 
 #[test]
+fn a_failover_of_two_services_is_over_when_both_are_back() {
+    let of = |service: &str, rounds: std::ops::Range<u64>| {
+        let world = |n: u64, _: &str, key: &str| {
+            let out = key == "checkout@eu-west" && rounds.contains(&n);
+            if out { (Seen::Failed, Label::Outage) } else { (Seen::Good, Label::Fine) }
+        };
+        let service: ServiceId = service.parse().unwrap();
+        let of_service = |row: Row| Row { endpoint: EndpointKey::new(&service, &row.endpoint.region), ..row };
+        rows(300, &world).into_iter().map(of_service).collect::<Vec<Row>>()
+    };
+    let history_of = |catalog_until| {
+        let mut history = [of("checkout", 20..60), of("catalog", 20..catalog_until)].concat();
+        // One vantage alone sees it at first, so that both are down at the moment when another may speak again.
+        for row in history.iter_mut().filter(|row| row.vantage.as_str() != "us-east-1") {
+            row.blind = (NOW + INTERVAL.times(20)..NOW + INTERVAL.times(40)).contains(&row.at);
+        }
+        history.sort_by_key(|row| row.at);
+        history
+    };
+    let both = |f: &mut Fixture| {
+        let mut catalog = Fixture::three_regions_and_witness().service("catalog").clone();
+        catalog.interval = INTERVAL;
+        f.config().services.insert(catalog.name.clone(), catalog);
+    };
+    let found = run(both, &history_of(150));
+    let [event] = found.events.as_slice() else { panic!("{found:#?}") };
+    assert_eq!((event.services.len(), found.totals.failbacks), (2, 2), "{found:#?}");
+    assert!(event.back_at > Some(NOW + INTERVAL.times(150)), "{event:?}");
+    let never = run(both, &history_of(300));
+    assert_eq!((never.events[0].back_at, never.totals.failbacks), (None, 1), "{never:#?}");
+}
+
+#[test]
 fn the_whole_world_at_once_is_asked_about() {
     let all = |n: u64, vantage: &str, key: &str| {
         let lost = !key.ends_with(vantage.trim_end_matches("-1")) && (20..60).contains(&n);
