@@ -136,7 +136,24 @@ impl Counters {
             .collect();
         let rcodes: Vec<(&str, u64)> = rcodes.iter().map(|(label, value)| (label.as_str(), *value)).collect();
         family("drover_dns_answers_total", "counter", "Answers by result code.", &rcodes);
-        for (name, kind, help, value) in [
+        for (name, kind, help, value) in self.single_values(snapshot) {
+            family(name, kind, help, &[("", value)]);
+        }
+        let outcomes = [
+            ("{outcome=\"changed\"}", read(&self.published)),
+            ("{outcome=\"unchanged\"}", read(&self.unchanged)),
+            ("{outcome=\"conflict\"}", read(&self.conflicts)),
+            ("{outcome=\"fenced\"}", read(&self.fenced)),
+            ("{outcome=\"refused\"}", read(&self.refused)),
+            ("{outcome=\"write_error\"}", read(&self.write_errors)),
+        ];
+        family("drover_dns_publications_total", "counter", "Batches by outcome.", &outcomes);
+        text
+    }
+
+    /// What has one value and no label: name, kind, help, value.
+    fn single_values(&self, snapshot: &Snapshot) -> [(&'static str, &'static str, &'static str, u64); 10] {
+        [
             ("drover_dns_truncated_total", "counter", "Answers that did not fit.", read(&self.truncated)),
             ("drover_dns_unanswered_total", "counter", "Messages without an answer.", read(&self.unanswered)),
             (
@@ -177,18 +194,6 @@ impl Counters {
                 "Record sets that are given for less long while a failover seems near.",
                 snapshot.short_times().len() as u64,
             ),
-        ] {
-            family(name, kind, help, &[("", value)]);
-        }
-        let outcomes = [
-            ("{outcome=\"changed\"}", read(&self.published)),
-            ("{outcome=\"unchanged\"}", read(&self.unchanged)),
-            ("{outcome=\"conflict\"}", read(&self.conflicts)),
-            ("{outcome=\"fenced\"}", read(&self.fenced)),
-            ("{outcome=\"refused\"}", read(&self.refused)),
-            ("{outcome=\"write_error\"}", read(&self.write_errors)),
-        ];
-        family("drover_dns_publications_total", "counter", "Batches by outcome.", &outcomes);
-        text
+        ]
     }
 }

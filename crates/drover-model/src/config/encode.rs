@@ -1,8 +1,9 @@
 //! From a [`Config`] back to the written form: what `config show` prints, and what can be loaded again.
 
 use super::{
-    AppCheck, Config, DnsServers, DnsSettings, DnsVelocity, Endpoint, FailoverPolicy, HealthCheck, HttpCheck,
-    MetricsSource, Region, RegionRole, Service, Settings,
+    AppCheck, Config, DnsServers, DnsSettings, DnsVelocity, EmbeddedDns, Endpoint, FailoverPolicy,
+    HealthCheck, HttpCheck, MetricsSource, Region, RegionRole, Rfc2136Dns, Route53Dns, Service, Settings,
+    ZoneServer,
 };
 use saphyr::{Mapping, Scalar, Yaml, YamlEmitter};
 use std::borrow::Cow;
@@ -234,67 +235,10 @@ fn app_check(c: &AppCheck) -> Written {
 }
 
 fn dns(dns: &DnsSettings) -> Written {
-    /// Each by its name, so that a difference names it and not its place.
-    fn named<'a, T: 'a>(
-        items: impl IntoIterator<Item = T>,
-        fields: impl Fn(T) -> (String, Vec<(&'static str, Written)>),
-    ) -> Written {
-        let item = |item| {
-            let (name, more) = fields(item);
-            let mut entries = vec![("name", text(&name))];
-            entries.extend(more);
-            (name, Written::Map(entries))
-        };
-        Written::Items(items.into_iter().map(item).collect())
-    }
     let mut entries = match &dns.servers {
-        DnsServers::Embedded(own) => vec![
-            ("zone", text(&dns.zone)),
-            (
-                "nameservers",
-                named(&own.nameservers, |(name, at)| (name.clone(), vec![("address", text(at))])),
-            ),
-            (
-                "instances",
-                named(&own.instances, |i| {
-                    (i.name.clone(), vec![("control", text(i.control)), ("query", text(i.query))])
-                }),
-            ),
-            ("ttl_floor", text(own.ttl_floor)),
-        ],
-        DnsServers::Rfc2136(other) => {
-            let key = Written::Map(vec![
-                ("name", text(&other.key.name)),
-                ("algorithm", text(other.key.algorithm.as_str())),
-                ("secret_file", text(other.key.secret_file.display())),
-            ]);
-            let mut entries = vec![
-                ("kind", text("rfc2136")),
-                ("zone", text(&dns.zone)),
-                ("primary", text(other.primary)),
-                ("servers", named(&other.servers, |s| (s.name.clone(), vec![("query", text(s.query))]))),
-                ("key", key),
-                ("timeout", text(other.timeout)),
-            ];
-            entries.extend(other.weights.map(|w| ("weights", text(w.as_str()))));
-            entries
-        }
-        DnsServers::Route53(cloud) => {
-            let mut entries = vec![
-                ("kind", text("route53")),
-                ("zone", text(&dns.zone)),
-                ("hosted_zone", text(&cloud.hosted_zone)),
-                ("servers", named(&cloud.servers, |s| (s.name.clone(), vec![("query", text(s.query))]))),
-            ];
-            entries.extend(cloud.credentials_file.as_ref().map(|f| ("credentials_file", text(f.display()))));
-            entries.extend(cloud.endpoint.as_ref().map(|e| ("endpoint", text(e))));
-            entries.extend([
-                ("requests_per_second", Written::Integer(cloud.requests_per_second.into())),
-                ("timeout", text(cloud.timeout)),
-                ("in_sync_within", text(cloud.in_sync_within)),
-            ]);
-            entries
-        }
+        DnsServers::Embedded(own) => embedded(&dns.zone, own),
+        DnsServers::Rfc2136(other) => dynamic_updates(&dns.zone, other),
+        DnsServers::Route53(cloud) => route53(&dns.zone, cloud),
     };
     let DnsVelocity { share, at_least, window } = dns.velocity;
     let velocity = vec![
@@ -305,6 +249,73 @@ fn dns(dns: &DnsSettings) -> Written {
     entries.push(("velocity", Written::Map(velocity)));
     entries.extend([("drift", text(dns.drift.as_str())), ("drift_hold", text(dns.drift_hold))]);
     Written::Map(entries)
+}
+
+/// Each by its name, so that a difference names it and not its place.
+fn named<'a, T: 'a>(
+    items: impl IntoIterator<Item = T>,
+    fields: impl Fn(T) -> (String, Vec<(&'static str, Written)>),
+) -> Written {
+    let item = |item| {
+        let (name, more) = fields(item);
+        let mut entries = vec![("name", text(&name))];
+        entries.extend(more);
+        (name, Written::Map(entries))
+    };
+    Written::Items(items.into_iter().map(item).collect())
+}
+
+fn zone_servers(servers: &[ZoneServer]) -> Written {
+    named(servers, |s| (s.name.clone(), vec![("query", text(s.query))]))
+}
+
+fn embedded(zone: &str, own: &EmbeddedDns) -> Vec<(&'static str, Written)> {
+    vec![
+        ("zone", text(zone)),
+        ("nameservers", named(&own.nameservers, |(name, at)| (name.clone(), vec![("address", text(at))]))),
+        (
+            "instances",
+            named(&own.instances, |i| {
+                (i.name.clone(), vec![("control", text(i.control)), ("query", text(i.query))])
+            }),
+        ),
+        ("ttl_floor", text(own.ttl_floor)),
+    ]
+}
+
+fn dynamic_updates(zone: &str, other: &Rfc2136Dns) -> Vec<(&'static str, Written)> {
+    let key = Written::Map(vec![
+        ("name", text(&other.key.name)),
+        ("algorithm", text(other.key.algorithm.as_str())),
+        ("secret_file", text(other.key.secret_file.display())),
+    ]);
+    let mut entries = vec![
+        ("kind", text("rfc2136")),
+        ("zone", text(zone)),
+        ("primary", text(other.primary)),
+        ("servers", zone_servers(&other.servers)),
+        ("key", key),
+        ("timeout", text(other.timeout)),
+    ];
+    entries.extend(other.weights.map(|w| ("weights", text(w.as_str()))));
+    entries
+}
+
+fn route53(zone: &str, cloud: &Route53Dns) -> Vec<(&'static str, Written)> {
+    let mut entries = vec![
+        ("kind", text("route53")),
+        ("zone", text(zone)),
+        ("hosted_zone", text(&cloud.hosted_zone)),
+        ("servers", zone_servers(&cloud.servers)),
+    ];
+    entries.extend(cloud.credentials_file.as_ref().map(|f| ("credentials_file", text(f.display()))));
+    entries.extend(cloud.endpoint.as_ref().map(|e| ("endpoint", text(e))));
+    entries.extend([
+        ("requests_per_second", Written::Integer(cloud.requests_per_second.into())),
+        ("timeout", text(cloud.timeout)),
+        ("in_sync_within", text(cloud.in_sync_within)),
+    ]);
+    entries
 }
 
 pub(super) fn settings(s: &Settings) -> Written {
