@@ -64,6 +64,9 @@ impl Role {
         // The kernel ends it with this program, however that ends.
         let mut bound = Command::new("setpriv");
         bound.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
+        if let Some(directory) = command.get_current_dir() {
+            bound.current_dir(directory);
+        }
         for (name, value) in command.get_envs() {
             match value {
                 Some(value) => bound.env(name, value),

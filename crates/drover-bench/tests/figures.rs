@@ -92,10 +92,10 @@ fn dns_qps_answers_every_question() {
 
 #[test]
 fn dns_publish_sees_every_change() {
-    must_be_right("dns-publish", 1, 1);
+    must_be_right("dns-publish", 1, 0);
 }
 
 #[test]
 fn dns_failover_sees_every_service_that_ended_leave() {
-    must_be_right("dns-failover", 2, 1);
+    must_be_right("dns-failover", 2, 0);
 }

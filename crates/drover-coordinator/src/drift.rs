@@ -16,8 +16,10 @@ use drover_dns::publish::Change;
 use drover_dns::zone::{DnsName, RecordKey, RecordSet};
 use drover_model::api::Severity;
 use drover_model::config::{DnsSettings, DriftPolicy, Service};
+use drover_model::decision::VerdictState;
 use drover_model::traffic::{Actor, TargetOrigin, TrafficState};
-use drover_model::{ServiceId, Span, Timestamp};
+use drover_model::units::Generation;
+use drover_model::{EndpointKey, ServiceId, Span, Timestamp};
 use std::collections::BTreeMap;
 
 /// A record set that a hand changed, as it has been since.
@@ -56,7 +58,8 @@ impl Coordinator {
     ) -> Result<(), ProviderError> {
         let now = self.clock.now();
         self.note_drift(compared, now);
-        if dns.drift == DriftPolicy::Report || self.is_frozen(now) {
+        // While anything may be failing decisions come first, and a hand may be what keeps a service alive.
+        if dns.drift == DriftPolicy::Report || self.is_frozen(now) || !self.live().suspects.is_empty() {
             return Ok(());
         }
         // No run begins meanwhile. Who holds it now is served first; the next round is soon.
@@ -65,7 +68,7 @@ impl Coordinator {
         let Some(first) = due.first() else { return Ok(()) };
         // All of them are counted before the first is put back.
         let changes: Vec<Change> = due.iter().map(|repair| repair.change.clone()).collect();
-        drop(gate.admit(&changes, &compared.observed, Right::Unattended(dns.velocity))?);
+        gate.would_admit(&changes, &compared.observed, Right::Unattended(dns.velocity))?;
         if let Err(e) = self.put_back(first, now).await {
             tracing::error!(error = &e as &dyn std::error::Error, "can't tell what was put back");
         }
@@ -89,8 +92,13 @@ impl Coordinator {
         let due = drifted(compared).into_iter().filter_map(|(service, seen)| {
             let drift = noted.get(&service.name).filter(|drift| now.since(drift.since) >= hold)?;
             let target = compared.targets.get(&service.name).filter(|_| is_free(&service.name))?;
+            // What the velocity holds back is not published by way of a repair.
+            if !self.is_well(service) || target.is_unasked_beyond(Generation(seen.generation)) {
+                return None;
+            }
             let generation = next_generation(Some(seen), target);
-            let next = TrafficState { generation, origin: TargetOrigin::Adoption, ..target.clone() };
+            let origin = TargetOrigin::Adoption;
+            let next = TrafficState { generation, origin, decided: generation, ..target.clone() };
             let change = Change::Put {
                 expected_generation: Some(seen.generation),
                 record_set: record_set(service, &next, self.db.epoch()),
@@ -99,6 +107,15 @@ impl Coordinator {
             Some(Repair { service, drift: drift.clone(), change })
         });
         due.collect()
+    }
+
+    /// Is each of its endpoints found healthy? Else the target may send traffic where nobody answers, and the hand may have mended that.
+    fn is_well(&self, service: &Service) -> bool {
+        let live = self.live();
+        service.endpoints.keys().all(|region| {
+            let standing = live.standing.get(&EndpointKey::new(&service.name, region));
+            standing.is_some_and(|standing| standing.verdict.state == VerdictState::Healthy)
+        })
     }
 
     /// Puts one back, and tells.
@@ -158,6 +175,9 @@ mod tests {
     use crate::testbed::{Bed, GUARD, PlayedDns, person};
     use crate::zone::tests::{of, published, reconcile, record};
     use drover_model::api::RecordState;
+    use drover_model::decision::Verdict;
+    use drover_model::plan::StandingVerdict;
+    use drover_model::reason::Reason;
     use drover_model::traffic::Freeze;
     use std::time::Duration;
 
@@ -168,8 +188,25 @@ mod tests {
         });
     }
 
+    /// Every endpoint of a service is found so.
+    fn found(bed: &Bed, service: &str, state: VerdictState) {
+        let loaded = bed.c.loaded();
+        let service = &loaded.config.services[&service.parse::<ServiceId>().unwrap()];
+        for region in service.endpoints.keys() {
+            let (failing, healthy, abstaining, configured, need) = (0, 3, 0, 3, 2);
+            let reason = Reason::SeenHealthy { healthy, configured };
+            let verdict =
+                Verdict { state, failing, healthy, abstaining, configured, need, suspect: false, reason };
+            let standing = StandingVerdict { verdict, since: bed.c.clock.now(), recent_changes: vec![] };
+            bed.c.live().standing.insert(EndpointKey::new(&service.name, region), standing);
+        }
+    }
+
     async fn drifted(drift: DriftPolicy, hold: Span) -> (Bed, std::sync::Arc<PlayedDns>, RecordSet) {
         let (bed, dns) = published().await;
+        for service in ["checkout", "catalog"] {
+            found(&bed, service, VerdictState::Healthy);
+        }
         policy(&bed, drift, hold);
         bed.c.reload_now().await.unwrap();
         let mut by_hand = of(&dns, "checkout");
@@ -245,6 +282,14 @@ mod tests {
         assert_eq!(of(&dns, "checkout"), by_hand, "frozen");
 
         bed.c.live().freeze = None;
+        found(&bed, "checkout", VerdictState::Down);
+        a_round_later(&bed).await;
+        assert_eq!(of(&dns, "checkout"), by_hand, "it may be what keeps the service alive");
+        found(&bed, "checkout", VerdictState::Healthy);
+        bed.c.live().suspects.insert("catalog@eu-west".parse().unwrap());
+        a_round_later(&bed).await;
+        assert_eq!(of(&dns, "checkout"), by_hand, "something else may be failing");
+        bed.c.live().suspects.clear();
         let theirs = RecordSet { owner: "terraform".into(), ..by_hand };
         dns.change_by_hand(theirs.clone());
         a_round_later(&bed).await;

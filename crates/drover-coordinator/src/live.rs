@@ -118,6 +118,8 @@ pub struct Live {
     pub dns_withheld: BTreeMap<ServiceId, Generation>,
     /// Record sets that a hand changed.
     pub(crate) drifted: BTreeMap<ServiceId, Drift>,
+    /// Why DNS could not be brought up to the targets at the last look.
+    pub dns_trouble: Option<String>,
     /// Pages not delivered.
     pub pages_undelivered: u64,
     /// When the oldest of them was written.
@@ -157,6 +159,7 @@ impl Live {
             dns_views: Vec::new(),
             dns_withheld: BTreeMap::new(),
             drifted: BTreeMap::new(),
+            dns_trouble: None,
             pages_undelivered: 0,
             pages_oldest: None,
         }

@@ -5,7 +5,7 @@ use crate::config_dir::Loaded;
 use crate::coordinator::Coordinator;
 use crate::traffic::{blocked_sentence, record_key, record_set, still_to_do};
 use drover_dns::provider::{
-    Admitted, Applied, Diff, Gate, LaggingState, Observed, ProviderError, Right, Withheld,
+    Admitted, Applied, Diff, Gate, Lagging, LaggingState, Observed, ProviderError, Right, Withheld,
 };
 use drover_dns::publish::{Batch, Change};
 use drover_dns::zone::{RecordKey, RecordSet};
@@ -39,11 +39,13 @@ pub(crate) struct Compared<'l> {
 /// What is to change, by who decided it.
 #[derive(Default)]
 struct ByOrigin {
-    /// Runs and persons.
+    /// Runs and persons; and what nobody sees: new names, and servers that missed a version.
     decided: Vec<Change>,
     /// Nobody: the configuration changed. With the target's generation.
     unasked: Vec<Change>,
     services: BTreeMap<ServiceId, Generation>,
+    /// What is live of these, once more for the servers that missed it, should it have to stay.
+    standing: Vec<Change>,
 }
 
 impl Compared<'_> {
@@ -54,18 +56,42 @@ impl Compared<'_> {
         }
         let keyed = self.services.iter().filter_map(|s| Some((record_key(s)?, &s.name)));
         let services: BTreeMap<RecordKey, &ServiceId> = keyed.collect();
+        let observed: BTreeMap<&RecordKey, &Observed> = self.observed.iter().map(|o| (&o.key, o)).collect();
         for change in &self.diff.changes {
-            let target = key(change).and_then(|key| self.targets.get(*services.get(&key)?));
-            match target.filter(|t| t.origin.is_configuration()) {
-                None => sorted.decided.push(change.clone()),
-                Some(target) => {
+            let key = key(change);
+            let target = key.as_ref().and_then(|key| self.targets.get(*services.get(key)?));
+            let observed = key.as_ref().and_then(|key| observed.get(key)).copied();
+            match (target, observed.and_then(|o| o.current.as_ref())) {
+                (Some(target), Some(live)) if is_unasked(target, live, change) => {
                     sorted.unasked.push(change.clone());
                     sorted.services.insert(target.service.clone(), target.generation);
+                    sorted.standing.extend(observed.and_then(|o| once_more(o, live)));
                 }
+                _ => sorted.decided.push(change.clone()),
             }
         }
         sorted
     }
+}
+
+/// Would somebody see something else, and was nobody asked about it? A run's move that DNS does not show yet was asked about, whatever the
+/// configuration added to it since.
+fn is_unasked(target: &TrafficState, live: &RecordSet, change: &Change) -> bool {
+    let sees_the_same = match change {
+        Change::Put { record_set, .. } => live.same_answers(record_set),
+        Change::Delete { .. } => false,
+    };
+    target.is_unasked_beyond(Generation(live.generation)) && !sees_the_same
+}
+
+/// What is live, for the servers that are behind it.
+fn once_more(observed: &Observed, live: &RecordSet) -> Option<Change> {
+    let is_behind = |lagging: &Lagging| matches!(lagging.state, LaggingState::Behind { .. });
+    observed.lagging.iter().any(is_behind).then(|| Change::Put {
+        expected_generation: live.generation.checked_sub(1).filter(|before| *before > 0),
+        record_set: live.clone(),
+        take_over: false,
+    })
 }
 
 fn key(change: &Change) -> Option<RecordKey> {
@@ -119,7 +145,7 @@ impl Coordinator {
         let compared = self.compare(gate, &loaded).await?;
         let blocked: Vec<String> = compared.diff.blocked.iter().map(blocked_sentence).collect();
         self.note_dns(&loaded, &compared.observed, &blocked);
-        let ByOrigin { decided, unasked, services } = compared.by_origin();
+        let ByOrigin { decided, unasked, services, standing } = compared.by_origin();
         let Some(dns) = loaded.config.settings.dns.as_ref() else { return Ok(()) };
         let mut applied = self.put(gate, &decided, &compared.observed, Right::Decided).await;
         if applied.is_ok() {
@@ -127,13 +153,27 @@ impl Coordinator {
         }
         let is_withheld = matches!(applied, Err(ProviderError::Withheld(Withheld::TooFast { .. })));
         self.live().dns_withheld = if is_withheld { services } else { BTreeMap::new() };
+        if is_withheld {
+            // An edit that waits must not keep a server from what the others answer meanwhile.
+            let put = self.put(gate, &standing, &compared.observed, Right::Decided).await;
+            applied = put.and(applied);
+        }
         if applied.is_ok() || is_withheld {
             let mended = self.mend_drift(gate, &compared, dns).await;
             applied = applied.and(mended);
         }
+        let trouble = applied.as_ref().err().map(|e| drover_model::chain(e));
+        // Said once: an edit may wait for days.
+        let is_news = {
+            let mut live = self.live();
+            let before = std::mem::replace(&mut live.dns_trouble, trouble);
+            before != live.dns_trouble
+        };
         match applied {
             Err(e) if !matches!(e, ProviderError::Fenced { .. }) => {
-                tracing::warn!(error = &e as &dyn std::error::Error, "can't bring DNS up to the targets");
+                if is_news {
+                    tracing::warn!(error = &e as &dyn std::error::Error, "can't bring DNS up to the targets");
+                }
                 self.note_not_applied(&e);
                 Ok(())
             }
@@ -325,5 +365,40 @@ fn concerns(error: &ProviderError, server: &str) -> bool {
         ProviderError::Unreachable { missing } => missing.iter().any(|m| m.instance == server),
         ProviderError::TimedOut { .. } => true,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use drover_dns::zone::Member;
+
+    #[test]
+    fn what_is_live_is_put_once_more_where_a_server_is_behind_it() {
+        let live = RecordSet {
+            name: "app.example.test".into(),
+            rtype: drover_dns::zone::RecordType::A,
+            ttl_seconds: 30,
+            members: vec![Member { set_id: "eu-west".into(), value: "192.0.2.1".into(), weight: 1 }],
+            generation: 7,
+            epoch: drover_model::Epoch { incarnation: 1, counter: 1 },
+            owner: "drover".into(),
+            note: String::new(),
+        };
+        let observed = |state: Option<LaggingState>| Observed {
+            key: RecordKey::new("app.example.test".parse().unwrap(), live.rtype),
+            current: Some(live.clone()),
+            is_changed_by_hand: false,
+            lagging: state.map(|state| Lagging { instance: "dns-2".into(), state }).into_iter().collect(),
+        };
+        assert_eq!(once_more(&observed(None), &live), None);
+        let unreached = LaggingState::NotReached { reason: "connection refused".into() };
+        assert_eq!(once_more(&observed(Some(unreached)), &live), None);
+        let behind = observed(Some(LaggingState::Behind { generation: Some(3) }));
+        let Some(Change::Put { expected_generation, record_set, take_over }) = once_more(&behind, &live)
+        else {
+            panic!("nothing is put");
+        };
+        assert_eq!((expected_generation, record_set, take_over), (Some(6), live.clone(), false));
     }
 }

@@ -6,7 +6,7 @@
 use crate::coordinator::Coordinator;
 use crate::traffic::record_key;
 use crate::verdicts::panel_of;
-use drover_core::plan::ttl_seconds;
+use drover_core::plan::{ttl_seconds, whole_seconds};
 use drover_core::short_ttl;
 use drover_dns::provider::{Gate, ProviderError};
 use drover_dns::publish::{ShortTime, Shortened};
@@ -22,6 +22,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const FOR_SECONDS: u32 = 15;
 /// What did not change is told again after so long, a few times within that.
 const TELL_EVERY: Duration = Duration::from_secs(4);
+
+/// Looked at, at most: of what is told about so many there is room in one request, and who suspects more has a trouble of his own.
+const SUSPECTS_MAX: usize = 10_000;
 
 type Times = BTreeMap<RecordKey, u32>;
 
@@ -69,15 +72,15 @@ impl Coordinator {
         }
         let Some(floor_seconds) = floor_seconds(&loaded.config) else { return times };
         let panel = panel_of(&live, &loaded.config, now);
-        for endpoint in &live.suspects {
+        for endpoint in live.suspects.iter().take(SUSPECTS_MAX) {
             let Some(service) = loaded.config.services.get(&endpoint.service) else { continue };
             let target = live.traffic.get(&endpoint.service);
             if target.is_none_or(|target| target.weight(&endpoint.region).0 == 0) {
                 continue;
             }
             let threshold = service.failover.failure_threshold;
-            let inputs = panel.inputs(live.opinions_of(endpoint), service, endpoint, now);
-            let failures = short_ttl::failures_of_a_quorum(&inputs, threshold);
+            let opinions = live.opinions_of(endpoint);
+            let failures = panel.failures_of_a_quorum(opinions, service, &endpoint.region, now);
             let steady = ttl_seconds(service);
             let shorter = short_ttl::ttl_seconds(steady, floor_seconds, failures, threshold);
             if let Some(key) = record_key(service).filter(|_| shorter < steady) {
@@ -89,10 +92,9 @@ impl Coordinator {
     }
 }
 
-/// In whole seconds, as DNS has them.
+/// What times to live shrink to, where the servers can do that.
 pub(crate) fn floor_seconds(config: &Config) -> Option<u32> {
-    let own = config.settings.dns.as_ref()?.embedded()?;
-    u32::try_from(own.ttl_floor.as_millis().div_ceil(1_000).max(1)).ok()
+    Some(whole_seconds(config.settings.dns.as_ref()?.embedded()?.ttl_floor))
 }
 
 /// What the servers were told last.

@@ -266,6 +266,11 @@ impl PlayedDns {
         self.sets.lock().unwrap().insert(key, set);
     }
 
+    /// As one that was made anew.
+    pub fn lose(&self, set: &RecordSet) {
+        self.sets.lock().unwrap().remove(&RecordKey::new(set.name.parse().unwrap(), set.rtype));
+    }
+
     /// Keys of the batches that it took.
     pub fn batches(&self) -> Vec<String> {
         self.batches.lock().unwrap().clone()

@@ -4,7 +4,7 @@
 use crate::coordinator::{Coordinator, Dns};
 use crate::db::keys;
 use crate::error::CoordinatorError;
-use drover_core::plan::ttl_seconds;
+use drover_core::plan::{ttl_seconds, whole_seconds};
 use drover_core::weights::NeverDark;
 use drover_dns::provider::{
     BlockedReason, DynamicUpdates, EmbeddedInstances, EmbeddedOptions, Gate, HostedZone, Instance,
@@ -126,7 +126,9 @@ fn provider(dns: &DnsSettings) -> Option<Dns> {
             let instance =
                 |i: &DnsInstance| Instance { name: i.name.clone(), control: i.control, query: i.query };
             let instances = own.instances.iter().map(instance).collect();
-            Arc::new(EmbeddedInstances::new(instances, EmbeddedOptions::default()).ok()?)
+            let ttl_floor_seconds = whole_seconds(own.ttl_floor);
+            let options = EmbeddedOptions { ttl_floor_seconds, ..EmbeddedOptions::default() };
+            Arc::new(EmbeddedInstances::new(instances, options).ok()?)
         }
         DnsServers::Rfc2136(other) => {
             Arc::new(DynamicUpdates::new(DnsName::parse(&dns.zone).ok()?, other.clone()))

@@ -171,7 +171,8 @@ impl Coordinator {
         revision: Revision,
     ) -> Result<TrafficState, ApiError> {
         let origin = TargetOrigin::Adoption;
-        let next = TrafficState { generation, changed_at: self.clock.now(), origin, ..target };
+        let (changed_at, decided) = (self.clock.now(), generation);
+        let next = TrafficState { generation, changed_at, origin, decided, ..target };
         let path = keys::traffic(name);
         let txn =
             self.db.put_op(self.db.fenced().expect(&path, Expect::ModRevision(revision)), &path, &next)?;
@@ -390,9 +391,43 @@ pub(crate) mod tests {
             target.generation = target.generation.next();
             target.weights = target.weights.keys().map(|r| (r.clone(), Weight(1))).collect();
             target.origin = TargetOrigin::Run { run: run.clone() };
+            target.decided = target.generation;
         }
         reconcile(&bed).await;
         assert!(dns.live().iter().all(|set| set.generation == 2), "{:?}", dns.live());
+        // Moved and not published yet when the configuration changes: what it adds does not hold the move up.
+        for target in bed.c.live().traffic.values_mut() {
+            target.decided = target.generation.next();
+            target.generation = target.decided.next();
+            target.weights = target.weights.keys().map(|r| (r.clone(), Weight(2))).collect();
+            target.origin = TargetOrigin::Configuration;
+        }
+        reconcile(&bed).await;
+        assert!(dns.live().iter().all(|set| set.generation == 4), "{:?}", dns.live());
+        // What it changes after that waits.
+        for target in bed.c.live().traffic.values_mut() {
+            target.generation = target.generation.next();
+            target.weights = target.weights.keys().map(|r| (r.clone(), Weight(3))).collect();
+        }
+        reconcile(&bed).await;
+        assert!(dns.live().iter().all(|set| set.generation == 4), "{:?}", dns.live());
+    }
+
+    #[tokio::test]
+    async fn an_edit_that_waits_keeps_no_new_name_from_dns() {
+        let (bed, dns) = published().await;
+        let gone = of(&dns, "catalog");
+        dns.lose(&gone);
+        bed.rewrite(|c| c.settings.dns.as_mut().unwrap().velocity.at_least = 0);
+        bed.c.reload_now().await.unwrap();
+        for target in bed.c.live().traffic.values_mut() {
+            target.generation = target.generation.next();
+            target.weights = target.weights.keys().map(|r| (r.clone(), Weight(1))).collect();
+        }
+        reconcile(&bed).await;
+        assert_eq!((of(&dns, "catalog").generation, of(&dns, "checkout").generation), (2, 1));
+        assert_eq!(record(&bed, "checkout").await.state, RecordState::Withheld);
+        assert_eq!(record(&bed, "catalog").await.state, RecordState::InLine);
     }
 
     #[tokio::test]

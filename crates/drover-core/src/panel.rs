@@ -3,6 +3,7 @@
 
 use crate::opinion::{Opinion, policy_of};
 use crate::quorum;
+use crate::short_ttl;
 use crate::verdict::{self, Vote, Votes};
 use drover_model::config::{Config, Service};
 use drover_model::decision::{
@@ -74,6 +75,27 @@ impl Panel {
         }
         let need = quorum::need_under(n, service.failover.quorum);
         (verdict::conclude_votes(outside, inside, need), until)
+    }
+
+    /// Consecutive failures, up to the service's threshold, that each of a quorum of outside vantages has seen: how near the endpoint is to
+    /// being found down.
+    #[must_use]
+    pub fn failures_of_a_quorum(
+        &self,
+        opinions: Option<&Opinions>,
+        service: &Service,
+        region: &RegionId,
+        now: Timestamp,
+    ) -> u32 {
+        let (stale_after, threshold) = (service.stale_after(), service.failover.failure_threshold);
+        let outside = self.with(opinions).filter(|((_, home, _), _)| home != region);
+        let seen = outside.map(|((_, _, vantage), opinion)| match opinion {
+            Some(opinion) if vantage.counts() => opinion.failures_at(now, stale_after, threshold),
+            _ => 0,
+        });
+        let seen: Vec<u32> = seen.collect();
+        let n = u32::try_from(seen.len()).unwrap_or(u32::MAX);
+        short_ttl::shared_by_a_quorum(seen, quorum::need_under(n, service.failover.quorum))
     }
 
     /// What a verdict is made from, in full.

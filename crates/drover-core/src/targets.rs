@@ -26,6 +26,7 @@ pub fn initial_traffic(service: &Service, now: Timestamp) -> TrafficState {
         weights,
         changed_at: now,
         origin: TargetOrigin::Configuration,
+        decided: Generation::default(),
     }
 }
 
@@ -57,6 +58,7 @@ pub fn retarget(
         weights,
         changed_at: now,
         origin,
+        decided: state.decided,
     }))
 }
 

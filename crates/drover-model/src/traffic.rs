@@ -76,6 +76,9 @@ pub struct TrafficState {
     /// Who changed it then.
     #[serde(default, skip_serializing_if = "TargetOrigin::is_configuration")]
     pub origin: TargetOrigin,
+    /// The last generation that a run or an adoption made. Where DNS is behind it, more is due than what the configuration changed since.
+    #[serde(default, skip_serializing_if = "Generation::is_none")]
+    pub decided: Generation,
 }
 
 /// Who made a target what it is.
@@ -103,6 +106,12 @@ impl TargetOrigin {
 }
 
 impl TrafficState {
+    /// Is nothing but the configuration between `live` and this?
+    #[must_use]
+    pub fn is_unasked_beyond(&self, live: Generation) -> bool {
+        self.origin.is_configuration() && self.decided <= live && live < self.generation
+    }
+
     /// The published weight of `region`.
     #[must_use]
     pub fn weight(&self, region: &RegionId) -> Weight {

@@ -150,6 +150,12 @@ impl Generation {
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
+
+    /// Before the first.
+    #[must_use]
+    pub const fn is_none(&self) -> bool {
+        self.0 == 0
+    }
 }
 
 impl fmt::Display for Generation {

@@ -35,6 +35,7 @@ pub(crate) fn shift(
             weights: change.weights_after.clone(),
             changed_at: state.now(),
             origin: TargetOrigin::Run { run: order.run.clone() },
+            decided: change.to_generation,
         });
     }
     let moved = !targets.is_empty();
@@ -99,6 +100,7 @@ pub(crate) fn move_back(
             weights: change.weights_after.clone(),
             changed_at: state.now(),
             origin: TargetOrigin::Run { run: order.run.clone() },
+            decided: now.generation.next(),
         };
         state.store.moved.insert(key, target.generation);
         state.store.traffic.insert(target.service.clone(), target);

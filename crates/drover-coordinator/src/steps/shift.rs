@@ -270,6 +270,7 @@ fn target_of(
         weights: change.weights_after.clone(),
         changed_at: c.clock.now(),
         origin: TargetOrigin::Run { run: order.run.clone() },
+        decided: generation,
     }
 }
 

@@ -198,6 +198,7 @@ impl Backtest {
                     weights: change.weights_after.clone(),
                     changed_at: self.now,
                     origin: TargetOrigin::Run { run: run.clone() },
+                    decided: change.to_generation,
                 };
                 any |= target.weights != before.weights;
                 self.world.traffic.insert(change.service.clone(), target);

@@ -239,6 +239,16 @@ impl Opinion {
         (OpinionState::Unknown, false)
     }
 
+    /// How far it is on the way to `Failing` at `now`: consecutive failures, up to `threshold`.
+    #[must_use]
+    pub fn failures_at(&self, now: Timestamp, stale_after: Span, threshold: u32) -> u32 {
+        match self.vote_at(now, stale_after) {
+            (OpinionState::Failing, _) => threshold,
+            (OpinionState::Healthy | OpinionState::Unknown, true) => self.streak.length().min(threshold),
+            (OpinionState::Healthy | OpinionState::Unknown, false) => 0,
+        }
+    }
+
     /// What is held at `now`, with the numbers behind it.
     #[must_use]
     pub fn at(&self, now: Timestamp, policy: &OpinionPolicy) -> OpinionView {

@@ -35,7 +35,13 @@ pub(super) fn rows(world: &World, moves: &[Move<'_>]) -> Vec<LoadRow> {
 /// A service's TTL as it is on the wire: whole seconds, rounded up, at least one.
 #[must_use]
 pub fn ttl_seconds(service: &Service) -> u32 {
-    u32::try_from(service.ttl.as_millis().div_ceil(1_000).max(1)).unwrap_or(u32::MAX)
+    whole_seconds(service.ttl)
+}
+
+/// A time to live as DNS has it: in seconds, rounded up, and one at least.
+#[must_use]
+pub fn whole_seconds(ttl: Span) -> u32 {
+    u32::try_from(ttl.as_millis().div_ceil(1_000).max(1)).unwrap_or(u32::MAX)
 }
 
 /// How long answers with the old weights may stay in caches: the longest TTL of `services`, and half as much again,

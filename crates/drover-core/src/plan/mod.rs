@@ -30,7 +30,7 @@ mod tests_equal;
 mod tests_guards;
 
 pub use base::stale;
-pub use figures::{by_design, drain_span, estimates, ttl_seconds};
+pub use figures::{by_design, drain_span, estimates, ttl_seconds, whole_seconds};
 pub use overtaken::overtaken;
 
 use drover_model::ids::PlanId;

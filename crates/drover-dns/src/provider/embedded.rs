@@ -41,9 +41,14 @@ pub struct Instance {
 /// So many record sets are asked for one by one; of more, the whole zone is read.
 const ONE_BY_ONE_MAX: usize = 8;
 
+/// For telling one server about times to live, at most: one that swallows everything must not hold up what the others are told.
+const SHORTEN_TIMEOUT_MAX: Duration = Duration::from_secs(1);
+
 /// How long the provider waits, and how much it asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EmbeddedOptions {
+    /// Answers may be given for no longer than this while a failover seems near, in seconds.
+    pub ttl_floor_seconds: u32,
     /// How long one control request may take.
     pub control_timeout: Duration,
     /// How long one DNS question may take, its repetitions included.
@@ -56,7 +61,12 @@ pub struct EmbeddedOptions {
 
 impl Default for EmbeddedOptions {
     fn default() -> Self {
-        Self { control_timeout: Duration::from_secs(5), query_timeout: Duration::from_secs(2), draws: 64 }
+        Self {
+            control_timeout: Duration::from_secs(5),
+            query_timeout: Duration::from_secs(2),
+            draws: 64,
+            ttl_floor_seconds: 20,
+        }
     }
 }
 
@@ -310,24 +320,16 @@ impl RecordSets for EmbeddedInstances {
     }
 
     async fn shorten(&self, told: &Shortened) -> Result<(), ProviderError> {
-        let timeout = self.options.control_timeout;
+        let timeout = self.options.control_timeout.min(SHORTEN_TIMEOUT_MAX);
         let tell = |instance: &'_ Instance| {
             let control = instance.control;
             async move { control_client::send::<_, Fence>(control, Method::PUT, "/v1/ttls", told, timeout).await }
         };
         for (instance, answer) in self.instances.iter().zip(join_all(self.instances.iter().map(tell)).await) {
-            match answer.map_err(Outcome::of) {
-                Ok(_) => {}
-                Err(Outcome::Fenced { highest, reason }) => {
-                    let instance = instance.name.clone();
-                    return Err(ProviderError::Fenced { instance, highest, reason });
-                }
-                Err(Outcome::Refused { code, detail }) => {
-                    let instance = instance.name.clone();
-                    return Err(ProviderError::Refused { instance, code, detail });
-                }
-                // It is told again in a moment, and the reconciler shows what is not reached.
-                Err(Outcome::Missing { .. } | Outcome::Done(_) | Outcome::Conflict(_)) => {}
+            // Whoever was not reached is told again in a moment, and the reconciler shows it. A server of an earlier version knows no such
+            // thing, and answers as it did.
+            if let Err(Outcome::Fenced { highest, reason }) = answer.map_err(Outcome::of) {
+                return Err(ProviderError::Fenced { instance: instance.name.clone(), highest, reason });
             }
         }
         Ok(())

@@ -122,6 +122,15 @@ impl Gate {
         self.admit_at(changes, live, right, Instant::now())
     }
 
+    /// Would these be admitted? Counts for nothing.
+    ///
+    /// # Errors
+    /// As [`Gate::admit`].
+    pub fn would_admit(&self, changes: &[Change], live: &[Observed], right: Right) -> Result<(), Withheld> {
+        let (_, changed, standing) = Self::told_apart(changes, live)?;
+        self.check(&changed, standing, right, Instant::now())
+    }
+
     fn admit_at(
         &self,
         changes: &[Change],
@@ -129,6 +138,20 @@ impl Gate {
         right: Right,
         now: Instant,
     ) -> Result<Admitted, Withheld> {
+        let (admitted, changed, standing) = Self::told_apart(changes, live)?;
+        self.check(&changed, standing, right, now)?;
+        // A person who takes some of many must not set the others free by it.
+        if matches!(right, Right::Shown | Right::Unattended(_)) {
+            self.note(&changed, now);
+        }
+        Ok(admitted)
+    }
+
+    /// All of them; those of which somebody would see something else; and how many record sets are live.
+    fn told_apart(
+        changes: &[Change],
+        live: &[Observed],
+    ) -> Result<(Admitted, Vec<RecordKey>, usize), Withheld> {
         let puts = changes.iter().map(valid).collect::<Result<Vec<_>, _>>()?;
         let current: BTreeMap<&RecordKey, &RecordSet> =
             live.iter().filter_map(|o| Some((&o.key, o.current.as_ref()?))).collect();
@@ -137,12 +160,11 @@ impl Gate {
             .iter()
             .filter(|put| current.get(put.key()).is_some_and(|live| !live.same_answers(put.document())));
         let changed: Vec<RecordKey> = changed.map(|put| put.key().clone()).collect();
-        self.check(&changed, current.len(), right, now)?;
         let admitted = puts.iter().map(|put| {
             let before = current.get(put.key()).map(|live| (*live).clone());
             (put.key().clone(), Version { generation: put.document().generation, before })
         });
-        Ok(Admitted(admitted.collect()))
+        Ok((Admitted(admitted.collect()), changed, current.len()))
     }
 
     fn check(&self, changed: &[RecordKey], live: usize, right: Right, now: Instant) -> Result<(), Withheld> {
@@ -155,10 +177,6 @@ impl Gate {
         };
         if would > named {
             return Err(Withheld::NotNamed { would, named });
-        }
-        if right == Right::Shown {
-            // A person who takes some of many must not set the others free by it.
-            self.note(changed, now);
         }
         Ok(())
     }
@@ -181,7 +199,6 @@ impl Gate {
         if !changed.is_empty() && done + changed.len() > most {
             return Err(Withheld::TooFast { would: changed.len(), done, most, live, velocity });
         }
-        self.note(changed, now);
         Ok(())
     }
 
@@ -264,7 +281,7 @@ fn version(put: &ValidRecordSet) -> (RecordKey, u64) {
 fn valid(change: &Change) -> Result<ValidRecordSet, Withheld> {
     match change {
         Change::Delete { name, .. } => Err(Withheld::Deletion { name: name.clone() }),
-        Change::Put { record_set, .. } => ValidRecordSet::new(record_set.clone())
+        Change::Put { record_set, .. } => ValidRecordSet::with_aliases(record_set.clone())
             .map_err(|e| Withheld::Invalid { detail: drover_model::chain(&e) }),
     }
 }

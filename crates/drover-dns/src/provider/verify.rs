@@ -30,6 +30,7 @@ impl From<ResolveError> for Finding {
 struct Expected {
     generation: u64,
     ttl_seconds: u32,
+    ttl_seconds_min: u32,
     /// The values with weight.
     values: BTreeSet<String>,
     generation_name: DnsName,
@@ -41,14 +42,14 @@ pub(super) async fn verify(
     key: &RecordKey,
     expected: Option<&RecordSet>,
 ) -> Result<Verification, ProviderError> {
-    let expected = expected.map(|set| Expected::new(key, set)).transpose()?;
+    let expected = expected.map(|set| Expected::new(key, set, options.ttl_floor_seconds)).transpose()?;
     let findings = instances.iter().map(|instance| inspect(instance, options, key, expected.as_ref()));
     let names = instances.iter().map(|instance| instance.name.clone());
     sum_up(names.zip(join_all(findings).await))
 }
 
 impl Expected {
-    fn new(key: &RecordKey, set: &RecordSet) -> Result<Self, ProviderError> {
+    fn new(key: &RecordKey, set: &RecordSet, ttl_floor_seconds: u32) -> Result<Self, ProviderError> {
         let valid = ValidRecordSet::new(set.clone()).map_err(invalid)?;
         if valid.key() != key {
             return Err(invalid(format!("{key} can't be verified against {}", valid.key())));
@@ -58,6 +59,7 @@ impl Expected {
         Ok(Self {
             generation: set.generation,
             ttl_seconds: set.ttl_seconds,
+            ttl_seconds_min: set.ttl_seconds.min(ttl_floor_seconds),
             values: with_weight.map(|member| member.value.clone()).collect(),
             generation_name: generation_name.map_err(invalid)?,
         })
@@ -123,8 +125,8 @@ fn check_answer(answer: &Answer, expected: &Expected) -> Result<(), Mismatch> {
     if !expected.values.contains(value) {
         return Err(Mismatch::Value { value: value.clone() });
     }
-    // A shorter one is what is answered while a failover seems near (`Shortened`), which nobody else can bring about.
-    if answer.ttl_seconds > expected.ttl_seconds {
+    // It may be shorter while a failover seems near.
+    if !(expected.ttl_seconds_min..=expected.ttl_seconds).contains(&answer.ttl_seconds) {
         let (expected_seconds, found_seconds) = (expected.ttl_seconds, answer.ttl_seconds);
         return Err(Mismatch::Ttl { expected_seconds, found_seconds });
     }

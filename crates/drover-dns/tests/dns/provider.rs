@@ -95,6 +95,22 @@ async fn an_instance_that_missed_a_write_is_named_and_caught_up() {
     two.end().await;
 }
 
+/// As the reconciler does where what would be newer has to wait.
+#[tokio::test]
+async fn what_is_live_is_put_once_more_at_its_own_generation() {
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (ahead, behind) = (serve(first.path()).await, serve(second.path()).await);
+    ahead.publish_all(vec![app(1)]);
+    behind.publish_all(vec![app(1)]);
+    provider(vec![ahead.instance("ahead")]).apply(&batch(1, vec![put(Some(1), drained(2))])).await.unwrap();
+    let both = provider(vec![ahead.instance("ahead"), behind.instance("behind")]);
+    let applied = both.apply(&batch(1, vec![put(Some(1), drained(2))])).await.unwrap();
+    assert!(matches!(&applied, Applied::Changed(c) if c.missing.is_empty()), "{applied:?}");
+    assert!(both.observe(&[app_key()]).await.unwrap()[0].lagging.is_empty());
+    ahead.end().await;
+    behind.end().await;
+}
+
 #[tokio::test]
 async fn whoever_was_overtaken_or_deposed_is_told() {
     let directory = tempfile::tempdir().unwrap();
@@ -178,22 +194,26 @@ async fn times_to_live_are_shorter_while_they_are_told_to_be() {
     let ttl = || async { answers(&served, "app.example.test", QueryType::A).await.2 };
     let generation = served.running.publisher().fence().generation;
     assert_eq!(ttl().await, 30);
-    provider.shorten(&told(1, &[12])).await.unwrap();
-    assert_eq!(ttl().await, 12);
+    provider.shorten(&told(1, &[22])).await.unwrap();
+    assert_eq!(ttl().await, 22);
     assert_eq!(served.running.publisher().fence().generation, generation, "nothing was published");
     let verified = provider.verify(&app_key(), Some(&app(1))).await.unwrap();
     assert!(matches!(verified, Verification::Verified { .. }), "{verified:?}");
+    provider.shorten(&told(1, &[19])).await.unwrap();
+    let too_short = provider.verify(&app_key(), Some(&app(1))).await.unwrap();
+    assert!(matches!(too_short, Verification::Mismatch { .. }), "below the floor: {too_short:?}");
+    provider.shorten(&told(1, &[22])).await.unwrap();
     // What moves meanwhile keeps it, and so does what is there beside a new name.
     provider.apply(&batch(1, vec![put(Some(1), drained(2))])).await.unwrap();
-    assert_eq!(ttl().await, 12);
+    assert_eq!(ttl().await, 22);
     let other = set("other.example.test", RecordType::A, 1, &[("a", "192.0.2.9", 1)]);
     provider.apply(&batch(2, vec![put(None, other)])).await.unwrap();
-    assert_eq!((ttl().await, answers(&served, "other.example.test", QueryType::A).await.2), (12, 30));
+    assert_eq!((ttl().await, answers(&served, "other.example.test", QueryType::A).await.2), (22, 30));
     let deposed = provider.shorten(&told(1, &[1])).await.unwrap_err();
     assert!(matches!(deposed, ProviderError::Fenced { highest, .. } if highest == epoch(2)), "{deposed:?}");
     provider.shorten(&told(2, &[300])).await.unwrap();
     assert_eq!(ttl().await, 30, "never longer than its own");
-    provider.shorten(&told(2, &[12])).await.unwrap();
+    provider.shorten(&told(2, &[22])).await.unwrap();
     provider.shorten(&told(2, &[])).await.unwrap();
     assert_eq!(ttl().await, 30);
     served.end().await;

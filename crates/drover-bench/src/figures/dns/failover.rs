@@ -72,11 +72,6 @@ async fn all(scale: Scale) -> Result<Figure> {
             "ms",
         );
     }
-    figure.check(
-        "each service that ended left DNS",
-        killed.iter().chain(&hung).all(|samples| samples.len() == rounds),
-        format!("{rounds} in each way at each server"),
-    );
     Ok(figure)
 }
 

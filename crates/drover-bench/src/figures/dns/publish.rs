@@ -62,11 +62,6 @@ async fn all(scale: Scale) -> Result<Figure> {
     figure.told("peer: Knot by a signed update, median", knot.median_ms(), "ms");
     figure.told("peer: Knot by a signed update, 99 %", knot.percentile_ms(99.0), "ms");
     figure.told("peer: gdnsd by its file of forced states, median", gdnsd.median_ms(), "ms");
-    figure.check(
-        "every change was seen",
-        times.iter().all(|samples| samples.len() > 0),
-        times.each_ref().map(Samples::len).map(|n| n.to_string()).join(", "),
-    );
     Ok(figure)
 }
 

@@ -177,3 +177,20 @@ async fn what_was_not_admitted_never_reaches_the_provider() {
     gate.apply(&batch(changes(0..2)), &admitted).await.unwrap();
     assert_eq!(*willing.0.lock().unwrap(), 2);
 }
+
+#[test]
+fn an_alias_passes_as_an_address_does_and_asking_counts_for_nothing() {
+    let (gate, _) = gate();
+    let alias = "alias checkout-1.eu-west-1.elb.amazonaws.com (Z32O12XQLNTSW2)";
+    let mut aliased = set(0, 2, 2);
+    aliased.members[0].value = alias.into();
+    let right =
+        Right::Unattended(DnsVelocity { at_least: 1, share: Percent::from_basis_points(1), ..VELOCITY });
+    gate.would_admit(&[put(aliased.clone())], &live(2), right).unwrap();
+    let other = gate.admit(&changes(1..2), &live(2), right).unwrap();
+    assert!(other.before(&RecordKey::new("s1.example.test".parse().unwrap(), RecordType::A)).is_some());
+    assert!(matches!(
+        gate.would_admit(&[put(aliased)], &live(2), right),
+        Err(Withheld::TooFast { done: 1, .. })
+    ));
+}
