@@ -32,8 +32,7 @@ const MANY_MIN: usize = 2_000;
 /// Questions a second instead of half of what the server can, where others have its core, too: a queue holds some hundreds.
 const LEISURELY: f64 = 2_000.0;
 const JUNK_MILLIS: usize = 60_000;
-/// So many times as much junk is offered as names that are there were answered: more than can be answered, so that what waits for the server
-/// is always as much as there is room for.
+/// So many times as much junk is offered as can be answered of it, so that what waits for the server is always as much as there is room for.
 const JUNK_FACTOR: f64 = 1.1;
 
 const COST_RATIO_MAX: f64 = 1.15;
@@ -80,7 +79,7 @@ async fn all(scale: Scale) -> Result<Figure> {
     );
     figure.told("private memory of an idle drover", idle, "MiB");
     let [drover, ..] = servers;
-    junk(&mut figure, &drover, rate, Duration::from_millis(scale.of(JUNK_MILLIS, 500) as u64))?;
+    junk(&mut figure, &drover, length, Duration::from_millis(scale.of(JUNK_MILLIS, 500) as u64))?;
     let directory = scratch.path().join("many");
     std::fs::create_dir_all(&directory).attempt("make a directory")?;
     let many = scale.of(MANY, MANY_MIN);
@@ -198,19 +197,20 @@ fn at_half_load(
 }
 
 /// Names that are not there, at more than the server can answer; and one client that asks for one that is.
-fn junk(figure: &mut Figure, server: &Server, rate: f64, length: Duration) -> Result<()> {
+fn junk(figure: &mut Figure, server: &Server, run_length: Duration, length: Duration) -> Result<()> {
     let junk: Vec<Vec<u8>> =
         (0..50_000).map(|n| question(&format!("x{n}-{:x}.{ZONE}", n * 7_919))).collect::<Result<_>>()?;
     let (before, address) = (server.role.memory_mib("RssAnon")?, server.address);
+    // "No such name" is a longer answer, and costs more.
+    let rate = run(server, &junk, NXDOMAIN, run_length)?.counted.rate() * JUNK_FACTOR;
     let known = question(&name(0))?;
     let (flooded, answered) = std::thread::scope(|scope| {
         let client = scope.spawn(|| {
             keep_to(LOAD_CORE)?;
             load::share_answered(address, &known, length)
         });
-        let (flooded, _) = on_load_core(|| {
-            Load::new(address, &junk, NXDOMAIN)?.keep_rate(rate * JUNK_FACTOR, length, false)
-        })?;
+        let (flooded, _) =
+            on_load_core(|| Load::new(address, &junk, NXDOMAIN)?.keep_rate(rate, length, false))?;
         let answered = client.join().unwrap_or_else(|_| unexpected("the known client broke off"))?;
         Ok((flooded, answered))
     })?;
