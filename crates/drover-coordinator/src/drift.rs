@@ -9,11 +9,11 @@ use crate::coordinator::Coordinator;
 use crate::error::CoordinatorError;
 use crate::outbox::NewPage;
 use crate::reconciler::Compared;
-use crate::traffic::{record_key, record_set};
+use crate::traffic::{by_record, record_set};
 use crate::zone::{next_generation, version};
 use drover_dns::provider::{Blocked, BlockedReason, Gate, ProviderError, Right};
 use drover_dns::publish::Change;
-use drover_dns::zone::{DnsName, RecordKey, RecordSet};
+use drover_dns::zone::{RecordKey, RecordSet};
 use drover_model::api::Severity;
 use drover_model::config::{DnsSettings, DriftPolicy, Service};
 use drover_model::decision::VerdictState;
@@ -155,11 +155,9 @@ fn drifted<'c, 'l>(compared: &'c Compared<'l>) -> Vec<(&'l Service, &'c RecordSe
     if compared.diff.blocked.is_empty() {
         return vec![];
     }
-    let services: BTreeMap<RecordKey, &'l Service> =
-        compared.services.iter().filter_map(|s| Some((record_key(s)?, *s))).collect();
+    let services: BTreeMap<RecordKey, &'l Service> = by_record(compared.services.iter().copied());
     let one = |blocked: &'c Blocked| {
-        let name: DnsName = blocked.desired.name.parse().ok()?;
-        let service = services.get(&RecordKey::new(name, blocked.desired.rtype))?;
+        let service = services.get(&blocked.desired.key()?)?;
         let live = blocked.current.as_ref().filter(|_| blocked.reason == BlockedReason::Drifted)?;
         Some((*service, live))
     };

@@ -6,7 +6,7 @@
 use crate::coordinator::Coordinator;
 use crate::error::CoordinatorError;
 use crate::observations::Cursor;
-use crate::traffic::record_key;
+use crate::traffic::by_record;
 use crate::zone::version;
 use drover_dns::provider::{Admitted, Applied, Gate, ProviderError};
 use drover_dns::publish::{Batch, Change};
@@ -14,7 +14,6 @@ use drover_dns::zone::{RecordKey, RecordSet};
 use drover_model::api::{Page, PublicationView};
 use drover_model::{Epoch, ServiceId};
 use drover_store::{EntryId, HistoryEntry};
-use std::collections::BTreeMap;
 
 /// Kind of publications in the history.
 pub(crate) const HISTORY_PUBLISHED: &str = "published";
@@ -52,25 +51,24 @@ impl Coordinator {
 
     /// What a provider made of a batch that it refused, when so much is left.
     pub(crate) fn keep_published_but(&self, batch: &Batch, left: &[Change], admitted: &Admitted) {
-        let left: Vec<_> = left.iter().filter_map(put).map(|set| (&set.name, set.rtype)).collect();
-        let is_made = |c: &&Change| put(c).is_some_and(|set| !left.contains(&(&set.name, set.rtype)));
+        let left: Vec<_> = left.iter().filter_map(Change::put).map(|set| (&set.name, set.rtype)).collect();
+        let is_made = |c: &&Change| c.put().is_some_and(|set| !left.contains(&(&set.name, set.rtype)));
         let changes = batch.changes.iter().filter(is_made).cloned().collect();
         self.keep_published(&Batch { changes, ..batch.clone() }, admitted);
     }
 
     fn keep_published(&self, batch: &Batch, admitted: &Admitted) {
         let loaded = self.loaded();
-        let keyed = loaded.config.services.values().filter_map(|s| Some((record_key(s)?, &s.name)));
-        let services: BTreeMap<RecordKey, &ServiceId> = keyed.collect();
+        let services = by_record(loaded.config.services.values());
         let mut lost = 0;
-        for set in batch.changes.iter().filter_map(put) {
-            let Ok(name) = set.name.parse() else { continue };
-            let key = RecordKey::new(name, set.rtype);
+        for set in batch.changes.iter().filter_map(Change::put) {
+            let Some(key) = set.key() else { continue };
             let before = admitted.before(&key);
             // A server that had missed a version has it now: nothing was published.
             let is_new = before.is_none_or(|b| b.generation != set.generation);
             let Some(service) = services.get(&key).filter(|_| is_new) else { continue };
-            let kept = self.publication(service, &key, before, set, batch.epoch, &batch.idempotency_key);
+            let kept =
+                self.publication(&service.name, &key, before, set, batch.epoch, &batch.idempotency_key);
             if self.append_published(&kept).is_err() {
                 lost += 1;
             }
@@ -153,13 +151,6 @@ impl Coordinator {
                 return Ok(page(items, before));
             }
         }
-    }
-}
-
-fn put(change: &Change) -> Option<&RecordSet> {
-    match change {
-        Change::Put { record_set, .. } => Some(record_set),
-        Change::Delete { .. } => None,
     }
 }
 

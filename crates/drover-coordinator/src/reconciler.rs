@@ -3,7 +3,7 @@
 
 use crate::config_dir::Loaded;
 use crate::coordinator::Coordinator;
-use crate::traffic::{blocked_sentence, record_key, record_set, still_to_do};
+use crate::traffic::{blocked_sentence, by_record, record_key, record_set, still_to_do};
 use drover_dns::provider::{
     Admitted, Applied, Diff, Gate, Lagging, LaggingState, Observed, ProviderError, Right, Withheld,
 };
@@ -54,12 +54,11 @@ impl Compared<'_> {
         if self.diff.changes.is_empty() {
             return sorted;
         }
-        let keyed = self.services.iter().filter_map(|s| Some((record_key(s)?, &s.name)));
-        let services: BTreeMap<RecordKey, &ServiceId> = keyed.collect();
+        let services = by_record(self.services.iter().copied());
         let observed: BTreeMap<&RecordKey, &Observed> = self.observed.iter().map(|o| (&o.key, o)).collect();
         for change in &self.diff.changes {
-            let key = key(change);
-            let target = key.as_ref().and_then(|key| self.targets.get(*services.get(key)?));
+            let key = change.key();
+            let target = key.as_ref().and_then(|key| self.targets.get(&services.get(key)?.name));
             let observed = key.as_ref().and_then(|key| observed.get(key)).copied();
             match (target, observed.and_then(|o| o.current.as_ref())) {
                 (Some(target), Some(live)) if is_unasked(target, live, change) => {
@@ -77,10 +76,7 @@ impl Compared<'_> {
 /// Would somebody see something else, and was nobody asked about it? A run's move that DNS does not show yet was asked about, whatever the
 /// configuration added to it since.
 fn is_unasked(target: &TrafficState, live: &RecordSet, change: &Change) -> bool {
-    let sees_the_same = match change {
-        Change::Put { record_set, .. } => live.same_answers(record_set),
-        Change::Delete { .. } => false,
-    };
+    let sees_the_same = change.put().is_some_and(|set| live.same_answers(set));
     target.is_unasked_beyond(Generation(live.generation)) && !sees_the_same
 }
 
@@ -92,14 +88,6 @@ fn once_more(observed: &Observed, live: &RecordSet) -> Option<Change> {
         record_set: live.clone(),
         take_over: false,
     })
-}
-
-fn key(change: &Change) -> Option<RecordKey> {
-    let (name, rtype) = match change {
-        Change::Put { record_set, .. } => (&record_set.name, record_set.rtype),
-        Change::Delete { name, rtype, .. } => (name, *rtype),
-    };
-    Some(RecordKey::new(name.parse().ok()?, rtype))
 }
 
 impl Coordinator {

@@ -18,6 +18,7 @@ use drover_model::config::{
 use drover_model::traffic::{TargetOrigin, TrafficState};
 use drover_model::{Epoch, ServiceId, Timestamp};
 use drover_store::Expect;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Owner of every record set that drover publishes.
@@ -36,6 +37,13 @@ fn record_type(t: config::RecordType) -> RecordType {
 pub fn record_key(service: &Service) -> Option<RecordKey> {
     let name: DnsName = service.dns_name.parse().ok()?;
     Some(RecordKey::new(name, record_type(service.record_type)))
+}
+
+/// Services by what they are known by in DNS.
+pub(crate) fn by_record<'s>(
+    services: impl IntoIterator<Item = &'s Service>,
+) -> BTreeMap<RecordKey, &'s Service> {
+    services.into_iter().filter_map(|s| Some((record_key(s)?, s))).collect()
 }
 
 /// The record set that a target asks for.
@@ -207,13 +215,8 @@ impl Coordinator {
 /// # Errors
 /// When DNS can't be read.
 pub(crate) async fn still_to_do(gate: &Gate, changes: &[Change]) -> Result<Vec<Change>, ProviderError> {
-    let put = |change: &Change| match change {
-        Change::Put { record_set, .. } => Some(record_set.clone()),
-        Change::Delete { .. } => None,
-    };
-    let desired: Vec<RecordSet> = changes.iter().filter_map(put).collect();
-    let key = |set: &RecordSet| Some(RecordKey::new(set.name.parse().ok()?, set.rtype));
-    let keys: Vec<RecordKey> = desired.iter().filter_map(key).collect();
+    let desired: Vec<RecordSet> = changes.iter().filter_map(Change::put).cloned().collect();
+    let keys: Vec<RecordKey> = desired.iter().filter_map(RecordSet::key).collect();
     let observed = gate.observe(&keys).await?;
     Ok(gate.diff(&desired, &observed).changes)
 }

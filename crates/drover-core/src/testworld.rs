@@ -212,7 +212,7 @@ fn settings() -> Settings {
             servers: DnsServers::Embedded(EmbeddedDns {
                 nameservers: vec![],
                 instances: vec![instance],
-                ttl_floor: Span::from_secs(20),
+                ttl_floor: drover_model::config::defaults::TTL_FLOOR,
             }),
             velocity: DnsVelocity::default(),
             drift: DriftPolicy::Report,

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use drover_model::Epoch;
+use drover_model::config::defaults;
 use futures::future::{join_all, try_join_all};
 use hyper::Method;
 use serde::{Deserialize, Serialize};
@@ -47,7 +48,7 @@ const SHORTEN_TIMEOUT_MAX: Duration = Duration::from_secs(1);
 /// How long the provider waits, and how much it asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EmbeddedOptions {
-    /// Answers may be given for no longer than this while a failover seems near, in seconds.
+    /// While a failover seems near answers may be given for so little, in seconds.
     pub ttl_floor_seconds: u32,
     /// How long one control request may take.
     pub control_timeout: Duration,
@@ -65,7 +66,7 @@ impl Default for EmbeddedOptions {
             control_timeout: Duration::from_secs(5),
             query_timeout: Duration::from_secs(2),
             draws: 64,
-            ttl_floor_seconds: 20,
+            ttl_floor_seconds: (defaults::TTL_FLOOR.as_millis() / 1_000) as u32,
         }
     }
 }
@@ -267,21 +268,13 @@ fn caught_up(batch: &Batch, conflicts: &[Conflict]) -> Option<Batch> {
         if live.is_some_and(|live| live >= expected) {
             return None;
         }
-        let change = batch.changes.iter_mut().find(|change| names(change, &conflict.key))?;
+        let change = batch.changes.iter_mut().find(|change| change.key().as_ref() == Some(&conflict.key))?;
         match change {
             Change::Put { expected_generation, .. } => *expected_generation = live,
             Change::Delete { expected_generation, .. } => *expected_generation = live?,
         }
     }
     Some(batch)
-}
-
-fn names(change: &Change, key: &RecordKey) -> bool {
-    let (name, rtype) = match change {
-        Change::Put { record_set, .. } => (&record_set.name, record_set.rtype),
-        Change::Delete { name, rtype, .. } => (name, *rtype),
-    };
-    rtype == key.rtype && name.trim_end_matches('.').eq_ignore_ascii_case(key.name.as_str())
 }
 
 #[async_trait]

@@ -51,6 +51,24 @@ pub enum Change {
 }
 
 impl Change {
+    /// What it puts; a deletion puts nothing.
+    #[must_use]
+    pub const fn put(&self) -> Option<&RecordSet> {
+        match self {
+            Self::Put { record_set, .. } => Some(record_set),
+            Self::Delete { .. } => None,
+        }
+    }
+
+    /// Which record set it changes; nothing where the name is none.
+    #[must_use]
+    pub fn key(&self) -> Option<RecordKey> {
+        match self {
+            Self::Put { record_set, .. } => record_set.key(),
+            Self::Delete { name, rtype, .. } => Some(RecordKey::new(name.parse().ok()?, *rtype)),
+        }
+    }
+
     /// What the change expects to find.
     #[must_use]
     pub const fn expected_generation(&self) -> Option<u64> {

@@ -118,6 +118,12 @@ pub struct RecordSet {
 }
 
 impl RecordSet {
+    /// Name and type; nothing where the name is none.
+    #[must_use]
+    pub fn key(&self) -> Option<RecordKey> {
+        Some(RecordKey::new(self.name.parse().ok()?, self.rtype))
+    }
+
     /// Do both ask for the same answers at the same version? The epoch and the note are left out: a successor
     /// that repeats its predecessor's write changes nothing.
     #[must_use]
