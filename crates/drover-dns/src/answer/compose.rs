@@ -16,7 +16,6 @@ use super::{
     ANSWER_BYTES_USUAL, AnswerKind, Context, Response, Transport, UDP_ANSWER_BYTES_MAX,
     UDP_ANSWER_BYTES_PLAIN,
 };
-use crate::zone::WireName;
 
 /// Root owner, type, class, time to live, length.
 const OPT_BYTES: usize = 1 + 2 + 2 + 4 + 2;
@@ -49,14 +48,13 @@ pub(super) fn reject(malformed: &Malformed<'_>) -> Option<Response> {
         rcode: u16::from(malformed.rcode.to_int()),
         is_truncated: false,
         kind: AnswerKind::Refusal,
-        name: WireName::new(),
         is_client_known: false,
     })
 }
 
 pub(super) fn compose(
     buffer: Vec<u8>,
-    query: Query<'_>,
+    query: &Query<'_>,
     outcome: &Outcome,
     context: &Context,
 ) -> Option<Response> {
@@ -64,18 +62,17 @@ pub(super) fn compose(
     // What names nobody but the question's own has nothing that a compressor could find.
     let (bytes, is_truncated) = if outcome.names_others() {
         let target = StaticCompressor::new(buffer);
-        let (target, is_truncated) = written(target, &query, outcome, context, cookie.as_ref())?;
+        let (target, is_truncated) = written(target, query, outcome, context, cookie.as_ref())?;
         (target.into_target(), is_truncated)
     } else {
-        written(buffer, &query, outcome, context, cookie.as_ref())?
+        written(buffer, query, outcome, context, cookie.as_ref())?
     };
     Some(Response {
         bytes,
         rcode: outcome.rcode.to_int(),
         is_truncated,
         kind: kind(outcome),
-        is_client_known: query.edns.is_some_and(|edns| is_known(&edns, context)),
-        name: query.folded,
+        is_client_known: query.edns.as_ref().is_some_and(|edns| is_known(edns, context)),
     })
 }
 

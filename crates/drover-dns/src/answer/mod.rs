@@ -14,9 +14,9 @@ mod respond;
 
 use std::net::IpAddr;
 
-use smallvec::SmallVec;
+use query::Parsed;
 
-use crate::zone::{Snapshot, WireName};
+use crate::zone::{Lookup, Snapshot};
 
 /// The size of answers over UDP that is offered, and the most that is sent: fits the smallest common path
 /// without fragments (DNS flag day 2020).
@@ -27,9 +27,6 @@ pub const UDP_ANSWER_BYTES_PLAIN: u16 = 512;
 
 /// Room for nearly every answer.
 pub const ANSWER_BYTES_USUAL: usize = 512;
-
-/// Messages that are answered one after the other, usually at most.
-const AT_ONCE_USUAL: usize = 64;
 
 /// How many CNAMEs inside the zone are followed for one answer.
 pub const CNAME_HOPS_MAX: usize = 8;
@@ -76,8 +73,6 @@ pub struct Response {
     pub is_truncated: bool,
     /// What it says, in short.
     pub kind: AnswerKind,
-    /// The name that was asked for, folded; empty where the message could not be read.
-    pub name: WireName,
     /// The client showed a cookie of ours: it is where it says it is.
     pub is_client_known: bool,
 }
@@ -93,44 +88,79 @@ pub enum AnswerKind {
     Refusal,
 }
 
-/// To be called before many messages are answered one after the other: what their answers look at is fetched for all of them at once.
-pub fn bring_near<'m>(snapshot: &Snapshot, messages: impl Iterator<Item = &'m [u8]>) {
-    if snapshot.is_far() {
-        let names: SmallVec<[WireName; AT_ONCE_USUAL]> =
-            messages.filter_map(query::seems_to_ask_for).collect();
-        snapshot.bring_near(&names);
+/// A message that deserves an answer, read.
+#[derive(Debug)]
+pub struct Asked<'m, 's> {
+    snapshot: &'s Snapshot,
+    parsed: Parsed<'m>,
+    /// What there is at the name that it asks for; none: not looked up yet.
+    found: Option<Lookup<'s>>,
+}
+
+impl<'m, 's> Asked<'m, 's> {
+    /// Reads a message; `None` if it deserves no answer (too short, or an answer itself).
+    #[must_use]
+    pub fn read(snapshot: &'s Snapshot, message: &'m [u8]) -> Option<Self> {
+        let parsed = query::parse(message, |name| snapshot.hash(name))?;
+        Some(Self { snapshot, parsed, found: None })
     }
-}
 
-/// Answers a query; `None` if the message deserves no answer (too short, or an answer itself).
-#[must_use]
-pub fn answer(snapshot: &Snapshot, message: &[u8], context: &Context) -> Option<Response> {
-    answer_in(Vec::with_capacity(ANSWER_BYTES_USUAL), snapshot, message, context)
-}
+    /// To be called between the reading of many messages and their answers. What answers look at lies far apart in a large zone, each place known only
+    /// from the one before: in turn they would wait for each of their places, side by side they wait together.
+    pub fn look_up_together(all: &mut [Option<Self>]) {
+        for asked in all.iter().flatten() {
+            if let Parsed::Query(query) = &asked.parsed {
+                asked.snapshot.bring_near(query.hash);
+            }
+        }
+        for asked in all.iter_mut().flatten() {
+            if let Parsed::Query(query) = &asked.parsed {
+                asked.found = Some(asked.snapshot.lookup_hashed(query.hash, &query.folded));
+            }
+        }
+        for asked in all.iter().flatten() {
+            if let Some(Lookup::Node(node)) = asked.found {
+                node.bring_near();
+            }
+        }
+    }
 
-/// As [`answer`], written into a buffer of the caller's, who has many to answer.
-#[must_use]
-pub fn answer_in(
-    mut buffer: Vec<u8>,
-    snapshot: &Snapshot,
-    message: &[u8],
-    context: &Context,
-) -> Option<Response> {
-    buffer.clear();
-    match query::parse(message)? {
-        query::Parsed::Malformed(reject) => compose::reject(&reject),
-        query::Parsed::Query(query) => {
-            let outcome = respond::respond(snapshot, &query, context.draw);
-            compose::compose(buffer, query, &outcome, context)
+    /// The name that it asks for, folded; empty where the message could not be read.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        match &self.parsed {
+            Parsed::Malformed(_) => &[],
+            Parsed::Query(query) => &query.folded,
+        }
+    }
+
+    /// The answer, written into a buffer.
+    #[must_use]
+    pub fn answer(&self, mut buffer: Vec<u8>, context: &Context) -> Option<Response> {
+        buffer.clear();
+        match &self.parsed {
+            Parsed::Malformed(malformed) => compose::reject(malformed),
+            Parsed::Query(query) => {
+                let look_up = || self.snapshot.lookup_hashed(query.hash, &query.folded);
+                let found = self.found.unwrap_or_else(look_up);
+                let outcome = respond::respond(self.snapshot, query, found, context.draw);
+                compose::compose(buffer, query, &outcome, context)
+            }
+        }
+    }
+
+    /// The answer that says nothing but "come over TCP"; `None` where the message is no question.
+    #[must_use]
+    pub fn come_over_tcp(&self, context: &Context) -> Option<Vec<u8>> {
+        match &self.parsed {
+            Parsed::Malformed(_) => None,
+            Parsed::Query(query) => compose::come_over_tcp(query, context),
         }
     }
 }
 
-/// The answer that says nothing but "come over TCP"; `None` where the message is no question.
+/// Answers a query; `None` if the message deserves no answer.
 #[must_use]
-pub fn come_over_tcp(message: &[u8], context: &Context) -> Option<Vec<u8>> {
-    match query::parse(message)? {
-        query::Parsed::Malformed(_) => None,
-        query::Parsed::Query(query) => compose::come_over_tcp(&query, context),
-    }
+pub fn answer(snapshot: &Snapshot, message: &[u8], context: &Context) -> Option<Response> {
+    Asked::read(snapshot, message)?.answer(Vec::with_capacity(ANSWER_BYTES_USUAL), context)
 }

@@ -8,18 +8,21 @@ use domain::base::opt::{Opt, OptRecord};
 use domain::base::question::Question;
 use domain::base::record::ParsedRecord;
 
-use crate::zone::WireName;
+use crate::zone::{NameHash, WireName};
 
 /// A question that the zone can be asked.
+#[derive(Debug)]
 pub(super) struct Query<'a> {
     pub(super) message: &'a Message<[u8]>,
     pub(super) question: Question<ParsedName<&'a [u8]>>,
     /// The name on the wire, folded to lower case: the key of the zone's index.
     pub(super) folded: WireName,
+    pub(super) hash: NameHash,
     pub(super) edns: Option<Edns>,
 }
 
 /// What the client said in its OPT record.
+#[derive(Debug)]
 pub(super) struct Edns {
     pub(super) payload_bytes_max: u16,
     pub(super) version: u8,
@@ -28,6 +31,7 @@ pub(super) struct Edns {
 }
 
 /// A message that gets a bare error.
+#[derive(Debug)]
 pub(super) struct Malformed<'a> {
     pub(super) message: &'a Message<[u8]>,
     pub(super) rcode: Rcode,
@@ -35,13 +39,14 @@ pub(super) struct Malformed<'a> {
     pub(super) question: Option<Question<ParsedName<&'a [u8]>>>,
 }
 
+#[derive(Debug)]
 pub(super) enum Parsed<'a> {
     Malformed(Malformed<'a>),
     Query(Query<'a>),
 }
 
 /// `None`: no answer at all. An answer to an answer could go on for ever between two servers.
-pub(super) fn parse(bytes: &[u8]) -> Option<Parsed<'_>> {
+pub(super) fn parse(bytes: &[u8], hash: impl Fn(&[u8]) -> NameHash) -> Option<Parsed<'_>> {
     let message = Message::from_slice(bytes).ok()?;
     let header = message.header();
     if header.qr() {
@@ -58,7 +63,8 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Parsed<'_>> {
         return malformed(Rcode::FORMERR, Some(question));
     };
     let folded = fold(question.qname());
-    Some(Parsed::Query(Query { message, question, folded, edns }))
+    let hash = hash(&folded);
+    Some(Parsed::Query(Query { message, question, folded, hash, edns }))
 }
 
 type SoleQuestion<'a> = (Question<ParsedName<&'a [u8]>>, QuestionSection<'a, [u8]>);
@@ -71,12 +77,6 @@ fn sole_question(message: &Message<[u8]>) -> Option<SoleQuestion<'_>> {
     let mut section = message.question();
     let question = section.next()?.ok()?;
     Some((question, section))
-}
-
-/// The name that a message seems to ask for, folded, without a look at anything else of it.
-pub(super) fn seems_to_ask_for(message: &[u8]) -> Option<WireName> {
-    let question = Message::from_slice(message).ok()?.question().next()?.ok()?;
-    Some(fold(question.qname()))
 }
 
 /// To lower case. In a name as it stands on the wire a length is no letter: the longest label has 63 bytes, and `A` is 65.

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::CNAME_HOPS_MAX;
 use super::query::Query;
-use crate::zone::{Lookup, Node, RecordData, RecordType, Snapshot, ValidRecordSet};
+use crate::zone::{Drawn, Lookup, Node, RecordType, Served, Snapshot};
 
 pub(super) type Data = ZoneRecordData<Bytes, Name<Bytes>>;
 
@@ -63,7 +63,8 @@ impl Outcome {
     }
 }
 
-pub(super) fn respond(snapshot: &Snapshot, query: &Query<'_>, draw: u64) -> Outcome {
+/// `found` is what the snapshot has at the question's name.
+pub(super) fn respond(snapshot: &Snapshot, query: &Query<'_>, found: Lookup<'_>, draw: u64) -> Outcome {
     if query.edns.as_ref().is_some_and(|edns| edns.version > 0) {
         return Outcome::refusal(OptRcode::BADVERS);
     }
@@ -73,7 +74,7 @@ pub(super) fn respond(snapshot: &Snapshot, query: &Query<'_>, draw: u64) -> Outc
         return Outcome::refusal(OptRcode::REFUSED);
     }
     let mut outcome = Outcome::authoritative();
-    match snapshot.lookup(&query.folded) {
+    match found {
         Lookup::OutOfZone => return Outcome::refusal(OptRcode::REFUSED),
         Lookup::NoSuchName => outcome.rcode = OptRcode::NXDOMAIN,
         Lookup::Generation(node) => answer_generation(snapshot, node, qtype, &mut outcome),
@@ -98,8 +99,8 @@ fn answer_generation(snapshot: &Snapshot, node: &Node, qtype: Rtype, outcome: &m
     if node.is_apex {
         texts.push(format!("snapshot={}", snapshot.generation()));
     }
-    for set in &node.record_sets {
-        texts.push(format!("{}={}", set.key().rtype, set.document().generation));
+    for placed in &node.record_sets {
+        texts.push(format!("{}={}", placed.served.rtype(), placed.set.document().generation));
     }
     for text in texts {
         if let Ok(txt) = Txt::build_from_slice(text.as_bytes()) {
@@ -139,9 +140,9 @@ fn answer_node<'a>(snapshot: &'a Snapshot, node: &'a Node, qtype: Rtype, draw: u
             return answer_glue(snapshot, node, qtype, owner, outcome);
         };
         // No snapshot takes an alias.
-        let Some(data) = set.draw_data(draw) else { return };
-        outcome.answer.push(record(set, owner, data));
-        let RecordData::Cname(target) = data else { return };
+        let Some(drawn) = set.draw(draw) else { return };
+        outcome.answer.push(record(set, owner, drawn));
+        let Drawn::Cname(target) = drawn else { return };
         let target = target.wire();
         if matches!(qtype, Rtype::CNAME | Rtype::ANY) {
             return;
@@ -159,13 +160,13 @@ fn answer_node<'a>(snapshot: &'a Snapshot, node: &'a Node, qtype: Rtype, draw: u
     }
 }
 
-fn matching_set(node: &Node, qtype: Rtype) -> Option<&ValidRecordSet> {
-    let found = node.record_sets.iter().find(|set| {
-        let rtype = set.key().rtype;
+fn matching_set(node: &Node, qtype: Rtype) -> Option<&Served> {
+    let found = node.record_sets.iter().find(|placed| {
+        let rtype = placed.served.rtype();
         // A CNAME answers for every type.
         qtype == Rtype::ANY || rtype == RecordType::Cname || qtype == rtype.on_the_wire()
     });
-    found.map(AsRef::as_ref)
+    found.map(|placed| &placed.served)
 }
 
 fn answer_glue(snapshot: &Snapshot, node: &Node, qtype: Rtype, owner: Owner, outcome: &mut Outcome) {
@@ -186,11 +187,11 @@ fn answer_glue(snapshot: &Snapshot, node: &Node, qtype: Rtype, owner: Owner, out
     outcome.ends_without_data = outcome.answer.len() == before;
 }
 
-fn record(set: &ValidRecordSet, owner: Owner, data: &RecordData) -> Record {
-    let data = match data {
-        RecordData::A(address) => A::new(*address).into(),
-        RecordData::Aaaa(address) => Aaaa::new(*address).into(),
-        RecordData::Cname(target) => Cname::new(target.wire().clone()).into(),
+fn record(set: &Served, owner: Owner, drawn: Drawn<'_>) -> Record {
+    let data = match drawn {
+        Drawn::A(address) => A::new(address).into(),
+        Drawn::Aaaa(address) => Aaaa::new(address).into(),
+        Drawn::Cname(target) => Cname::new(target.wire().clone()).into(),
     };
     Record { owner, ttl: Ttl::from_secs(set.ttl_seconds()), data }
 }

@@ -29,9 +29,7 @@ pub use counters::{Counters, RcodeCount};
 pub(crate) use problem::{Problem, ProblemCode};
 
 use self::rate::{RateLimit, Verdict};
-use crate::answer::{
-    AnswerKind, Context, CookieContext, Response, Transport, answer_in, bring_near, come_over_tcp,
-};
+use crate::answer::{AnswerKind, Asked, Context, CookieContext, Response, Transport};
 use crate::publish::{OpenError, Publisher};
 use crate::zone::{Snapshot, ZoneConfig};
 
@@ -283,27 +281,28 @@ impl Shared {
 }
 
 impl Moment<'_> {
-    /// See [`bring_near`].
-    fn bring_near<'m>(&self, messages: impl Iterator<Item = &'m [u8]>) {
-        bring_near(&self.snapshot, messages);
+    /// See [`Asked::read`].
+    fn read<'m>(&self, message: &'m [u8]) -> Option<Asked<'m, '_>> {
+        Asked::read(&self.snapshot, message)
     }
 
     /// The path of every message, whatever it came by.
     fn answer(
         &self,
         buffer: Vec<u8>,
-        message: &[u8],
+        asked: Option<&Asked<'_, '_>>,
         transport: Transport,
         client: IpAddr,
         draw: u64,
     ) -> Option<Vec<u8>> {
         let context = Context { transport, client, draw, cookie: Some(self.cookie) };
         let counters = &self.shared.counters;
-        let Some(response) = answer_in(buffer, &self.snapshot, message, &context) else {
+        let Some((asked, response)) = asked.and_then(|asked| Some((asked, asked.answer(buffer, &context)?)))
+        else {
             counters::increment(&counters.unanswered);
             return None;
         };
-        match self.judge(&response, &context) {
+        match self.judge(asked.name(), &response, &context) {
             Verdict::Send => {
                 counters.answered(&response);
                 Some(response.bytes)
@@ -315,7 +314,7 @@ impl Moment<'_> {
             }
             Verdict::Hint => {
                 counters::increment(&counters.sent_to_tcp);
-                come_over_tcp(message, &context)
+                asked.come_over_tcp(&context)
             }
             Verdict::Drop => {
                 counters::increment(&counters.rate_limited);
@@ -324,7 +323,7 @@ impl Moment<'_> {
         }
     }
 
-    fn judge(&self, response: &Response, context: &Context) -> Verdict {
+    fn judge(&self, name: &[u8], response: &Response, context: &Context) -> Verdict {
         let Some(limit) = &self.shared.rate_limit else { return Verdict::Send };
         let exempts = self.shared.limits.rate_limit.is_some_and(|config| config.exempt_loopback);
         let is_exempt = response.is_client_known || (exempts && context.client.is_loopback());
@@ -332,7 +331,7 @@ impl Moment<'_> {
         if is_exempt || context.transport == Transport::Tcp {
             return Verdict::Send;
         }
-        limit.judge(context.client, response.kind, &response.name, context.draw)
+        limit.judge(context.client, response.kind, name, context.draw)
     }
 }
 

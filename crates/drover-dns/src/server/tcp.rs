@@ -1,6 +1,6 @@
 //! DNS over TCP: length-prefixed messages, pipelined, with bounds on connections and on waiting (RFC 7766).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -70,20 +70,18 @@ async fn serve_connection(stream: TcpStream, client: SocketAddr, shared: &Shared
     while let Ok(Some(query)) = timeout(patience, read_query(&mut read)).await {
         patience = shared.limits.tcp_idle_timeout;
         increment(&shared.counters.queries_tcp);
-        let Some(response) = shared.moment().answer(
-            Vec::with_capacity(ANSWER_BYTES_USUAL),
-            &query,
-            Transport::Tcp,
-            client.ip(),
-            random.u64(..),
-        ) else {
-            return;
-        };
+        let Some(response) = answer(shared, &query, client.ip(), random.u64(..)) else { return };
         let flush = !holds_whole_query(read.buffer());
         if !matches!(timeout(patience, write_response(&mut write, &response, flush)).await, Ok(Some(()))) {
             return;
         }
     }
+}
+
+fn answer(shared: &Shared, query: &[u8], client: IpAddr, draw: u64) -> Option<Vec<u8>> {
+    let moment = shared.moment();
+    let buffer = Vec::with_capacity(ANSWER_BYTES_USUAL);
+    moment.answer(buffer, moment.read(query).as_ref(), Transport::Tcp, client, draw)
 }
 
 async fn read_query(read: &mut BufReader<OwnedReadHalf>) -> Option<Vec<u8>> {

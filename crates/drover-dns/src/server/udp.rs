@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg};
+use smallvec::SmallVec;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -18,7 +19,7 @@ use tracing::warn;
 use super::Shared;
 use super::counters::add;
 use super::send_many::{Datagram, send_many};
-use crate::answer::{ANSWER_BYTES_USUAL, Transport};
+use crate::answer::{ANSWER_BYTES_USUAL, Asked, Transport};
 
 /// The largest query that is read: more than any client sends, whole.
 const QUERY_BYTES_MAX: usize = 4096;
@@ -122,15 +123,14 @@ impl Turn {
     fn answer(&mut self, shared: &Shared, random: &mut fastrand::Rng) {
         add(&shared.counters.queries_udp, self.arrived.len());
         let moment = shared.moment();
-        moment.bring_near(
-            self.arrived.iter().zip(&self.queries).filter_map(|((length, _), query)| query.get(..*length)),
-        );
+        let messages = self.arrived.iter().zip(&self.queries).map(|((length, _), query)| &query[..*length]);
+        let mut asked: SmallVec<[_; AT_ONCE]> = messages.map(|message| moment.read(message)).collect();
+        Asked::look_up_together(&mut asked);
         self.spare.extend(self.answers.drain(..).map(|answer| answer.bytes));
-        for ((length, client), query) in self.arrived.iter().zip(&self.queries) {
+        for ((_, client), asked) in self.arrived.iter().zip(&asked) {
             let Some((to, ip)) = client.and_then(|client| Some((client, ip(&client)?))) else { continue };
             let buffer = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(ANSWER_BYTES_USUAL));
-            let query = &query[..*length];
-            if let Some(bytes) = moment.answer(buffer, query, Transport::Udp, ip, random.u64(..)) {
+            if let Some(bytes) = moment.answer(buffer, asked.as_ref(), Transport::Udp, ip, random.u64(..)) {
                 self.answers.push(Datagram { to, bytes });
             }
         }

@@ -2,18 +2,22 @@
 
 mod alias;
 mod apex;
+mod index;
 mod name;
 mod record;
+mod served;
 mod snapshot;
 mod valid;
 
 pub use alias::AliasTarget;
 pub use apex::{InvalidZone, NameServer, SoaTimers, ZoneConfig};
+pub(crate) use index::NameHash;
+pub use index::WireName;
 pub use name::{DnsName, InvalidName};
 pub use record::{Member, RecordKey, RecordSet, RecordType};
-pub use snapshot::{InvalidSnapshot, Snapshot, WireName};
+pub(crate) use served::{Drawn, Served};
+pub use snapshot::{InvalidSnapshot, Snapshot};
 pub(crate) use snapshot::{Lookup, Node};
-pub(crate) use valid::RecordData;
 pub use valid::{InvalidRecordSet, ValidRecordSet};
 
 /// The largest weight of a member: Route 53's bound, so that every provider can hold the same sets.

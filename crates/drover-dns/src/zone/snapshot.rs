@@ -4,18 +4,17 @@
 //! index: folded wire name → node. Names that only lie on the way to others are nodes without records ("empty
 //! non-terminals"): they exist, so they must never answer NXDOMAIN.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-// Seeded anew for each table. Who asks for names can't choose which are in the table, so it need not be a hash that resists that.
-use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 
 use crate::publish::ShortTimes;
 
+use super::index::{Index, NameHash};
 use super::{
-    DnsName, GENERATION_LABEL, InvalidZone, RECORD_SETS_MAX, RecordKey, RecordType, ValidRecordSet,
+    DnsName, GENERATION_LABEL, InvalidZone, RECORD_SETS_MAX, RecordKey, RecordType, Served, ValidRecordSet,
     ZoneConfig,
 };
 
@@ -28,29 +27,46 @@ pub struct Snapshot {
     /// What is answered with another time to live than its own, for a while.
     shortened: ShortTimes,
     /// Shared with the snapshot before, but for what changed.
-    nodes: HashMap<WireName, Arc<Node>, RandomState>,
+    nodes: Index,
 }
 
-/// A name as it stands on the wire, folded to lower case. Most lie in one cache line, in a table's row as well as in a question.
-pub type WireName = SmallVec<[u8; 40]>;
-
-/// With fewer everything is near.
-const FAR_RECORD_SETS_MIN: usize = 2_000;
-
-type SideBySide<T> = SmallVec<[T; 64]>;
-
-/// What there is at one name.
+/// What there is at one name, from the start of a cache line on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[repr(align(64))]
 pub(crate) struct Node {
-    pub(crate) is_apex: bool,
     /// At most one of each type, in the order of [`RecordType::ALL`]; a CNAME alone.
-    pub(crate) record_sets: SmallVec<[Arc<ValidRecordSet>; 2]>,
+    pub(crate) record_sets: SmallVec<[Placed; 2]>,
+    pub(crate) is_apex: bool,
     /// The addresses of a name server inside the zone.
     pub(crate) glue: Vec<IpAddr>,
 }
 
+impl Node {
+    /// Has what an answer looks at fetched from memory.
+    pub(crate) fn bring_near(&self) {
+        std::hint::black_box((self.is_apex, self.record_sets.first().map(|placed| placed.served.draw(0))));
+    }
+}
+
+/// A record set at its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Placed {
+    /// All that an ordinary answer looks at: here, and not behind the pointer, which with many names leads out of every cache.
+    pub(crate) served: Served,
+    pub(crate) set: Arc<ValidRecordSet>,
+}
+
+impl Placed {
+    fn new(set: &Arc<ValidRecordSet>, shortened: &ShortTimes) -> Self {
+        let served = set.served();
+        let ttl_seconds =
+            shortened.get(set.key()).map_or(served.ttl_seconds(), |ttl| served.ttl_seconds().min(*ttl));
+        Self { served: served.with_ttl(ttl_seconds), set: Arc::clone(set) }
+    }
+}
+
 /// What a name means to the zone.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Lookup<'a> {
     /// It exists.
     Node(&'a Node),
@@ -121,7 +137,7 @@ impl Snapshot {
         record_sets: impl IntoIterator<Item = Arc<ValidRecordSet>>,
     ) -> Result<Self, InvalidSnapshot> {
         zone.check().map_err(InvalidSnapshot::Zone)?;
-        let (empty, shortened, nodes) = (BTreeMap::new(), ShortTimes::new(), HashMap::default());
+        let (empty, shortened, nodes) = (BTreeMap::new(), ShortTimes::new(), Index::default());
         let mut snapshot = Self { zone, generation, record_sets: empty, shortened, nodes };
         snapshot.add_apex();
         for set in record_sets {
@@ -144,12 +160,13 @@ impl Snapshot {
         let mut nodes = self.nodes.clone();
         for key in changed {
             let node = nodes.get_mut(key.name.wire().as_slice()).map(Arc::make_mut);
-            let old = node.and_then(|node| node.record_sets.iter_mut().find(|set| set.key() == key));
+            let old =
+                node.and_then(|node| node.record_sets.iter_mut().find(|placed| placed.set.key() == key));
             let (Some(old), Some(new)) = (old, record_sets.get(key)) else {
                 let whole = Self::new(self.zone.clone(), generation, record_sets.into_values())?;
                 return Ok(whole.shortened(self.shortened.clone()));
             };
-            *old = served(new, &self.shortened);
+            *old = Placed::new(new, &self.shortened);
         }
         Ok(Self {
             zone: self.zone.clone(),
@@ -166,9 +183,10 @@ impl Snapshot {
         for key in self.shortened.keys().chain(shortened.keys()) {
             let Some(set) = self.record_sets.get(key) else { continue };
             let node = nodes.get_mut(key.name.wire().as_slice()).map(Arc::make_mut);
-            if let Some(old) = node.and_then(|node| node.record_sets.iter_mut().find(|set| set.key() == key))
+            if let Some(old) =
+                node.and_then(|node| node.record_sets.iter_mut().find(|placed| placed.set.key() == key))
             {
-                *old = served(set, &shortened);
+                *old = Placed::new(set, &shortened);
             }
         }
         Self {
@@ -186,7 +204,7 @@ impl Snapshot {
     }
 
     fn add_apex(&mut self) {
-        Arc::make_mut(self.nodes.entry(index_key(&self.zone.origin)).or_default()).is_apex = true;
+        Arc::make_mut(self.nodes.get_or_add(self.zone.origin.wire().as_slice())).is_apex = true;
         for server in self.zone.name_servers.clone() {
             if self.zone.is_inside(&server.name) {
                 self.node_with_path(&server.name).glue = server.addresses;
@@ -206,7 +224,7 @@ impl Snapshot {
         if key.rtype == RecordType::Cname && node.is_apex {
             return Err(InvalidSnapshot::CnameAtApex { key });
         }
-        if let Some(other) = node.record_sets.iter().map(|set| set.key().rtype).next() {
+        if let Some(other) = node.record_sets.first().map(|placed| placed.served.rtype()) {
             if key.rtype == RecordType::Cname && other != RecordType::Cname {
                 return Err(InvalidSnapshot::CnameBesideOthers { key, other });
             }
@@ -215,8 +233,8 @@ impl Snapshot {
                 return Err(InvalidSnapshot::CnameBesideOthers { key: cname, other: key.rtype });
             }
         }
-        node.record_sets.push(Arc::clone(&set));
-        node.record_sets.sort_by_key(|set| set.key().rtype);
+        node.record_sets.push(Placed::new(&set, &ShortTimes::new()));
+        node.record_sets.sort_by_key(|placed| placed.served.rtype());
         if self.record_sets.insert(key.clone(), set).is_some() {
             return Err(InvalidSnapshot::Duplicate { key });
         }
@@ -230,10 +248,10 @@ impl Snapshot {
     fn node_with_path(&mut self, name: &DnsName) -> &mut Node {
         let mut above = name.parent();
         while let Some(parent) = above.filter(|parent| self.zone.is_inside(parent)) {
-            self.nodes.entry(index_key(&parent)).or_default();
+            self.nodes.get_or_add(parent.wire().as_slice());
             above = parent.parent();
         }
-        Arc::make_mut(self.nodes.entry(index_key(name)).or_default())
+        Arc::make_mut(self.nodes.get_or_add(name.wire().as_slice()))
     }
 
     /// The zone.
@@ -262,7 +280,22 @@ impl Snapshot {
 
     /// Finds a name, given as it stands on the wire but folded to lower case.
     pub(crate) fn lookup(&self, folded: &[u8]) -> Lookup<'_> {
-        if let Some(node) = self.nodes.get(folded) {
+        self.lookup_hashed(self.hash(folded), folded)
+    }
+
+    /// The first part of a look-up.
+    pub(crate) fn hash(&self, folded: &[u8]) -> NameHash {
+        self.nodes.hash(folded)
+    }
+
+    /// To be called for many names between the first part and the second.
+    pub(crate) fn bring_near(&self, hash: NameHash) {
+        self.nodes.bring_near(hash);
+    }
+
+    /// The second part.
+    pub(crate) fn lookup_hashed(&self, hash: NameHash, folded: &[u8]) -> Lookup<'_> {
+        if let Some(node) = self.nodes.get_hashed(hash, folded) {
             return Lookup::Node(node);
         }
         if !self.is_inside_wire(folded) {
@@ -272,21 +305,6 @@ impl Snapshot {
             Some(node) if node.is_apex || !node.record_sets.is_empty() => Lookup::Generation(node),
             _ => Lookup::NoSuchName,
         }
-    }
-
-    /// Is it too large for the processor's own memory?
-    pub(crate) fn is_far(&self) -> bool {
-        self.record_sets.len() >= FAR_RECORD_SETS_MIN
-    }
-
-    /// Brings near what answers about these names will look at. Of a large zone all of it lies in memory that is far, each place known only from the
-    /// one before. Names in turn wait for each of their places; names side by side wait together.
-    pub(crate) fn bring_near(&self, names: &[WireName]) {
-        let nodes: SideBySide<&Arc<Node>> = names.iter().filter_map(|name| self.nodes.get(name)).collect();
-        let sets: SideBySide<&Arc<ValidRecordSet>> =
-            nodes.iter().filter_map(|node| node.record_sets.first()).collect();
-        let seen: SideBySide<u32> = sets.iter().map(|set| set.ttl_seconds()).collect();
-        std::hint::black_box(seen);
     }
 
     /// Walks the labels, so that a suffix in the middle of a label is not taken for the zone.
@@ -299,18 +317,6 @@ impl Snapshot {
         }
         rest == origin
     }
-}
-
-/// As it is answered.
-fn served(set: &Arc<ValidRecordSet>, shortened: &ShortTimes) -> Arc<ValidRecordSet> {
-    match shortened.get(set.key()) {
-        Some(ttl_seconds) if *ttl_seconds < set.ttl_seconds() => Arc::new(set.with_ttl(*ttl_seconds)),
-        _ => Arc::clone(set),
-    }
-}
-
-fn index_key(name: &DnsName) -> WireName {
-    WireName::from_slice(name.wire().as_slice())
 }
 
 fn strip_generation_label(folded: &[u8]) -> Option<&[u8]> {

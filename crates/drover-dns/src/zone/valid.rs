@@ -3,11 +3,11 @@
 //! Last line of I4: empty and all-zero sets have no value of this type, so no code path can serve one.
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+use super::served::{Served, Share, Values, point};
 use super::{
     AliasTarget, DnsName, GENERATION_LABEL, InvalidName, MEMBERS_MAX, Member, RecordKey, RecordSet,
     RecordType, TTL_SECONDS_MAX, WEIGHT_MAX,
@@ -16,14 +16,6 @@ use super::{
 /// The longest owner, note and set id, in bytes.
 const TEXT_BYTES_MAX: usize = 1024;
 
-/// One member's data, ready for an answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum RecordData {
-    A(Ipv4Addr),
-    Aaaa(Ipv6Addr),
-    Cname(DnsName),
-}
-
 /// A record set that may be published: at least one member with weight, all of one type, none twice.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(try_from = "RecordSet", into = "RecordSet")]
@@ -31,26 +23,6 @@ pub struct ValidRecordSet {
     key: RecordKey,
     document: RecordSet,
     served: Served,
-}
-
-/// What an answer needs, all in one place: with 100,000 names each place more is another that no cache has.
-#[derive(Debug, Clone)]
-struct Served {
-    ttl_seconds: u32,
-    weight_total: u32,
-    /// In the order of the members.
-    choices: SmallVec<[Choice; MEMBERS_USUAL]>,
-}
-
-/// As many regions as most services have.
-const MEMBERS_USUAL: usize = 4;
-
-/// What may be answered, and for which draws: those below its bound that no earlier one took.
-#[derive(Debug, Clone)]
-struct Choice {
-    below: u32,
-    /// None: an alias, whose answers are its target's.
-    data: Option<RecordData>,
 }
 
 /// Why a record set can't be published.
@@ -150,10 +122,10 @@ impl ValidRecordSet {
     /// The first thing found that forbids to publish it.
     pub fn new(document: RecordSet) -> Result<Self, InvalidRecordSet> {
         let set = Self::with_aliases(document)?;
-        let values = set.served.choices.iter().zip(&set.document.members);
-        match values.filter(|(choice, _)| choice.data.is_none()).map(|(_, member)| &member.set_id).next() {
+        let is_alias = |member: &&Member| AliasTarget::parse(&member.value).is_some();
+        match set.document.members.iter().find(is_alias) {
             None => Ok(set),
-            Some(set_id) => Err(InvalidRecordSet::Alias { key: set.key.clone(), set_id: set_id.clone() }),
+            Some(alias) => Err(InvalidRecordSet::Alias { set_id: alias.set_id.clone(), key: set.key }),
         }
     }
 
@@ -166,23 +138,12 @@ impl ValidRecordSet {
         let key = RecordKey::new(name, document.rtype);
         check_shape(&key, &document)?;
         document.name = key.name.as_str().to_owned();
-        let mut choices = SmallVec::with_capacity(document.members.len());
-        let mut weight_total = 0;
-        let mut seen = BTreeSet::new();
-        for member in &mut document.members {
-            let data = check_member(&key, member)?;
-            weight_total += u32::from(member.weight);
-            choices.push(Choice { below: weight_total, data });
-            for what in [format!("region {}", member.set_id), format!("value {}", member.value)] {
-                if let Some(what) = seen.replace(what) {
-                    return Err(InvalidRecordSet::Duplicate { key, what });
-                }
-            }
-        }
+        let (values, weight_total) = values(&key, &mut document.members)?;
+        check_differ(&key, &document.members)?;
         if weight_total == 0 {
             return Err(InvalidRecordSet::AllWeightsZero { key, members: document.members.len() });
         }
-        let served = Served { ttl_seconds: document.ttl_seconds, weight_total, choices };
+        let served = Served::new(key.rtype, document.ttl_seconds, weight_total, values);
         Ok(Self { key, document, served })
     }
 
@@ -199,35 +160,23 @@ impl ValidRecordSet {
     }
 
     /// The member that `draw` falls on: by weight, never one of weight 0.
-    ///
-    /// A uniform `draw` gives each member its weight's share of the answers; the bias of the multiplication
-    /// is below 100 × 255 / 2³², six in a million.
     #[must_use]
     pub fn draw(&self, draw: u64) -> &Member {
-        &self.document.members[self.draw_index(draw)]
+        let members = &self.document.members;
+        let total = members.iter().map(|member| u32::from(member.weight)).sum();
+        let point = point(draw, total);
+        let mut below = 0;
+        let found = members.iter().find(|member| {
+            below += u32::from(member.weight);
+            point < below
+        });
+        // The point is below the total, so that there is one; the first is a member in any case.
+        found.unwrap_or(&members[0])
     }
 
-    /// None: an alias, of which only Route 53 knows the answers.
-    pub(crate) fn draw_data(&self, draw: u64) -> Option<&RecordData> {
-        self.served.choices[self.draw_index(draw)].data.as_ref()
-    }
-
-    /// The same set, answered with another time to live. Its document stays as it is.
-    pub(crate) fn with_ttl(&self, ttl_seconds: u32) -> Self {
-        let served = Served { ttl_seconds, ..self.served.clone() };
-        Self { key: self.key.clone(), document: self.document.clone(), served }
-    }
-
-    /// What is answered.
-    pub(crate) const fn ttl_seconds(&self) -> u32 {
-        self.served.ttl_seconds
-    }
-
-    fn draw_index(&self, draw: u64) -> usize {
-        let point = ((draw >> 32) * u64::from(self.served.weight_total)) >> 32;
-        // point < weight_total, so that there is one; the first is a member in any case.
-        let found = self.served.choices.iter().position(|choice| point < u64::from(choice.below));
-        found.unwrap_or_default()
+    /// What an answer needs of it.
+    pub(crate) const fn served(&self) -> &Served {
+        &self.served
     }
 }
 
@@ -276,7 +225,67 @@ fn check_shape(key: &RecordKey, document: &RecordSet) -> Result<(), InvalidRecor
     Ok(())
 }
 
-fn check_member(key: &RecordKey, member: &mut Member) -> Result<Option<RecordData>, InvalidRecordSet> {
+/// The values in their one spelling, and the sum of the weights.
+fn values(key: &RecordKey, members: &mut [Member]) -> Result<(Values, u32), InvalidRecordSet> {
+    Ok(match key.rtype {
+        RecordType::A => {
+            let (shares, total) = shares(key, members, |text| spelled(text.parse().ok()?))?;
+            (shares.map_or(Values::Elsewhere, Values::A), total)
+        }
+        RecordType::Aaaa => {
+            let (shares, total) = shares(key, members, |text| spelled(text.parse().ok()?))?;
+            (shares.map_or(Values::Elsewhere, Values::Aaaa), total)
+        }
+        RecordType::Cname => {
+            let target = |text: &str| DnsName::parse(text).ok().filter(|target| *target != key.name);
+            let (shares, total) = shares(key, members, |text| spelled(target(text)?))?;
+            (shares.map_or(Values::Elsewhere, Values::Cname), total)
+        }
+    })
+}
+
+fn spelled<T: ToString>(value: T) -> Option<(T, String)> {
+    let spelling = value.to_string();
+    Some((value, spelling))
+}
+
+/// None in the place of the shares: one is an alias.
+type Shares<T, const N: usize> = (Option<SmallVec<[Share<T>; N]>>, u32);
+
+fn shares<T, const N: usize>(
+    key: &RecordKey,
+    members: &mut [Member],
+    read: impl Fn(&str) -> Option<(T, String)>,
+) -> Result<Shares<T, N>, InvalidRecordSet>
+where
+    [Share<T>; N]: smallvec::Array<Item = Share<T>>,
+{
+    let mut shares = Some(SmallVec::with_capacity(members.len()));
+    let mut total = 0;
+    for member in members {
+        check_member(key, member)?;
+        total += member.weight;
+        if let Some(alias) = alias(key, member) {
+            member.value = alias.to_string();
+            shares = None;
+            continue;
+        }
+        let Some((value, spelling)) = read(&member.value) else { return Err(no_value(key, member)) };
+        member.value = spelling;
+        if let Some(shares) = &mut shares {
+            shares.push(Share { below: total, value });
+        }
+    }
+    Ok((shares, u32::from(total)))
+}
+
+/// The alias target that this member is. One of the name itself is none.
+fn alias(key: &RecordKey, member: &Member) -> Option<AliasTarget> {
+    let alias = AliasTarget::parse(&member.value)?;
+    (key.rtype != RecordType::Cname && alias.name != key.name).then_some(alias)
+}
+
+fn check_member(key: &RecordKey, member: &Member) -> Result<(), InvalidRecordSet> {
     if member.set_id.is_empty() || member.set_id.len() > TEXT_BYTES_MAX {
         return Err(InvalidRecordSet::Text { key: key.clone(), field: "set_id" });
     }
@@ -284,37 +293,34 @@ fn check_member(key: &RecordKey, member: &mut Member) -> Result<Option<RecordDat
         let set_id = member.set_id.clone();
         return Err(InvalidRecordSet::Weight { key: key.clone(), set_id, weight: member.weight });
     }
-    let refuse = || InvalidRecordSet::Value {
+    Ok(())
+}
+
+fn no_value(key: &RecordKey, member: &Member) -> InvalidRecordSet {
+    InvalidRecordSet::Value {
         key: key.clone(),
         set_id: member.set_id.clone(),
         value: member.value.chars().take(TEXT_BYTES_MAX).collect(),
-    };
-    let alias = AliasTarget::parse(&member.value).filter(|_| key.rtype != RecordType::Cname);
-    if let Some(alias) = alias {
-        if alias.name == key.name {
-            return Err(refuse());
-        }
-        member.value = alias.to_string();
-        return Ok(None);
     }
-    let (data, spelled) = match key.rtype {
-        RecordType::A => {
-            let address: Ipv4Addr = member.value.parse().map_err(|_| refuse())?;
-            (RecordData::A(address), address.to_string())
-        }
-        RecordType::Aaaa => {
-            let address: Ipv6Addr = member.value.parse().map_err(|_| refuse())?;
-            (RecordData::Aaaa(address), address.to_string())
-        }
-        RecordType::Cname => {
-            let target = DnsName::parse(&member.value).map_err(|_| refuse())?;
-            if target == key.name {
-                return Err(refuse());
-            }
-            let spelled = target.as_str().to_owned();
-            (RecordData::Cname(target), spelled)
-        }
-    };
-    member.value = spelled;
-    Ok(Some(data))
 }
+
+/// No two members of one region, or of one value.
+fn check_differ(key: &RecordKey, members: &[Member]) -> Result<(), InvalidRecordSet> {
+    let (mut regions, mut values) = (BTreeSet::new(), BTreeSet::new());
+    for member in members {
+        let twice = if !regions.insert(&member.set_id) {
+            Some(format!("region {}", member.set_id))
+        } else if !values.insert(&member.value) {
+            Some(format!("value {}", member.value))
+        } else {
+            None
+        };
+        if let Some(what) = twice {
+            return Err(InvalidRecordSet::Duplicate { key: key.clone(), what });
+        }
+    }
+    Ok(())
+}
+
+// The bounds of the shares are u16.
+const _: () = assert!(MEMBERS_MAX * WEIGHT_MAX as usize <= u16::MAX as usize);
