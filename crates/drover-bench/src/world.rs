@@ -103,6 +103,7 @@ impl Shape {
             priority: 1,
             record_type: RecordType::A,
             ttl: Span::from_secs(30),
+            answering: drover_model::config::Answering::USUAL,
             split: drover_model::config::Split::ByWeight,
             endpoints: regions.iter().enumerate().map(endpoint).collect(),
             check: HealthCheck::Http(http_check()),

@@ -359,7 +359,7 @@ fn concerns(error: &ProviderError, server: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use drover_dns::zone::Member;
+    use drover_dns::zone::{Answering, Member};
 
     #[test]
     fn what_is_live_is_put_once_more_where_a_server_is_behind_it() {
@@ -372,6 +372,7 @@ mod tests {
             epoch: drover_model::Epoch { incarnation: 1, counter: 1 },
             owner: "drover".into(),
             note: String::new(),
+            answering: Answering::USUAL,
         };
         let observed = |state: Option<LaggingState>| Observed {
             key: RecordKey::new("app.example.test".parse().unwrap(), live.rtype),

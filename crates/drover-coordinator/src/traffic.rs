@@ -13,7 +13,7 @@ use drover_dns::provider::{
 use drover_dns::publish::Change;
 use drover_dns::zone::{AliasTarget, DnsName, Member, RecordKey, RecordSet, RecordType};
 use drover_model::config::{
-    self, ALIAS_TTL, DnsInstance, DnsServers, DnsSettings, Endpoint, Service, Split, version_of,
+    self, ALIAS_TTL, Answering, DnsInstance, DnsServers, DnsSettings, Endpoint, Service, Split, version_of,
 };
 use drover_model::traffic::{TargetOrigin, TrafficState};
 use drover_model::{Epoch, ServiceId, Timestamp};
@@ -66,6 +66,7 @@ pub fn record_set(service: &Service, target: &TrafficState, epoch: Epoch) -> Rec
         epoch,
         owner: OWNER.to_owned(),
         note: String::new(),
+        answering: service.answering,
     }
 }
 
@@ -93,7 +94,12 @@ fn kept_seconds(service: &Service) -> u32 {
 fn published_from(service: &Service) -> String {
     let weights: Vec<_> = service.endpoints.values().map(|e| (&e.region, e.weight, e.priority)).collect();
     let addresses: Vec<_> = service.endpoints.values().map(|e| (&e.region, value(e))).collect();
-    let shown = version_of(&(&service.dns_name, service.record_type, ttl_seconds(service), addresses));
+    let shown = (&service.dns_name, service.record_type, ttl_seconds(service), addresses);
+    // As it was before services could be answered otherwise: an upgrade publishes nothing anew.
+    let shown = match service.answering {
+        Answering::USUAL => version_of(&shown),
+        answering => version_of(&(shown, answering)),
+    };
     let weights = version_of(&weights);
     match service.split {
         Split::ByWeight => format!("{weights}/{shown}"),

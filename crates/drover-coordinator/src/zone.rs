@@ -274,6 +274,7 @@ pub(crate) fn version(set: &RecordSet) -> RecordVersion {
         owner: set.owner.clone(),
         ttl_seconds: set.ttl_seconds,
         values: set.members.iter().map(value).collect(),
+        answering: set.answering,
     }
 }
 

@@ -286,10 +286,7 @@ impl<'a> Eyes<'a> {
         if service.split == Split::Equally {
             let parts = || change.weights_after.values().map(|w| w.0).filter(|w| *w > 0);
             if parts().max().unwrap_or(0) > parts().min().unwrap_or(0).saturating_add(1) {
-                self.find(
-                    "I9",
-                    format!("{name}: the zone's servers know no weights, and the parts are not equal"),
-                );
+                self.find("I9", format!("{name}: its answers know no weights, and the parts are not equal"));
             }
         }
         let configured = beside(change.weights_after.keys(), &service.endpoints);

@@ -1,9 +1,9 @@
 //! A small world for tests: three serving regions and a witness, two services everywhere, all healthy.
 
 use drover_model::config::{
-    AppCheck, Config, DnsInstance, DnsServers, DnsSettings, DnsVelocity, DriftPolicy, EmbeddedDns, Endpoint,
-    FailbackPolicy, FailoverPolicy, HealthCheck, Location, PagingSettings, RecordType, Region, RegionRole,
-    Retention, Service, Settings, Split, TcpCheck, ValidationPolicy, VantageSettings,
+    Answering, AppCheck, Config, DnsInstance, DnsServers, DnsSettings, DnsVelocity, DriftPolicy, EmbeddedDns,
+    Endpoint, FailbackPolicy, FailoverPolicy, HealthCheck, Location, PagingSettings, RecordType, Region,
+    RegionRole, Retention, Service, Settings, Split, TcpCheck, ValidationPolicy, VantageSettings,
 };
 use drover_model::decision::{Verdict, VerdictState};
 use drover_model::ids::EndpointKey;
@@ -150,6 +150,7 @@ pub(crate) fn service(name: &str, priority: u32, places: &[&str]) -> Service {
         dns_name: format!("{name}.example.test"),
         record_type: RecordType::A,
         ttl: Span::from_secs(30),
+        answering: Answering::USUAL,
         split: Split::ByWeight,
         endpoints: places.iter().enumerate().map(endpoint).collect(),
         check: HealthCheck::Tcp(TcpCheck { max_latency: None }),

@@ -137,6 +137,8 @@ pub enum Reason {
     DnsNotConfigured,
     /// The zone's servers know no weights: whoever answers gets the same share.
     SharesBecomeEqual,
+    /// These are answered with several values at once: whoever answers gets the same share.
+    SharesBecomeEqualOf { services: Vec<ServiceId> },
     /// What one region leaves can't be given to one other alone.
     NoWeights { service: ServiceId, region: RegionId, others: Vec<RegionId> },
     /// No runbook of the needed purpose is loaded.
@@ -372,11 +374,19 @@ fn fmt_object(reason: &Reason, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Reason::SharesBecomeEqual => f.write_str(
             "shares become equal: the zone's servers know no weights, every region that answers gets the same",
         ),
+        Reason::SharesBecomeEqualOf { services } => {
+            let names: Vec<_> = services.iter().map(ServiceId::as_str).collect();
+            let names = names.join(", ");
+            write!(
+                f,
+                "shares become equal: {names} answers with several values at once, and clients take any of them"
+            )
+        }
         Reason::NoWeights { service, region, others } => {
             let names: Vec<_> = others.iter().map(RegionId::as_str).collect();
             write!(
                 f,
-                "{service} can't go to {region} alone: the zone's servers know no weights, and {} would take the same part",
+                "{service} can't go to {region} alone: its shares are equal (`dns.kind` or `answers`), and {} would take the same part",
                 names.join(", ")
             )
         }

@@ -4,10 +4,12 @@
 use drover_dns::Epoch;
 use drover_dns::answer::{Context, CookieContext, Response, Transport, UDP_ANSWER_BYTES_MAX, answer};
 use drover_dns::zone::{
-    DnsName, Member, NameServer, RecordSet, RecordType, Snapshot, ValidRecordSet, ZoneConfig,
+    Answering, Answers, DnsName, Draws, Member, NameServer, RecordSet, RecordType, Snapshot, ValidRecordSet,
+    ZoneConfig,
 };
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::{DNSClass, RData, RecordType as QueryType};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, LazyLock};
 
@@ -15,6 +17,10 @@ use std::sync::{Arc, LazyLock};
 const HEADER: usize = 12;
 /// The member that must never be answered.
 const DRAINED: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 4);
+
+/// Answered with all its values, and with two that stay with the client's network.
+const ALL: &str = "all.example.test.";
+const STABLE: &str = "stable.example.test.";
 
 static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(snapshot);
 
@@ -66,6 +72,13 @@ fn check_meaning(query: &Message, read: &Message) {
         let addresses = read.answers.iter().filter(|r| matches!(r.data, RData::A(_))).count();
         assert!(addresses == 1 || read.metadata.truncation, "{addresses} addresses: {read}");
     }
+    for (name, count) in [(ALL, 3), (STABLE, 2)] {
+        if ours && read.metadata.response_code == ResponseCode::NoError && asks(name) {
+            let addresses: BTreeSet<String> = read.answers.iter().map(|r| r.data.to_string()).collect();
+            let is_whole = addresses.len() == count && read.answers.len() == count;
+            assert!(is_whole || read.metadata.truncation, "{name} answers {addresses:?}: {read}");
+        }
+    }
 }
 
 fn snapshot() -> Snapshot {
@@ -85,9 +98,20 @@ fn snapshot() -> Snapshot {
         set("loop-a.example.test", RecordType::Cname, &[("loop-b.example.test", 1)]),
         set("loop-b.example.test", RecordType::Cname, &[("loop-a.example.test", 1)]),
         set("deep.below.empty.example.test", RecordType::A, &[("192.0.2.6", 1)]),
+        answered(ALL, Answers::All, Draws::Anew),
+        answered(STABLE, Answers::Several(2), Draws::Stable),
     ];
     let sets = sets.map(|set| Arc::new(ValidRecordSet::new(set).expect("a record set")));
     Snapshot::new(zone, 3, sets).expect("a snapshot")
+}
+
+/// Three values with weight and one without, answered like this.
+fn answered(name: &str, answers: Answers, draws: Draws) -> RecordSet {
+    let members = [("192.0.2.1", 50), ("192.0.2.2", 1), ("192.0.2.4", 0), ("192.0.2.3", 255)];
+    RecordSet {
+        answering: Answering { answers, draws },
+        ..set(name.trim_end_matches('.'), RecordType::A, &members)
+    }
 }
 
 fn set(name: &str, rtype: RecordType, members: &[(&str, u16)]) -> RecordSet {
@@ -105,5 +129,6 @@ fn set(name: &str, rtype: RecordType, members: &[(&str, u16)]) -> RecordSet {
         epoch: Epoch { incarnation: 1, counter: 1 },
         owner: "drover".to_owned(),
         note: String::new(),
+        answering: Answering::USUAL,
     }
 }

@@ -9,7 +9,7 @@ use crate::error::{Attempt, BenchError, Result, unexpected};
 use crate::figure::{Bar, Figure, Scale};
 use drover_dns::provider::{HostedZone, ProviderError, RecordSets};
 use drover_dns::publish::{Batch, Change};
-use drover_dns::zone::{DnsName, Member, RecordKey, RecordSet, RecordType};
+use drover_dns::zone::{Answering, DnsName, Member, RecordKey, RecordSet, RecordType};
 use drover_model::config::{Route53Dns, ZoneServer};
 use drover_model::{Epoch, Span};
 use serde::Deserialize;
@@ -164,6 +164,7 @@ fn set(n: usize, generation: u64) -> RecordSet {
         epoch: EPOCH,
         owner: "drover".into(),
         note: String::new(),
+        answering: Answering::USUAL,
     }
 }
 

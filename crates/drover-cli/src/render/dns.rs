@@ -58,8 +58,9 @@ pub fn difference(record: &RecordView, look: &Look) -> String {
     let mut rows = vec![vec![record.service.to_string(), sentence.to_owned()]];
     let line = |version: &RecordVersion| {
         let listed: Vec<String> = version.values.iter().map(value).collect();
+        let answering = answering(version).map_or_else(String::new, |told| format!(", {told}"));
         format!(
-            "generation {} of {}, TTL {} s: {}",
+            "generation {} of {}, TTL {} s{answering}: {}",
             version.generation,
             version.owner,
             version.ttl_seconds,
@@ -87,6 +88,9 @@ pub fn zone_file(zone: &ZoneView) -> String {
     for record in &zone.records {
         let RecordVersion { generation, ttl_seconds, values, .. } = &record.wanted;
         text.push_str(&format!("\n; {}, generation {generation}\n", record.service));
+        if let Some(told) = answering(&record.wanted) {
+            text.push_str(&format!("; {told}\n"));
+        }
         if values.iter().any(|v| v.weight > 0 && AliasTarget::parse(&v.value).is_some()) {
             text.push_str("; An alias target stands in no zone file: put addresses of it in its place.\n");
         }
@@ -107,6 +111,11 @@ pub fn zone_file(zone: &ZoneView) -> String {
     text
 }
 
+/// How it is answered, where that is not with one value, drawn anew.
+fn answering(version: &RecordVersion) -> Option<String> {
+    (!version.answering.is_usual()).then(|| version.answering.to_string())
+}
+
 fn value(v: &ValueView) -> String {
     match &v.region {
         Some(region) => format!("{region} {} weight {}", v.value, v.weight),
@@ -120,7 +129,9 @@ fn values(zone: &ZoneView, version: &RecordVersion) -> String {
         let name = v.region.as_ref().map_or_else(|| v.value.clone(), ToString::to_string);
         if zone.has_weights { format!("{name} {}", v.weight) } else { name }
     };
-    answered.map(one).collect::<Vec<_>>().join("  ")
+    let mut shown: Vec<String> = answered.map(one).collect();
+    shown.extend(answering(version).map(|told| format!("({told})")));
+    shown.join("  ")
 }
 
 fn state(state: RecordState) -> String {

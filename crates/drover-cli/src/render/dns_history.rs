@@ -49,6 +49,9 @@ fn changed(p: &PublicationView) -> String {
     if before.ttl_seconds != p.after.ttl_seconds {
         changes.push(format!("TTL {} s -> {} s", before.ttl_seconds, p.after.ttl_seconds));
     }
+    if before.answering != p.after.answering {
+        changes.push(format!("{} -> {}", before.answering, p.after.answering));
+    }
     if before.owner != p.after.owner {
         changes.push(format!("owner {} -> {}", before.owner, p.after.owner));
     }
@@ -83,6 +86,7 @@ mod tests {
             weight: *weight,
         };
         RecordVersion {
+            answering: Default::default(),
             generation,
             owner: "drover".into(),
             ttl_seconds: 30,

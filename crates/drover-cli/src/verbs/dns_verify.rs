@@ -15,7 +15,7 @@ use crate::failure::{Failure, Result};
 use crate::output::document::Items;
 use crate::render;
 use drover_dns::resolver::{Answer, QueryType, Rcode, Resolver, resolve_over_tcp};
-use drover_dns::zone::{AliasTarget, DnsName, RecordType};
+use drover_dns::zone::{AliasTarget, DnsName, Draws, RecordType};
 use drover_model::RegionId;
 use drover_model::api::{RecordState, RecordView, ValueView, ZoneView};
 use futures::future::try_join_all;
@@ -26,6 +26,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+const STABLE_NOTE: &str = "draws are stable: one network gets the same answer each time, which is checked; the split over all networks can't be seen from here";
 const ALIAS_NOTE: &str = "an alias answers with its target's addresses: that some come is checked and that none is of a drained region, not which";
 /// For one question, its repetitions included.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -144,6 +145,10 @@ async fn ask(zone: &ZoneView, record: &RecordView, server: (&str, SocketAddr), d
             if with_weight(record).iter().any(|v| is_alias(v)) {
                 found.notes.push(ALIAS_NOTE.to_owned());
             }
+            if record.wanted.answering.draws == Draws::Stable {
+                found.findings.extend(unstable(&answers));
+                found.notes.push(STABLE_NOTE.to_owned());
+            }
         }
         (udp, tcp) => {
             found.findings.extend(udp.err().map(|e| format!("over UDP: {e}")));
@@ -208,11 +213,23 @@ fn check(zone: &ZoneView, record: &RecordView, answer: &Answer) -> Vec<String> {
             wrong.push(format!("{value} is answered and must not be"));
         }
     }
-    let expected = if zone.has_weights { 1 } else { wanted.len() };
+    let expected =
+        if zone.has_weights { record.wanted.answering.answers.of(wanted.len()) } else { wanted.len() };
     if answer.values.len() != expected {
         wrong.push(format!("{} values are answered at once and {expected} should be", answer.values.len()));
     }
     wrong
+}
+
+/// To one network all answers are the same, in the same order.
+fn unstable(answers: &[Answer]) -> Option<String> {
+    let first = answers.first()?;
+    let other = answers.iter().find(|answer| answer.values != first.values)?;
+    Some(format!(
+        "over UDP: {} and {} are answered to one client, and draws are to be stable",
+        first.values.join(" "),
+        other.values.join(" ")
+    ))
 }
 
 /// An alias of Route 53 answers with its target's addresses, which only Route 53 knows.
@@ -231,12 +248,17 @@ fn with_weight(record: &RecordView) -> Vec<&ValueView> {
 
 fn shares(zone: &ZoneView, record: &RecordView, answers: &[Answer]) -> Vec<Share> {
     let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
-    for value in answers.iter().flat_map(|answer| &answer.values) {
+    // Of a server by weight the one that stands first, also where others follow: it is the one that is drawn by weight.
+    let counted = |answer: &&Answer| if zone.has_weights { 1 } else { answer.values.len() };
+    for value in answers.iter().flat_map(|answer| answer.values.iter().take(counted(&answer))) {
         *counts.entry(value.as_str()).or_default() += 1;
     }
-    let wanted = with_weight(record);
+    let mut wanted = with_weight(record);
     if wanted.iter().any(|v| is_alias(v)) {
         return shares_beside_aliases(record, &wanted, answers);
+    }
+    if record.wanted.answering.draws == Draws::Stable {
+        wanted.retain(|v| counts.contains_key(v.value.as_str()));
     }
     let total: u32 = wanted.iter().map(|v| u32::from(v.weight)).sum();
     let percent = |part: u32, whole: usize| 100.0 * f64::from(part) / whole.max(1) as f64;
@@ -357,6 +379,7 @@ fn p_value(shares: &[Share], answers: u32) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use drover_dns::zone::Answers;
     use drover_model::api::RecordVersion;
 
     fn split(parts: &[(f64, f64)]) -> Vec<Share> {
@@ -376,6 +399,7 @@ mod tests {
             owner: "drover".into(),
             ttl_seconds: 30,
             values: vec![value(1, 50), value(2, 50), value(3, 0)],
+            answering: Default::default(),
         };
         RecordView {
             service: drover_model::ServiceId::new("checkout").unwrap(),
@@ -470,6 +494,37 @@ mod tests {
             Vec::<String>::new()
         );
         assert!(check(&zone(false), &record(), &right)[0].contains("1 values are answered at once and 2"));
+    }
+
+    #[test]
+    fn of_several_values_all_must_be_there_and_the_first_is_drawn_by_weight() {
+        let mut record = record();
+        record.wanted.answering.answers = Answers::All;
+        let both = answer(&["192.0.2.2", "192.0.2.1"]);
+        assert_eq!(check(&zone(true), &record, &both), Vec::<String>::new());
+        let one = check(&zone(true), &record, &answer(&["192.0.2.1"]));
+        assert!(one[0].contains("1 values are answered at once and 2 should be"), "{one:?}");
+        let answers = [both.clone(), both, answer(&["192.0.2.1", "192.0.2.2"])];
+        let told: Vec<_> = shares(&zone(true), &record, &answers)
+            .iter()
+            .map(|s| (s.value.clone(), s.wanted_percent, s.answered_percent.round()))
+            .collect();
+        assert_eq!(told, [("192.0.2.1".into(), 50.0, 33.0), ("192.0.2.2".into(), 50.0, 67.0)]);
+    }
+
+    #[test]
+    fn a_stable_answer_is_always_the_same_and_its_split_is_not_judged() {
+        let mut record = record();
+        record.wanted.answering.draws = Draws::Stable;
+        let same = [answer(&["192.0.2.2"]), answer(&["192.0.2.2"])];
+        assert_eq!(unstable(&same), None);
+        let told: Vec<_> = shares(&zone(true), &record, &same)
+            .iter()
+            .map(|s| (s.value.clone(), s.wanted_percent, s.answered_percent))
+            .collect();
+        assert_eq!(told, [("192.0.2.2".to_owned(), 100.0, 100.0)]);
+        let found = unstable(&[answer(&["192.0.2.2"]), answer(&["192.0.2.1"])]).unwrap();
+        assert!(found.contains("draws are to be stable"), "{found}");
     }
 
     #[test]

@@ -29,6 +29,18 @@ pub(super) fn standing(world: &World, intent: &Intent, report: &mut Report) {
     }
 }
 
+/// Says which of these have equal shares although the zone's servers know weights.
+pub(super) fn equal_shares(world: &World, moves: &[Move<'_>], report: &mut Report) {
+    if !world.config.settings.dns.as_ref().is_some_and(|dns| dns.split() == Split::ByWeight) {
+        return;
+    }
+    let equal = moves.iter().map(|found| found.service).filter(|s| s.split == Split::Equally);
+    let services: Vec<_> = equal.map(|s| s.name.clone()).collect();
+    if !services.is_empty() {
+        report.pass("dns", Reason::SharesBecomeEqualOf { services });
+    }
+}
+
 /// What a guard says of one service.
 struct Answer {
     guard: &'static str,

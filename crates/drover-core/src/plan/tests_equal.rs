@@ -4,7 +4,9 @@ use super::tests::{after, planned, shifts, weights};
 use super::*;
 use crate::check::check;
 use crate::testworld::{self, NOW, config, intent, judge, region, service_id};
-use drover_model::config::{DnsServers, Rfc2136Dns, Split, TsigAlgorithm, TsigKey};
+use drover_model::config::{
+    Answering, Answers, DnsServers, Draws, Rfc2136Dns, Split, TsigAlgorithm, TsigKey,
+};
 use drover_model::decision::{GuardResult, VerdictState};
 use drover_model::plan::{Acceptance, Predicate, StepKind};
 use drover_model::runbook::Purpose;
@@ -138,4 +140,20 @@ fn the_checker_finds_parts_that_are_not_equal() {
     }
     let found = check(&plan, &world);
     assert!(found.iter().any(|f| f.message.contains("know no weights")), "{found:?}");
+}
+
+#[test]
+fn of_several_values_in_one_answer_clients_take_any_and_the_plan_says_so() {
+    let answering = Answering { answers: Answers::All, draws: Draws::Anew };
+    let mut several = testworld::service("pay", 1, &["a", "b", "c"]);
+    (several.answering, several.split) = (answering, Split::Equally);
+    let world = testworld::of(vec![several, testworld::service("web", 2, &["a", "b", "c"])]);
+    let told = plan(&world, &intent(Purpose::Drain, "a"), NOW);
+    let said: Vec<&Reason> = guards(&told, "dns").into_iter().map(|g| &g.reason).collect();
+    let services = vec![service_id("pay")];
+    assert_eq!(said, [&Reason::Passed, &Reason::SharesBecomeEqualOf { services }]);
+    assert!(said[1].to_string().starts_with("shares become equal: pay answers with several values"));
+    let planned = planned(&world, &intent(Purpose::Drain, "a"));
+    assert_eq!(weights(shifts(&planned)[0]), [0, 50, 50]);
+    assert_eq!(check(&planned, &world), vec![]);
 }

@@ -16,7 +16,7 @@ use std::net::IpAddr;
 
 use query::Parsed;
 
-use crate::zone::{Lookup, Snapshot};
+use crate::zone::{Chance, Lookup, Snapshot};
 
 /// The size of answers over UDP that is offered, and the most that is sent: fits the smallest common path
 /// without fragments (DNS flag day 2020).
@@ -143,7 +143,8 @@ impl<'m, 's> Asked<'m, 's> {
             Parsed::Query(query) => {
                 let look_up = || self.snapshot.lookup_hashed(query.hash, &query.folded);
                 let found = self.found.unwrap_or_else(look_up);
-                let outcome = respond::respond(self.snapshot, query, found, context.draw);
+                let chance = Chance { draw: context.draw, client: context.client };
+                let outcome = respond::respond(self.snapshot, query, found, chance);
                 compose::compose(buffer, query, &outcome, context)
             }
         }

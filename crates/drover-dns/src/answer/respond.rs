@@ -11,11 +11,12 @@ use smallvec::SmallVec;
 
 use super::CNAME_HOPS_MAX;
 use super::query::Query;
-use crate::zone::{Drawn, Lookup, Node, RecordType, Served, Snapshot};
+use crate::zone::{Chance, Drawn, Lookup, Node, Placed, RecordType, Served, Snapshot};
 
 pub(super) type Data = ZoneRecordData<Bytes, Name<Bytes>>;
 
 /// Whose record it is. The question's own name is repeated in the case in which it was asked (0x20).
+#[derive(Clone)]
 pub(super) enum Owner {
     Question,
     Name(Name<Bytes>),
@@ -64,7 +65,7 @@ impl Outcome {
 }
 
 /// `found` is what the snapshot has at the question's name.
-pub(super) fn respond(snapshot: &Snapshot, query: &Query<'_>, found: Lookup<'_>, draw: u64) -> Outcome {
+pub(super) fn respond(snapshot: &Snapshot, query: &Query<'_>, found: Lookup<'_>, chance: Chance) -> Outcome {
     if query.edns.as_ref().is_some_and(|edns| edns.version > 0) {
         return Outcome::refusal(OptRcode::BADVERS);
     }
@@ -78,8 +79,8 @@ pub(super) fn respond(snapshot: &Snapshot, query: &Query<'_>, found: Lookup<'_>,
         Lookup::OutOfZone => return Outcome::refusal(OptRcode::REFUSED),
         Lookup::NoSuchName => outcome.rcode = OptRcode::NXDOMAIN,
         Lookup::Generation(node) => answer_generation(snapshot, node, qtype, &mut outcome),
-        Lookup::Node(node) if node.is_apex => answer_apex(snapshot, node, qtype, draw, &mut outcome),
-        Lookup::Node(node) => answer_node(snapshot, node, qtype, draw, &mut outcome),
+        Lookup::Node(node) if node.is_apex => answer_apex(snapshot, node, qtype, chance, &mut outcome),
+        Lookup::Node(node) => answer_node(snapshot, node, qtype, chance, &mut outcome),
     }
     // A chain of CNAMEs whose end is somewhere else is complete as it is: the resolver goes on from there.
     let is_negative =
@@ -109,7 +110,7 @@ fn answer_generation(snapshot: &Snapshot, node: &Node, qtype: Rtype, outcome: &m
     }
 }
 
-fn answer_apex(snapshot: &Snapshot, node: &Node, qtype: Rtype, draw: u64, outcome: &mut Outcome) {
+fn answer_apex(snapshot: &Snapshot, node: &Node, qtype: Rtype, chance: Chance, outcome: &mut Outcome) {
     match qtype {
         // To ANY one record is enough (RFC 8482).
         Rtype::SOA | Rtype::ANY => {
@@ -126,23 +127,28 @@ fn answer_apex(snapshot: &Snapshot, node: &Node, qtype: Rtype, draw: u64, outcom
                 outcome.answer.push(Record { owner: Owner::Question, ttl, data: Ns::new(name).into() });
             }
         }
-        _ => answer_node(snapshot, node, qtype, draw, outcome),
+        _ => answer_node(snapshot, node, qtype, chance, outcome),
     }
 }
 
 /// Weighted records, following CNAMEs inside the zone.
-fn answer_node<'a>(snapshot: &'a Snapshot, node: &'a Node, qtype: Rtype, draw: u64, outcome: &mut Outcome) {
+fn answer_node<'a>(
+    snapshot: &'a Snapshot,
+    node: &'a Node,
+    qtype: Rtype,
+    chance: Chance,
+    outcome: &mut Outcome,
+) {
     let mut node = node;
-    let mut draw = draw;
+    let mut chance = chance;
     let mut owner = Owner::Question;
     for _ in 0..CNAME_HOPS_MAX {
-        let Some(set) = matching_set(node, qtype) else {
+        let Some(placed) = matching_set(node, qtype) else {
             return answer_glue(snapshot, node, qtype, owner, outcome);
         };
-        // No snapshot takes an alias.
-        let Some(drawn) = set.draw(draw) else { return };
-        outcome.answer.push(record(set, owner, drawn));
-        let Drawn::Cname(target) = drawn else { return };
+        let chosen = placed.chosen(&snapshot.zone().origin, chance);
+        outcome.answer.extend(chosen.iter().map(|drawn| record(&placed.served, owner.clone(), *drawn)));
+        let [Drawn::Cname(target)] = chosen.as_slice() else { return };
         let target = target.wire();
         if matches!(qtype, Rtype::CNAME | Rtype::ANY) {
             return;
@@ -156,17 +162,16 @@ fn answer_node<'a>(snapshot: &'a Snapshot, node: &'a Node, qtype: Rtype, draw: u
             Lookup::OutOfZone | Lookup::Generation(_) => return,
         }
         owner = Owner::Name(target.clone());
-        draw = next_draw(draw);
+        chance = chance.next();
     }
 }
 
-fn matching_set(node: &Node, qtype: Rtype) -> Option<&Served> {
-    let found = node.record_sets.iter().find(|placed| {
+fn matching_set(node: &Node, qtype: Rtype) -> Option<&Placed> {
+    node.record_sets.iter().find(|placed| {
         let rtype = placed.served.rtype();
         // A CNAME answers for every type.
         qtype == Rtype::ANY || rtype == RecordType::Cname || qtype == rtype.on_the_wire()
-    });
-    found.map(|placed| &placed.served)
+    })
 }
 
 fn answer_glue(snapshot: &Snapshot, node: &Node, qtype: Rtype, owner: Owner, outcome: &mut Outcome) {
@@ -178,11 +183,7 @@ fn answer_glue(snapshot: &Snapshot, node: &Node, qtype: Rtype, owner: Owner, out
     let count_max = if qtype == Rtype::ANY { 1 } else { usize::MAX };
     let before = outcome.answer.len();
     for address in matching.take(count_max) {
-        let owner = match &owner {
-            Owner::Question => Owner::Question,
-            Owner::Name(name) => Owner::Name(name.clone()),
-        };
-        outcome.answer.push(Record { owner, ttl, data: address_data(*address) });
+        outcome.answer.push(Record { owner: owner.clone(), ttl, data: address_data(*address) });
     }
     outcome.ends_without_data = outcome.answer.len() == before;
 }
@@ -225,13 +226,4 @@ fn address_data(address: IpAddr) -> Data {
         IpAddr::V4(address) => A::new(address).into(),
         IpAddr::V6(address) => Aaaa::new(address).into(),
     }
-}
-
-/// One step of `SplitMix64`: each CNAME on the way needs a number that does not depend on the last one's
-/// choice.
-const fn next_draw(draw: u64) -> u64 {
-    let mixed = draw.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
 }

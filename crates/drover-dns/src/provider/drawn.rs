@@ -74,7 +74,7 @@ impl OneOf {
                 Some(Mismatch::Ttl { expected_seconds: self.ttl_seconds, found_seconds: answer.ttl_seconds })
             }
             [_] => None,
-            values => Some(Mismatch::Count { found: values.len() }),
+            values => Some(Mismatch::Count { expected: 1, found: values.len() }),
         }
     }
 }
@@ -82,7 +82,7 @@ impl OneOf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::zone::{Member, RecordType};
+    use crate::zone::{Answering, Member, RecordType};
     use drover_model::Epoch;
 
     const ALIAS: &str = "alias lb.example.org (Z1)";
@@ -102,6 +102,7 @@ mod tests {
             epoch: Epoch { incarnation: 1, counter: 1 },
             owner: String::new(),
             note: String::new(),
+            answering: Answering::USUAL,
         };
         let values = values.iter().map(|v| (*v).to_owned()).collect();
         let answer = Answer { rcode: Rcode::NOERROR, values, ttl_seconds, is_authoritative: true };
@@ -125,9 +126,9 @@ mod tests {
         assert_eq!(contradicted_by(&members, &["192.0.2.2"], 30), None);
         let ttl = Mismatch::Ttl { expected_seconds: 30, found_seconds: 60 };
         assert_eq!(contradicted_by(&members, &["192.0.2.2"], 60), Some(ttl));
-        let count = Some(Mismatch::Count { found: 2 });
+        let count = Some(Mismatch::Count { expected: 1, found: 2 });
         assert_eq!(contradicted_by(&members, &["192.0.2.2", "198.51.100.1"], 30), count);
         assert_eq!(contradicted_by(&members, &["198.51.100.1", "198.51.100.2"], 60), None);
-        assert_eq!(contradicted_by(&members, &[], 30), Some(Mismatch::Count { found: 0 }));
+        assert_eq!(contradicted_by(&members, &[], 30), Some(Mismatch::Count { expected: 1, found: 0 }));
     }
 }

@@ -263,9 +263,12 @@ pub enum Mismatch {
         /// The value.
         value: String,
     },
-    /// Not exactly one value in an answer.
-    #[error("{found} values are answered where 1 was expected")]
+    /// Not as many values in an answer as there should be.
+    #[error("{found} values are answered where {expected} were expected")]
     Count {
+        /// How many should be.
+        #[serde(default = "one")]
+        expected: usize,
         /// How many.
         found: usize,
     },
@@ -285,6 +288,11 @@ pub enum Mismatch {
         /// Whether the server says that it is in charge.
         is_authoritative: bool,
     },
+}
+
+/// What every kind of server was expected to answer once.
+const fn one() -> usize {
+    1
 }
 
 /// Why a provider did not do what was asked.

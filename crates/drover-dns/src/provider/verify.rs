@@ -33,6 +33,8 @@ struct Expected {
     ttl_seconds_min: u32,
     /// The values with weight.
     values: BTreeSet<String>,
+    /// So many of them in one answer.
+    count: usize,
     generation_name: DnsName,
 }
 
@@ -56,11 +58,13 @@ impl Expected {
         }
         let generation_name = DnsName::parse(&format!("{GENERATION_LABEL}.{}", key.name));
         let with_weight = valid.document().members.iter().filter(|member| member.weight > 0);
+        let values: BTreeSet<String> = with_weight.map(|member| member.value.clone()).collect();
         Ok(Self {
             generation: set.generation,
             ttl_seconds: set.ttl_seconds,
             ttl_seconds_min: set.ttl_seconds.min(ttl_floor_seconds),
-            values: with_weight.map(|member| member.value.clone()).collect(),
+            count: set.answering.answers.of(values.len()),
+            values,
             generation_name: generation_name.map_err(invalid)?,
         })
     }
@@ -119,11 +123,13 @@ fn check_answer(answer: &Answer, expected: &Expected) -> Result<(), Mismatch> {
     if answer.rcode != Rcode::NOERROR || !answer.is_authoritative {
         return Err(bad_rcode(answer));
     }
-    let [value] = answer.values.as_slice() else {
-        return Err(Mismatch::Count { found: answer.values.len() });
-    };
-    if !expected.values.contains(value) {
-        return Err(Mismatch::Value { value: value.clone() });
+    let answered: BTreeSet<&String> = answer.values.iter().collect();
+    if let Some(value) = answered.iter().find(|value| !expected.values.contains(**value)) {
+        return Err(Mismatch::Value { value: (*value).clone() });
+    }
+    let (expected_count, found) = (expected.count, answer.values.len());
+    if found != expected_count || answered.len() != found {
+        return Err(Mismatch::Count { expected: expected_count, found });
     }
     // It may be shorter while a failover seems near.
     if !(expected.ttl_seconds_min..=expected.ttl_seconds).contains(&answer.ttl_seconds) {

@@ -108,7 +108,7 @@ impl<'b> Wanted<'b> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::zone::{Member, RecordType};
+    use crate::zone::{Answering, Member, RecordType};
 
     const EPOCH: Epoch = Epoch { incarnation: 1, counter: 1 };
 
@@ -123,6 +123,7 @@ mod tests {
             epoch: EPOCH,
             owner: "drover".into(),
             note: String::new(),
+            answering: Answering::USUAL,
         }
     }
 

@@ -18,12 +18,10 @@ use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 
 use crate::answer::AnswerKind;
+use crate::zone::network;
 
 /// Places of the table; 512 KiB.
 const PLACES: usize = 65_536;
-/// Of a client's address, what counts as one network, in bits.
-const NETWORK_BITS_V4: u32 = 24;
-const NETWORK_BITS_V6: u32 = 56;
 /// So many answers a second are microseconds apart at least.
 const ANSWERS_PER_SECOND_MAX: u32 = 100_000;
 
@@ -103,10 +101,7 @@ impl RateLimit {
 
     fn hash(&self, client: IpAddr, kind: Option<AnswerKind>, name: &[u8]) -> u64 {
         let mut hasher = SipHasher13::new_with_keys(self.key.0, self.key.1);
-        match client {
-            IpAddr::V4(four) => hasher.write_u32(u32::from(four) >> (u32::BITS - NETWORK_BITS_V4)),
-            IpAddr::V6(six) => hasher.write_u128(u128::from(six) >> (u128::BITS - NETWORK_BITS_V6)),
-        }
+        hasher.write_u64(network(client));
         match kind {
             Some(AnswerKind::OfName) => hasher.write(name),
             Some(AnswerKind::NoSuchName) => hasher.write_u8(1),

@@ -2,6 +2,7 @@
 
 mod alias;
 mod apex;
+mod draws;
 mod index;
 mod name;
 mod record;
@@ -11,13 +12,15 @@ mod valid;
 
 pub use alias::AliasTarget;
 pub use apex::{InvalidZone, NameServer, SoaTimers, ZoneConfig};
+pub(crate) use draws::{Chance, network};
+pub use drover_model::config::{Answering, Answers, Draws};
 pub(crate) use index::NameHash;
 pub use index::WireName;
 pub use name::{DnsName, InvalidName};
 pub use record::{Member, RecordKey, RecordSet, RecordType};
 pub(crate) use served::{Drawn, Served};
 pub use snapshot::{InvalidSnapshot, Snapshot};
-pub(crate) use snapshot::{Lookup, Node};
+pub(crate) use snapshot::{Lookup, Node, Placed};
 pub use valid::{InvalidRecordSet, ValidRecordSet};
 
 /// The largest weight of a member: Route 53's bound, so that every provider can hold the same sets.

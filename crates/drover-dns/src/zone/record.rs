@@ -5,6 +5,7 @@ use std::fmt;
 
 use domain::base::iana::Rtype;
 use drover_model::Epoch;
+use drover_model::config::Answering;
 use serde::{Deserialize, Serialize};
 
 use super::DnsName;
@@ -103,7 +104,7 @@ pub struct RecordSet {
     pub rtype: RecordType,
     /// How long a resolver may keep an answer, in seconds.
     pub ttl_seconds: u32,
-    /// The values with their weights; one of them is drawn for each answer.
+    /// The values with their weights.
     pub members: Vec<Member>,
     /// The set's version, raised by each change to it; chosen by the writer, checked by the receiver.
     pub generation: u64,
@@ -115,6 +116,9 @@ pub struct RecordSet {
     /// Why it is as it is, for humans.
     #[serde(default)]
     pub note: String,
+    /// With how many of the members it is answered, and whom with which.
+    #[serde(default, skip_serializing_if = "Answering::is_usual")]
+    pub answering: Answering,
 }
 
 impl RecordSet {
@@ -138,6 +142,7 @@ impl RecordSet {
             && self.rtype == other.rtype
             && self.ttl_seconds == other.ttl_seconds
             && self.owner == other.owner
+            && self.answering == other.answering
             && self.same_members(other)
     }
 

@@ -6,12 +6,13 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use smallvec::SmallVec;
 
-use super::{DnsName, RecordType};
+use super::{Answering, DnsName, RecordSet, RecordType};
 
 /// A record set as it is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Served {
     rtype: RecordType,
+    answering: Answering,
     ttl_seconds: u32,
     weight_total: u32,
     values: Values,
@@ -43,8 +44,23 @@ pub(crate) enum Drawn<'a> {
 }
 
 impl Served {
-    pub(super) const fn new(rtype: RecordType, ttl_seconds: u32, weight_total: u32, values: Values) -> Self {
-        Self { rtype, ttl_seconds, weight_total, values }
+    pub(super) const fn new(set: &RecordSet, weight_total: u32, values: Values) -> Self {
+        let (rtype, answering, ttl_seconds) = (set.rtype, set.answering, set.ttl_seconds);
+        Self { rtype, answering, ttl_seconds, weight_total, values }
+    }
+
+    pub(super) const fn answering(&self) -> Answering {
+        self.answering
+    }
+
+    /// What the member at this place answers. None: there are aliases.
+    pub(super) fn at(&self, place: usize) -> Option<Drawn<'_>> {
+        match &self.values {
+            Values::A(shares) => shares.get(place).map(|share| Drawn::A(share.value)),
+            Values::Aaaa(shares) => shares.get(place).map(|share| Drawn::Aaaa(share.value)),
+            Values::Cname(shares) => shares.get(place).map(|share| Drawn::Cname(&share.value)),
+            Values::Elsewhere => None,
+        }
     }
 
     pub(crate) const fn rtype(&self) -> RecordType {

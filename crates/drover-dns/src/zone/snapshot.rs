@@ -330,7 +330,7 @@ fn strip_generation_label(folded: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::zone::{Member, NameServer, RecordSet};
+    use crate::zone::{Answering, Member, NameServer, RecordSet};
     use drover_model::Epoch;
 
     fn set(name: &str, rtype: RecordType, generation: u64) -> Arc<ValidRecordSet> {
@@ -345,6 +345,7 @@ mod tests {
             epoch: Epoch { incarnation: 1, counter: 1 },
             owner: String::new(),
             note: String::new(),
+            answering: Answering::USUAL,
         };
         Arc::new(ValidRecordSet::new(document).unwrap())
     }

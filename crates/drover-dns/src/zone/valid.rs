@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::served::{Served, Share, Values, point};
 use super::{
-    AliasTarget, DnsName, GENERATION_LABEL, InvalidName, MEMBERS_MAX, Member, RecordKey, RecordSet,
+    AliasTarget, Answers, DnsName, GENERATION_LABEL, InvalidName, MEMBERS_MAX, Member, RecordKey, RecordSet,
     RecordType, TTL_SECONDS_MAX, WEIGHT_MAX,
 };
 
@@ -95,6 +95,14 @@ pub enum InvalidRecordSet {
         /// The value.
         value: String,
     },
+    /// Several values of a type of which a name has one at most.
+    #[error("cannot publish {key}: `answers: {answers}`, and a name has one alias (CNAME) at most")]
+    Answers {
+        /// Which set.
+        key: RecordKey,
+        /// How many are asked for.
+        answers: Answers,
+    },
     /// Two members of one region, or of one value.
     #[error("cannot publish {key}: \"{what}\" appears twice")]
     Duplicate {
@@ -143,7 +151,7 @@ impl ValidRecordSet {
         if weight_total == 0 {
             return Err(InvalidRecordSet::AllWeightsZero { key, members: document.members.len() });
         }
-        let served = Served::new(key.rtype, document.ttl_seconds, weight_total, values);
+        let served = Served::new(&document, weight_total, values);
         Ok(Self { key, document, served })
     }
 
@@ -216,6 +224,10 @@ fn check_shape(key: &RecordKey, document: &RecordSet) -> Result<(), InvalidRecor
     }
     if document.ttl_seconds > TTL_SECONDS_MAX {
         return Err(InvalidRecordSet::Ttl { key: key(), ttl_seconds: document.ttl_seconds });
+    }
+    let answers = document.answering.answers;
+    if key().rtype == RecordType::Cname && answers != Answers::One {
+        return Err(InvalidRecordSet::Answers { key: key(), answers });
     }
     for (field, text) in [("owner", &document.owner), ("note", &document.note)] {
         if text.len() > TEXT_BYTES_MAX {

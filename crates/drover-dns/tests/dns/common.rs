@@ -8,7 +8,9 @@ use drover_dns::Epoch;
 use drover_dns::provider::Instance;
 use drover_dns::publish::{Batch, Change, Published};
 use drover_dns::server::{Limits, Running, ServerConfig, run};
-use drover_dns::zone::{DnsName, Member, NameServer, RecordKey, RecordSet, RecordType, ZoneConfig};
+use drover_dns::zone::{
+    Answering, DnsName, Member, NameServer, RecordKey, RecordSet, RecordType, ZoneConfig,
+};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType as QueryType};
 use tokio::net::UdpSocket;
@@ -61,6 +63,7 @@ pub fn set(text: &str, rtype: RecordType, generation: u64, members: &[(&str, &st
         epoch: epoch(1),
         owner: "drover".to_owned(),
         note: String::new(),
+        answering: Answering::USUAL,
     }
 }
 

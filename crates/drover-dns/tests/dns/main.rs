@@ -12,6 +12,7 @@ mod provider;
 mod rate;
 mod route53;
 mod servers;
+mod several;
 mod tcp;
 mod update;
 mod weights;

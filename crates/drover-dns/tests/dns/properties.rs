@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use drover_dns::answer::{Context, CookieContext, Transport, answer};
-use drover_dns::zone::{Member, RecordSet, RecordType, Snapshot, ValidRecordSet};
+use drover_dns::zone::{Answering, Member, RecordSet, RecordType, Snapshot, ValidRecordSet};
 use hickory_proto::op::Message;
 use hickory_proto::rr::{RData, RecordType as QueryType};
 use proptest::prelude::*;
@@ -115,6 +115,7 @@ proptest! {
             epoch: epoch(1),
             owner: String::new(),
             note: String::new(),
+            answering: Answering::USUAL,
         };
         let snapshot = snapshot(vec![set]);
         let bytes = query("app.example.test.", QueryType::A, None).to_vec().unwrap();

@@ -1,6 +1,7 @@
 //! What DNS shows of the services beside what it should (`GET /v1/dns`), and how a record set is adopted.
 
 use super::DnsView;
+use crate::config::Answering;
 use crate::ids::{RegionId, ServiceId};
 use crate::time::Timestamp;
 use crate::traffic::{Actor, TargetOrigin};
@@ -72,6 +73,9 @@ pub struct RecordVersion {
     pub ttl_seconds: u32,
     /// The values.
     pub values: Vec<ValueView>,
+    /// With how many of them it is answered, and whom with which; absent: with one, drawn anew.
+    #[serde(default, skip_serializing_if = "Answering::is_usual")]
+    pub answering: Answering,
 }
 
 /// One value of a record set.

@@ -1,7 +1,7 @@
 //! From a [`Config`] back to the written form: what `config show` prints, and what can be loaded again.
 
 use super::{
-    AppCheck, Config, DnsServers, DnsSettings, DnsVelocity, EmbeddedDns, Endpoint, FailoverPolicy,
+    Answers, AppCheck, Config, DnsServers, DnsSettings, DnsVelocity, EmbeddedDns, Endpoint, FailoverPolicy,
     HealthCheck, HttpCheck, MetricsSource, Region, RegionRole, Rfc2136Dns, Route53Dns, Service, Settings,
     ZoneServer,
 };
@@ -102,6 +102,8 @@ pub(super) fn service(service: &Service) -> Written {
                 ("name", text(&service.dns_name)),
                 ("type", text(service.record_type)),
                 ("ttl", text(service.ttl)),
+                ("answers", answers(service.answering.answers)),
+                ("draws", text(service.answering.draws.as_str())),
             ]),
         ),
         ("endpoints", Written::Items(endpoints.collect())),
@@ -125,6 +127,13 @@ pub(super) fn service(service: &Service) -> Written {
         ("objectives", Written::Map(vec![("rto", text(service.rto)), ("rpo", text(service.rpo))])),
     ]);
     Written::Map(entries)
+}
+
+fn answers(answers: Answers) -> Written {
+    match answers {
+        Answers::Several(count) => Written::Integer(count.into()),
+        Answers::One | Answers::All => text(answers),
+    }
 }
 
 fn endpoint(e: &Endpoint) -> Written {

@@ -3,6 +3,7 @@
 //! [`load`](decode::load) turns texts into a [`Config`] or into every [`Diagnostic`](diagnostic::Diagnostic) of the
 //! directory at once. The types here are the working form: complete, with every default filled in.
 
+pub mod answering;
 pub mod decode;
 pub mod defaults;
 pub mod diagnostic;
@@ -15,6 +16,7 @@ pub mod service;
 pub mod settings;
 mod shapes;
 
+pub use answering::{ANSWERS_MAX, Answering, Answers, Draws};
 pub use scale::scale;
 
 pub use service::{

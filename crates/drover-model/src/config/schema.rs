@@ -102,6 +102,9 @@ fn kind(of: &Kind) -> Value {
         Kind::ChoiceOrSpan(words) => {
             json!({ "anyOf": [{ "enum": words }, { "type": "string", "pattern": SPAN_PATTERN }] })
         }
+        Kind::ChoiceOrInteger { words, min, max } => {
+            json!({ "anyOf": [{ "enum": words }, { "type": "integer", "minimum": min, "maximum": max }] })
+        }
         Kind::Ip => json!({ "type": "string", "examples": ["192.0.2.1", "2001:db8::1"] }),
         Kind::Socket { .. } => json!({ "type": "string", "examples": ["127.0.0.1:7400"] }),
         Kind::List { item, min, max } => {

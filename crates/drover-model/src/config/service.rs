@@ -1,6 +1,6 @@
 //! `kind: Service`: what is watched, how it is published, and when it may be moved.
 
-use super::defaults;
+use super::{Answering, defaults};
 use crate::ids::{RegionId, ServiceId};
 use crate::time::Span;
 use crate::units::{Percent, RequestsPerSecond};
@@ -243,7 +243,8 @@ pub enum Split {
     /// In proportion to the weights.
     #[default]
     ByWeight,
-    /// In equal shares: the servers of the zone know no weights, only who answers.
+    /// In equal shares: the servers of the zone know no weights, only who answers; or an answer has several values, of which
+    /// clients take any.
     Equally,
 }
 
@@ -268,7 +269,10 @@ pub struct Service {
     pub record_type: RecordType,
     /// TTL of its answers; whole seconds on the wire, rounded up.
     pub ttl: Span,
-    /// What the zone's servers can do with its weights. Follows from the settings.
+    /// With how many values it is answered, and whom with which.
+    #[serde(default, skip_serializing_if = "Answering::is_usual")]
+    pub answering: Answering,
+    /// What becomes of its weights. Follows from the settings, and from how it is answered.
     #[serde(default, skip_serializing_if = "Split::is_by_weight")]
     pub split: Split,
     /// Where it runs.

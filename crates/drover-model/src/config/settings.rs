@@ -1,6 +1,6 @@
 //! `kind: Settings`: what holds for the whole installation.
 
-use super::{Split, defaults};
+use super::{Answering, Answers, Split, defaults};
 use crate::time::Span;
 use crate::units::Percent;
 use schemars::JsonSchema;
@@ -283,6 +283,16 @@ impl DnsSettings {
         match &self.servers {
             DnsServers::Rfc2136(Rfc2136Dns { weights: None, .. }) => Split::Equally,
             DnsServers::Embedded(_) | DnsServers::Rfc2136(_) | DnsServers::Route53(_) => Split::ByWeight,
+        }
+    }
+
+    /// What becomes of the weights of a service that is answered like this. Of several values in one answer clients take any, so
+    /// that their shares are equal whoever stands first (decision 0022).
+    #[must_use]
+    pub const fn split_of(&self, answering: Answering) -> Split {
+        match answering.answers {
+            Answers::One => self.split(),
+            Answers::Several(_) | Answers::All => Split::Equally,
         }
     }
 }

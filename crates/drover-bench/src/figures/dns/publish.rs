@@ -14,7 +14,7 @@ use crate::samples::Samples;
 use crate::world::ZONE;
 use drover_dns::provider::{DynamicUpdates, EmbeddedInstances, EmbeddedOptions, Instance, RecordSets};
 use drover_dns::publish::{Batch, Change};
-use drover_dns::zone::{DnsName, Member, RecordSet, RecordType};
+use drover_dns::zone::{Answering, DnsName, Member, RecordSet, RecordType};
 use drover_model::config::{Rfc2136Dns, TsigAlgorithm, TsigKey, ZoneServer};
 use drover_model::{Epoch, Span};
 use std::net::Ipv4Addr;
@@ -156,6 +156,7 @@ fn record_set(generation: u64, to: Ipv4Addr) -> RecordSet {
         epoch: EPOCH,
         owner: "drover".into(),
         note: String::new(),
+        answering: Answering::USUAL,
     }
 }
 

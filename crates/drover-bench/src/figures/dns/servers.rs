@@ -8,7 +8,7 @@ use crate::world::ZONE;
 use drover_dns::provider::{EmbeddedInstances, EmbeddedOptions, Instance, RecordSets};
 use drover_dns::publish::{Batch, CHANGES_PER_BATCH_MAX, Change};
 use drover_dns::resolver::{QueryType, Rcode, resolve};
-use drover_dns::zone::{DnsName, Member, RecordSet, RecordType};
+use drover_dns::zone::{Answering, DnsName, Member, RecordSet, RecordType};
 use drover_model::Epoch;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -162,6 +162,7 @@ fn put(number: usize) -> Change {
         epoch: EPOCH,
         owner: "drover".into(),
         note: String::new(),
+        answering: Answering::USUAL,
     };
     Change::Put { expected_generation: None, record_set, take_over: false }
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::provider::{Coverage, EmbeddedOptions};
-use crate::zone::{Member, RecordType};
+use crate::zone::{Answering, Member, RecordType};
 use async_trait::async_trait;
 use drover_model::config::DnsVelocity;
 use drover_model::units::Percent;
@@ -56,6 +56,7 @@ fn set(number: usize, generation: u64, value: u8) -> RecordSet {
         epoch: EPOCH,
         owner: "drover".into(),
         note: String::new(),
+        answering: Answering::USUAL,
     }
 }
 

@@ -10,7 +10,7 @@ use drover_model::config::ALIAS_TTL;
 use super::zone::{Zone, record_set, text, txt};
 use crate::provider::marks::{FOREIGN, OWNER_HEAD, registry_name};
 use crate::provider::wanted::Shown;
-use crate::zone::{AliasTarget, DnsName, InvalidName, Member, RecordKey, RecordSet, RecordType};
+use crate::zone::{AliasTarget, Answering, DnsName, InvalidName, Member, RecordKey, RecordSet, RecordType};
 
 /// The longest set identifier that Route 53 takes.
 const IDENTIFIER_CHARS_MAX: usize = 128;
@@ -72,6 +72,7 @@ impl<'z> Live<'z> {
             epoch: Epoch { incarnation: 0, counter: 0 },
             owner: owner.unwrap_or_else(|| FOREIGN.to_owned()),
             note: String::new(),
+            answering: Answering::USUAL,
         };
         let check = check(&set);
         let is_as_written = |(one, label): (&ResourceRecordSet, &Option<Label<'_>>)| {

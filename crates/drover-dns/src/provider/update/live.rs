@@ -8,7 +8,7 @@ use super::registry::{self, TooLong, answered, rdata, txt_rdata, txt_strings};
 use crate::provider::marks::{FOREIGN, OURS, registry_name};
 use crate::provider::wanted::{Asked, Shown, Wanted};
 use crate::zone::{
-    AliasTarget, DnsName, InvalidName, Member, RecordKey, RecordSet, RecordType, ValidRecordSet,
+    AliasTarget, Answering, DnsName, InvalidName, Member, RecordKey, RecordSet, RecordType, ValidRecordSet,
 };
 
 /// A record set as the zone shows it: its own records and those beside it that describe it.
@@ -94,6 +94,7 @@ impl Live {
             epoch: drover_model::Epoch { incarnation: 0, counter: 0 },
             owner: FOREIGN.to_owned(),
             note: String::new(),
+            answering: Answering::USUAL,
         }
     }
 
@@ -239,6 +240,7 @@ mod tests {
             epoch: Epoch { incarnation: 1, counter: 1 },
             owner: "drover".into(),
             note: String::new(),
+            answering: Answering::USUAL,
         };
         let texts = txt_rdata(&registry::describe(&set).unwrap());
         let rdata = answered.iter().map(|octets| octets.to_vec()).collect();

@@ -92,7 +92,7 @@ fn members(program: &str) -> Option<Vec<(u16, String)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::zone::{Member, RecordType};
+    use crate::zone::{Answering, Member, RecordType};
     use drover_model::Epoch;
     use proptest::prelude::*;
 
@@ -111,6 +111,7 @@ mod tests {
             epoch: Epoch { incarnation: 1, counter: 1 },
             owner: "drover".into(),
             note: String::new(),
+            answering: Answering::USUAL,
         }
     }
 

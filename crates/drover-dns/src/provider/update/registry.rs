@@ -2,7 +2,7 @@
 //! Written for people too: `dig TXT _drover-a.checkout.example.net` shows all of it.
 
 use crate::provider::marks::{SET_HEAD, STRING_BYTES_MAX, epoch, read_epoch};
-use crate::zone::{DnsName, Member, RecordKey, RecordSet, RecordType};
+use crate::zone::{Answering, DnsName, Member, RecordKey, RecordSet, RecordType};
 
 /// Parts of a member's string: weight, value, and the rest.
 const MEMBER_PARTS: usize = 3;
@@ -59,6 +59,7 @@ pub(super) fn read(key: &RecordKey, strings: &[String]) -> Option<RecordSet> {
         epoch: read_epoch(&command)?,
         owner: owner.strip_prefix("owner=")?.to_owned(),
         note: note.strip_prefix("note=")?.to_owned(),
+        answering: Answering::USUAL,
     })
 }
 
@@ -137,6 +138,7 @@ mod tests {
             epoch: Epoch { incarnation: 0xdead_beef_0123_4567, counter: 3 },
             owner: "prod eu".into(),
             note: "drained by run-7".into(),
+            answering: Answering::USUAL,
         }
     }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::publish::change_log::Appending;
 use crate::publish::{Batch, Change, ShortTime};
-use crate::zone::{Member, NameServer, RecordKey, RecordSet, RecordType};
+use crate::zone::{Answering, Member, NameServer, RecordKey, RecordSet, RecordType};
 use std::path::PathBuf;
 
 const EPOCH: Epoch = Epoch { incarnation: 0x5eed, counter: 1 };
@@ -80,6 +80,7 @@ impl Bed {
             epoch: EPOCH,
             owner: "drover".into(),
             note: String::new(),
+            answering: Answering::USUAL,
         };
         let expected_generation = Some(generation - 1).filter(|before| *before > 0);
         let changes = vec![Change::Put { expected_generation, record_set, take_over: false }];

@@ -198,6 +198,15 @@ impl<'n, 's, 't> Fields<'n, 's, 't> {
         })
     }
 
+    /// One of some words, or else a whole number.
+    pub fn word_or_integer(&self, name: &'static str) -> Got<Result<String, u64>> {
+        self.typed(name, |v| match v {
+            Scalar::Text(word) => Some(Ok(word)),
+            Scalar::Integer(count) => Some(Err(count)),
+            _ => None,
+        })
+    }
+
     /// A share.
     pub fn percent(&self, name: &'static str) -> Got<Percent> {
         self.typed(name, |v| if let Scalar::Percent(v) = v { Some(v) } else { None })

@@ -21,7 +21,7 @@ mod tree;
 mod values;
 
 use super::diagnostic::{Diagnostic, suggest};
-use super::{Config, DnsSettings, Service, Split};
+use super::{Config, Service, Split};
 use crate::plan::LoadedRunbook;
 use cursor::Fields;
 use sink::{Place, Sink};
@@ -216,10 +216,12 @@ fn assemble(sink: &Sink<'_>, directory: Directory) -> Option<Config> {
         regions.insert(region.name.clone(), region);
     }
     let settings = settings?;
-    let split = settings.dns.as_ref().map_or(Split::default(), DnsSettings::split);
+    let split_of =
+        |s: &Service| settings.dns.as_ref().map_or(Split::default(), |dns| dns.split_of(s.answering));
     let mut services = BTreeMap::new();
     for service in directory.services {
-        let service = Service { split, ..service.service? };
+        let service = service.service?;
+        let service = Service { split: split_of(&service), ..service };
         services.insert(service.name.clone(), service);
     }
     Some(Config { regions, services, settings })

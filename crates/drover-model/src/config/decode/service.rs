@@ -6,7 +6,9 @@ use super::sink::Sink;
 use super::tree::Node;
 use super::{policy, rules};
 use crate::config::shapes::service::{ENDPOINT, SERVICE};
-use crate::config::{Endpoint, FailoverPolicy, RecordType, Route53Alias, Service, Split};
+use crate::config::{
+    Answering, Answers, Draws, Endpoint, FailoverPolicy, RecordType, Route53Alias, Service, Split,
+};
 use crate::ids::{RegionId, ServiceId};
 use crate::time::Span;
 use crate::units::WEIGHT_SUM;
@@ -58,6 +60,7 @@ pub(super) fn read(sink: &Sink<'_>, node: &Node, path: &str) -> Draft {
         _ => RecordType::A,
     });
     let ttl = dns.as_ref().and_then(|f| f.span("ttl").value());
+    let answering = dns.as_ref().and_then(answering);
     draft.endpoints = read_endpoints(&fields, draft.record_type);
     let endpoints = check_endpoints(&fields, &draft.endpoints);
     let Probe { check, interval, timeout } = check::probe(&fields);
@@ -77,6 +80,7 @@ pub(super) fn read(sink: &Sink<'_>, node: &Node, path: &str) -> Draft {
             dns_name: draft.dns_name.clone()?,
             record_type: draft.record_type?,
             ttl: ttl?,
+            answering: answering?,
             split: Split::default(),
             endpoints: endpoints?,
             check: check?,
@@ -92,6 +96,16 @@ pub(super) fn read(sink: &Sink<'_>, node: &Node, path: &str) -> Draft {
         })
     })();
     draft
+}
+
+fn answering(dns: &Fields<'_, '_, '_>) -> Option<Answering> {
+    let answers = dns.word_or_integer("answers").value().and_then(|read| match read {
+        Ok(word) => word.parse().ok(),
+        Err(count) => u8::try_from(count).ok().map(Answers::several),
+    });
+    let draws = dns.text("draws").value();
+    let draws = draws.and_then(|word| Draws::ALL.into_iter().find(|draws| draws.as_str() == word));
+    Some(Answering { answers: answers?, draws: draws? })
 }
 
 fn read_endpoints(service: &Fields<'_, '_, '_>, record_type: Option<RecordType>) -> Vec<EndpointDraft> {

@@ -86,6 +86,7 @@ fn in_words(kind: &Kind) -> &'static str {
         Kind::Ip => "an IP address",
         Kind::Socket { .. } => "an address with a port",
         Kind::ChoiceOrSpan(_) => "a word or a length of time",
+        Kind::ChoiceOrInteger { .. } => "a word or a whole number",
         Kind::List { .. } => "a list",
         Kind::Object(_) | Kind::Variants(_) | Kind::Keyed(_) => "a mapping",
     }
@@ -131,6 +132,13 @@ fn read_scalar(name: &str, kind: &Kind, text: &str, plain: bool, node: &Node) ->
             let looks_like_time = text.starts_with(|c: char| c.is_ascii_digit());
             if looks_like_time {
                 bounded(name, kind, (min, max), text, typed, "s", node).map(Scalar::Span)
+            } else {
+                choice(name, words, text).map(Scalar::Text)
+            }
+        }
+        Kind::ChoiceOrInteger { words, min, max } => {
+            if text.starts_with(|c: char| c.is_ascii_digit() || c == '-') {
+                integer(name, kind, (*min, *max), text, plain, node).map(Scalar::Integer)
             } else {
                 choice(name, words, text).map(Scalar::Text)
             }

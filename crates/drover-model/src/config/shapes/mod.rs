@@ -125,6 +125,12 @@ pub(crate) enum Kind {
     Keyed(&'static [(&'static str, &'static Kind)]),
     /// One of these words, or a length of time.
     ChoiceOrSpan(&'static [&'static str]),
+    /// One of these words, or a whole number.
+    ChoiceOrInteger {
+        words: &'static [&'static str],
+        min: u64,
+        max: u64,
+    },
 }
 
 /// Longest length of time that makes sense anywhere: ten years. It keeps sums far from the end of the range.

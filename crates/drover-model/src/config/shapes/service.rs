@@ -4,7 +4,7 @@ use super::{
     ANY_SHARE, Default, FILE, FROM_ZERO, Kind, POSITIVE, RECURRING, Rule, SHARE, Shape, default, optional,
     required,
 };
-use crate::config::defaults;
+use crate::config::{ANSWERS_MAX, Answers, defaults};
 use crate::time::Span;
 use crate::units::Percent;
 
@@ -73,6 +73,18 @@ pub(crate) static SERVICE_DNS: Shape = Shape {
             Kind::Span { min: TTL_MIN, max: TTL_MAX },
             Default::Span(defaults::TTL),
             "TTL of its answers.",
+        ),
+        default(
+            "answers",
+            Kind::ChoiceOrInteger { words: &Answers::WORDS, min: 1, max: ANSWERS_MAX as u64 },
+            Default::Text("one"),
+            "With how many of the values that have weight it is answered: one, all, or so many. With more than one every region that has weight gets an equal share.",
+        ),
+        default(
+            "draws",
+            Kind::Choice(&["anew", "stable"]),
+            Default::Text("anew"),
+            "Which values a client gets: drawn anew for each question, or the same ones for its network as long as the weights stay.",
         ),
     ],
 };

@@ -4,7 +4,7 @@ use super::{BASE, base_with, load_text, sample_world};
 use crate::config::decode::{SourceFile, load};
 use crate::config::diff::diff;
 use crate::config::encode::to_yaml;
-use crate::config::{Config, DriftPolicy, RegionRole, Split, defaults, scale};
+use crate::config::{Answering, Answers, Config, Draws, DriftPolicy, RegionRole, Split, defaults, scale};
 use crate::ids::{RegionId, ServiceId};
 use crate::time::Span;
 
@@ -281,5 +281,46 @@ fn alias_targets_are_route_53s_and_are_written_as_they_are_read() {
     ] {
         let errors = load_text(&base_with(&edits)).unwrap_err();
         assert!(errors.iter().any(|e| e.contains(why)), "{why}: {errors:?}");
+    }
+}
+
+#[test]
+fn how_a_service_is_answered_is_read_and_makes_shares_equal_where_clients_choose() {
+    let name = "dns: {name: checkout.drover.test}";
+    let with = |more: &str, edits: &[(&str, &str)]| {
+        let dns = format!("dns: {{name: checkout.drover.test, {more}}}");
+        let mut all = edits.to_vec();
+        all.push((name, dns.as_str()));
+        load_text(&base_with(&all))
+    };
+    for (more, answers, draws, split) in [
+        ("answers: one", Answers::One, Draws::Anew, Split::ByWeight),
+        ("answers: 1", Answers::One, Draws::Anew, Split::ByWeight),
+        ("answers: all", Answers::All, Draws::Anew, Split::Equally),
+        ("answers: 2, draws: stable", Answers::Several(2), Draws::Stable, Split::Equally),
+        ("draws: stable", Answers::One, Draws::Stable, Split::ByWeight),
+    ] {
+        let config = with(more, &[]).unwrap().config;
+        let service = config.services.values().next().unwrap();
+        assert_eq!((service.answering, service.split), (Answering { answers, draws }, split), "{more}");
+        read_as_written(&config);
+    }
+    assert!(!serde_json::to_string(&world()).unwrap().contains("answering"), "as older versions read it");
+    let lua = format!("{}  weights: lua\n", RFC2136.1);
+    let (hosted, endpoints) = (
+        "  kind: route53\n  hosted_zone: Z0123456789\n  servers: [{name: ns-1, query: 192.0.2.1:53}]\n",
+        ("address: 127.0.12.1", "address: us.test"),
+    );
+    for (more, edits, why) in [
+        ("answers: most", vec![], "`answers` must be one of one, all, not `most`"),
+        ("answers: 0", vec![], "`answers` must be between 1 and 100, not 0"),
+        ("draws: sticky", vec![], "`draws` must be one of anew, stable"),
+        ("answers: all, type: CNAME", vec![endpoints], "a name has one alias at most"),
+        ("answers: all", vec![RFC2136], "answer all that has weight anyway"),
+        ("draws: stable", vec![(RFC2136.0, lua.as_str())], "the programs of `weights: lua` answer one value"),
+        ("answers: 3", vec![(RFC2136.0, hosted)], "Route 53 answers one of its weighted records"),
+    ] {
+        let errors = with(more, &edits).unwrap_err();
+        assert!(errors.iter().any(|e| e.contains(why)), "{more}: {why}: {errors:?}");
     }
 }
