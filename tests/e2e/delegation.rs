@@ -73,8 +73,18 @@ impl Zone {
             "owner": "drover", "note": "",
             "members": [member("eu-west", "198.51.100.1"), member("us-east", "203.0.113.1")],
         });
-        let change = json!({"op": "put", "expected_generation": null, "record_set": set});
-        let batch = json!({"epoch": epoch, "idempotency_key": "check", "changes": [change]}).to_string();
+        // What no traffic moves, at the zone's own name.
+        let fixed = |rtype: &str, value: &str| {
+            json!({
+                "name": ZONE, "rtype": rtype, "ttl_seconds": 3600, "generation": 1, "epoch": epoch,
+                "owner": "drover", "members": [member("#1", value)],
+                "answering": {"answers": "all", "draws": "anew"},
+            })
+        };
+        let put = |set: Value| json!({"op": "put", "expected_generation": null, "record_set": set});
+        let sets = [set, fixed("TXT", "v=spf1 -all"), fixed("CAA", "0 issue \"ca.example\"")];
+        let changes = sets.map(put);
+        let batch = json!({"epoch": epoch, "idempotency_key": "check", "changes": changes}).to_string();
         let network = File::open(format!("/proc/{}/ns/net", self.servers[0].pid())).unwrap();
         // A network is a thread's: this one ends in it.
         let told = std::thread::spawn(move || {

@@ -1,7 +1,9 @@
 //! Every verb that a person has, said to the real program: what it prints and how it exits.
 
 use crate::world::{World, all_serve, weights};
+use drover_model::Span;
 use drover_model::api::RunView;
+use drover_model::config::{FixedRecord, FixedType};
 use drover_model::decision::VerdictState;
 use drover_model::journal::{Entry, RunState};
 use nix::sys::signal::Signal;
@@ -185,10 +187,31 @@ fn a_broken_link_is_seen_from_one_side_only_and_slowness_moves_the_service() {
 #[test]
 fn an_exported_zone_is_one_that_bind_loads() {
     let w = World::up();
+    let apex = w.config.settings.dns.as_ref().unwrap().zone.clone();
+    let fixed = |id: &str, record_type, values: &[String]| FixedRecord {
+        id: id.parse().unwrap(),
+        name: apex.clone(),
+        record_type,
+        ttl: Span::from_mins(5),
+        values: values.to_vec(),
+    };
+    let records = vec![
+        fixed("spf", FixedType::Txt, &["v=spf1 -all".to_owned(), "k".repeat(400)]),
+        fixed("issuers", FixedType::Caa, &["0 issue ca.example".to_owned()]),
+        fixed("mail", FixedType::Mx, &["10 mail.example.org".to_owned()]),
+    ];
+    w.edit(|config| config.settings.dns.as_mut().unwrap().records = records.clone());
+    w.until("the records are there", |_| {
+        let shown = w.drover(&["dns", "show", "spf", "issuers", "mail", "-o", "json"]);
+        shown.code == 0
+            && shown.json::<Value>()["records"].as_array().unwrap().iter().all(|r| r["state"] == "in_line")
+    });
     let zone = w.drover(&["dns", "export"]).expect_code(0);
+    for written in ["IN TXT \"v=spf1 -all\"", "IN CAA 0 issue \"ca.example\"", "IN MX 10 mail.example.org."] {
+        assert!(zone.stdout.contains(&format!("{apex}. 300 {written}\n")), "{}", zone.stdout);
+    }
     let file = w.path("drover.zone");
     std::fs::write(&file, &zone.stdout).unwrap();
-    let apex = w.config.settings.dns.as_ref().unwrap().zone.clone();
     let checked = std::process::Command::new("/usr/bin/named-checkzone").arg(&apex).arg(&file).output();
     let checked = checked.unwrap_or_else(|e| panic!("named-checkzone: {e}; install it: bash tests/setup"));
     let said = String::from_utf8_lossy(&checked.stdout);

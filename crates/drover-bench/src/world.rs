@@ -212,6 +212,7 @@ pub fn dns_at(control: SocketAddr, query: SocketAddr) -> DnsSettings {
         velocity: DnsVelocity::default(),
         drift: DriftPolicy::Report,
         drift_hold: Span::from_mins(15),
+        records: vec![],
     }
 }
 

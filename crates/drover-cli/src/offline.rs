@@ -177,7 +177,7 @@ async fn ask_version(
             return Ok(rtype);
         }
     }
-    let others = RecordType::ALL.into_iter().filter(|rtype| *rtype != guessed);
+    let others = RecordType::OF_SERVICES.into_iter().filter(|rtype| *rtype != guessed);
     for rtype in std::iter::once(guessed).chain(others) {
         let Ok(registry) = registry_name(&RecordKey::new(name.clone(), rtype)) else { continue };
         let told = texts(resolver, &registry).await?;

@@ -176,6 +176,7 @@ impl Coordinator {
         let mut live = Live::new(now);
         live.config_digest = texts.digest();
         live.traffic = by_key(db.list::<TrafficState>(keys::TRAFFIC).await?, |t| t.service.clone()).into();
+        live.fixed = by_key(db.list::<TrafficState>(keys::FIXED).await?, |t| t.service.clone()).into();
         live.holds = by_key(db.list::<Hold>(keys::HOLDS).await?, |h| h.run.clone());
         live.blocks = db.list::<Block>(keys::BLOCKS).await?.into_iter().collect();
         live.freeze = db.get::<Freeze>(keys::FREEZE).await?.map(|(f, _)| f);

@@ -28,6 +28,8 @@ pub mod keys {
     pub const REARMED: &str = "rearmed";
     /// Where traffic stands.
     pub const TRAFFIC: &str = "traffic/";
+    /// The targets of records that no traffic moves.
+    pub const FIXED: &str = "fixed/";
     /// The verdict that stands for each endpoint, as of its last change.
     pub const STANDING: &str = "standing/";
     /// Runs by number.
@@ -63,6 +65,12 @@ pub mod keys {
     #[must_use]
     pub fn traffic(service: &ServiceId) -> String {
         format!("{TRAFFIC}{service}")
+    }
+
+    /// The target of a record that no traffic moves.
+    #[must_use]
+    pub fn fixed(id: &ServiceId) -> String {
+        format!("{FIXED}{id}")
     }
 
     /// An endpoint's verdict.

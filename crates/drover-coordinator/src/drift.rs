@@ -9,13 +9,13 @@ use crate::coordinator::Coordinator;
 use crate::error::CoordinatorError;
 use crate::outbox::NewPage;
 use crate::reconciler::Compared;
-use crate::traffic::{by_record, record_set};
+use crate::source::{Source, by_record};
 use crate::zone::{next_generation, version};
 use drover_dns::provider::{Blocked, BlockedReason, Gate, ProviderError, Right};
 use drover_dns::publish::Change;
 use drover_dns::zone::{RecordKey, RecordSet};
 use drover_model::api::Severity;
-use drover_model::config::{DnsSettings, DriftPolicy, Service};
+use drover_model::config::{DnsSettings, DriftPolicy};
 use drover_model::decision::VerdictState;
 use drover_model::traffic::{Actor, TargetOrigin, TrafficState};
 use drover_model::units::Generation;
@@ -31,7 +31,7 @@ pub(crate) struct Drift {
 
 /// What would put one back.
 struct Repair<'l> {
-    service: &'l Service,
+    source: Source<'l>,
     drift: Drift,
     change: Change,
 }
@@ -78,10 +78,10 @@ impl Coordinator {
     fn note_drift(&self, compared: &Compared<'_>, now: Timestamp) {
         let mut live = self.live();
         let before = std::mem::take(&mut live.drifted);
-        for (service, seen) in drifted(compared) {
-            let known = before.get(&service.name).filter(|drift| drift.seen == *seen).cloned();
+        for (source, seen) in drifted(compared) {
+            let known = before.get(source.name()).filter(|drift| drift.seen == *seen).cloned();
             let drift = known.unwrap_or_else(|| Drift { seen: seen.clone(), since: now });
-            live.drifted.insert(service.name.clone(), drift);
+            live.drifted.insert(source.name().clone(), drift);
         }
     }
 
@@ -89,11 +89,11 @@ impl Coordinator {
         let noted = self.live().drifted.clone();
         let active = self.runs.active();
         let is_free = |name: &ServiceId| active.iter().all(|run| !run.services.contains(name));
-        let due = drifted(compared).into_iter().filter_map(|(service, seen)| {
-            let drift = noted.get(&service.name).filter(|drift| now.since(drift.since) >= hold)?;
-            let target = compared.targets.get(&service.name).filter(|_| is_free(&service.name))?;
+        let due = drifted(compared).into_iter().filter_map(|(source, seen)| {
+            let drift = noted.get(source.name()).filter(|drift| now.since(drift.since) >= hold)?;
+            let target = compared.targets.of(source).filter(|_| is_free(source.name()))?;
             // What the velocity holds back is not published by way of a repair.
-            if !self.is_well(service) || target.is_unasked_beyond(Generation(seen.generation)) {
+            if !self.is_well(source) || target.is_unasked_beyond(Generation(seen.generation)) {
                 return None;
             }
             let generation = next_generation(Some(seen), target);
@@ -101,16 +101,18 @@ impl Coordinator {
             let next = TrafficState { generation, origin, decided: generation, ..target.clone() };
             let change = Change::Put {
                 expected_generation: Some(seen.generation),
-                record_set: record_set(service, &next, self.db.epoch()),
+                record_set: source.record_set(&next, self.db.epoch()),
                 take_over: true,
             };
-            Some(Repair { service, drift: drift.clone(), change })
+            Some(Repair { source, drift: drift.clone(), change })
         });
         due.collect()
     }
 
     /// Is each of its endpoints found healthy? Else the target may send traffic where nobody answers, and the hand may have mended that.
-    fn is_well(&self, service: &Service) -> bool {
+    /// What no traffic moves has none.
+    fn is_well(&self, source: Source<'_>) -> bool {
+        let Source::Service(service) = source else { return true };
         let live = self.live();
         service.endpoints.keys().all(|region| {
             let standing = live.standing.get(&EndpointKey::new(&service.name, region));
@@ -120,17 +122,18 @@ impl Coordinator {
 
     /// Puts one back, and tells.
     async fn put_back(&self, repair: &Repair<'_>, now: Timestamp) -> Result<(), CoordinatorError> {
-        let Repair { service, drift: Drift { seen, since }, .. } = repair;
+        let Repair { source, drift: Drift { seen, since }, .. } = repair;
+        let name = source.name();
         let reason = format!("changed by hand, and so for {}", now.since(*since));
-        let done = self.adopted(&service.name, Some(&version(seen))).await;
+        let done = self.adopted(name, Some(&version(seen))).await;
         let outcome = match &done {
             Ok(done) => done.sentence.clone(),
             Err(e) => format!("refused: {}", e.0.detail),
         };
-        self.audit(&Actor::Automatic, "dns repair", service.name.as_str(), &reason, &outcome).await?;
+        self.audit(&Actor::Automatic, "dns repair", name.as_str(), &reason, &outcome).await?;
         if done.is_err() {
             // As if it were new: the next attempt has its own time.
-            if let Some(drift) = self.live().drifted.get_mut(&service.name) {
+            if let Some(drift) = self.live().drifted.get_mut(name) {
                 drift.since = now;
             }
             return Ok(());
@@ -140,26 +143,26 @@ impl Coordinator {
         let what = format!("{} {}", seen.name, seen.rtype);
         let answered = answered.join(", ");
         self.page(NewPage {
-            key: format!("dns-repair/{}/{}/{}", service.name, seen.generation, since.as_millis()),
+            key: format!("dns-repair/{}/{}/{}", name, seen.generation, since.as_millis()),
             severity: Severity::Warning,
-            subject: service.name.to_string(),
+            subject: name.to_string(),
             message: format!("{what} was {reason}, and is put back (`dns.drift`). By hand it was {answered}"),
-            next: Some(format!("drover dns history {}", service.name)),
+            next: Some(format!("drover dns history {}", name)),
         })
         .await
     }
 }
 
-/// The services whose record set a hand changed, with what is live.
-fn drifted<'c, 'l>(compared: &'c Compared<'l>) -> Vec<(&'l Service, &'c RecordSet)> {
+/// What of it a hand changed, with what is live.
+fn drifted<'c, 'l>(compared: &'c Compared<'l>) -> Vec<(Source<'l>, &'c RecordSet)> {
     if compared.diff.blocked.is_empty() {
         return vec![];
     }
-    let services: BTreeMap<RecordKey, &'l Service> = by_record(compared.services.iter().copied());
+    let sources: BTreeMap<RecordKey, Source<'l>> = by_record(compared.sources.iter().copied());
     let one = |blocked: &'c Blocked| {
-        let service = services.get(&blocked.desired.key()?)?;
+        let source = sources.get(&blocked.desired.key()?)?;
         let live = blocked.current.as_ref().filter(|_| blocked.reason == BlockedReason::Drifted)?;
-        Some((*service, live))
+        Some((*source, live))
     };
     compared.diff.blocked.iter().filter_map(one).collect()
 }

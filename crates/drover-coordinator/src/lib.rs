@@ -37,6 +37,7 @@ mod runs_index;
 mod scrape;
 mod scraper;
 mod short_ttls;
+mod source;
 mod steps;
 mod stopping;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! must not be lost (targets, holds, runs, decisions) is in the store; here is only its copy.
 
 use crate::drift::Drift;
+use crate::source::Targets;
 use drover_core::agenda::Agenda;
 use drover_core::panel::{Opinions, Panel};
 use drover_core::vantage::Vantage;
@@ -102,6 +103,8 @@ pub struct Live {
     pub certificates: BTreeMap<EndpointKey, BTreeMap<AgentId, Timestamp>>,
     /// Targets, as in the store.
     pub traffic: Shared<BTreeMap<ServiceId, TrafficState>>,
+    /// Targets of records that no traffic moves, as in the store.
+    pub fixed: Shared<BTreeMap<ServiceId, TrafficState>>,
     /// Drains, as in the store.
     pub holds: BTreeMap<RunId, Hold>,
     /// Block periods by store key, as in the store.
@@ -127,6 +130,11 @@ pub struct Live {
 }
 
 impl Live {
+    /// The targets of all that is published.
+    pub(crate) fn targets(&self) -> Targets {
+        Targets { traffic: self.traffic.clone(), fixed: self.fixed.clone() }
+    }
+
     /// What each vantage holds of an endpoint.
     #[must_use]
     pub fn opinions_of(&self, endpoint: &EndpointKey) -> Option<&Opinions> {
@@ -151,6 +159,7 @@ impl Live {
             readings: BTreeMap::new(),
             certificates: BTreeMap::new(),
             traffic: Shared::default(),
+            fixed: Shared::default(),
             holds: BTreeMap::new(),
             blocks: BTreeMap::new(),
             rearmed: BTreeMap::new(),

@@ -6,7 +6,7 @@
 use crate::coordinator::Coordinator;
 use crate::error::CoordinatorError;
 use crate::observations::Cursor;
-use crate::traffic::by_record;
+use crate::source::{Source, by_record, sources};
 use crate::zone::version;
 use drover_dns::provider::{Admitted, Applied, Gate, ProviderError};
 use drover_dns::publish::{Batch, Change};
@@ -59,16 +59,15 @@ impl Coordinator {
 
     fn keep_published(&self, batch: &Batch, admitted: &Admitted) {
         let loaded = self.loaded();
-        let services = by_record(loaded.config.services.values());
+        let sources = by_record(sources(&loaded.config));
         let mut lost = 0;
         for set in batch.changes.iter().filter_map(Change::put) {
             let Some(key) = set.key() else { continue };
             let before = admitted.before(&key);
             // A server that had missed a version has it now: nothing was published.
             let is_new = before.is_none_or(|b| b.generation != set.generation);
-            let Some(service) = services.get(&key).filter(|_| is_new) else { continue };
-            let kept =
-                self.publication(&service.name, &key, before, set, batch.epoch, &batch.idempotency_key);
+            let Some(source) = sources.get(&key).filter(|_| is_new) else { continue };
+            let kept = self.publication(*source, &key, before, set, batch.epoch, &batch.idempotency_key);
             if self.append_published(&kept).is_err() {
                 lost += 1;
             }
@@ -84,18 +83,18 @@ impl Coordinator {
 
     fn publication(
         &self,
-        service: &ServiceId,
+        source: Source<'_>,
         key: &RecordKey,
         before: Option<&RecordSet>,
         set: &RecordSet,
         epoch: Epoch,
         batch: &str,
     ) -> PublicationView {
-        let targets = self.live().traffic.clone();
-        let target = targets.get(service).filter(|t| t.generation.0 == set.generation);
+        let targets = self.live().targets();
+        let target = targets.of(source).filter(|t| t.generation.0 == set.generation);
         PublicationView {
             at: self.clock.now(),
-            service: service.clone(),
+            service: source.name().clone(),
             name: key.name.as_str().to_owned(),
             record_type: key.rtype.to_string(),
             epoch,

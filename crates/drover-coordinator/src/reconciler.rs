@@ -3,17 +3,18 @@
 
 use crate::config_dir::Loaded;
 use crate::coordinator::Coordinator;
-use crate::traffic::{blocked_sentence, by_record, record_key, record_set, still_to_do};
+use crate::source::{Source, Targets, by_record, sources};
+use crate::traffic::{blocked_sentence, still_to_do};
 use drover_dns::provider::{
     Admitted, Applied, Diff, Gate, Lagging, LaggingState, Observed, ProviderError, Right, Withheld,
 };
 use drover_dns::publish::{Batch, Change};
 use drover_dns::zone::{RecordKey, RecordSet};
+use drover_model::ServiceId;
 use drover_model::api::DnsView;
-use drover_model::config::{Service, version_of};
+use drover_model::config::version_of;
 use drover_model::traffic::TrafficState;
 use drover_model::units::Generation;
-use drover_model::{ServiceId, Shared};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,11 +28,11 @@ const CONFLICT_PAUSE: Duration = Duration::from_millis(200);
 
 /// DNS beside the targets.
 pub(crate) struct Compared<'l> {
-    /// The services that have a target, each with what it wants in `desired`.
-    pub(crate) services: Vec<&'l Service>,
+    /// What has a target, each with what it wants in `desired`.
+    pub(crate) sources: Vec<Source<'l>>,
     pub(crate) desired: Vec<RecordSet>,
     /// What each of them is made from.
-    pub(crate) targets: Shared<BTreeMap<ServiceId, TrafficState>>,
+    pub(crate) targets: Targets,
     pub(crate) observed: Vec<Observed>,
     pub(crate) diff: Diff,
 }
@@ -54,11 +55,11 @@ impl Compared<'_> {
         if self.diff.changes.is_empty() {
             return sorted;
         }
-        let services = by_record(self.services.iter().copied());
+        let sources = by_record(self.sources.iter().copied());
         let observed: BTreeMap<&RecordKey, &Observed> = self.observed.iter().map(|o| (&o.key, o)).collect();
         for change in &self.diff.changes {
             let key = change.key();
-            let target = key.as_ref().and_then(|key| self.targets.get(&services.get(key)?.name));
+            let target = key.as_ref().and_then(|key| self.targets.of(*sources.get(key)?));
             let observed = key.as_ref().and_then(|key| observed.get(key)).copied();
             match (target, observed.and_then(|o| o.current.as_ref())) {
                 (Some(target), Some(live)) if is_unasked(target, live, change) => {
@@ -281,16 +282,16 @@ impl Coordinator {
         gate: &Gate,
         loaded: &'l Loaded,
     ) -> Result<Compared<'l>, ProviderError> {
-        let services = loaded.config.services.values();
-        let keys: Vec<RecordKey> = services.clone().filter_map(record_key).collect();
+        let all = sources(&loaded.config);
+        let keys: Vec<RecordKey> = all.clone().filter_map(Source::key).collect();
         let observed = gate.observe(&keys).await?;
         // Targets are read after DNS: a run that moves one in between makes DNS look behind, never ahead. Shared, so that
         // nobody waits while a thousand record sets are made.
-        let targets = self.live().traffic.clone();
-        let wanted = |s: &'l Service| Some((s, record_set(s, targets.get(&s.name)?, self.db.epoch())));
-        let (services, desired): (Vec<&Service>, Vec<RecordSet>) = services.filter_map(wanted).unzip();
+        let targets = self.live().targets();
+        let wanted = |s: Source<'l>| Some((s, s.record_set(targets.of(s)?, self.db.epoch())));
+        let (sources, desired): (Vec<Source<'_>>, Vec<RecordSet>) = all.filter_map(wanted).unzip();
         let diff = gate.diff(&desired, &observed);
-        Ok(Compared { services, desired, targets, observed, diff })
+        Ok(Compared { sources, desired, targets, observed, diff })
     }
 
     fn note_dns(&self, loaded: &Loaded, observed: &[Observed], blocked: &[String]) {

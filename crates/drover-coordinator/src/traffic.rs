@@ -2,8 +2,8 @@
 //! ever. A run moves a target and publishes it; the reconciler repairs whatever differs after that.
 
 use crate::coordinator::{Coordinator, Dns};
-use crate::db::keys;
 use crate::error::CoordinatorError;
+use crate::source::{Source, first_target, sources};
 use drover_core::plan::{ttl_seconds, whole_seconds};
 use drover_core::weights::NeverDark;
 use drover_dns::provider::{
@@ -16,9 +16,8 @@ use drover_model::config::{
     self, ALIAS_TTL, Answering, DnsInstance, DnsServers, DnsSettings, Endpoint, Service, Split, version_of,
 };
 use drover_model::traffic::{TargetOrigin, TrafficState};
-use drover_model::{Epoch, ServiceId, Timestamp};
+use drover_model::{Epoch, Span, Timestamp};
 use drover_store::Expect;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Owner of every record set that drover publishes.
@@ -37,13 +36,6 @@ fn record_type(t: config::RecordType) -> RecordType {
 pub fn record_key(service: &Service) -> Option<RecordKey> {
     let name: DnsName = service.dns_name.parse().ok()?;
     Some(RecordKey::new(name, record_type(service.record_type)))
-}
-
-/// Services by what they are known by in DNS.
-pub(crate) fn by_record<'s>(
-    services: impl IntoIterator<Item = &'s Service>,
-) -> BTreeMap<RecordKey, &'s Service> {
-    services.into_iter().filter_map(|s| Some((record_key(s)?, s))).collect()
 }
 
 /// The record set that a target asks for.
@@ -107,22 +99,39 @@ fn published_from(service: &Service) -> String {
     }
 }
 
-/// The target that `service` asks for, when it is another than `state`, which was made from `known`.
+/// Digest of what a record set is made from.
+fn made_from(source: Source<'_>) -> String {
+    match source {
+        Source::Service(service) => published_from(service),
+        Source::Fixed(record) => version_of(record),
+    }
+}
+
+/// The target of what is seen for the first time.
+fn first(source: Source<'_>, now: Timestamp) -> TrafficState {
+    match source {
+        Source::Service(service) => drover_core::targets::initial_traffic(service, now),
+        Source::Fixed(record) => first_target(record, now),
+    }
+}
+
+/// The target that a source asks for, when it is another than `state`, which was made from `known`.
 fn next_target(
     state: TrafficState,
     known: Option<&str>,
-    service: &Service,
+    source: Source<'_>,
     now: Timestamp,
 ) -> Result<Option<TrafficState>, NeverDark> {
-    let digest = published_from(service);
+    let digest = made_from(source);
     if known == Some(digest.as_str()) {
         return Ok(None);
     }
     let weights_of = |digest: &str| digest.split_once('/').map(|(weights, _)| weights.to_owned());
-    let moved = if known.and_then(weights_of) == weights_of(&digest) {
-        None
-    } else {
-        drover_core::targets::retarget(&state, service, now)?
+    let moved = match source {
+        Source::Service(service) if known.and_then(weights_of) != weights_of(&digest) => {
+            drover_core::targets::retarget(&state, service, now)?
+        }
+        Source::Service(_) | Source::Fixed(_) => None,
     };
     // Same weights, but other addresses or another TTL: a new version all the same.
     Ok(Some(moved.unwrap_or(TrafficState {
@@ -154,8 +163,16 @@ fn provider(dns: &DnsSettings) -> Option<Dns> {
     Some(Dns { gate: Arc::new(Gate::new(provider)), settings: dns.clone() })
 }
 
-fn from_key(service: &ServiceId) -> String {
-    format!("published-from/{service}")
+fn from_key(source: Source<'_>) -> String {
+    match source {
+        Source::Service(service) => format!("published-from/{}", service.name),
+        Source::Fixed(record) => format!("published-from-record/{}", record.id),
+    }
+}
+
+/// Whole seconds on the wire, rounded up.
+pub(crate) fn seconds(ttl: Span) -> u32 {
+    u32::try_from(ttl.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX)
 }
 
 impl Coordinator {
@@ -179,40 +196,50 @@ impl Coordinator {
     /// When the store fails or this coordinator no longer leads.
     pub(crate) async fn retarget_all(&self) -> Result<(), CoordinatorError> {
         let loaded = self.loaded();
-        for service in loaded.config.services.values() {
-            self.retarget(service).await?;
+        for source in sources(&loaded.config) {
+            self.retarget(source).await?;
         }
         self.reconcile_wake.notify_one();
         Ok(())
     }
 
-    async fn retarget(&self, service: &Service) -> Result<(), CoordinatorError> {
+    async fn retarget(&self, source: Source<'_>) -> Result<(), CoordinatorError> {
         // A move of many services takes several transactions: a target that changed between two would make it fail half
         // way, and what it published must not be overwritten with older shares.
         let _one_at_a_time = self.shifting.lock().await;
-        let key = keys::traffic(&service.name);
-        let what = format!("set the target of {}", service.name);
+        let key = source.target_path();
+        let what = format!("set the target of {}", source.name());
         let now = self.clock.now();
         let standing = self.db.get::<TrafficState>(&key).await?;
-        let known = self.db.get::<String>(&from_key(&service.name)).await?.map(|(d, _)| d);
+        let known = self.db.get::<String>(&from_key(source)).await?.map(|(d, _)| d);
         let (expect, next) = match standing {
-            None => (Expect::Absent, drover_core::targets::initial_traffic(service, now)),
-            Some((state, revision)) => match next_target(state, known.as_deref(), service, now) {
+            None => (Expect::Absent, first(source, now)),
+            Some((state, revision)) => match next_target(state, known.as_deref(), source, now) {
                 Ok(Some(next)) => (Expect::ModRevision(revision), next),
                 Ok(None) => return Ok(()),
                 Err(dark) => {
-                    tracing::error!(service = %service.name, "the old target stays: {dark}");
+                    tracing::error!(service = %source.name(), "the old target stays: {dark}");
                     return Ok(());
                 }
             },
         };
         let txn = self.db.put_op(self.db.fenced().expect(&key, expect), &key, &next)?;
-        let txn = self.db.put_op(txn, &from_key(&service.name), &published_from(service))?;
+        let txn = self.db.put_op(txn, &from_key(source), &made_from(source))?;
         if self.db.commit(&what, txn).await?.is_none() {
             return Err(CoordinatorError::store(what, "it was changed at the same moment"));
         }
-        self.live().traffic.insert(service.name.clone(), next);
+        self.keep_target(source, next);
         Ok(())
+    }
+
+    /// Remembers what the store has.
+    pub(crate) fn keep_target(&self, source: Source<'_>, target: TrafficState) {
+        let mut live = self.live();
+        let targets = match source {
+            Source::Service(_) => &mut live.traffic,
+            Source::Fixed(_) => &mut live.fixed,
+        };
+        targets.insert(source.name().clone(), target);
     }
 }
 
@@ -241,8 +268,8 @@ pub(crate) fn blocked_sentence(b: &drover_dns::provider::Blocked) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use drover_model::Weight;
     use drover_model::config::decode::{self, SourceFile};
+    use drover_model::{ServiceId, Weight};
 
     fn service() -> Service {
         let files = [
@@ -269,15 +296,15 @@ mod tests {
         for (i, weight) in state.weights.values_mut().enumerate() {
             *weight = Weight(if i == 0 { 100 } else { 0 });
         }
-        assert_eq!(next_target(state.clone(), Some(&known), &service, now).unwrap(), None);
+        assert_eq!(next_target(state.clone(), Some(&known), Source::Service(&service), now).unwrap(), None);
 
         service.ttl = service.ttl.times(2);
         service.endpoints.values_mut().for_each(|e| e.address = "127.9.9.9".into());
-        let next = next_target(state.clone(), Some(&known), &service, now).unwrap().unwrap();
+        let next = next_target(state.clone(), Some(&known), Source::Service(&service), now).unwrap().unwrap();
         assert_eq!((next.weights, next.generation), (state.weights.clone(), state.generation.next()));
 
         service.endpoints.values_mut().for_each(|e| e.weight = Some(10));
-        let next = next_target(state.clone(), Some(&known), &service, now).unwrap().unwrap();
+        let next = next_target(state.clone(), Some(&known), Source::Service(&service), now).unwrap().unwrap();
         assert_ne!(next.weights, state.weights, "weights were changed on purpose");
     }
 

@@ -5,11 +5,11 @@
 
 use crate::api::problem::ApiError;
 use crate::coordinator::Coordinator;
-use crate::db::keys;
 use crate::operator::need_reason;
 use crate::reconciler::Compared;
 use crate::short_ttls::floor_seconds;
-use crate::traffic::{blocked_sentence, record_key, record_set};
+use crate::source::{Source, source, sources};
+use crate::traffic::blocked_sentence;
 use axum::http::StatusCode;
 use drover_dns::provider::{BlockedReason, Gate, ProviderError, Right};
 use drover_dns::publish::{Batch, Change};
@@ -17,7 +17,6 @@ use drover_dns::zone::{Member, RecordSet, ValidRecordSet};
 use drover_model::api::{
     API_SCHEMA, AdoptRequest, Done, RecordState, RecordVersion, RecordView, ValueView, ZoneView,
 };
-use drover_model::config::Service;
 use drover_model::plan::ActiveRun;
 use drover_model::reason::Reason;
 use drover_model::traffic::{TargetOrigin, TrafficState};
@@ -35,15 +34,15 @@ impl Coordinator {
     pub(crate) async fn zone_view(&self) -> Result<ZoneView, ApiError> {
         let (gate, zone) = self.zone()?;
         let loaded = self.loaded();
-        let keys: Vec<_> = loaded.config.services.values().filter_map(record_key).collect();
+        let keys: Vec<_> = sources(&loaded.config).filter_map(Source::key).collect();
         gate.forget(&keys);
         let compared = self.compare(&gate, &loaded).await.map_err(|e| not_read(&e))?;
-        let wanted = compared.services.iter().zip(&compared.desired);
+        let wanted = compared.sources.iter().zip(&compared.desired);
         let withheld = self.live().dns_withheld.clone();
-        let records = wanted.filter_map(|(service, set)| {
-            let is_withheld = withheld.get(&service.name).is_some_and(|g| g.0 == set.generation);
-            let mut view = record_view(service, set, &compared, is_withheld)?;
-            if let (RecordState::Drifted, Some(at)) = (view.state, self.put_back_at(&service.name)) {
+        let records = wanted.filter_map(|(source, set)| {
+            let is_withheld = withheld.get(source.name()).is_some_and(|g| g.0 == set.generation);
+            let mut view = record_view(*source, set, &compared, is_withheld)?;
+            if let (RecordState::Drifted, Some(at)) = (view.state, self.put_back_at(source.name())) {
                 let said = view.sentence.unwrap_or_default();
                 view.sentence = Some(format!("{said}; it is put back at {at} (`dns.drift`)"));
             }
@@ -89,11 +88,11 @@ impl Coordinator {
     ) -> Result<Done, ApiError> {
         let (gate, _) = self.zone()?;
         let loaded = self.loaded();
-        let Some(service) = loaded.config.services.get(name) else {
-            let known = loaded.config.services.keys().map(ToString::to_string).collect();
-            return Err(ApiError::not_found(format!("service {name}"), known));
+        let Some(source) = source(&loaded.config, name) else {
+            let known = sources(&loaded.config).map(|known| known.name().to_string()).collect();
+            return Err(ApiError::not_found(format!("service or record {name}"), known));
         };
-        let Some(key) = record_key(service) else {
+        let Some(key) = source.key() else {
             return Err(ApiError::not_found(format!("DNS name of {name}"), vec![]));
         };
         let _one_at_a_time = self.shifting.lock().await;
@@ -104,10 +103,10 @@ impl Coordinator {
         let live = observed.last().and_then(|o| o.current.clone());
         let (target, revision) = self
             .db
-            .get::<TrafficState>(&keys::traffic(name))
+            .get::<TrafficState>(&source.target_path())
             .await?
             .ok_or_else(|| ApiError::not_found(format!("target of {name}"), vec![]))?;
-        let standing = record_set(service, &target, self.db.epoch());
+        let standing = source.record_set(&target, self.db.epoch());
         if !is_by_hand && live.as_ref().is_some_and(|live| live.same_target(&standing)) {
             return Err(ApiError::new(
                 StatusCode::CONFLICT,
@@ -128,11 +127,11 @@ impl Coordinator {
             target
         } else {
             self.check_no_run_works_on(name)?;
-            self.retargeted(name, target, generation, revision).await?
+            self.retargeted(source, target, generation, revision).await?
         };
         let change = Change::Put {
             expected_generation: live.as_ref().map(|live| live.generation),
-            record_set: record_set(service, &next, self.db.epoch()),
+            record_set: source.record_set(&next, self.db.epoch()),
             take_over: true,
         };
         let epoch = self.db.epoch();
@@ -165,7 +164,7 @@ impl Coordinator {
     /// The target under another generation, kept.
     async fn retargeted(
         &self,
-        name: &ServiceId,
+        source: Source<'_>,
         target: TrafficState,
         generation: Generation,
         revision: Revision,
@@ -173,14 +172,14 @@ impl Coordinator {
         let origin = TargetOrigin::Adoption;
         let (changed_at, decided) = (self.clock.now(), generation);
         let next = TrafficState { generation, changed_at, origin, decided, ..target };
-        let path = keys::traffic(name);
+        let path = source.target_path();
         let txn =
             self.db.put_op(self.db.fenced().expect(&path, Expect::ModRevision(revision)), &path, &next)?;
-        let what = format!("adopt the record set of {name}");
+        let what = format!("adopt the record set of {}", source.name());
         if self.db.commit(&what, txn).await?.is_none() {
             return Err(ApiError::new(StatusCode::CONFLICT, "changed", "it was changed at the same moment"));
         }
-        self.live().traffic.insert(name.clone(), next.clone());
+        self.keep_target(source, next.clone());
         Ok(next)
     }
 }
@@ -204,7 +203,7 @@ fn not_read(error: &ProviderError) -> ApiError {
 }
 
 fn record_view(
-    service: &Service,
+    source: Source<'_>,
     wanted: &RecordSet,
     compared: &Compared<'_>,
     is_withheld: bool,
@@ -213,7 +212,7 @@ fn record_view(
     let valid = ValidRecordSet::with_aliases(wanted.clone()).ok();
     let wanted = valid.as_ref().map_or(wanted, ValidRecordSet::document);
     let Compared { observed, diff, .. } = compared;
-    let key = &record_key(service)?;
+    let key = &source.key()?;
     let live = observed.iter().find(|o| o.key == *key).and_then(|o| o.current.as_ref());
     let blocked =
         diff.blocked.iter().find(|b| b.desired.name == wanted.name && b.desired.rtype == wanted.rtype);
@@ -225,7 +224,7 @@ fn record_view(
     };
     let mut view = RecordView {
         next: None,
-        service: service.name.clone(),
+        service: source.name().clone(),
         name: key.name.as_str().to_owned(),
         record_type: key.rtype.to_string(),
         state,
@@ -454,9 +453,12 @@ pub(crate) mod tests {
         dns.change_by_hand(by_hand.clone());
         // As a run does: a new target, which its step could not publish.
         let name = ServiceId::new("checkout").unwrap();
-        let (target, revision) = bed.c.db.get::<TrafficState>(&keys::traffic(&name)).await.unwrap().unwrap();
+        let loaded = bed.c.loaded();
+        let source = source(&loaded.config, &name).unwrap();
+        let standing = bed.c.db.get::<TrafficState>(&source.target_path()).await.unwrap();
+        let (target, revision) = standing.unwrap();
         let next = target.generation.next();
-        bed.c.retargeted(&name, target, next, revision).await.unwrap();
+        bed.c.retargeted(source, target, next, revision).await.unwrap();
         reconcile(&bed).await;
         assert_eq!(of(&dns, "checkout"), by_hand, "nobody overwrites it unasked");
         let shown = record(&bed, "checkout").await;

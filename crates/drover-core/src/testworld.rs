@@ -218,6 +218,7 @@ fn settings() -> Settings {
             velocity: DnsVelocity::default(),
             drift: DriftPolicy::Report,
             drift_hold: Span::from_mins(15),
+            records: vec![],
         }),
         vantage: VantageSettings {
             references: vec![],

@@ -72,6 +72,13 @@ fn check_meaning(query: &Message, read: &Message) {
         let addresses = read.answers.iter().filter(|r| matches!(r.data, RData::A(_))).count();
         assert!(addresses == 1 || read.metadata.truncation, "{addresses} addresses: {read}");
     }
+    let fixed = [("example.test.", QueryType::TXT), ("example.test.", QueryType::CAA)];
+    for (name, qtype) in fixed.into_iter().chain([("deep.below.empty.example.test.", QueryType::MX)]) {
+        let is_asked = question.query_class() == DNSClass::IN && question.query_type() == qtype && asks(name);
+        if is_asked && read.metadata.response_code == ResponseCode::NoError && !read.metadata.truncation {
+            assert_eq!(read.answers.len(), 2, "{name} {qtype}: {read}");
+        }
+    }
     for (name, count) in [(ALL, 3), (STABLE, 2)] {
         if ours && read.metadata.response_code == ResponseCode::NoError && asks(name) {
             let addresses: BTreeSet<String> = read.answers.iter().map(|r| r.data.to_string()).collect();
@@ -98,11 +105,31 @@ fn snapshot() -> Snapshot {
         set("loop-a.example.test", RecordType::Cname, &[("loop-b.example.test", 1)]),
         set("loop-b.example.test", RecordType::Cname, &[("loop-a.example.test", 1)]),
         set("deep.below.empty.example.test", RecordType::A, &[("192.0.2.6", 1)]),
+        fixed("example.test", RecordType::Txt, &["v=spf1 -all", &"long".repeat(100)]),
+        fixed(
+            "example.test",
+            RecordType::Caa,
+            &["0 issue \"ca.example\"", "128 iodef \"mailto:x@example.test\""],
+        ),
+        fixed(
+            "deep.below.empty.example.test",
+            RecordType::Mx,
+            &["10 app.example.test", "20 mail.example.org"],
+        ),
         answered(ALL, Answers::All, Draws::Anew),
         answered(STABLE, Answers::Several(2), Draws::Stable),
     ];
     let sets = sets.map(|set| Arc::new(ValidRecordSet::new(set).expect("a record set")));
     Snapshot::new(zone, 3, sets).expect("a snapshot")
+}
+
+/// What no traffic moves.
+fn fixed(name: &str, rtype: RecordType, values: &[&str]) -> RecordSet {
+    let members: Vec<(&str, u16)> = values.iter().map(|value| (*value, 1)).collect();
+    RecordSet {
+        answering: Answering { answers: Answers::All, draws: Draws::Anew },
+        ..set(name, rtype, &members)
+    }
 }
 
 /// Three values with weight and one without, answered like this.

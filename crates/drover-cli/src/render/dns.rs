@@ -3,7 +3,7 @@
 use crate::output::paint::{Tone, paint};
 use crate::output::words::count;
 use crate::output::{Look, table};
-use drover_dns::zone::AliasTarget;
+use drover_dns::zone::{AliasTarget, RecordType, in_zone_file};
 use drover_model::api::{RecordState, RecordVersion, RecordView, ValueView, ZoneView};
 
 /// The whole zone.
@@ -16,7 +16,7 @@ pub fn render(zone: &ZoneView, look: &Look) -> String {
             r.service.to_string(),
             format!("{} {}", r.name, r.record_type),
             format!("{} s", live.ttl_seconds),
-            r.live.as_ref().map_or_else(|| "nothing".to_owned(), |v| values(zone, v)),
+            r.live.as_ref().map_or_else(|| "nothing".to_owned(), |v| values(zone, r, v)),
             state(r.state),
         ]
     };
@@ -57,6 +57,10 @@ pub fn difference(record: &RecordView, look: &Look) -> String {
     let sentence = record.sentence.as_deref().unwrap_or("it is as it should be");
     let mut rows = vec![vec![record.service.to_string(), sentence.to_owned()]];
     let line = |version: &RecordVersion| {
+        if is_fixed(record) {
+            let (generation, owner, ttl) = (version.generation, &version.owner, version.ttl_seconds);
+            return format!("generation {generation} of {owner}, TTL {ttl} s: {}", texts(version));
+        }
         let listed: Vec<String> = version.values.iter().map(value).collect();
         let answering = answering(version).map_or_else(String::new, |told| format!(", {told}"));
         format!(
@@ -88,6 +92,14 @@ pub fn zone_file(zone: &ZoneView) -> String {
     for record in &zone.records {
         let RecordVersion { generation, ttl_seconds, values, .. } = &record.wanted;
         text.push_str(&format!("\n; {}, generation {generation}\n", record.service));
+        if is_fixed(record) {
+            let rtype = RecordType::parse(&record.record_type);
+            for written in values.iter().filter_map(|v| in_zone_file(rtype?, &v.value)) {
+                let (name, rtype) = (&record.name, &record.record_type);
+                text.push_str(&format!("{name}. {ttl_seconds} IN {rtype} {written}\n"));
+            }
+            continue;
+        }
         if let Some(told) = answering(&record.wanted) {
             text.push_str(&format!("; {told}\n"));
         }
@@ -111,6 +123,22 @@ pub fn zone_file(zone: &ZoneView) -> String {
     text
 }
 
+/// Does no traffic move it?
+fn is_fixed(record: &RecordView) -> bool {
+    RecordType::parse(&record.record_type).is_some_and(|rtype| rtype.fixed().is_some())
+}
+
+/// The longest value that is shown whole; a key says nothing to anybody.
+const TEXT_CHARS_SHOWN: usize = 60;
+
+fn texts(version: &RecordVersion) -> String {
+    let one = |v: &ValueView| {
+        let cut: String = v.value.chars().take(TEXT_CHARS_SHOWN).collect();
+        if cut.len() < v.value.len() { format!("{cut}…") } else { cut }
+    };
+    version.values.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
 /// How it is answered, where that is not with one value, drawn anew.
 fn answering(version: &RecordVersion) -> Option<String> {
     (!version.answering.is_usual()).then(|| version.answering.to_string())
@@ -123,7 +151,10 @@ fn value(v: &ValueView) -> String {
     }
 }
 
-fn values(zone: &ZoneView, version: &RecordVersion) -> String {
+fn values(zone: &ZoneView, record: &RecordView, version: &RecordVersion) -> String {
+    if is_fixed(record) {
+        return texts(version);
+    }
     let answered = version.values.iter().filter(|v| v.weight > 0);
     let one = |v: &ValueView| {
         let name = v.region.as_ref().map_or_else(|| v.value.clone(), ToString::to_string);

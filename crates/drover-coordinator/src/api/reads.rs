@@ -8,6 +8,7 @@ use crate::db::keys;
 use crate::error::CoordinatorError;
 use crate::observations::Wanted;
 use crate::published::WantedPublications;
+use crate::source::{source, sources};
 use crate::views::explain::summary;
 use axum::Json;
 use axum::extract::{Path, State};
@@ -221,11 +222,10 @@ pub(super) async fn publications(
         .map_err(|e| CoordinatorError::store("read publications", e))??;
     // What is no longer configured may still be looked back on; what was never published either is a mistake.
     let loaded = c.loaded();
-    let known = &loaded.config.services;
     match &wanted.service {
-        Some(service) if page.items.is_empty() && cursor.is_none() && !known.contains_key(service) => {
-            let known = known.keys().map(ToString::to_string).collect();
-            Err(ApiError::not_found(format!("service {service}"), known))
+        Some(name) if page.items.is_empty() && cursor.is_none() && source(&loaded.config, name).is_none() => {
+            let known = sources(&loaded.config).map(|known| known.name().to_string()).collect();
+            Err(ApiError::not_found(format!("service or record {name}"), known))
         }
         _ => Ok(Json(page)),
     }

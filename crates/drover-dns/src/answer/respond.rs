@@ -6,14 +6,12 @@ use bytes::Bytes;
 use domain::base::iana::{Class, OptRcode, Rtype};
 use domain::base::name::Name;
 use domain::base::{Serial, Ttl};
-use domain::rdata::{A, Aaaa, Cname, Ns, Soa, Txt, ZoneRecordData};
+use domain::rdata::{A, Aaaa, Cname, Ns, Soa, Txt};
 use smallvec::SmallVec;
 
 use super::CNAME_HOPS_MAX;
 use super::query::Query;
-use crate::zone::{Chance, Drawn, Lookup, Node, Placed, RecordType, Served, Snapshot};
-
-pub(super) type Data = ZoneRecordData<Bytes, Name<Bytes>>;
+use crate::zone::{Chance, Data, Drawn, Lookup, Node, Placed, RecordType, Served, Snapshot};
 
 /// Whose record it is. The question's own name is repeated in the case in which it was asked (0x20).
 #[derive(Clone)]
@@ -58,7 +56,7 @@ impl Outcome {
     pub(super) fn names_others(&self) -> bool {
         let is_plain = |record: &Record| {
             matches!(record.owner, Owner::Question)
-                && matches!(record.data, Data::A(_) | Data::Aaaa(_) | Data::Txt(_))
+                && matches!(record.data, Data::A(_) | Data::Aaaa(_) | Data::Txt(_) | Data::Caa(_))
         };
         !(self.authority.is_empty() && self.additional.is_empty() && self.answer.iter().all(is_plain))
     }
@@ -193,6 +191,7 @@ fn record(set: &Served, owner: Owner, drawn: Drawn<'_>) -> Record {
         Drawn::A(address) => A::new(address).into(),
         Drawn::Aaaa(address) => Aaaa::new(address).into(),
         Drawn::Cname(target) => Cname::new(target.wire().clone()).into(),
+        Drawn::Fixed(data) => Data::clone(data),
     };
     Record { owner, ttl: Ttl::from_secs(set.ttl_seconds()), data }
 }

@@ -4,7 +4,8 @@ use domain::base::iana::{Class, Rtype};
 use domain::base::message::Message;
 use domain::base::name::ToName;
 use domain::base::record::ParsedRecord;
-use domain::rdata::{A, Aaaa, Cname, Ns, Soa, Txt};
+use domain::rdata::{A, Aaaa, Caa, Cname, Mx, Ns, Soa, Txt};
+use drover_model::config::FixedValue;
 
 use super::{Answer, QueryType, Rcode};
 use crate::answer::UDP_ANSWER_BYTES_MAX;
@@ -95,6 +96,18 @@ fn value(record: &ParsedRecord<'_, [u8]>) -> Option<String> {
             let text: Vec<u8> = record.data().text();
             Some(String::from_utf8_lossy(&text).into_owned())
         }
+        Rtype::CAA => {
+            let record = record.to_record::<Caa<_>>().ok()??;
+            let (tag, given) = (record.data().tag().to_string(), record.data().value());
+            let value = String::from_utf8_lossy(given.as_ref());
+            let flags = record.data().flags().bits();
+            Some(FixedValue::Caa { flags, tag: &tag, value: &value }.to_string())
+        }
+        Rtype::MX => {
+            let record = record.to_record::<Mx<_>>().ok()??;
+            let (preference, host) = (record.data().preference(), name(record.data().exchange()));
+            Some(FixedValue::Mx { preference, host: &host }.to_string())
+        }
         Rtype::SOA => Some(record.to_record::<Soa<_>>().ok()??.data().serial().to_string()),
         _ => None,
     }
@@ -109,6 +122,8 @@ const fn wire_type(qtype: QueryType) -> Rtype {
         QueryType::A => Rtype::A,
         QueryType::Aaaa => Rtype::AAAA,
         QueryType::Cname => Rtype::CNAME,
+        QueryType::Caa => Rtype::CAA,
+        QueryType::Mx => Rtype::MX,
         QueryType::Txt => Rtype::TXT,
         QueryType::Soa => Rtype::SOA,
         QueryType::Ns => Rtype::NS,

@@ -38,6 +38,10 @@ pub enum QueryType {
     Aaaa,
     /// The name behind a name.
     Cname,
+    /// Who may issue certificates.
+    Caa,
+    /// Who takes mail.
+    Mx,
     /// Texts.
     Txt,
     /// The start of authority.
@@ -52,6 +56,9 @@ impl From<RecordType> for QueryType {
             RecordType::A => Self::A,
             RecordType::Aaaa => Self::Aaaa,
             RecordType::Cname => Self::Cname,
+            RecordType::Caa => Self::Caa,
+            RecordType::Mx => Self::Mx,
+            RecordType::Txt => Self::Txt,
         }
     }
 }

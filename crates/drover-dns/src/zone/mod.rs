@@ -3,6 +3,7 @@
 mod alias;
 mod apex;
 mod draws;
+mod fixed;
 mod index;
 mod name;
 mod record;
@@ -14,6 +15,8 @@ pub use alias::AliasTarget;
 pub use apex::{InvalidZone, NameServer, SoaTimers, ZoneConfig};
 pub(crate) use draws::{Chance, network};
 pub use drover_model::config::{Answering, Answers, Draws};
+pub(crate) use fixed::Data;
+pub use fixed::in_zone_file;
 pub(crate) use index::NameHash;
 pub use index::WireName;
 pub use name::{DnsName, InvalidName};

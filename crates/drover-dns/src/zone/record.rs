@@ -5,12 +5,12 @@ use std::fmt;
 
 use domain::base::iana::Rtype;
 use drover_model::Epoch;
-use drover_model::config::Answering;
+use drover_model::config::{Answering, FixedType};
 use serde::{Deserialize, Serialize};
 
 use super::DnsName;
 
-/// The types of record that carry weighted members.
+/// The types of record that drover publishes: of services, whose members have weights, and those that no traffic moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum RecordType {
@@ -20,11 +20,31 @@ pub enum RecordType {
     Aaaa,
     /// Another name; never at the zone's apex, always alone at its name.
     Cname,
+    /// Who may issue certificates.
+    Caa,
+    /// Who takes mail.
+    Mx,
+    /// Text.
+    Txt,
 }
 
 impl RecordType {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 3] = [Self::A, Self::Aaaa, Self::Cname];
+    pub const ALL: [Self; 6] = [Self::A, Self::Aaaa, Self::Cname, Self::Caa, Self::Mx, Self::Txt];
+
+    /// Those of services.
+    pub const OF_SERVICES: [Self; 3] = [Self::A, Self::Aaaa, Self::Cname];
+
+    /// As the configuration has those that no traffic moves; none: it is a service's.
+    #[must_use]
+    pub const fn fixed(self) -> Option<FixedType> {
+        match self {
+            Self::A | Self::Aaaa | Self::Cname => None,
+            Self::Caa => Some(FixedType::Caa),
+            Self::Mx => Some(FixedType::Mx),
+            Self::Txt => Some(FixedType::Txt),
+        }
+    }
 
     /// The type's name in a zone file.
     #[must_use]
@@ -33,6 +53,9 @@ impl RecordType {
             Self::A => "A",
             Self::Aaaa => "AAAA",
             Self::Cname => "CNAME",
+            Self::Caa => "CAA",
+            Self::Mx => "MX",
+            Self::Txt => "TXT",
         }
     }
 
@@ -42,6 +65,9 @@ impl RecordType {
             Self::A => Rtype::A,
             Self::Aaaa => Rtype::AAAA,
             Self::Cname => Rtype::CNAME,
+            Self::Caa => Rtype::CAA,
+            Self::Mx => Rtype::MX,
+            Self::Txt => Rtype::TXT,
         }
     }
 
@@ -55,6 +81,16 @@ impl RecordType {
 impl fmt::Display for RecordType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+impl From<FixedType> for RecordType {
+    fn from(fixed: FixedType) -> Self {
+        match fixed {
+            FixedType::Caa => Self::Caa,
+            FixedType::Mx => Self::Mx,
+            FixedType::Txt => Self::Txt,
+        }
     }
 }
 
@@ -86,7 +122,7 @@ impl fmt::Display for RecordKey {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Member {
-    /// What the member stands for: the region's name. One member per region.
+    /// What the member stands for: the region's name, one member per region; of what no traffic moves its number, such as `#1`.
     pub set_id: String,
     /// The address or the name, as text of the set's type.
     pub value: String,

@@ -3,10 +3,11 @@
 //! With 100,000 names no cache has them all, and each place that an answer must look at is another wait for memory.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Answering, DnsName, RecordSet, RecordType};
+use super::{Answering, Data, DnsName, RecordSet, RecordType};
 
 /// A record set as it is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub(super) enum Values {
     A(SmallVec<[Share<Ipv4Addr>; 5]>),
     Aaaa(SmallVec<[Share<Ipv6Addr>; 2]>),
     Cname(SmallVec<[Share<DnsName>; 2]>),
+    /// Of what no traffic moves, in the order of the members.
+    Fixed(Arc<[Data]>),
     /// One at least is an alias, whose answers are its target's: only Route 53 knows them.
     Elsewhere,
 }
@@ -41,6 +44,7 @@ pub(crate) enum Drawn<'a> {
     A(Ipv4Addr),
     Aaaa(Ipv6Addr),
     Cname(&'a DnsName),
+    Fixed(&'a Data),
 }
 
 impl Served {
@@ -59,6 +63,7 @@ impl Served {
             Values::A(shares) => shares.get(place).map(|share| Drawn::A(share.value)),
             Values::Aaaa(shares) => shares.get(place).map(|share| Drawn::Aaaa(share.value)),
             Values::Cname(shares) => shares.get(place).map(|share| Drawn::Cname(&share.value)),
+            Values::Fixed(values) => values.get(place).map(Drawn::Fixed),
             Values::Elsewhere => None,
         }
     }
@@ -83,7 +88,8 @@ impl Served {
             Values::A(shares) => drawn(shares, point).map(|address| Drawn::A(*address)),
             Values::Aaaa(shares) => drawn(shares, point).map(|address| Drawn::Aaaa(*address)),
             Values::Cname(shares) => drawn(shares, point).map(Drawn::Cname),
-            Values::Elsewhere => None,
+            // All or none of it are answered.
+            Values::Fixed(_) | Values::Elsewhere => None,
         }
     }
 }

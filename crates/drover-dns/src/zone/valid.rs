@@ -4,9 +4,11 @@
 
 use std::collections::BTreeSet;
 
+use drover_model::config::FixedType;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+use super::fixed;
 use super::served::{Served, Share, Values, point};
 use super::{
     AliasTarget, Answers, DnsName, GENERATION_LABEL, InvalidName, MEMBERS_MAX, Member, RecordKey, RecordSet,
@@ -95,13 +97,15 @@ pub enum InvalidRecordSet {
         /// The value.
         value: String,
     },
-    /// Several values of a type of which a name has one at most.
-    #[error("cannot publish {key}: `answers: {answers}`, and a name has one alias (CNAME) at most")]
+    /// A name has one alias at most, and what no traffic moves is answered whole.
+    #[error("cannot publish {key}: `answers: {answers}`, and of its type it must be {wanted}")]
     Answers {
         /// Which set.
         key: RecordKey,
         /// How many are asked for.
         answers: Answers,
+        /// How many must be.
+        wanted: Answers,
     },
     /// Two members of one region, or of one value.
     #[error("cannot publish {key}: \"{what}\" appears twice")]
@@ -226,8 +230,13 @@ fn check_shape(key: &RecordKey, document: &RecordSet) -> Result<(), InvalidRecor
         return Err(InvalidRecordSet::Ttl { key: key(), ttl_seconds: document.ttl_seconds });
     }
     let answers = document.answering.answers;
-    if key().rtype == RecordType::Cname && answers != Answers::One {
-        return Err(InvalidRecordSet::Answers { key: key(), answers });
+    let wanted = match key().rtype {
+        RecordType::Cname => Some(Answers::One),
+        RecordType::Caa | RecordType::Mx | RecordType::Txt => Some(Answers::All),
+        RecordType::A | RecordType::Aaaa => None,
+    };
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != answers) {
+        return Err(InvalidRecordSet::Answers { key: key(), answers, wanted });
     }
     for (field, text) in [("owner", &document.owner), ("note", &document.note)] {
         if text.len() > TEXT_BYTES_MAX {
@@ -239,6 +248,9 @@ fn check_shape(key: &RecordKey, document: &RecordSet) -> Result<(), InvalidRecor
 
 /// The values in their one spelling, and the sum of the weights.
 fn values(key: &RecordKey, members: &mut [Member]) -> Result<(Values, u32), InvalidRecordSet> {
+    if let Some(rtype) = key.rtype.fixed() {
+        return fixed_values(key, rtype, members);
+    }
     Ok(match key.rtype {
         RecordType::A => {
             let (shares, total) = shares(key, members, |text| spelled(text.parse().ok()?))?;
@@ -248,12 +260,30 @@ fn values(key: &RecordKey, members: &mut [Member]) -> Result<(Values, u32), Inva
             let (shares, total) = shares(key, members, |text| spelled(text.parse().ok()?))?;
             (shares.map_or(Values::Elsewhere, Values::Aaaa), total)
         }
-        RecordType::Cname => {
+        RecordType::Cname | RecordType::Caa | RecordType::Mx | RecordType::Txt => {
             let target = |text: &str| DnsName::parse(text).ok().filter(|target| *target != key.name);
             let (shares, total) = shares(key, members, |text| spelled(target(text)?))?;
             (shares.map_or(Values::Elsewhere, Values::Cname), total)
         }
     })
+}
+
+/// Of what no traffic moves.
+fn fixed_values(
+    key: &RecordKey,
+    rtype: FixedType,
+    members: &mut [Member],
+) -> Result<(Values, u32), InvalidRecordSet> {
+    let mut values = Vec::with_capacity(members.len());
+    for member in &mut *members {
+        check_member(key, member)?;
+        let Some((value, spelling)) = fixed::data(rtype, &member.value) else {
+            return Err(no_value(key, member));
+        };
+        member.value = spelling;
+        values.push(value);
+    }
+    Ok((Values::Fixed(values.into()), members.iter().map(|member| u32::from(member.weight)).sum()))
 }
 
 fn spelled<T: ToString>(value: T) -> Option<(T, String)> {

@@ -3,6 +3,7 @@
 
 mod common;
 mod control;
+mod fixed;
 mod hosted;
 mod matrix;
 mod persistence;

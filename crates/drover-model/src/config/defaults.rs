@@ -10,6 +10,9 @@ pub const SERVICE_PRIORITY: u64 = 100;
 /// All endpoints share the traffic unless some are set back.
 pub const ENDPOINT_PRIORITY: u64 = 1;
 
+/// TTL of records that no traffic moves.
+pub const FIXED_TTL: Span = Span::from_hours(1);
+
 /// Resolvers let go of a dead region within half a minute, and a query every 30 s a cache is no load to speak of.
 pub const TTL: Span = Span::from_secs(30);
 

@@ -2,8 +2,8 @@
 
 use super::{
     Answers, AppCheck, Config, DnsServers, DnsSettings, DnsVelocity, EmbeddedDns, Endpoint, FailoverPolicy,
-    HealthCheck, HttpCheck, MetricsSource, Region, RegionRole, Rfc2136Dns, Route53Dns, Service, Settings,
-    ZoneServer,
+    FixedRecord, HealthCheck, HttpCheck, MetricsSource, Region, RegionRole, Rfc2136Dns, Route53Dns, Service,
+    Settings, ZoneServer,
 };
 use saphyr::{Mapping, Scalar, Yaml, YamlEmitter};
 use std::borrow::Cow;
@@ -249,6 +249,19 @@ fn dns(dns: &DnsSettings) -> Written {
         DnsServers::Rfc2136(other) => dynamic_updates(&dns.zone, other),
         DnsServers::Route53(cloud) => route53(&dns.zone, cloud),
     };
+    let fixed = |r: &FixedRecord| {
+        let written = vec![
+            ("id", text(&r.id)),
+            ("name", text(&r.name)),
+            ("type", text(r.record_type)),
+            ("ttl", text(r.ttl)),
+            ("values", list(&r.values)),
+        ];
+        (r.id.to_string(), Written::Map(written))
+    };
+    if !dns.records.is_empty() {
+        entries.push(("records", Written::Items(dns.records.iter().map(fixed).collect())));
+    }
     let DnsVelocity { share, at_least, window } = dns.velocity;
     let velocity = vec![
         ("share", text(share)),

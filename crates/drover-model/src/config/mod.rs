@@ -9,6 +9,7 @@ pub mod defaults;
 pub mod diagnostic;
 pub mod diff;
 pub mod encode;
+pub mod fixed;
 pub mod lint;
 mod scale;
 pub mod schema;
@@ -17,6 +18,7 @@ pub mod settings;
 mod shapes;
 
 pub use answering::{ANSWERS_MAX, Answering, Answers, Draws};
+pub use fixed::{FIXED_VALUE_BYTES_MAX, FixedRecord, FixedType, FixedValue};
 pub use scale::scale;
 
 pub use service::{

@@ -258,6 +258,7 @@ dns:
   zone: test
   nameservers: [{name: ns.test, address: 192.0.2.1}]
   instances: [{name: i, control: 127.0.0.1:1, query: 127.0.0.1:2}]
+  records: [{id: spf, name: test, type: TXT, values: [v=spf1 -all]}]
 paging: {webhook: {url: 'https://a.test/', secret_file: s}}
 ";
 

@@ -1,6 +1,6 @@
 //! `kind: Settings`: what holds for the whole installation.
 
-use super::{Answering, Answers, Split, defaults};
+use super::{Answering, Answers, FixedRecord, Split, defaults};
 use crate::time::Span;
 use crate::units::Percent;
 use schemars::JsonSchema;
@@ -27,6 +27,9 @@ pub struct DnsSettings {
     /// The servers, and how they are told.
     #[serde(flatten)]
     pub servers: DnsServers,
+    /// Records that no traffic moves; drover's own servers alone have any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub records: Vec<FixedRecord>,
     /// How much of what is live changes when nobody was asked.
     #[serde(default, skip_serializing_if = "DnsVelocity::is_default")]
     pub velocity: DnsVelocity,

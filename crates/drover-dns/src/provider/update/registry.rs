@@ -89,6 +89,8 @@ pub(super) fn rdata(rtype: RecordType, value: &str) -> Option<Vec<u8>> {
         RecordType::A => Some(value.parse::<std::net::Ipv4Addr>().ok()?.octets().to_vec()),
         RecordType::Aaaa => Some(value.parse::<std::net::Ipv6Addr>().ok()?.octets().to_vec()),
         RecordType::Cname => Some(DnsName::parse(value).ok()?.wire().as_slice().to_vec()),
+        // Of drover's own servers alone.
+        RecordType::Caa | RecordType::Mx | RecordType::Txt => None,
     }
 }
 

@@ -1,12 +1,9 @@
 //! Checks that need more than one document, and policies that contradict themselves.
 
 use super::sink::Sink;
-use super::{Directory, region, service};
+use super::{Directory, published, region, service};
 use crate::config::diagnostic::suggest;
-use crate::config::{
-    ALIAS_TTL, Answering, Answers, DnsServers, Draws, FailoverPolicy, RecordType, RegionRole, Rfc2136Dns,
-    Split,
-};
+use crate::config::{ALIAS_TTL, DnsServers, FailoverPolicy, RecordType, RegionRole, Split};
 use crate::ids::RegionId;
 use std::collections::BTreeMap;
 
@@ -17,7 +14,7 @@ pub(super) fn run(sink: &Sink<'_>, directory: &Directory) {
         names_in_zone(sink, directory, service);
         one_alias(sink, directory, service);
         alias_targets(sink, directory, service);
-        answering(sink, directory, service);
+        published::answering(sink, directory, service);
         window(sink, service);
         if let Some(policy) = &service.failover {
             jurisdictions(sink, directory, service, policy);
@@ -25,6 +22,7 @@ pub(super) fn run(sink: &Sink<'_>, directory: &Directory) {
         }
         advice(sink, service);
     }
+    published::records(sink, directory);
     whole(sink, directory);
 }
 
@@ -291,34 +289,6 @@ fn alias_targets(sink: &Sink<'_>, directory: &Directory, service: &service::Draf
         );
         let hint = format!("dns: {{ttl: {ALIAS_TTL}}}");
         sink.error(sink.place(&format!("{}/dns/ttl", service.path)), message, Some(hint));
-    }
-}
-
-/// What drover's own servers alone can say, and a name with one alias at most can't.
-fn answering(sink: &Sink<'_>, directory: &Directory, draft: &service::Draft) {
-    let Some(service) = draft.service.as_ref().filter(|s| !s.answering.is_usual()) else { return };
-    let Answering { answers, draws } = service.answering;
-    let place = |field: &str| sink.place(&format!("{}/dns/{field}", draft.path));
-    if service.record_type == RecordType::Cname && answers != Answers::One {
-        let message = format!("`answers: {answers}` of a CNAME: a name has one alias at most");
-        sink.error(place("answers"), message, Some("answers: one, or type A or AAAA".to_owned()));
-    }
-    let dns = directory.settings.first().and_then(|d| d.settings.as_ref()).and_then(|s| s.dns.as_ref());
-    let told = match dns.map(|dns| &dns.servers) {
-        None | Some(DnsServers::Embedded(_)) => return,
-        Some(DnsServers::Rfc2136(Rfc2136Dns { weights: None, .. })) => {
-            "servers of `kind: rfc2136` answer all that has weight anyway, in an order of their own"
-        }
-        Some(DnsServers::Rfc2136(_)) => "the programs of `weights: lua` answer one value, drawn anew",
-        Some(DnsServers::Route53(_)) => "Route 53 answers one of its weighted records, drawn anew",
-    };
-    let wrong = [
-        ("answers", answers != Answers::One, answers.to_string()),
-        ("draws", draws != Draws::Anew, draws.as_str().to_owned()),
-    ];
-    for (field, _, value) in wrong.into_iter().filter(|(_, is_set, _)| *is_set) {
-        let message = format!("`{field}: {value}` is for drover's own servers (`kind: embedded`): {told}");
-        sink.error(place(field), message, Some(format!("leave `{field}` out")));
     }
 }
 

@@ -2,11 +2,13 @@
 
 use super::cursor::Fields;
 use super::settings::unique;
-use crate::config::shapes::settings::{INSTANCE, NAMESERVER, SERVER};
+use super::values::Scalar;
+use crate::config::shapes::settings::{FIXED_RECORD, INSTANCE, NAMESERVER, SERVER};
 use crate::config::{
-    DnsInstance, DnsServers, DnsSettings, DnsVelocity, DriftPolicy, EmbeddedDns, Rfc2136Dns, Route53Dns,
-    TsigAlgorithm, TsigKey, WeightRecords, ZoneServer,
+    DnsInstance, DnsServers, DnsSettings, DnsVelocity, DriftPolicy, EmbeddedDns, FixedRecord, FixedType,
+    FixedValue, Rfc2136Dns, Route53Dns, TsigAlgorithm, TsigKey, WeightRecords, ZoneServer,
 };
+use crate::ids::ServiceId;
 use std::collections::BTreeMap;
 
 /// The zone, as far as it is known, and all of it.
@@ -19,6 +21,7 @@ pub(super) fn read(fields: &Fields<'_, '_, '_>) -> (Option<String>, Option<DnsSe
         Some(_) => embedded(fields).map(DnsServers::Embedded),
         None => None,
     };
+    let records = records(fields);
     let velocity = fields.object("velocity").value().and_then(|f| velocity(&f));
     let drift = fields.text("drift").value();
     let drift = drift.and_then(|word| DriftPolicy::ALL.into_iter().find(|policy| policy.as_str() == word));
@@ -27,6 +30,7 @@ pub(super) fn read(fields: &Fields<'_, '_, '_>) -> (Option<String>, Option<DnsSe
         Some(DnsSettings {
             zone: zone.clone()?,
             servers: servers?,
+            records: records?,
             velocity: velocity?,
             drift: drift?,
             drift_hold: drift_hold?,
@@ -40,6 +44,33 @@ fn velocity(fields: &Fields<'_, '_, '_>) -> Option<DnsVelocity> {
     let at_least = fields.integer("at_least").value();
     let window = fields.span("window").value();
     Some(DnsVelocity { share: share?, at_least: at_least?, window: window? })
+}
+
+fn records(fields: &Fields<'_, '_, '_>) -> Option<Vec<FixedRecord>> {
+    let (mut ids, mut keys) = (BTreeMap::new(), BTreeMap::new());
+    let read = fields.list("records").value()?.into_iter().map(|(path, node)| {
+        let f = Fields::open(fields.sink, node, &FIXED_RECORD, path)?;
+        let id = f.text("id").value().and_then(|id| ServiceId::new(id).ok());
+        let name = f.text("name").value();
+        let rtype = f.text("type").value();
+        let rtype = rtype.and_then(|word| FixedType::ALL.into_iter().find(|t| t.as_str() == word));
+        let ttl = f.span("ttl").value();
+        let values = f.scalars("values", |s| if let Scalar::Text(text) = s { Some(text) } else { None });
+        let values = values.value();
+        unique(&f, "id", id.as_ref().map(ServiceId::as_str), &mut ids);
+        if let (Some(name), Some(rtype)) = (&name, rtype) {
+            unique(&f, "name", Some(&format!("{name} {rtype}")), &mut keys);
+        }
+        for (value, rtype) in values.iter().flatten().zip(rtype.into_iter().cycle()) {
+            if let Err(form) = FixedValue::read(rtype, value) {
+                let shown: String = value.chars().take(60).collect();
+                let message = format!("`{shown}` is no value of a record of type {rtype}");
+                f.sink.error(f.place_of("values"), message, Some(format!("give {form}")));
+            }
+        }
+        Some(FixedRecord { id: id?, name: name?, record_type: rtype?, ttl: ttl?, values: values? })
+    });
+    all(read)
 }
 
 fn embedded(fields: &Fields<'_, '_, '_>) -> Option<EmbeddedDns> {

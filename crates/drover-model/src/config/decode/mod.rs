@@ -9,6 +9,7 @@ mod checks;
 mod cursor;
 mod dns;
 mod policy;
+mod published;
 mod region;
 pub(crate) mod rules;
 mod runbook;

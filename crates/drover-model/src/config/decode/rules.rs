@@ -29,6 +29,11 @@ pub(crate) fn check(rule: Rule, name: &str, text: &str) -> Result<(), (String, O
             (format!("`{name}`: {e}"), suggestion)
         }),
         Rule::HostName => host_name(text).map_err(|(why, hint)| (format!("`{name}`: `{shown}` {why}"), hint)),
+        Rule::RecordName => {
+            // A label of `_` alone is none.
+            let bare: Vec<&str> = text.split('.').map(|l| l.strip_prefix('_').unwrap_or(l)).collect();
+            host_name(&bare.join(".")).map_err(|(why, hint)| (format!("`{name}`: `{shown}` {why}"), hint))
+        }
         Rule::Target if text.starts_with('/') && visible => Ok(()),
         Rule::Target if visible && !text.contains("://") => {
             wrong("the target of a request", &format!("it begins with a slash: /{shown}"))
@@ -55,6 +60,7 @@ pub(crate) fn pattern(rule: Rule) -> Option<&'static str> {
         Rule::Any => None,
         Rule::Name => Some("^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"),
         Rule::HostName => Some("^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$"),
+        Rule::RecordName => Some("^_?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\\._?[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$"),
         Rule::Target => Some("^/[!-~]*$"),
         Rule::Host => Some("^[^/@?#\\s]+$"),
         Rule::Token => Some("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"),

@@ -75,6 +75,8 @@ pub(crate) enum Rule {
     Name,
     /// A host name, without the final dot.
     HostName,
+    /// The name of a record: as a host name, and labels may begin with `_`.
+    RecordName,
     /// The target of an HTTP request.
     Target,
     /// A value for an HTTP `Host` header.

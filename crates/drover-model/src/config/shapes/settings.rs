@@ -52,6 +52,13 @@ pub(crate) static EMBEDDED: Shape = Shape {
             Default::Span(defaults::TTL_FLOOR),
             "What the time to live of answers shrinks to while a failover seems near.",
         ),
+        // Others are told why they have no use for it.
+        default(
+            "records",
+            Kind::List { item: &Kind::Object(&FIXED_RECORD), min: 0, max: FIXED_RECORDS_MAX },
+            Default::Nothing,
+            "Records that no traffic moves, such as TXT and CAA; of `kind: embedded` alone.",
+        ),
         VELOCITY_FIELD,
         DRIFT_FIELD,
         DRIFT_HOLD_FIELD,
@@ -81,6 +88,13 @@ pub(crate) static RFC2136: Shape = Shape {
             "weights",
             Kind::Choice(&["lua"]),
             "How answers follow the weights: `lua`, by LUA records, which PowerDNS alone has. All servers of the zone must be PowerDNS with `enable-lua-records`, and the key must be allowed to transfer the zone.",
+        ),
+        // Others are told why they have no use for it.
+        default(
+            "records",
+            Kind::List { item: &Kind::Object(&FIXED_RECORD), min: 0, max: FIXED_RECORDS_MAX },
+            Default::Nothing,
+            "Records that no traffic moves, such as TXT and CAA; of `kind: embedded` alone.",
         ),
         VELOCITY_FIELD,
         DRIFT_FIELD,
@@ -124,9 +138,47 @@ pub(crate) static ROUTE53: Shape = Shape {
             Default::Span(defaults::ROUTE53_IN_SYNC_WITHIN),
             "How long a change may take to reach all name servers, as Route 53 itself says, before a step that waits for it fails.",
         ),
+        // Others are told why they have no use for it.
+        default(
+            "records",
+            Kind::List { item: &Kind::Object(&FIXED_RECORD), min: 0, max: FIXED_RECORDS_MAX },
+            Default::Nothing,
+            "Records that no traffic moves, such as TXT and CAA; of `kind: embedded` alone.",
+        ),
         VELOCITY_FIELD,
         DRIFT_FIELD,
         DRIFT_HOLD_FIELD,
+    ],
+};
+
+/// Records that no traffic moves: each has a few lines in every reading of the zone.
+const FIXED_RECORDS_MAX: usize = 1_000;
+
+/// Values of one of them.
+const FIXED_VALUES_MAX: usize = 32;
+
+pub(crate) static FIXED_RECORD: Shape = Shape {
+    name: "record",
+    doc: "A record set that no traffic moves: all its values are answered.",
+    fields: &[
+        required("id", Kind::Text(Rule::Name), "What drover calls it, as it calls services by their names."),
+        required(
+            "name",
+            Kind::Text(Rule::RecordName),
+            "Its name in DNS, without the final dot; such as _dmarc.example.com.",
+        ),
+        required("type", Kind::Choice(&["CAA", "MX", "TXT"]), "Its type."),
+        default(
+            "ttl",
+            Kind::Span { min: TTL_MIN, max: TTL_MAX },
+            Default::Span(defaults::FIXED_TTL),
+            "TTL of its answers.",
+        ),
+        required(
+            "values",
+            Kind::List { item: &Kind::Text(Rule::Any), min: 1, max: FIXED_VALUES_MAX },
+            "Its values: a text as it is, `10 mail.example.com` of MX, `0 issue \"ca.example\"` of CAA.",
+        ),
     ],
 };
 

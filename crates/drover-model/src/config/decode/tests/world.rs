@@ -4,7 +4,9 @@ use super::{BASE, base_with, load_text, sample_world};
 use crate::config::decode::{SourceFile, load};
 use crate::config::diff::diff;
 use crate::config::encode::to_yaml;
-use crate::config::{Answering, Answers, Config, Draws, DriftPolicy, RegionRole, Split, defaults, scale};
+use crate::config::{
+    Answering, Answers, Config, Draws, DriftPolicy, FixedType, RegionRole, Split, defaults, scale,
+};
 use crate::ids::{RegionId, ServiceId};
 use crate::time::Span;
 
@@ -323,4 +325,50 @@ fn how_a_service_is_answered_is_read_and_makes_shares_equal_where_clients_choose
         let errors = with(more, &edits).unwrap_err();
         assert!(errors.iter().any(|e| e.contains(why)), "{more}: {why}: {errors:?}");
     }
+}
+
+#[test]
+fn records_that_no_traffic_moves_are_read_and_the_wrong_ones_told() {
+    let with = |records: &str| {
+        load_text(&base_with(&[(RFC2136.0, &format!("{}  records: {records}\n", RFC2136.0))]))
+    };
+    let right = "[{id: caa, name: drover.test, type: CAA, values: ['0 issue \"ca.example\"', 0 issuewild ;]}, \
+                 {id: dmarc, name: _dmarc.drover.test, type: TXT, ttl: 5m, values: [v=DMARC1; p=none]}, \
+                 {id: mx, name: drover.test, type: MX, values: [10 mail.drover.test]}]";
+    let config = with(right).unwrap_or_else(|e| panic!("{e:?}")).config;
+    let records = &config.settings.dns.as_ref().unwrap().records;
+    let told: Vec<_> =
+        records.iter().map(|r| (r.id.as_str(), r.record_type, r.ttl, r.values.len())).collect();
+    let (hour, minutes) = (Span::from_hours(1), Span::from_mins(5));
+    let caa = ("caa", FixedType::Caa, hour, 2);
+    assert_eq!(told, [caa, ("dmarc", FixedType::Txt, minutes, 1), ("mx", FixedType::Mx, hour, 1)]);
+    read_as_written(&config);
+    for (records, why) in [
+        ("[{id: a, name: example.com, type: TXT, values: [x]}]", "lies outside of the zone"),
+        ("[{id: a, name: ns1.drover.test, type: TXT, values: [x]}]", "belongs to a name server"),
+        ("[{id: checkout, name: drover.test, type: TXT, values: [x]}]", "is a service already"),
+        ("[{id: a, name: drover.test, type: CAA, values: [issue]}]", "is no value of a record of type CAA"),
+        ("[{id: a, name: drover.test, type: SRV, values: [x]}]", "`type` must be one of CAA, MX, TXT"),
+        ("[{id: a, name: -a.drover.test, type: TXT, values: [x]}]", "is not a host name"),
+        (
+            "[{id: a, name: drover.test, type: TXT, values: [x]}, {id: a, name: b.drover.test, type: TXT, values: [x]}]",
+            "is used twice",
+        ),
+        (
+            "[{id: a, name: drover.test, type: TXT, values: [x]}, {id: b, name: drover.test, type: TXT, values: [x]}]",
+            "is used twice",
+        ),
+    ] {
+        let errors = with(records).unwrap_err();
+        assert!(errors.iter().any(|e| e.contains(why)), "{why}: {errors:?}");
+    }
+    let elsewhere =
+        format!("{}  records: [{{id: a, name: drover.test, type: TXT, values: [x]}}]\n", RFC2136.1);
+    let errors = load_text(&base_with(&[(RFC2136.0, &elsewhere)])).unwrap_err();
+    assert!(errors.len() == 1 && errors[0].contains("your zone can have them without drover"), "{errors:?}");
+    let alias = ("dns: {name: checkout.drover.test}", "dns: {name: checkout.drover.test, type: CNAME}");
+    let text =
+        format!("{}  records: [{{id: a, name: checkout.drover.test, type: TXT, values: [x]}}]\n", RFC2136.0);
+    let errors = load_text(&base_with(&[(RFC2136.0, &text), alias])).unwrap_err();
+    assert!(errors.iter().any(|e| e.contains("beside which no other record")), "{errors:?}");
 }
