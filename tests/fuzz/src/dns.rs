@@ -8,6 +8,7 @@ use drover_dns::zone::{
     ZoneConfig,
 };
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
+use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use hickory_proto::rr::{DNSClass, RData, RecordType as QueryType};
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -30,7 +31,8 @@ pub fn check(bytes: &[u8]) {
     for transport in [Transport::Udp, Transport::Tcp] {
         let cookie = Some(CookieContext { secret: [7; 16], now_unix_seconds: 1_900_000_000 });
         let client = Ipv4Addr::LOCALHOST.into();
-        let context = Context { transport, client, draw: u64::from_be_bytes(*draw), cookie };
+        let context =
+            Context { transport, client, draw: u64::from_be_bytes(*draw), reads_client_subnet: true, cookie };
         let Some(response) = answer(&SNAPSHOT, message, &context) else { continue };
         check_response(message, transport, &response);
         let again = answer(&SNAPSHOT, message, &context).expect("answered a moment ago");
@@ -56,8 +58,21 @@ fn check_response(message: &[u8], transport: Transport, response: &Response) {
         assert_ne!(record.data, RData::A(DRAINED.into()), "a drained region was answered");
     }
     if let Ok(query) = Message::from_vec(message) {
+        check_subnet(&query, &read);
         check_meaning(&query, &read);
     }
+}
+
+/// What an answer says of the client is what it was told, and how much of that it used.
+fn check_subnet(query: &Message, read: &Message) {
+    let told = |message: &Message| match message.edns.as_ref()?.option(EdnsCode::Subnet)? {
+        EdnsOption::Subnet(subnet) => Some(*subnet),
+        _ => None,
+    };
+    let Some(answered) = told(read) else { return };
+    let asked = told(query).expect("an answer tells of a client of whom it was told");
+    assert_eq!((answered.addr(), answered.source_prefix()), (asked.addr(), asked.source_prefix()));
+    assert!(answered.scope_prefix() <= answered.source_prefix(), "more than it was told: {read}");
 }
 
 /// Of a query that the other library understands: the service always has an answer (I4).

@@ -27,6 +27,9 @@ pub struct DnsFile {
     /// How many like answers one network gets.
     #[serde(default)]
     pub rate_limit: Option<RateLimitConfig>,
+    /// Is it looked at whom a resolver asks for?
+    #[serde(default)]
+    pub client_subnet: bool,
 }
 
 /// What the ready file says.
@@ -74,7 +77,8 @@ fn configured(args: &DnsServerArgs) -> Result<ServerConfig> {
         let message = format!("{} does not say `control`, where changes are taken", path.display());
         return Err(Failure::usage(message).hint("add control: 127.0.0.1:7410, or give --control"));
     };
-    let limits = Limits { rate_limit: file.rate_limit, ..Limits::default() };
+    let (rate_limit, client_subnet) = (file.rate_limit, file.client_subnet);
+    let limits = Limits { rate_limit, client_subnet, ..Limits::default() };
     Ok(ServerConfig { listen, control, state_dir: state.clone(), zone, limits })
 }
 

@@ -12,6 +12,7 @@ use domain::base::wire::Composer;
 
 use super::query::{Edns, Malformed, Query};
 use super::respond::{Outcome, Owner, Record};
+use super::subnet::Subnet;
 use super::{
     ANSWER_BYTES_USUAL, AnswerKind, Context, Response, Transport, UDP_ANSWER_BYTES_MAX,
     UDP_ANSWER_BYTES_PLAIN,
@@ -85,10 +86,11 @@ fn written<Target: Composer>(
     cookie: Option<&Cookie>,
 ) -> Option<(Target, bool)> {
     let edns = query.edns.as_ref();
+    let of_subnet = |edns: &Edns| edns.subnet.as_ref().map_or(0, Subnet::option_bytes);
     let reserved = match (edns, cookie) {
         (None, _) => 0,
-        (Some(_), None) => OPT_BYTES,
-        (Some(_), Some(_)) => OPT_BYTES + COOKIE_BYTES,
+        (Some(edns), None) => OPT_BYTES + of_subnet(edns),
+        (Some(edns), Some(_)) => OPT_BYTES + COOKIE_BYTES + of_subnet(edns),
     };
     let limit = answer_bytes_max(edns, context.transport).saturating_sub(reserved);
     let mut builder = started(target, query, outcome.rcode.rcode())?;
@@ -118,7 +120,7 @@ fn written<Target: Composer>(
     }
     builder.clear_push_limit();
     if let Some(edns) = edns {
-        push_opt(&mut builder, edns, outcome.rcode, cookie).ok()?;
+        push_opt(&mut builder, edns, outcome.rcode, cookie, outcome.depends_on_client).ok()?;
     }
     Some((builder.finish(), is_truncated))
 }
@@ -173,7 +175,8 @@ pub(super) fn come_over_tcp(query: &Query<'_>, context: &Context) -> Option<Vec<
     builder.header_mut().set_tc(true);
     let mut builder = builder.additional();
     if let Some(edns) = &query.edns {
-        push_opt(&mut builder, edns, OptRcode::NOERROR, server_cookie(edns, context).as_ref()).ok()?;
+        let cookie = server_cookie(edns, context);
+        push_opt(&mut builder, edns, OptRcode::NOERROR, cookie.as_ref(), false).ok()?;
     }
     Some(builder.finish())
 }
@@ -194,13 +197,15 @@ fn push_opt<Target: Composer>(
     edns: &Edns,
     rcode: OptRcode,
     cookie: Option<&Cookie>,
+    depends_on_client: bool,
 ) -> Result<(), PushError> {
     builder.opt(|opt| {
         opt.set_udp_payload_size(UDP_ANSWER_BYTES_MAX);
         opt.set_version(0);
         opt.set_dnssec_ok(edns.is_dnssec_ok);
         opt.set_rcode(rcode);
-        cookie.map_or(Ok(()), |cookie| opt.push(cookie))
+        cookie.map_or(Ok(()), |cookie| opt.push(cookie))?;
+        edns.subnet.map_or(Ok(()), |subnet| opt.push(&subnet.answered(depends_on_client)))
     })
 }
 

@@ -11,10 +11,12 @@
 mod compose;
 mod query;
 mod respond;
+mod subnet;
 
 use std::net::IpAddr;
 
 use query::Parsed;
+use subnet::Subnet;
 
 use crate::zone::{Chance, Lookup, Snapshot};
 
@@ -49,6 +51,8 @@ pub struct Context {
     pub client: IpAddr,
     /// A uniform random number: decides the weighted member.
     pub draw: u64,
+    /// Whom a resolver asks for is looked at, where it says so (RFC 7871).
+    pub reads_client_subnet: bool,
     /// What makes DNS cookies (RFC 9018); none are answered without.
     pub cookie: Option<CookieContext>,
 }
@@ -98,10 +102,10 @@ pub struct Asked<'m, 's> {
 }
 
 impl<'m, 's> Asked<'m, 's> {
-    /// Reads a message; `None` if it deserves no answer (too short, or an answer itself).
+    /// Reads a message, and of it also whom a resolver asks for where that is looked at; `None` if it deserves no answer (too short, or an answer itself).
     #[must_use]
-    pub fn read(snapshot: &'s Snapshot, message: &'m [u8]) -> Option<Self> {
-        let parsed = query::parse(message, |name| snapshot.hash(name))?;
+    pub fn read(snapshot: &'s Snapshot, message: &'m [u8], reads_client_subnet: bool) -> Option<Self> {
+        let parsed = query::parse(message, reads_client_subnet, |name| snapshot.hash(name))?;
         Some(Self { snapshot, parsed, found: None })
     }
 
@@ -143,7 +147,9 @@ impl<'m, 's> Asked<'m, 's> {
             Parsed::Query(query) => {
                 let look_up = || self.snapshot.lookup_hashed(query.hash, &query.folded);
                 let found = self.found.unwrap_or_else(look_up);
-                let chance = Chance { draw: context.draw, client: context.client };
+                let subnet = query.edns.as_ref().and_then(|edns| edns.subnet.as_ref());
+                let client = subnet.and_then(Subnet::client).unwrap_or(context.client);
+                let chance = Chance { draw: context.draw, client };
                 let outcome = respond::respond(self.snapshot, query, found, chance);
                 compose::compose(buffer, query, &outcome, context)
             }
@@ -163,5 +169,6 @@ impl<'m, 's> Asked<'m, 's> {
 /// Answers a query; `None` if the message deserves no answer.
 #[must_use]
 pub fn answer(snapshot: &Snapshot, message: &[u8], context: &Context) -> Option<Response> {
-    Asked::read(snapshot, message)?.answer(Vec::with_capacity(ANSWER_BYTES_USUAL), context)
+    let asked = Asked::read(snapshot, message, context.reads_client_subnet)?;
+    asked.answer(Vec::with_capacity(ANSWER_BYTES_USUAL), context)
 }

@@ -4,10 +4,12 @@ use domain::base::iana::{Opcode, Rcode, Rtype};
 use domain::base::message::{Message, QuestionSection};
 use domain::base::name::{ParsedName, ToName};
 use domain::base::opt::cookie::Cookie;
+use domain::base::opt::subnet::ClientSubnet;
 use domain::base::opt::{Opt, OptRecord};
 use domain::base::question::Question;
 use domain::base::record::ParsedRecord;
 
+use super::subnet::Subnet;
 use crate::zone::{NameHash, WireName};
 
 /// A question that the zone can be asked.
@@ -28,6 +30,8 @@ pub(super) struct Edns {
     pub(super) version: u8,
     pub(super) is_dnssec_ok: bool,
     pub(super) cookie: Option<Cookie>,
+    /// The client behind the resolver, where that is read.
+    pub(super) subnet: Option<Subnet>,
 }
 
 /// A message that gets a bare error.
@@ -46,7 +50,11 @@ pub(super) enum Parsed<'a> {
 }
 
 /// `None`: no answer at all. An answer to an answer could go on for ever between two servers.
-pub(super) fn parse(bytes: &[u8], hash: impl Fn(&[u8]) -> NameHash) -> Option<Parsed<'_>> {
+pub(super) fn parse(
+    bytes: &[u8],
+    reads_subnet: bool,
+    hash: impl Fn(&[u8]) -> NameHash,
+) -> Option<Parsed<'_>> {
     let message = Message::from_slice(bytes).ok()?;
     let header = message.header();
     if header.qr() {
@@ -59,7 +67,7 @@ pub(super) fn parse(bytes: &[u8], hash: impl Fn(&[u8]) -> NameHash) -> Option<Pa
     let Some((question, rest)) = sole_question(message) else {
         return malformed(Rcode::FORMERR, None);
     };
-    let Ok(edns) = edns(rest) else {
+    let Ok(edns) = edns(rest, reads_subnet) else {
         return malformed(Rcode::FORMERR, Some(question));
     };
     let folded = fold(question.qname());
@@ -92,14 +100,16 @@ fn fold(name: &ParsedName<&[u8]>) -> WireName {
     }
 }
 
-struct FormError;
+/// The message is malformed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FormError;
 
 /// Answer, authority, additional.
 const RECORD_SECTIONS: u8 = 3;
 
 /// The one OPT record, if there is one. Two, or one that is out of place or broken, make the message
 /// malformed (RFC 6891); so does any record that can't be read.
-fn edns(question: QuestionSection<'_, [u8]>) -> Result<Option<Edns>, FormError> {
+fn edns(question: QuestionSection<'_, [u8]>, reads_subnet: bool) -> Result<Option<Edns>, FormError> {
     let mut section = question.next_section().map_err(|_| FormError)?;
     let mut is_additional = false;
     let mut found = None;
@@ -110,7 +120,7 @@ fn edns(question: QuestionSection<'_, [u8]>) -> Result<Option<Edns>, FormError> 
             if record.rtype() != Rtype::OPT {
                 continue;
             }
-            if !is_additional || found.replace(parse_opt(&record)?).is_some() {
+            if !is_additional || found.replace(parse_opt(&record, reads_subnet)?).is_some() {
                 return Err(FormError);
             }
         }
@@ -122,7 +132,7 @@ fn edns(question: QuestionSection<'_, [u8]>) -> Result<Option<Edns>, FormError> 
     Ok(found)
 }
 
-fn parse_opt(record: &ParsedRecord<'_, [u8]>) -> Result<Edns, FormError> {
+fn parse_opt(record: &ParsedRecord<'_, [u8]>, reads_subnet: bool) -> Result<Edns, FormError> {
     if !record.owner().is_root() {
         return Err(FormError);
     }
@@ -133,10 +143,16 @@ fn parse_opt(record: &ParsedRecord<'_, [u8]>) -> Result<Edns, FormError> {
         // A cookie of impossible length makes the message malformed (RFC 7873, 5.2.2).
         cookie = cookie.or(Some(option.map_err(|_| FormError)?));
     }
+    let subnet = if reads_subnet {
+        Subnet::of(opt.opt().iter::<ClientSubnet>().map(|option| option.map_err(|_| FormError)))?
+    } else {
+        None
+    };
     Ok(Edns {
         payload_bytes_max: opt.udp_payload_size(),
         version: opt.version(),
         is_dnssec_ok: opt.dnssec_ok(),
         cookie,
+        subnet,
     })
 }

@@ -31,6 +31,8 @@ pub(super) struct Outcome {
     pub(super) is_authoritative: bool,
     /// The last name of a chain exists without records of the type asked for.
     ends_without_data: bool,
+    /// Another client might get another answer.
+    pub(super) depends_on_client: bool,
     pub(super) answer: SmallVec<[Record; 1]>,
     pub(super) authority: Vec<Record>,
     pub(super) additional: Vec<Record>,
@@ -42,6 +44,7 @@ impl Outcome {
             rcode,
             is_authoritative: false,
             ends_without_data: false,
+            depends_on_client: false,
             answer: SmallVec::new(),
             authority: vec![],
             additional: vec![],
@@ -144,6 +147,7 @@ fn answer_node<'a>(
         let Some(placed) = matching_set(node, qtype) else {
             return answer_glue(snapshot, node, qtype, owner, outcome);
         };
+        outcome.depends_on_client |= placed.depends_on_client();
         let chosen = placed.chosen(&snapshot.zone().origin, chance);
         outcome.answer.extend(chosen.iter().map(|drawn| record(&placed.served, owner.clone(), *drawn)));
         let [Drawn::Cname(target)] = chosen.as_slice() else { return };

@@ -71,6 +71,8 @@ pub struct Limits {
     pub control_body_bytes_max: usize,
     /// How many like answers one network gets over UDP; none: as many as it asks for.
     pub rate_limit: Option<RateLimitConfig>,
+    /// Is it looked at whom a resolver asks for (EDNS client subnet, RFC 7871)?
+    pub client_subnet: bool,
 }
 
 /// How many like answers one network gets over UDP.
@@ -99,6 +101,7 @@ impl Default for Limits {
             control_request_timeout: Duration::from_secs(10),
             control_body_bytes_max: 4 * 1024 * 1024,
             rate_limit: None,
+            client_subnet: false,
         }
     }
 }
@@ -283,7 +286,7 @@ impl Shared {
 impl Moment<'_> {
     /// See [`Asked::read`].
     fn read<'m>(&self, message: &'m [u8]) -> Option<Asked<'m, '_>> {
-        Asked::read(&self.snapshot, message)
+        Asked::read(&self.snapshot, message, self.shared.limits.client_subnet)
     }
 
     /// The path of every message, whatever it came by.
@@ -295,7 +298,8 @@ impl Moment<'_> {
         client: IpAddr,
         draw: u64,
     ) -> Option<Vec<u8>> {
-        let context = Context { transport, client, draw, cookie: Some(self.cookie) };
+        let reads_client_subnet = self.shared.limits.client_subnet;
+        let context = Context { transport, client, draw, reads_client_subnet, cookie: Some(self.cookie) };
         let counters = &self.shared.counters;
         let Some((asked, response)) = asked.and_then(|asked| Some((asked, asked.answer(buffer, &context)?)))
         else {

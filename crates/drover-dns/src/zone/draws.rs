@@ -17,8 +17,8 @@ use smallvec::SmallVec;
 use super::{DnsName, Drawn, Placed, RecordKey};
 
 /// Of a client's address, what counts as one network, in bits.
-const NETWORK_BITS_V4: u32 = 24;
-const NETWORK_BITS_V6: u32 = 56;
+pub(crate) const NETWORK_BITS_V4: u8 = 24;
+pub(crate) const NETWORK_BITS_V6: u8 = 56;
 
 /// The networks of both kinds of address, told apart.
 const OF_V6: u64 = 1 << NETWORK_BITS_V6;
@@ -48,8 +48,8 @@ impl Chance {
 /// The client's network as a number: /24, or /56 of IPv6.
 pub(crate) fn network(client: IpAddr) -> u64 {
     match client.to_canonical() {
-        IpAddr::V4(four) => u64::from(u32::from(four) >> (u32::BITS - NETWORK_BITS_V4)),
-        IpAddr::V6(six) => OF_V6 | (u128::from(six) >> (u128::BITS - NETWORK_BITS_V6)) as u64,
+        IpAddr::V4(four) => u64::from(u32::from(four) >> (u32::BITS - u32::from(NETWORK_BITS_V4))),
+        IpAddr::V6(six) => OF_V6 | (u128::from(six) >> (u128::BITS - u32::from(NETWORK_BITS_V6))) as u64,
     }
 }
 
@@ -77,6 +77,11 @@ impl Placed {
                 self.at(&in_stable_order(&run, self.members_by_weight(), answers))
             }
         }
+    }
+
+    /// Might another client get another answer?
+    pub(crate) fn depends_on_client(&self) -> bool {
+        self.served.answering().draws == Draws::Stable
     }
 
     fn at(&self, places: &[usize]) -> Chosen<'_> {

@@ -13,7 +13,7 @@ mod valid;
 
 pub use alias::AliasTarget;
 pub use apex::{InvalidZone, NameServer, SoaTimers, ZoneConfig};
-pub(crate) use draws::{Chance, network};
+pub(crate) use draws::{Chance, NETWORK_BITS_V4, NETWORK_BITS_V6, network};
 pub use drover_model::config::{Answering, Answers, Draws};
 pub(crate) use fixed::Data;
 pub use fixed::in_zone_file;

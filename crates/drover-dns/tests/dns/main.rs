@@ -14,6 +14,7 @@ mod rate;
 mod route53;
 mod servers;
 mod several;
+mod subnet;
 mod tcp;
 mod update;
 mod weights;

@@ -18,7 +18,7 @@ fn snapshot(sets: Vec<RecordSet>) -> Snapshot {
 
 fn context(transport: Transport, draw: u64) -> Context {
     let cookie = Some(CookieContext { secret: [7; 16], now_unix_seconds: 1 });
-    Context { transport, client: Ipv4Addr::LOCALHOST.into(), draw, cookie }
+    Context { transport, client: Ipv4Addr::LOCALHOST.into(), draw, reads_client_subnet: true, cookie }
 }
 
 /// An answer that came of bytes: one that the other library can read, of the right size, to the right id.

@@ -31,7 +31,7 @@ fn ask(
     who: (IpAddr, u64),
 ) -> Message {
     let message = query(name, QueryType::A, payload).to_vec().unwrap();
-    let context = Context { transport, client: who.0, draw: who.1, cookie: None };
+    let context = Context { transport, client: who.0, draw: who.1, reads_client_subnet: false, cookie: None };
     Message::from_vec(&answer(snapshot, &message, &context).unwrap().bytes).unwrap()
 }
 
@@ -132,7 +132,13 @@ fn a_network_keeps_its_region_and_has_the_same_for_both_kinds_of_address() {
         let after = ask(&later, "app.example.test.", None, Transport::Udp, (at(3), 1));
         assert_eq!(addresses(&after), first, "another generation of the same weights");
         let message = query("app.example.test.", QueryType::AAAA, None).to_vec().unwrap();
-        let context = Context { transport: Transport::Udp, client: at(9), draw: 3, cookie: None };
+        let context = Context {
+            transport: Transport::Udp,
+            client: at(9),
+            draw: 3,
+            reads_client_subnet: false,
+            cookie: None,
+        };
         let found = Message::from_vec(&answer(&snapshot, &message, &context).unwrap().bytes).unwrap();
         let RData::AAAA(address) = &found.answers[0].data else { panic!("{found}") };
         assert_eq!(address.0.octets()[15], first[0]);

@@ -19,8 +19,13 @@ fn snapshot() -> Snapshot {
 }
 
 fn ask(snapshot: &Snapshot, message: &[u8], draw: u64) -> Ipv4Addr {
-    let context =
-        Context { transport: Transport::Udp, client: Ipv4Addr::LOCALHOST.into(), draw, cookie: None };
+    let context = Context {
+        transport: Transport::Udp,
+        client: Ipv4Addr::LOCALHOST.into(),
+        draw,
+        reads_client_subnet: false,
+        cookie: None,
+    };
     let response = answer(snapshot, message, &context).unwrap();
     let message = Message::from_vec(&response.bytes).unwrap();
     let [record] = message.answers.as_slice() else { panic!("{message}") };
