@@ -213,6 +213,7 @@ pub fn dns_at(control: SocketAddr, query: SocketAddr) -> DnsSettings {
         drift: DriftPolicy::Report,
         drift_hold: Span::from_mins(15),
         records: vec![],
+        geography: None,
     }
 }
 

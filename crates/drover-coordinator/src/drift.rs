@@ -22,6 +22,9 @@ use drover_model::units::Generation;
 use drover_model::{EndpointKey, ServiceId, Span, Timestamp};
 use std::collections::BTreeMap;
 
+/// Values of it that a page tells, at most: a geography has thousands.
+const VALUES_TOLD: usize = 16;
+
 /// A record set that a hand changed, as it has been since.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Drift {
@@ -139,7 +142,7 @@ impl Coordinator {
             return Ok(());
         }
         let answered: Vec<String> =
-            seen.members.iter().map(|m| format!("{} {}", m.value, m.weight)).collect();
+            seen.members.iter().take(VALUES_TOLD).map(|m| format!("{} {}", m.value, m.weight)).collect();
         let what = format!("{} {}", seen.name, seen.rtype);
         let answered = answered.join(", ");
         self.page(NewPage {

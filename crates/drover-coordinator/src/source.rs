@@ -2,9 +2,10 @@
 //! have a target with a generation, and take the same way to the servers.
 
 use crate::db::keys;
-use crate::traffic::{OWNER, record_key, record_set, seconds};
-use drover_dns::zone::{Answering, Answers, DnsName, Draws, Member, RecordKey, RecordSet};
-use drover_model::config::{Config, FixedRecord, Service};
+use crate::traffic::{OWNER, record_key, record_set};
+use drover_core::plan::whole_seconds;
+use drover_dns::zone::{Answering, Answers, DnsName, Draws, Member, RecordKey, RecordSet, RecordType};
+use drover_model::config::{Config, DnsSettings, FixedRecord, Geography, Service, Steering};
 use drover_model::traffic::{TargetOrigin, TrafficState};
 use drover_model::{Epoch, Generation, ServiceId, Shared, Timestamp, Weights};
 use std::collections::BTreeMap;
@@ -14,6 +15,8 @@ use std::collections::BTreeMap;
 pub(crate) enum Source<'l> {
     Service(&'l Service),
     Fixed(&'l FixedRecord),
+    /// Where clients are, for the whole zone; with the configuration, which says where the regions are.
+    Geography(&'l DnsSettings, &'l Geography, &'l Config),
 }
 
 impl<'l> Source<'l> {
@@ -22,12 +25,16 @@ impl<'l> Source<'l> {
         match self {
             Self::Service(service) => &service.name,
             Self::Fixed(record) => &record.id,
+            Self::Geography(_, geography, _) => &geography.id,
         }
     }
 
     /// What it is known by in DNS; nothing when its name is none.
     pub(crate) fn key(self) -> Option<RecordKey> {
         match self {
+            Self::Geography(dns, ..) => {
+                Some(RecordKey::new(DnsName::parse(&dns.zone).ok()?, RecordType::Geography))
+            }
             Self::Service(service) => record_key(service),
             Self::Fixed(record) => {
                 Some(RecordKey::new(DnsName::parse(&record.name).ok()?, record.record_type.into()))
@@ -39,7 +46,14 @@ impl<'l> Source<'l> {
     pub(crate) fn record_set(self, target: &TrafficState, epoch: Epoch) -> RecordSet {
         match self {
             Self::Service(service) => record_set(service, target, epoch),
-            Self::Fixed(record) => fixed_set(record, target, epoch),
+            Self::Fixed(record) => {
+                let (name, rtype) = (&record.name, record.record_type.into());
+                whole_set(name, rtype, whole_seconds(record.ttl), &record.values, (target, epoch))
+            }
+            Self::Geography(dns, ..) => {
+                let rtype = RecordType::Geography;
+                whole_set(&dns.zone, rtype, NEVER_ANSWERED_SECONDS, &self.lines(), (target, epoch))
+            }
         }
     }
 
@@ -47,13 +61,32 @@ impl<'l> Source<'l> {
     pub(crate) fn target_path(self) -> String {
         match self {
             Self::Service(service) => keys::traffic(&service.name),
-            Self::Fixed(record) => keys::fixed(&record.id),
+            Self::Fixed(_) | Self::Geography(..) => keys::fixed(self.name()),
         }
+    }
+
+    /// What servers are told of a geography, a line each.
+    pub(crate) fn lines(self) -> Vec<String> {
+        let Self::Geography(_, geography, config) = self else { return vec![] };
+        let places = config.regions.values().map(|r| (r.name.clone(), r.location.jurisdiction.clone()));
+        let mut lines = vec![Steering::Outside(geography.outside), Steering::Jurisdictions(places.collect())];
+        lines.extend(geography.networks.iter().cloned().map(Steering::Network));
+        // These types always serialise: every map key is text and no number is outside JSON.
+        lines.iter().filter_map(|line| serde_json::to_string(line).ok()).collect()
     }
 }
 
+/// A time to live of what nobody is answered.
+const NEVER_ANSWERED_SECONDS: u32 = 1;
+
 /// All values, each once.
-fn fixed_set(record: &FixedRecord, target: &TrafficState, epoch: Epoch) -> RecordSet {
+fn whole_set(
+    name: &str,
+    rtype: RecordType,
+    ttl_seconds: u32,
+    values: &[String],
+    (target, epoch): (&TrafficState, Epoch),
+) -> RecordSet {
     // No region's name looks like it.
     let member = |(place, value): (usize, &String)| Member {
         set_id: format!("#{}", place + 1),
@@ -61,10 +94,10 @@ fn fixed_set(record: &FixedRecord, target: &TrafficState, epoch: Epoch) -> Recor
         weight: 1,
     };
     RecordSet {
-        name: record.name.clone(),
-        rtype: record.record_type.into(),
-        ttl_seconds: seconds(record.ttl),
-        members: record.values.iter().enumerate().map(member).collect(),
+        name: name.to_owned(),
+        rtype,
+        ttl_seconds,
+        members: values.iter().enumerate().map(member).collect(),
         generation: target.generation.0,
         epoch,
         owner: OWNER.to_owned(),
@@ -74,9 +107,9 @@ fn fixed_set(record: &FixedRecord, target: &TrafficState, epoch: Epoch) -> Recor
 }
 
 /// The first target of a record that no traffic moves: it has no regions.
-pub(crate) fn first_target(record: &FixedRecord, now: Timestamp) -> TrafficState {
+pub(crate) fn first_target(name: &ServiceId, now: Timestamp) -> TrafficState {
     TrafficState {
-        service: record.id.clone(),
+        service: name.clone(),
         generation: Generation(1),
         shares: BTreeMap::new(),
         weights: Weights::default(),
@@ -88,14 +121,21 @@ pub(crate) fn first_target(record: &FixedRecord, now: Timestamp) -> TrafficState
 
 /// All that a configuration has: services first, in the order of their names.
 pub(crate) fn sources(config: &Config) -> impl Iterator<Item = Source<'_>> + Clone {
-    let fixed = config.settings.dns.iter().flat_map(|dns| &dns.records);
-    config.services.values().map(Source::Service).chain(fixed.map(Source::Fixed))
+    config.services.values().map(Source::Service).chain(of_zone(config))
+}
+
+/// What no traffic moves.
+fn of_zone(config: &Config) -> impl Iterator<Item = Source<'_>> + Clone {
+    config.settings.dns.iter().flat_map(move |dns| {
+        let geography = dns.geography.iter().map(move |g| Source::Geography(dns, g, config));
+        dns.records.iter().map(Source::Fixed).chain(geography)
+    })
 }
 
 /// The one of this name.
 pub(crate) fn source<'l>(config: &'l Config, name: &ServiceId) -> Option<Source<'l>> {
-    let fixed = || config.settings.dns.iter().flat_map(|dns| &dns.records).find(|r| r.id == *name);
-    config.services.get(name).map(Source::Service).or_else(|| fixed().map(Source::Fixed))
+    let of_zone = || of_zone(config).find(|source| source.name() == name);
+    config.services.get(name).map(Source::Service).or_else(of_zone)
 }
 
 /// By what they are known by in DNS.
@@ -116,7 +156,7 @@ impl Targets {
     pub(crate) fn of(&self, source: Source<'_>) -> Option<&TrafficState> {
         match source {
             Source::Service(service) => self.traffic.get(&service.name),
-            Source::Fixed(record) => self.fixed.get(&record.id),
+            Source::Fixed(_) | Source::Geography(..) => self.fixed.get(source.name()),
         }
     }
 }
@@ -126,10 +166,9 @@ mod tests {
     use super::*;
     use crate::testbed::{Bed, PlayedDns, get};
     use crate::zone::tests::{asked, of, published, reconcile, record};
-    use drover_dns::zone::RecordType;
     use drover_model::Span;
     use drover_model::api::{Page, PublicationView, RecordState};
-    use drover_model::config::FixedType;
+    use drover_model::config::{ClientNetwork, FixedType, Outside};
     use std::sync::Arc;
 
     fn spf(values: &[&str]) -> FixedRecord {
@@ -190,6 +229,33 @@ mod tests {
         let after = of(&dns, "_spf");
         assert_eq!((after.members[0].value.as_str(), after.generation), ("v=spf1 -all", 2));
         assert_eq!(record(&bed, "spf").await.state, RecordState::InLine);
+    }
+
+    #[tokio::test]
+    async fn where_clients_are_is_published_with_where_the_regions_are() {
+        let (bed, dns) = published().await;
+        let network = |cidr: &str| ClientNetwork {
+            cidr: cidr.parse().unwrap(),
+            prefer: vec!["eu-west".parse().unwrap()],
+            jurisdiction: Some("EU".into()),
+        };
+        let networks = vec![network("203.0.113.0/24")];
+        let geography = Geography { id: "geography".parse().unwrap(), networks, outside: Outside::Refuse };
+        bed.rewrite(|c| c.settings.dns.as_mut().unwrap().geography = Some(geography.clone()));
+        bed.c.reload_now().await.unwrap();
+        reconcile(&bed).await;
+        let zone = bed.c.loaded().config.settings.dns.clone().unwrap().zone;
+        let live = dns.live().into_iter().find(|s| s.rtype == RecordType::Geography).unwrap();
+        assert_eq!((live.name, live.generation, live.members.len()), (zone, 1, 3));
+        assert_eq!(live.members[0].value, r#"{"outside":"refuse"}"#);
+        assert!(live.members[1].value.contains(r#""eu-west":"EU""#), "{}", live.members[1].value);
+        assert_eq!(record(&bed, "geography").await.state, RecordState::InLine);
+        // A region that lies elsewhere now is another geography.
+        bed.rewrite(|c| c.regions.values_mut().for_each(|r| r.location.jurisdiction = "EU".into()));
+        bed.c.reload_now().await.unwrap();
+        reconcile(&bed).await;
+        let live = dns.live().into_iter().find(|s| s.rtype == RecordType::Geography).unwrap();
+        assert_eq!(live.generation, 2);
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@ use drover_model::config::{
     self, ALIAS_TTL, Answering, DnsInstance, DnsServers, DnsSettings, Endpoint, Service, Split, version_of,
 };
 use drover_model::traffic::{TargetOrigin, TrafficState};
-use drover_model::{Epoch, Span, Timestamp};
+use drover_model::{Epoch, Timestamp};
 use drover_store::Expect;
 use std::sync::Arc;
 
@@ -104,6 +104,7 @@ fn made_from(source: Source<'_>) -> String {
     match source {
         Source::Service(service) => published_from(service),
         Source::Fixed(record) => version_of(record),
+        Source::Geography(dns, ..) => version_of(&(&dns.zone, source.lines())),
     }
 }
 
@@ -111,7 +112,7 @@ fn made_from(source: Source<'_>) -> String {
 fn first(source: Source<'_>, now: Timestamp) -> TrafficState {
     match source {
         Source::Service(service) => drover_core::targets::initial_traffic(service, now),
-        Source::Fixed(record) => first_target(record, now),
+        Source::Fixed(_) | Source::Geography(..) => first_target(source.name(), now),
     }
 }
 
@@ -131,7 +132,7 @@ fn next_target(
         Source::Service(service) if known.and_then(weights_of) != weights_of(&digest) => {
             drover_core::targets::retarget(&state, service, now)?
         }
-        Source::Service(_) | Source::Fixed(_) => None,
+        Source::Service(_) | Source::Fixed(_) | Source::Geography(..) => None,
     };
     // Same weights, but other addresses or another TTL: a new version all the same.
     Ok(Some(moved.unwrap_or(TrafficState {
@@ -166,13 +167,8 @@ fn provider(dns: &DnsSettings) -> Option<Dns> {
 fn from_key(source: Source<'_>) -> String {
     match source {
         Source::Service(service) => format!("published-from/{}", service.name),
-        Source::Fixed(record) => format!("published-from-record/{}", record.id),
+        Source::Fixed(_) | Source::Geography(..) => format!("published-from-record/{}", source.name()),
     }
-}
-
-/// Whole seconds on the wire, rounded up.
-pub(crate) fn seconds(ttl: Span) -> u32 {
-    u32::try_from(ttl.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX)
 }
 
 impl Coordinator {
@@ -237,7 +233,7 @@ impl Coordinator {
         let mut live = self.live();
         let targets = match source {
             Source::Service(_) => &mut live.traffic,
-            Source::Fixed(_) => &mut live.fixed,
+            Source::Fixed(_) | Source::Geography(..) => &mut live.fixed,
         };
         targets.insert(source.name().clone(), target);
     }

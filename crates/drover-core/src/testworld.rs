@@ -219,6 +219,7 @@ fn settings() -> Settings {
             drift: DriftPolicy::Report,
             drift_hold: Span::from_mins(15),
             records: vec![],
+            geography: None,
         }),
         vantage: VantageSettings {
             references: vec![],

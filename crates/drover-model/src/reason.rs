@@ -135,6 +135,8 @@ pub enum Reason {
     UnknownPlan { plan: String },
     /// No DNS server is configured, so weights cannot be published.
     DnsNotConfigured,
+    /// Who asks for these is sent to the nearest region that has weight: weights are of those that no geography steers.
+    NearestFirst { services: Vec<ServiceId> },
     /// The zone's servers know no weights: whoever answers gets the same share.
     SharesBecomeEqual,
     /// These are answered with several values at once: whoever answers gets the same share.
@@ -374,6 +376,14 @@ fn fmt_object(reason: &Reason, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Reason::SharesBecomeEqual => f.write_str(
             "shares become equal: the zone's servers know no weights, every region that answers gets the same",
         ),
+        Reason::NearestFirst { services } => {
+            let names: Vec<_> = services.iter().map(ServiceId::as_str).collect();
+            let names = names.join(", ");
+            write!(
+                f,
+                "weights of {names} are of clients that `geography` has nothing of: the others go to the nearest region that has any weight, all at once, and no capacity counts them apart"
+            )
+        }
         Reason::SharesBecomeEqualOf { services } => {
             let names: Vec<_> = services.iter().map(ServiceId::as_str).collect();
             let names = names.join(", ");

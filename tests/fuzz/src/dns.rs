@@ -132,6 +132,17 @@ fn snapshot() -> Snapshot {
             &["10 app.example.test", "20 mail.example.org"],
         ),
         answered(ALL, Answers::All, Draws::Anew),
+        answered("near.example.test", Answers::One, Draws::Nearest),
+        fixed(
+            "example.test",
+            RecordType::Geography,
+            &[
+                r#"{"jurisdictions":{"192-0-2-1":"EU"}}"#,
+                r#"{"network":{"cidr":"127.0.0.0/9","prefer":["192-0-2-2"],"jurisdiction":"EU"}}"#,
+                r#"{"network":{"cidr":"198.51.100.0/24","jurisdiction":"US"}}"#,
+                r#"{"outside":"refuse"}"#,
+            ],
+        ),
         answered(STABLE, Answers::Several(2), Draws::Stable),
     ];
     let sets = sets.map(|set| Arc::new(ValidRecordSet::new(set).expect("a record set")));
@@ -158,7 +169,8 @@ fn answered(name: &str, answers: Answers, draws: Draws) -> RecordSet {
 
 fn set(name: &str, rtype: RecordType, members: &[(&str, u16)]) -> RecordSet {
     let member = |(value, weight): &(&str, u16)| Member {
-        set_id: (*value).to_owned(),
+        // A geography knows it as a region's name.
+        set_id: value.replace('.', "-"),
         value: (*value).to_owned(),
         weight: *weight,
     };

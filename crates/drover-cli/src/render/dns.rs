@@ -57,7 +57,7 @@ pub fn difference(record: &RecordView, look: &Look) -> String {
     let sentence = record.sentence.as_deref().unwrap_or("it is as it should be");
     let mut rows = vec![vec![record.service.to_string(), sentence.to_owned()]];
     let line = |version: &RecordVersion| {
-        if is_fixed(record) {
+        if is_fixed(&record.record_type) {
             let (generation, owner, ttl) = (version.generation, &version.owner, version.ttl_seconds);
             return format!("generation {generation} of {owner}, TTL {ttl} s: {}", texts(version));
         }
@@ -92,7 +92,7 @@ pub fn zone_file(zone: &ZoneView) -> String {
     for record in &zone.records {
         let RecordVersion { generation, ttl_seconds, values, .. } = &record.wanted;
         text.push_str(&format!("\n; {}, generation {generation}\n", record.service));
-        if is_fixed(record) {
+        if is_fixed(&record.record_type) {
             let rtype = RecordType::parse(&record.record_type);
             for written in values.iter().filter_map(|v| in_zone_file(rtype?, &v.value)) {
                 let (name, rtype) = (&record.name, &record.record_type);
@@ -124,19 +124,28 @@ pub fn zone_file(zone: &ZoneView) -> String {
 }
 
 /// Does no traffic move it?
-fn is_fixed(record: &RecordView) -> bool {
-    RecordType::parse(&record.record_type).is_some_and(|rtype| rtype.fixed().is_some())
+pub(super) fn is_fixed(record_type: &str) -> bool {
+    RecordType::parse(record_type).is_some_and(|rtype| !RecordType::OF_SERVICES.contains(&rtype))
 }
 
 /// The longest value that is shown whole; a key says nothing to anybody.
 const TEXT_CHARS_SHOWN: usize = 60;
 
-fn texts(version: &RecordVersion) -> String {
+/// So many values are shown; a geography has thousands.
+const TEXTS_SHOWN: usize = 8;
+
+/// Its values, as far as they say something.
+pub(super) fn texts(version: &RecordVersion) -> String {
     let one = |v: &ValueView| {
         let cut: String = v.value.chars().take(TEXT_CHARS_SHOWN).collect();
         if cut.len() < v.value.len() { format!("{cut}…") } else { cut }
     };
-    version.values.iter().map(one).collect::<Vec<_>>().join(", ")
+    let mut shown: Vec<String> = version.values.iter().take(TEXTS_SHOWN).map(one).collect();
+    let more = version.values.len().saturating_sub(TEXTS_SHOWN);
+    if more > 0 {
+        shown.push(format!("and {more} more"));
+    }
+    shown.join(", ")
 }
 
 /// How it is answered, where that is not with one value, drawn anew.
@@ -152,7 +161,7 @@ fn value(v: &ValueView) -> String {
 }
 
 fn values(zone: &ZoneView, record: &RecordView, version: &RecordVersion) -> String {
-    if is_fixed(record) {
+    if is_fixed(&record.record_type) {
         return texts(version);
     }
     let answered = version.values.iter().filter(|v| v.weight > 0);

@@ -39,13 +39,17 @@ fn changed(p: &PublicationView) -> String {
     let nothing = RecordVersion { values: vec![], ..p.after.clone() };
     let before = p.before.as_ref().unwrap_or(&nothing);
     let (was, is) = (by_place(before), by_place(&p.after));
-    let mut changes: Vec<String> = is
-        .iter()
-        .filter(|(place, value)| was.get(*place) != Some(*value))
-        .map(|(place, value)| difference(place, was.get(place).copied(), value))
-        .collect();
-    let gone = was.iter().filter(|(place, _)| !is.contains_key(*place));
-    changes.extend(gone.map(|(place, value)| format!("{place} {} -> gone", value.weight)));
+    let mut changes: Vec<String> = if super::dns::is_fixed(&p.record_type) {
+        let came = differ("added", &p.after, &was);
+        came.into_iter().chain(differ("removed", before, &is)).collect()
+    } else {
+        let differs = is.iter().filter(|(place, value)| was.get(*place) != Some(*value));
+        let gone = was.iter().filter(|(place, _)| !is.contains_key(*place));
+        differs
+            .map(|(place, value)| difference(place, was.get(place).copied(), value))
+            .chain(gone.map(|(place, value)| format!("{place} {} -> gone", value.weight)))
+            .collect()
+    };
     if before.ttl_seconds != p.after.ttl_seconds {
         changes.push(format!("TTL {} s -> {} s", before.ttl_seconds, p.after.ttl_seconds));
     }
@@ -56,6 +60,14 @@ fn changed(p: &PublicationView) -> String {
         changes.push(format!("owner {} -> {}", before.owner, p.after.owner));
     }
     if changes.is_empty() { "the same answers".to_owned() } else { changes.join(", ") }
+}
+
+/// The values of one that the other has not, of what no traffic moves.
+fn differ(word: &str, one: &RecordVersion, other: &BTreeMap<String, &ValueView>) -> Option<String> {
+    let values: Vec<ValueView> =
+        one.values.iter().filter(|v| !other.contains_key(&v.value)).cloned().collect();
+    let differ = RecordVersion { values, ..one.clone() };
+    (!differ.values.is_empty()).then(|| format!("{word} {}", super::dns::texts(&differ)))
 }
 
 fn difference(place: &str, was: Option<&ValueView>, is: &ValueView) -> String {
@@ -138,5 +150,26 @@ mod tests {
             words.iter().for_each(|word| assert!(line.contains(word), "{word} in {line}"));
         }
         assert!(render(&[], &look(80)).contains("nothing"));
+    }
+
+    #[test]
+    fn of_what_no_traffic_moves_its_values_are_told_and_no_weights() {
+        let text = |generation, values: &[&str]| {
+            let value = |v: &&str| ValueView { region: None, value: (*v).to_owned(), weight: 1 };
+            RecordVersion { values: values.iter().map(value).collect(), ..version(generation, &[]) }
+        };
+        let (before, after) = (text(1, &["v=spf1 -all", "other"]), text(2, &["v=spf1 mx -all", "other"]));
+        let one = PublicationView {
+            at: Timestamp::from_millis(NOON_MILLIS),
+            service: "spf".parse().unwrap(),
+            name: "drover.test".into(),
+            record_type: "TXT".into(),
+            epoch: Epoch { incarnation: 1, counter: 3 },
+            decided: None,
+            batch: "reconcile-1".into(),
+            before: Some(before),
+            after: RecordVersion { ttl_seconds: 60, ..after },
+        };
+        assert_eq!(changed(&one), "added v=spf1 mx -all, removed v=spf1 -all, TTL 30 s -> 60 s");
     }
 }

@@ -5,7 +5,7 @@ use super::moves::{Move, leaves};
 use super::report::Report;
 use crate::capacity::{self, CapacityRow};
 use crate::failback;
-use drover_model::config::Split;
+use drover_model::config::{Draws, Split};
 use drover_model::plan::{Acceptance, Intent, World};
 use drover_model::reason::Reason;
 use drover_model::runbook::Purpose;
@@ -29,8 +29,8 @@ pub(super) fn standing(world: &World, intent: &Intent, report: &mut Report) {
     }
 }
 
-/// Says which of these have equal shares although the zone's servers know weights.
-pub(super) fn equal_shares(world: &World, moves: &[Move<'_>], report: &mut Report) {
+/// Says of which of these the weights are not, or not of all clients, what is answered, although the zone's servers know weights.
+pub(super) fn other_shares(world: &World, moves: &[Move<'_>], report: &mut Report) {
     if !world.config.settings.dns.as_ref().is_some_and(|dns| dns.split() == Split::ByWeight) {
         return;
     }
@@ -38,6 +38,11 @@ pub(super) fn equal_shares(world: &World, moves: &[Move<'_>], report: &mut Repor
     let services: Vec<_> = equal.map(|s| s.name.clone()).collect();
     if !services.is_empty() {
         report.pass("dns", Reason::SharesBecomeEqualOf { services });
+    }
+    let nearest = moves.iter().map(|found| found.service).filter(|s| s.answering.draws == Draws::Nearest);
+    let services: Vec<_> = nearest.map(|s| s.name.clone()).collect();
+    if !services.is_empty() {
+        report.pass("dns", Reason::NearestFirst { services });
     }
 }
 

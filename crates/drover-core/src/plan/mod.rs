@@ -48,7 +48,7 @@ pub fn plan(world: &World, intent: &Intent, now: Timestamp) -> Planned {
     guards::standing(world, intent, &mut report);
     let services = scope::services(world, intent, &mut report);
     let moves = moves::all(world, intent, &services, &mut report);
-    guards::equal_shares(world, &moves, &mut report);
+    guards::other_shares(world, &moves, &mut report);
     let moves = guards::ask(world, intent, moves, now, &mut report);
     let rows = figures::rows(world, &moves);
     let plan = if may_exist(intent, &report) { assemble(world, intent, &moves, &mut report) } else { None };

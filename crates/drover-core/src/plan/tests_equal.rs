@@ -157,3 +157,15 @@ fn of_several_values_in_one_answer_clients_take_any_and_the_plan_says_so() {
     assert_eq!(weights(shifts(&planned)[0]), [0, 50, 50]);
     assert_eq!(check(&planned, &world), vec![]);
 }
+
+#[test]
+fn a_plan_says_whose_weights_are_not_all_clients() {
+    let mut near = testworld::service("pay", 1, &["a", "b", "c"]);
+    near.answering = Answering { answers: Answers::One, draws: Draws::Nearest };
+    let world = testworld::of(vec![near]);
+    let told = plan(&world, &intent(Purpose::Drain, "a"), NOW);
+    let said: Vec<&Reason> = guards(&told, "dns").into_iter().map(|g| &g.reason).collect();
+    let services = vec![service_id("pay")];
+    assert_eq!(said, [&Reason::Passed, &Reason::NearestFirst { services }]);
+    assert!(said[1].to_string().starts_with("weights of pay are of clients that `geography` has nothing of"));
+}

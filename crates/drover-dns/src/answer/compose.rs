@@ -120,7 +120,7 @@ fn written<Target: Composer>(
     }
     builder.clear_push_limit();
     if let Some(edns) = edns {
-        push_opt(&mut builder, edns, outcome.rcode, cookie, outcome.depends_on_client).ok()?;
+        push_opt(&mut builder, edns, outcome.rcode, cookie, outcome.client_bits).ok()?;
     }
     Some((builder.finish(), is_truncated))
 }
@@ -176,7 +176,7 @@ pub(super) fn come_over_tcp(query: &Query<'_>, context: &Context) -> Option<Vec<
     let mut builder = builder.additional();
     if let Some(edns) = &query.edns {
         let cookie = server_cookie(edns, context);
-        push_opt(&mut builder, edns, OptRcode::NOERROR, cookie.as_ref(), false).ok()?;
+        push_opt(&mut builder, edns, OptRcode::NOERROR, cookie.as_ref(), 0).ok()?;
     }
     Some(builder.finish())
 }
@@ -197,7 +197,7 @@ fn push_opt<Target: Composer>(
     edns: &Edns,
     rcode: OptRcode,
     cookie: Option<&Cookie>,
-    depends_on_client: bool,
+    client_bits: u8,
 ) -> Result<(), PushError> {
     builder.opt(|opt| {
         opt.set_udp_payload_size(UDP_ANSWER_BYTES_MAX);
@@ -205,7 +205,7 @@ fn push_opt<Target: Composer>(
         opt.set_dnssec_ok(edns.is_dnssec_ok);
         opt.set_rcode(rcode);
         cookie.map_or(Ok(()), |cookie| opt.push(cookie))?;
-        edns.subnet.map_or(Ok(()), |subnet| opt.push(&subnet.answered(depends_on_client)))
+        edns.subnet.map_or(Ok(()), |subnet| opt.push(&subnet.answered(client_bits)))
     })
 }
 

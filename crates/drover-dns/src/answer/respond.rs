@@ -31,8 +31,8 @@ pub(super) struct Outcome {
     pub(super) is_authoritative: bool,
     /// The last name of a chain exists without records of the type asked for.
     ends_without_data: bool,
-    /// Another client might get another answer.
-    pub(super) depends_on_client: bool,
+    /// So many bits of the client's address decide it: others might get another answer.
+    pub(super) client_bits: u8,
     pub(super) answer: SmallVec<[Record; 1]>,
     pub(super) authority: Vec<Record>,
     pub(super) additional: Vec<Record>,
@@ -44,7 +44,7 @@ impl Outcome {
             rcode,
             is_authoritative: false,
             ends_without_data: false,
-            depends_on_client: false,
+            client_bits: 0,
             answer: SmallVec::new(),
             authority: vec![],
             additional: vec![],
@@ -86,7 +86,7 @@ pub(super) fn respond(snapshot: &Snapshot, query: &Query<'_>, found: Lookup<'_>,
     // A chain of CNAMEs whose end is somewhere else is complete as it is: the resolver goes on from there.
     let is_negative =
         outcome.rcode == OptRcode::NXDOMAIN || outcome.ends_without_data || outcome.answer.is_empty();
-    if is_negative {
+    if is_negative && outcome.is_authoritative {
         outcome.authority.push(start_of_authority(snapshot));
     }
     outcome
@@ -147,8 +147,13 @@ fn answer_node<'a>(
         let Some(placed) = matching_set(node, qtype) else {
             return answer_glue(snapshot, node, qtype, owner, outcome);
         };
-        outcome.depends_on_client |= placed.depends_on_client();
-        let chosen = placed.chosen(&snapshot.zone().origin, chance);
+        let around = snapshot.around();
+        outcome.client_bits = outcome.client_bits.max(placed.depends_on(&around, chance.client));
+        let Ok(chosen) = placed.chosen(&around, chance) else {
+            // Not "there is none", which would be kept.
+            *outcome = Outcome { client_bits: outcome.client_bits, ..Outcome::refusal(OptRcode::REFUSED) };
+            return;
+        };
         outcome.answer.extend(chosen.iter().map(|drawn| record(&placed.served, owner.clone(), *drawn)));
         let [Drawn::Cname(target)] = chosen.as_slice() else { return };
         let target = target.wire();

@@ -37,8 +37,8 @@ impl Subnet {
     }
 
     /// The option of an answer: family, address and source as they were told, and how many bits of it the answer depends on.
-    pub(super) fn answered(&self, depends_on_client: bool) -> ClientSubnet {
-        let scope = if depends_on_client { self.bits() } else { 0 };
+    pub(super) fn answered(&self, client_bits: u8) -> ClientSubnet {
+        let scope = client_bits.min(self.bits());
         ClientSubnet::new(self.told.source_prefix_len(), scope, self.told.addr())
     }
 

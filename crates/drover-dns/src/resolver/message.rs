@@ -99,7 +99,7 @@ fn value(record: &ParsedRecord<'_, [u8]>) -> Option<String> {
         Rtype::CAA => {
             let record = record.to_record::<Caa<_>>().ok()??;
             let (tag, given) = (record.data().tag().to_string(), record.data().value());
-            let value = String::from_utf8_lossy(given.as_ref());
+            let value = String::from_utf8_lossy(given);
             let flags = record.data().flags().bits();
             Some(FixedValue::Caa { flags, tag: &tag, value: &value }.to_string())
         }

@@ -58,7 +58,8 @@ impl From<RecordType> for QueryType {
             RecordType::Cname => Self::Cname,
             RecordType::Caa => Self::Caa,
             RecordType::Mx => Self::Mx,
-            RecordType::Txt => Self::Txt,
+            // Of a geography nothing is answered, whatever is asked for.
+            RecordType::Txt | RecordType::Geography => Self::Txt,
         }
     }
 }

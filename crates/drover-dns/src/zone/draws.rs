@@ -10,15 +10,16 @@
 use std::hash::Hasher;
 use std::net::IpAddr;
 
+use drover_model::config::geography::{CLIENT_BITS_V4_MAX, CLIENT_BITS_V6_MAX};
 use drover_model::config::{Answering, Answers, Draws};
 use siphasher::sip::SipHasher24;
 use smallvec::SmallVec;
 
-use super::{DnsName, Drawn, Placed, RecordKey};
+use super::{DnsName, Drawn, Geography, NotAllowed, Placed, RecordKey};
 
 /// Of a client's address, what counts as one network, in bits.
-pub(crate) const NETWORK_BITS_V4: u8 = 24;
-pub(crate) const NETWORK_BITS_V6: u8 = 56;
+pub(crate) const NETWORK_BITS_V4: u8 = CLIENT_BITS_V4_MAX;
+pub(crate) const NETWORK_BITS_V6: u8 = CLIENT_BITS_V6_MAX;
 
 /// The networks of both kinds of address, told apart.
 const OF_V6: u64 = 1 << NETWORK_BITS_V6;
@@ -36,6 +37,13 @@ pub(crate) struct Chance {
     pub(crate) draw: u64,
     /// Who asks.
     pub(crate) client: IpAddr,
+}
+
+/// What there is of the zone around a record set.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Around<'z> {
+    pub(crate) origin: &'z DnsName,
+    pub(crate) geography: &'z Geography,
 }
 
 impl Chance {
@@ -61,9 +69,12 @@ type Running<T> = SmallVec<[(T, usize); 8]>;
 
 impl Placed {
     /// The values of one answer, in their order. None of weight 0; none at all where there are aliases.
-    pub(crate) fn chosen(&self, origin: &DnsName, chance: Chance) -> Chosen<'_> {
+    ///
+    /// # Errors
+    /// When the zone's geography allows none of them.
+    pub(crate) fn chosen(&self, around: &Around<'_>, chance: Chance) -> Result<Chosen<'_>, NotAllowed> {
         let Answering { answers, draws } = self.served.answering();
-        match (answers, draws) {
+        Ok(match (answers, draws) {
             (Answers::One, Draws::Anew) => match self.served.draw(chance.draw) {
                 Some(drawn) => Chosen::from_buf([drawn]),
                 None => Chosen::new(),
@@ -73,15 +84,25 @@ impl Placed {
                 self.at(&in_drawn_order(weights, answers, chance.draw))
             }
             (answers, Draws::Stable) => {
-                let run = Run::new(origin, self.set.key(), network(chance.client));
+                let run = Run::new(around.origin, self.set.key(), network(chance.client));
                 self.at(&in_stable_order(&run, self.members_by_weight(), answers))
             }
-        }
+            (answers, Draws::Nearest) => {
+                let allowed = around.geography.place(chance.client).allowed(self.members_by_weight())?;
+                let drawn = in_drawn_order(allowed.iter().map(|(_, weight)| *weight), answers, chance.draw);
+                let places = drawn.iter().filter_map(|at| allowed.get(*at));
+                self.at(&places.map(|(place, _)| *place).collect::<Places>())
+            }
+        })
     }
 
-    /// Might another client get another answer?
-    pub(crate) fn depends_on_client(&self) -> bool {
-        self.served.answering().draws == Draws::Stable
+    /// How many bits of the client's address decide what he gets.
+    pub(crate) fn depends_on(&self, around: &Around<'_>, client: IpAddr) -> u8 {
+        match self.served.answering().draws {
+            Draws::Anew => 0,
+            Draws::Stable => u8::MAX,
+            Draws::Nearest => around.geography.place(client).bits,
+        }
     }
 
     fn at(&self, places: &[usize]) -> Chosen<'_> {
@@ -150,7 +171,7 @@ impl Run {
 
     /// How far it is for this region: exponentially distributed, as a logarithm with [`LOG_FRACTION_BITS`].
     fn length(&self, region: &str) -> u64 {
-        let mut hasher = self.0.clone();
+        let mut hasher = self.0;
         hasher.write(region.as_bytes());
         // Uniform above 0 and below 1, as so many parts of 2^64.
         let uniform = hasher.finish() | 1;

@@ -41,6 +41,7 @@ pub(super) fn data(rtype: FixedType, text: &str) -> Option<(Data, String)> {
 #[must_use]
 pub fn in_zone_file(rtype: RecordType, value: &str) -> Option<String> {
     match rtype.fixed() {
+        None if rtype == RecordType::Geography => None,
         None if rtype == RecordType::Cname => Some(format!("{value}.")),
         None => Some(value.to_owned()),
         Some(fixed) => Some(data(fixed, value)?.0.display_zonefile(DisplayKind::Simple).to_string()),

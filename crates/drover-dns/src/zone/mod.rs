@@ -4,6 +4,7 @@ mod alias;
 mod apex;
 mod draws;
 mod fixed;
+mod geography;
 mod index;
 mod name;
 mod record;
@@ -13,10 +14,11 @@ mod valid;
 
 pub use alias::AliasTarget;
 pub use apex::{InvalidZone, NameServer, SoaTimers, ZoneConfig};
-pub(crate) use draws::{Chance, NETWORK_BITS_V4, NETWORK_BITS_V6, network};
+pub(crate) use draws::{Around, Chance, NETWORK_BITS_V4, NETWORK_BITS_V6, network};
 pub use drover_model::config::{Answering, Answers, Draws};
 pub(crate) use fixed::Data;
 pub use fixed::in_zone_file;
+pub(crate) use geography::{Geography, NotAllowed};
 pub(crate) use index::NameHash;
 pub use index::WireName;
 pub use name::{DnsName, InvalidName};
@@ -31,6 +33,9 @@ pub const WEIGHT_MAX: u16 = 255;
 
 /// The most members of one record set: Route 53's bound on weighted records of one name and type.
 pub const MEMBERS_MAX: usize = 100;
+
+/// The most lines of a geography: a network each, and two.
+pub const GEOGRAPHY_LINES_MAX: usize = 2_002;
 
 /// The longest time to live of a record: one day. More would make a drain meaningless.
 pub const TTL_SECONDS_MAX: u32 = 24 * 60 * 60;

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::DnsName;
 
+/// Of those that are for private use (RFC 6895, 3.1): nobody is answered by it.
+const NO_TYPE: Rtype = Rtype::from_int(65_280);
+
 /// The types of record that drover publishes: of services, whose members have weights, and those that no traffic moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -26,20 +29,23 @@ pub enum RecordType {
     Mx,
     /// Text.
     Txt,
+    /// No record: where clients are, in lines that servers read and never answer. At the zone's name alone.
+    Geography,
 }
 
 impl RecordType {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 6] = [Self::A, Self::Aaaa, Self::Cname, Self::Caa, Self::Mx, Self::Txt];
+    pub const ALL: [Self; 7] =
+        [Self::A, Self::Aaaa, Self::Cname, Self::Caa, Self::Mx, Self::Txt, Self::Geography];
 
     /// Those of services.
     pub const OF_SERVICES: [Self; 3] = [Self::A, Self::Aaaa, Self::Cname];
 
-    /// As the configuration has those that no traffic moves; none: it is a service's.
+    /// As the configuration has those that no traffic moves; none: it is a service's, or no record.
     #[must_use]
     pub const fn fixed(self) -> Option<FixedType> {
         match self {
-            Self::A | Self::Aaaa | Self::Cname => None,
+            Self::A | Self::Aaaa | Self::Cname | Self::Geography => None,
             Self::Caa => Some(FixedType::Caa),
             Self::Mx => Some(FixedType::Mx),
             Self::Txt => Some(FixedType::Txt),
@@ -56,6 +62,7 @@ impl RecordType {
             Self::Caa => "CAA",
             Self::Mx => "MX",
             Self::Txt => "TXT",
+            Self::Geography => "GEOGRAPHY",
         }
     }
 
@@ -68,6 +75,7 @@ impl RecordType {
             Self::Caa => Rtype::CAA,
             Self::Mx => Rtype::MX,
             Self::Txt => Rtype::TXT,
+            Self::Geography => NO_TYPE,
         }
     }
 

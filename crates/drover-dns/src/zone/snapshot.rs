@@ -14,8 +14,8 @@ use crate::publish::ShortTimes;
 
 use super::index::{Index, NameHash};
 use super::{
-    DnsName, GENERATION_LABEL, InvalidZone, RECORD_SETS_MAX, RecordKey, RecordType, Served, ValidRecordSet,
-    ZoneConfig,
+    Around, DnsName, GENERATION_LABEL, Geography, InvalidZone, RECORD_SETS_MAX, RecordKey, RecordType,
+    Served, ValidRecordSet, ZoneConfig,
 };
 
 /// A zone at one generation.
@@ -24,6 +24,8 @@ pub struct Snapshot {
     zone: ZoneConfig,
     generation: u64,
     record_sets: BTreeMap<RecordKey, Arc<ValidRecordSet>>,
+    /// Where clients are.
+    geography: Arc<Geography>,
     /// What is answered with another time to live than its own, for a while.
     shortened: ShortTimes,
     /// Shared with the snapshot before, but for what changed.
@@ -92,6 +94,12 @@ pub enum InvalidSnapshot {
         /// The zone.
         origin: DnsName,
     },
+    /// A geography that is not the whole zone's.
+    #[error("cannot publish {key}: it is the zone's, at its own name")]
+    GeographyBelow {
+        /// Which set.
+        key: RecordKey,
+    },
     /// A CNAME at the apex, where the start of authority stands already.
     #[error("cannot publish {key}: a CNAME can't stand at the zone's apex")]
     CnameAtApex {
@@ -138,7 +146,8 @@ impl Snapshot {
     ) -> Result<Self, InvalidSnapshot> {
         zone.check().map_err(InvalidSnapshot::Zone)?;
         let (empty, shortened, nodes) = (BTreeMap::new(), ShortTimes::new(), Index::default());
-        let mut snapshot = Self { zone, generation, record_sets: empty, shortened, nodes };
+        let geography = Arc::default();
+        let mut snapshot = Self { zone, generation, record_sets: empty, geography, shortened, nodes };
         snapshot.add_apex();
         for set in record_sets {
             snapshot.add(set)?;
@@ -172,6 +181,7 @@ impl Snapshot {
             zone: self.zone.clone(),
             generation,
             record_sets,
+            geography: Arc::clone(&self.geography),
             shortened: self.shortened.clone(),
             nodes,
         })
@@ -193,6 +203,7 @@ impl Snapshot {
             zone: self.zone.clone(),
             generation: self.generation,
             record_sets: self.record_sets.clone(),
+            geography: Arc::clone(&self.geography),
             shortened,
             nodes,
         }
@@ -216,6 +227,15 @@ impl Snapshot {
         let key = set.key().clone();
         if !self.zone.is_inside(&key.name) {
             return Err(InvalidSnapshot::OutOfZone { key, origin: self.zone.origin.clone() });
+        }
+        if key.rtype == RecordType::Geography {
+            if key.name != self.zone.origin {
+                return Err(InvalidSnapshot::GeographyBelow { key });
+            }
+            // No name has it: it is not answered.
+            self.geography = Arc::new(Geography::new(set.document()));
+            self.record_sets.insert(key, set);
+            return Ok(());
         }
         let node = self.node_with_path(&key.name);
         if !node.glue.is_empty() {
@@ -270,6 +290,11 @@ impl Snapshot {
     #[must_use]
     pub const fn record_sets(&self) -> &BTreeMap<RecordKey, Arc<ValidRecordSet>> {
         &self.record_sets
+    }
+
+    /// What there is of the zone around its record sets.
+    pub(crate) fn around(&self) -> Around<'_> {
+        Around { origin: &self.zone.origin, geography: &self.geography }
     }
 
     /// One record set.

@@ -4,15 +4,15 @@
 
 use std::collections::BTreeSet;
 
-use drover_model::config::FixedType;
+use drover_model::config::{FixedType, Steering};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::fixed;
 use super::served::{Served, Share, Values, point};
 use super::{
-    AliasTarget, Answers, DnsName, GENERATION_LABEL, InvalidName, MEMBERS_MAX, Member, RecordKey, RecordSet,
-    RecordType, TTL_SECONDS_MAX, WEIGHT_MAX,
+    AliasTarget, Answers, DnsName, Draws, GENERATION_LABEL, GEOGRAPHY_LINES_MAX, InvalidName, MEMBERS_MAX,
+    Member, RecordKey, RecordSet, RecordType, TTL_SECONDS_MAX, WEIGHT_MAX,
 };
 
 /// The longest owner, note and set id, in bytes.
@@ -223,7 +223,8 @@ fn check_shape(key: &RecordKey, document: &RecordSet) -> Result<(), InvalidRecor
     if members == 0 {
         return Err(InvalidRecordSet::Empty { key: key() });
     }
-    if members > MEMBERS_MAX {
+    let most = if key().rtype == RecordType::Geography { GEOGRAPHY_LINES_MAX } else { MEMBERS_MAX };
+    if members > most {
         return Err(InvalidRecordSet::TooManyMembers { key: key(), members });
     }
     if document.ttl_seconds > TTL_SECONDS_MAX {
@@ -232,7 +233,9 @@ fn check_shape(key: &RecordKey, document: &RecordSet) -> Result<(), InvalidRecor
     let answers = document.answering.answers;
     let wanted = match key().rtype {
         RecordType::Cname => Some(Answers::One),
-        RecordType::Caa | RecordType::Mx | RecordType::Txt => Some(Answers::All),
+        RecordType::Caa | RecordType::Mx | RecordType::Txt | RecordType::Geography => Some(Answers::All),
+        // The others would not be near.
+        RecordType::A | RecordType::Aaaa if document.answering.draws == Draws::Nearest => Some(Answers::One),
         RecordType::A | RecordType::Aaaa => None,
     };
     if let Some(wanted) = wanted.filter(|wanted| *wanted != answers) {
@@ -248,6 +251,9 @@ fn check_shape(key: &RecordKey, document: &RecordSet) -> Result<(), InvalidRecor
 
 /// The values in their one spelling, and the sum of the weights.
 fn values(key: &RecordKey, members: &mut [Member]) -> Result<(Values, u32), InvalidRecordSet> {
+    if key.rtype == RecordType::Geography {
+        return steering_lines(key, members);
+    }
     if let Some(rtype) = key.rtype.fixed() {
         return fixed_values(key, rtype, members);
     }
@@ -260,12 +266,26 @@ fn values(key: &RecordKey, members: &mut [Member]) -> Result<(Values, u32), Inva
             let (shares, total) = shares(key, members, |text| spelled(text.parse().ok()?))?;
             (shares.map_or(Values::Elsewhere, Values::Aaaa), total)
         }
-        RecordType::Cname | RecordType::Caa | RecordType::Mx | RecordType::Txt => {
+        RecordType::Cname | RecordType::Caa | RecordType::Mx | RecordType::Txt | RecordType::Geography => {
             let target = |text: &str| DnsName::parse(text).ok().filter(|target| *target != key.name);
             let (shares, total) = shares(key, members, |text| spelled(target(text)?))?;
             (shares.map_or(Values::Elsewhere, Values::Cname), total)
         }
     })
+}
+
+/// Of a geography, whose lines answer nobody.
+fn steering_lines(key: &RecordKey, members: &mut [Member]) -> Result<(Values, u32), InvalidRecordSet> {
+    for member in &mut *members {
+        check_member(key, member)?;
+        let line = serde_json::from_str(&member.value).ok();
+        let spelled = line.and_then(|line: Steering| serde_json::to_string(&line).ok());
+        match spelled {
+            Some(spelled) => member.value = spelled,
+            None => return Err(no_value(key, member)),
+        }
+    }
+    Ok((Values::Elsewhere, members.iter().map(|member| u32::from(member.weight)).sum()))
 }
 
 /// Of what no traffic moves.

@@ -4,6 +4,7 @@
 mod common;
 mod control;
 mod fixed;
+mod geography;
 mod hosted;
 mod matrix;
 mod persistence;

@@ -48,7 +48,7 @@ fn all_or_so_many_are_answered_each_once_and_never_one_without_weight() {
     for (answers, count) in
         [(Answers::All, 3), (Answers::Several(2), 2), (Answers::Several(9), 3), (Answers::One, 1)]
     {
-        for draws in Draws::ALL {
+        for draws in [Draws::Anew, Draws::Stable] {
             let snapshot = snapshot([answered(app(1), answers, draws)]);
             let mut random = fastrand::Rng::with_seed(3);
             let mut orders = BTreeSet::new();

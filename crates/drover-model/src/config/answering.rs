@@ -91,11 +91,13 @@ pub enum Draws {
     Anew,
     /// The client's network: the same ones as long as the weights stay.
     Stable,
+    /// Where the client is, as `geography` of the zone has it: the nearest allowed region that has weight. Chance where it has nothing.
+    Nearest,
 }
 
 impl Draws {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Anew, Self::Stable];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Anew, Self::Stable, Self::Nearest];
 
     /// As it is configured.
     #[must_use]
@@ -103,6 +105,7 @@ impl Draws {
         match self {
             Self::Anew => "anew",
             Self::Stable => "stable",
+            Self::Nearest => "nearest",
         }
     }
 }

@@ -1,9 +1,9 @@
 //! From a [`Config`] back to the written form: what `config show` prints, and what can be loaded again.
 
 use super::{
-    Answers, AppCheck, Config, DnsServers, DnsSettings, DnsVelocity, EmbeddedDns, Endpoint, FailoverPolicy,
-    FixedRecord, HealthCheck, HttpCheck, MetricsSource, Region, RegionRole, Rfc2136Dns, Route53Dns, Service,
-    Settings, ZoneServer,
+    Answers, AppCheck, ClientNetwork, Config, DnsServers, DnsSettings, DnsVelocity, EmbeddedDns, Endpoint,
+    FailoverPolicy, FixedRecord, Geography, HealthCheck, HttpCheck, MetricsSource, Region, RegionRole,
+    Rfc2136Dns, Route53Dns, Service, Settings, ZoneServer,
 };
 use saphyr::{Mapping, Scalar, Yaml, YamlEmitter};
 use std::borrow::Cow;
@@ -262,6 +262,7 @@ fn dns(dns: &DnsSettings) -> Written {
     if !dns.records.is_empty() {
         entries.push(("records", Written::Items(dns.records.iter().map(fixed).collect())));
     }
+    entries.extend(dns.geography.as_ref().map(|g| ("geography", geography(g))));
     let DnsVelocity { share, at_least, window } = dns.velocity;
     let velocity = vec![
         ("share", text(share)),
@@ -271,6 +272,19 @@ fn dns(dns: &DnsSettings) -> Written {
     entries.push(("velocity", Written::Map(velocity)));
     entries.extend([("drift", text(dns.drift.as_str())), ("drift_hold", text(dns.drift_hold))]);
     Written::Map(entries)
+}
+
+fn geography(geography: &Geography) -> Written {
+    let network = |n: &ClientNetwork| {
+        let entries = vec![("cidr", text(n.cidr)), ("prefer", list(&n.prefer))];
+        (n.cidr.to_string(), with(entries, vec![("jurisdiction", n.jurisdiction.as_ref().map(text))]))
+    };
+    let networks = geography.networks.iter().map(network).collect();
+    Written::Map(vec![
+        ("id", text(&geography.id)),
+        ("networks", Written::Items(networks)),
+        ("outside", text(geography.outside.as_str())),
+    ])
 }
 
 /// Each by its name, so that a difference names it and not its place.

@@ -10,6 +10,7 @@ pub mod diagnostic;
 pub mod diff;
 pub mod encode;
 pub mod fixed;
+pub mod geography;
 pub mod lint;
 mod scale;
 pub mod schema;
@@ -19,6 +20,7 @@ mod shapes;
 
 pub use answering::{ANSWERS_MAX, Answering, Answers, Draws};
 pub use fixed::{FIXED_VALUE_BYTES_MAX, FixedRecord, FixedType, FixedValue};
+pub use geography::{ClientNetwork, Geography, Outside, Steering};
 pub use scale::scale;
 
 pub use service::{

@@ -259,6 +259,7 @@ dns:
   nameservers: [{name: ns.test, address: 192.0.2.1}]
   instances: [{name: i, control: 127.0.0.1:1, query: 127.0.0.1:2}]
   records: [{id: spf, name: test, type: TXT, values: [v=spf1 -all]}]
+  geography: {networks: [{cidr: 192.0.2.0/24, prefer: [x], jurisdiction: X}]}
 paging: {webhook: {url: 'https://a.test/', secret_file: s}}
 ";
 

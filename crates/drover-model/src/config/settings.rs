@@ -1,6 +1,6 @@
 //! `kind: Settings`: what holds for the whole installation.
 
-use super::{Answering, Answers, FixedRecord, Split, defaults};
+use super::{Answering, Answers, FixedRecord, Geography, Split, defaults};
 use crate::time::Span;
 use crate::units::Percent;
 use schemars::JsonSchema;
@@ -30,6 +30,9 @@ pub struct DnsSettings {
     /// Records that no traffic moves; drover's own servers alone have any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub records: Vec<FixedRecord>,
+    /// Where clients are; drover's own servers alone look at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub geography: Option<Geography>,
     /// How much of what is live changes when nobody was asked.
     #[serde(default, skip_serializing_if = "DnsVelocity::is_default")]
     pub velocity: DnsVelocity,

@@ -90,7 +90,7 @@ pub(super) fn rdata(rtype: RecordType, value: &str) -> Option<Vec<u8>> {
         RecordType::Aaaa => Some(value.parse::<std::net::Ipv6Addr>().ok()?.octets().to_vec()),
         RecordType::Cname => Some(DnsName::parse(value).ok()?.wire().as_slice().to_vec()),
         // Of drover's own servers alone.
-        RecordType::Caa | RecordType::Mx | RecordType::Txt => None,
+        RecordType::Caa | RecordType::Mx | RecordType::Txt | RecordType::Geography => None,
     }
 }
 

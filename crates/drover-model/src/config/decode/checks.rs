@@ -23,6 +23,7 @@ pub(super) fn run(sink: &Sink<'_>, directory: &Directory) {
         advice(sink, service);
     }
     published::records(sink, directory);
+    published::geography(sink, directory);
     whole(sink, directory);
 }
 

@@ -3,12 +3,14 @@
 use super::cursor::Fields;
 use super::settings::unique;
 use super::values::Scalar;
-use crate::config::shapes::settings::{FIXED_RECORD, INSTANCE, NAMESERVER, SERVER};
+use crate::config::geography::client_network;
+use crate::config::shapes::settings::{CLIENT_NETWORK, FIXED_RECORD, INSTANCE, NAMESERVER, SERVER};
 use crate::config::{
-    DnsInstance, DnsServers, DnsSettings, DnsVelocity, DriftPolicy, EmbeddedDns, FixedRecord, FixedType,
-    FixedValue, Rfc2136Dns, Route53Dns, TsigAlgorithm, TsigKey, WeightRecords, ZoneServer,
+    ClientNetwork, DnsInstance, DnsServers, DnsSettings, DnsVelocity, DriftPolicy, EmbeddedDns, FixedRecord,
+    FixedType, FixedValue, Geography, Outside, Rfc2136Dns, Route53Dns, TsigAlgorithm, TsigKey, WeightRecords,
+    ZoneServer,
 };
-use crate::ids::ServiceId;
+use crate::ids::{RegionId, ServiceId};
 use std::collections::BTreeMap;
 
 /// The zone, as far as it is known, and all of it.
@@ -22,6 +24,7 @@ pub(super) fn read(fields: &Fields<'_, '_, '_>) -> (Option<String>, Option<DnsSe
         None => None,
     };
     let records = records(fields);
+    let geography = geography(fields);
     let velocity = fields.object("velocity").value().and_then(|f| velocity(&f));
     let drift = fields.text("drift").value();
     let drift = drift.and_then(|word| DriftPolicy::ALL.into_iter().find(|policy| policy.as_str() == word));
@@ -31,6 +34,7 @@ pub(super) fn read(fields: &Fields<'_, '_, '_>) -> (Option<String>, Option<DnsSe
             zone: zone.clone()?,
             servers: servers?,
             records: records?,
+            geography: geography?,
             velocity: velocity?,
             drift: drift?,
             drift_hold: drift_hold?,
@@ -71,6 +75,37 @@ fn records(fields: &Fields<'_, '_, '_>) -> Option<Vec<FixedRecord>> {
         Some(FixedRecord { id: id?, name: name?, record_type: rtype?, ttl: ttl?, values: values? })
     });
     all(read)
+}
+
+#[allow(clippy::option_option, reason = "the outer level is: could it be read")]
+fn geography(dns: &Fields<'_, '_, '_>) -> Option<Option<Geography>> {
+    let Some(fields) = dns.object("geography").optional()? else { return Some(None) };
+    let id = fields.text("id").value().and_then(|id| ServiceId::new(id).ok());
+    let outside = fields.text("outside").value();
+    let outside = outside.and_then(|word| Outside::ALL.into_iter().find(|o| o.as_str() == word));
+    let mut seen = BTreeMap::new();
+    let networks = fields.list("networks").value().and_then(|items| {
+        let read = items.into_iter().map(|(path, node)| {
+            let f = Fields::open(fields.sink, node, &CLIENT_NETWORK, path)?;
+            let cidr = f.text("cidr").value();
+            unique(&f, "cidr", cidr.as_deref(), &mut seen);
+            let cidr = cidr.and_then(|text| match client_network(&text) {
+                Ok(cidr) => Some(cidr),
+                Err(what) => {
+                    let shown: String = text.chars().take(60).collect();
+                    let message = format!("`cidr`: `{shown}` is none that can be looked for");
+                    f.sink.error(f.place_of("cidr"), message, Some(format!("give {what}")));
+                    None
+                }
+            });
+            let region = |s| if let Scalar::Text(text) = s { RegionId::new(text).ok() } else { None };
+            let prefer = f.scalars("prefer", region).value();
+            let jurisdiction = f.text("jurisdiction").optional();
+            Some(ClientNetwork { cidr: cidr?, prefer: prefer?, jurisdiction: jurisdiction? })
+        });
+        all(read)
+    });
+    Some(Some(Geography { id: id?, networks: networks?, outside: outside? }))
 }
 
 fn embedded(fields: &Fields<'_, '_, '_>) -> Option<EmbeddedDns> {

@@ -2,7 +2,9 @@
 
 use super::sink::Sink;
 use super::{Directory, service};
+use crate::config::diagnostic::suggest;
 use crate::config::{Answering, Answers, DnsServers, DnsSettings, Draws, RecordType, Rfc2136Dns};
+use crate::ids::RegionId;
 
 fn dns(directory: &Directory) -> Option<&DnsSettings> {
     directory.settings.first()?.settings.as_ref()?.dns.as_ref()
@@ -16,6 +18,21 @@ pub(super) fn answering(sink: &Sink<'_>, directory: &Directory, draft: &service:
     if service.record_type == RecordType::Cname && answers != Answers::One {
         let message = format!("`answers: {answers}` of a CNAME: a name has one alias at most");
         sink.error(place("answers"), message, Some("answers: one, or type A or AAAA".to_owned()));
+    }
+    if draws == Draws::Nearest {
+        if answers != Answers::One {
+            let message =
+                format!("`answers: {answers}` beside `draws: nearest`: the others would not be near");
+            sink.error(place("answers"), message, Some("answers: one".to_owned()));
+        }
+        if dns(directory).is_some_and(|dns| dns.embedded().is_some() && dns.geography.is_none()) {
+            let message = "`draws: nearest`, and no `geography` says what is near";
+            sink.error(
+                place("draws"),
+                message,
+                Some("add `geography` to `dns` in `kind: Settings`".to_owned()),
+            );
+        }
     }
     let told = match dns(directory).map(|dns| &dns.servers) {
         None | Some(DnsServers::Embedded(_)) => return,
@@ -67,6 +84,47 @@ pub(super) fn records(sink: &Sink<'_>, directory: &Directory) {
         if services.any(|s| s.record_type == RecordType::Cname && s.dns_name == *name) {
             let message = format!("`{name}` is an alias (CNAME), beside which no other record may stand");
             report("name", message, "put the record at the alias's target".to_owned());
+        }
+    }
+}
+
+/// Where clients are: regions and jurisdictions that there are, and of drover's own servers.
+pub(super) fn geography(sink: &Sink<'_>, directory: &Directory) {
+    let (Some(draft), Some(dns)) = (directory.settings.first(), dns(directory)) else { return };
+    let Some(geography) = &dns.geography else { return };
+    let at = |field: &str| sink.place(&format!("{}/dns/geography{field}", draft.path));
+    if dns.embedded().is_none() {
+        let message = "`geography` is for drover's own servers (`kind: embedded`): others don't look at it";
+        sink.error(at(""), message, Some("leave it out".to_owned()));
+        return;
+    }
+    let names = directory.services.iter().filter_map(|s| s.name.as_ref());
+    if names.chain(dns.records.iter().map(|r| &r.id)).any(|name| *name == geography.id) {
+        let message =
+            format!("`{}` is a service or record already, and drover tells all by it", geography.id);
+        sink.error(at(""), message, Some("give the geography another `id`".to_owned()));
+    }
+    if !directory.complete {
+        return;
+    }
+    let regions: Vec<&str> =
+        directory.regions.iter().filter_map(|r| r.name.as_ref()).map(RegionId::as_str).collect();
+    let places: Vec<&str> = directory
+        .regions
+        .iter()
+        .filter_map(|r| r.location.as_ref())
+        .map(|l| l.jurisdiction.as_str())
+        .collect();
+    for (number, network) in geography.networks.iter().enumerate() {
+        for region in network.prefer.iter().filter(|r| !regions.contains(&r.as_str())) {
+            let message = format!("region `{region}` is not configured");
+            let hint = suggest(region.as_str(), regions.iter().copied());
+            sink.error(at(&format!("/networks/{number}/prefer")), message, hint);
+        }
+        if let Some(wanted) = network.jurisdiction.as_deref().filter(|j| !places.contains(j)) {
+            let message = format!("no region lies in jurisdiction `{wanted}`");
+            let hint = suggest(wanted, places.iter().copied());
+            sink.error(at(&format!("/networks/{number}/jurisdiction")), message, hint);
         }
     }
 }

@@ -82,9 +82,9 @@ pub(crate) static SERVICE_DNS: Shape = Shape {
         ),
         default(
             "draws",
-            Kind::Choice(&["anew", "stable"]),
+            Kind::Choice(&["anew", "stable", "nearest"]),
             Default::Text("anew"),
-            "Which values a client gets: drawn anew for each question, or the same ones for its network as long as the weights stay.",
+            "Which values a client gets: drawn anew for each question, the same ones for its network as long as the weights stay, or the nearest by `geography` of the zone.",
         ),
     ],
 };

@@ -59,6 +59,11 @@ pub(crate) static EMBEDDED: Shape = Shape {
             Default::Nothing,
             "Records that no traffic moves, such as TXT and CAA; of `kind: embedded` alone.",
         ),
+        optional(
+            "geography",
+            Kind::Object(&GEOGRAPHY),
+            "Where clients are, for services with `draws: nearest`; of `kind: embedded` alone.",
+        ),
         VELOCITY_FIELD,
         DRIFT_FIELD,
         DRIFT_HOLD_FIELD,
@@ -95,6 +100,11 @@ pub(crate) static RFC2136: Shape = Shape {
             Kind::List { item: &Kind::Object(&FIXED_RECORD), min: 0, max: FIXED_RECORDS_MAX },
             Default::Nothing,
             "Records that no traffic moves, such as TXT and CAA; of `kind: embedded` alone.",
+        ),
+        optional(
+            "geography",
+            Kind::Object(&GEOGRAPHY),
+            "Where clients are, for services with `draws: nearest`; of `kind: embedded` alone.",
         ),
         VELOCITY_FIELD,
         DRIFT_FIELD,
@@ -145,6 +155,11 @@ pub(crate) static ROUTE53: Shape = Shape {
             Default::Nothing,
             "Records that no traffic moves, such as TXT and CAA; of `kind: embedded` alone.",
         ),
+        optional(
+            "geography",
+            Kind::Object(&GEOGRAPHY),
+            "Where clients are, for services with `draws: nearest`; of `kind: embedded` alone.",
+        ),
         VELOCITY_FIELD,
         DRIFT_FIELD,
         DRIFT_HOLD_FIELD,
@@ -178,6 +193,56 @@ pub(crate) static FIXED_RECORD: Shape = Shape {
             "values",
             Kind::List { item: &Kind::Text(Rule::Any), min: 1, max: FIXED_VALUES_MAX },
             "Its values: a text as it is, `10 mail.example.com` of MX, `0 issue \"ca.example\"` of CAA.",
+        ),
+    ],
+};
+
+/// Networks of a geography: each is a line of what servers are told.
+const CLIENT_NETWORKS_MAX: usize = 2_000;
+
+pub(crate) static GEOGRAPHY: Shape = Shape {
+    name: "geography",
+    doc: "Which regions are near to which clients, and which may answer them.",
+    fields: &[
+        default(
+            "id",
+            Kind::Text(Rule::Name),
+            Default::Text("geography"),
+            "What drover calls it, as it calls services by their names.",
+        ),
+        required(
+            "networks",
+            Kind::List { item: &Kind::Object(&CLIENT_NETWORK), min: 1, max: CLIENT_NETWORKS_MAX },
+            "Networks of clients; the longest that has a client is his.",
+        ),
+        default(
+            "outside",
+            Kind::Choice(&["answer", "refuse"]),
+            Default::Text("answer"),
+            "What a client gets whose jurisdiction has no region with weight: another region's answer, or a refusal.",
+        ),
+    ],
+};
+
+pub(crate) static CLIENT_NETWORK: Shape = Shape {
+    name: "client network",
+    doc: "Clients that are alike to the zone.",
+    fields: &[
+        required(
+            "cidr",
+            Kind::Text(Rule::Any),
+            "Where they are, such as 203.0.113.0/24: at most /24, or /56 of IPv6.",
+        ),
+        default(
+            "prefer",
+            Kind::List { item: &Kind::Text(Rule::Name), min: 0, max: 100 },
+            Default::Nothing,
+            "The regions that are near to them, the nearest first.",
+        ),
+        optional(
+            "jurisdiction",
+            Kind::Text(Rule::Any),
+            "Regions of this jurisdiction alone may answer them.",
         ),
     ],
 };

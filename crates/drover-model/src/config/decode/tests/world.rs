@@ -372,3 +372,38 @@ fn records_that_no_traffic_moves_are_read_and_the_wrong_ones_told() {
     let errors = load_text(&base_with(&[(RFC2136.0, &text), alias])).unwrap_err();
     assert!(errors.iter().any(|e| e.contains("beside which no other record")), "{errors:?}");
 }
+
+#[test]
+fn where_clients_are_is_read_and_the_wrong_is_told() {
+    let nearest = ("dns: {name: checkout.drover.test}", "dns: {name: checkout.drover.test, draws: nearest}");
+    let with = |geography: &str| {
+        let told = format!("{}  geography: {geography}\n", RFC2136.0);
+        load_text(&base_with(&[(RFC2136.0, &told), nearest]))
+    };
+    let right = "{outside: refuse, networks: [{cidr: 203.0.113.0/24, prefer: [eu, us], jurisdiction: EU}, {cidr: '2001:db8::/32', prefer: [us]}]}";
+    let config = with(right).unwrap_or_else(|e| panic!("{e:?}")).config;
+    let geography = config.settings.dns.as_ref().unwrap().geography.as_ref().unwrap();
+    let told: Vec<_> = geography
+        .networks
+        .iter()
+        .map(|n| (n.cidr.to_string(), n.prefer.len(), n.jurisdiction.as_deref()))
+        .collect();
+    assert_eq!(told, [("203.0.113.0/24".into(), 2, Some("EU")), ("2001:db8::/32".into(), 1, None)]);
+    assert_eq!(geography.outside.as_str(), "refuse");
+    read_as_written(&config);
+    for (geography, why) in [
+        ("{networks: []}", "must have 1 to 2000"),
+        ("{networks: [{cidr: 203.0.113.0/25}]}", "none that can be looked for"),
+        ("{networks: [{cidr: 203.0.113.0/24}, {cidr: 203.0.113.0/24}]}", "is used twice"),
+        ("{networks: [{cidr: 203.0.113.0/24, prefer: [nowhere]}]}", "region `nowhere` is not configured"),
+        ("{networks: [{cidr: 203.0.113.0/24, jurisdiction: UE}]}", "no region lies in jurisdiction `UE`"),
+    ] {
+        let errors = with(geography).unwrap_err();
+        assert!(errors.iter().any(|e| e.contains(why)), "{why}: {errors:?}");
+    }
+    let errors = load_text(&base_with(&[nearest])).unwrap_err();
+    assert!(errors.iter().any(|e| e.contains("no `geography` says what is near")), "{errors:?}");
+    let elsewhere = format!("{}  geography: {{networks: [{{cidr: 203.0.113.0/24}}]}}\n", RFC2136.1);
+    let errors = load_text(&base_with(&[(RFC2136.0, &elsewhere)])).unwrap_err();
+    assert!(errors.len() == 1 && errors[0].contains("others don't look at it"), "{errors:?}");
+}
