@@ -49,6 +49,9 @@ fn every_output_has_the_keys_that_the_page_says() {
     let seen = w.drover(&["log", "--observations", "checkout@eu-west", "-o", "json"]).expect_code(0).stdout;
     std::fs::write(w.path("seen.json"), seen).unwrap();
 
+    // And the key that it shows.
+    w.drover(&["dns", "keygen", "--out", "signing.key"]).expect_code(0);
+
     for Row { words, keys: told, of_items } in rows {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let said = w.drover(&words.iter().copied().chain(["-o", "json"]).collect::<Vec<_>>());

@@ -6,6 +6,7 @@ use crate::error::{Attempt, BenchError, Result, unexpected};
 use crate::product::{self, Role};
 use crate::vantage::Vantage;
 use crate::world::{self, Shape};
+use drover_dns::publish::PublicKey;
 use drover_model::EndpointKey;
 use drover_model::api::StatusView;
 use drover_model::config::{Config, encode};
@@ -149,11 +150,16 @@ pub fn client() -> Result<reqwest::Client> {
 
 /// drover's own DNS server for the zone of these worlds.
 pub fn start_dns(binary: &Path, directory: &Path) -> Result<(Role, DnsSaid)> {
+    start_dns_trusting(binary, directory, &[])
+}
+
+/// The same, taking just what one of these keys signed; none: whatever comes.
+pub fn start_dns_trusting(binary: &Path, directory: &Path, keys: &[PublicKey]) -> Result<(Role, DnsSaid)> {
     let file = directory.join("dns.yaml");
     let server = |n: u8| json!({"name": format!("ns{n}.{}", world::ZONE), "addresses": ["127.0.0.1"]});
     let text = json!({
         "zone": world::ZONE, "nameservers": [server(1), server(2)],
-        "listen": ["127.0.0.1:0"], "control": "127.0.0.1:0",
+        "listen": ["127.0.0.1:0"], "control": "127.0.0.1:0", "trusted_keys": keys,
     });
     std::fs::write(&file, text.to_string()).attempt(format!("write {}", file.display()))?;
     let state = directory.join("dns");

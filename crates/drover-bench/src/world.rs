@@ -208,6 +208,7 @@ pub fn dns_at(control: SocketAddr, query: SocketAddr) -> DnsSettings {
             nameservers: vec![server(1), server(2)],
             instances: vec![DnsInstance { name: "dns-1".into(), control, query }],
             ttl_floor: Span::from_secs(20),
+            signing_key_file: None,
         }),
         velocity: DnsVelocity::default(),
         drift: DriftPolicy::Report,

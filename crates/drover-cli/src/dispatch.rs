@@ -1,6 +1,6 @@
 //! From a verb to what it does.
 
-use crate::args::{Args, ConfigVerb, DnsArgs, Global, PolicyVerb, RunbookVerb, StoreVerb, Verb};
+use crate::args::{Args, ConfigVerb, DnsArgs, DnsVerb, Global, PolicyVerb, RunbookVerb, StoreVerb, Verb};
 use crate::context::{Surroundings, Target};
 use crate::demo;
 use crate::exit::ExitCode;
@@ -19,6 +19,7 @@ pub async fn dispatch(args: Args, out: &Out) -> Result<ExitCode> {
         Verb::Agent(args) => roles::agent::run(&args).await,
         Verb::Coordinator(args) => roles::coordinator::run(&args).await,
         Verb::Dns(DnsArgs { verb: None, server }) => roles::dns::run(&server).await,
+        Verb::Dns(DnsArgs { verb: Some(DnsVerb::Keygen(args)), .. }) => verbs::dns_keygen::run(out, &args),
         Verb::Demo(args) => demo::run_demo(args, out).await,
         Verb::Up(args) => demo::run_up(args, out).await,
         Verb::Break(args) => demo::run_break(args, out).await,

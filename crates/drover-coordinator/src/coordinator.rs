@@ -10,7 +10,7 @@ use crate::recorder::{DECISIONS_WAITING_MAX, ToRecord};
 use crate::runs::RunTable;
 use crate::worlds::Worlds;
 use arc_swap::ArcSwap;
-use drover_dns::provider::Gate;
+use drover_dns::provider::{Gate, ZoneGenerations};
 use drover_model::config::DnsSettings;
 use drover_model::traffic::{Block, Freeze, Hold, TrafficState};
 use drover_model::{EndpointKey, Timestamp};
@@ -71,6 +71,8 @@ pub struct Coordinator {
     pub reload_wake: Notify,
     pub(crate) loaded: ArcSwap<Loaded>,
     pub(crate) dns: ArcSwap<Option<Dns>>,
+    /// Outlives the provider, so that none is given twice.
+    pub(crate) zone_generations: Arc<ZoneGenerations>,
     pub(crate) live: Mutex<Live>,
     /// Commands that create runs are taken one at a time, so that two operators see each other (I2).
     pub(crate) admission: tokio::sync::Mutex<()>,
@@ -197,6 +199,7 @@ impl Coordinator {
             reconcile_wake: Notify::new(),
             reload_wake: Notify::new(),
             dns: ArcSwap::from_pointee(None),
+            zone_generations: Arc::default(),
             loaded: ArcSwap::from_pointee(loaded),
             live: Mutex::new(live),
             admission: tokio::sync::Mutex::new(()),

@@ -83,7 +83,8 @@ fn is_unasked(target: &TrafficState, live: &RecordSet, change: &Change) -> bool 
 
 /// What is live, for the servers that are behind it.
 fn once_more(observed: &Observed, live: &RecordSet) -> Option<Change> {
-    let is_behind = |lagging: &Lagging| matches!(lagging.state, LaggingState::Behind { .. });
+    let is_behind =
+        |lagging: &Lagging| matches!(lagging.state, LaggingState::Behind { .. } | LaggingState::Unsigned);
     observed.lagging.iter().any(is_behind).then(|| Change::Put {
         expected_generation: live.generation.checked_sub(1).filter(|before| *before > 0),
         record_set: live.clone(),
@@ -320,6 +321,9 @@ impl Coordinator {
                             let shown = generation
                                 .map_or_else(|| "nothing".to_owned(), |g| format!("generation {g}"));
                             view.behind.push(format!("{} shows {shown}", o.key));
+                        }
+                        Some(LaggingState::Unsigned) => {
+                            view.behind.push(format!("{} is not signed yet", o.key));
                         }
                         None => {}
                     }

@@ -7,8 +7,8 @@ use crate::source::{Source, first_target, sources};
 use drover_core::plan::{ttl_seconds, whole_seconds};
 use drover_core::weights::NeverDark;
 use drover_dns::provider::{
-    BlockedReason, DynamicUpdates, EmbeddedInstances, EmbeddedOptions, Gate, HostedZone, Instance,
-    ProviderError, RecordSets,
+    BatchSigner, BlockedReason, DynamicUpdates, EmbeddedInstances, EmbeddedOptions, Gate, HostedZone,
+    Instance, ProviderError, RecordSets, ZoneGenerations,
 };
 use drover_dns::publish::Change;
 use drover_dns::zone::{AliasTarget, DnsName, Member, RecordKey, RecordSet, RecordType};
@@ -144,7 +144,7 @@ fn next_target(
 }
 
 /// Nothing where the configuration was let through with what it refuses: no instance, or a zone that is no name.
-fn provider(dns: &DnsSettings) -> Option<Dns> {
+fn provider(dns: &DnsSettings, generations: &Arc<ZoneGenerations>) -> Option<Dns> {
     let provider: Arc<dyn RecordSets> = match &dns.servers {
         DnsServers::Embedded(own) => {
             let instance =
@@ -152,7 +152,17 @@ fn provider(dns: &DnsSettings) -> Option<Dns> {
             let instances = own.instances.iter().map(instance).collect();
             let ttl_floor_seconds = whole_seconds(own.ttl_floor);
             let options = EmbeddedOptions { ttl_floor_seconds, ..EmbeddedOptions::default() };
-            Arc::new(EmbeddedInstances::new(instances, options).ok()?)
+            let instances = EmbeddedInstances::new(instances, options).ok()?;
+            let zone = DnsName::parse(&dns.zone).ok()?;
+            let signer = own.signing_key_file.clone().map(|key_file| BatchSigner {
+                key_file,
+                zone,
+                generations: generations.clone(),
+            });
+            Arc::new(match signer {
+                Some(signer) => instances.signed_by(signer),
+                None => instances,
+            })
         }
         DnsServers::Rfc2136(other) => {
             Arc::new(DynamicUpdates::new(DnsName::parse(&dns.zone).ok()?, other.clone()))
@@ -182,7 +192,8 @@ impl Coordinator {
         if standing == loaded.config.settings.dns.as_ref().map(made_from) {
             return;
         }
-        let provider = loaded.config.settings.dns.as_ref().and_then(provider);
+        let provider =
+            loaded.config.settings.dns.as_ref().and_then(|dns| provider(dns, &self.zone_generations));
         self.dns.store(Arc::new(provider));
     }
 

@@ -214,6 +214,7 @@ fn settings() -> Settings {
                 nameservers: vec![],
                 instances: vec![instance],
                 ttl_floor: drover_model::config::defaults::TTL_FLOOR,
+                signing_key_file: None,
             }),
             velocity: DnsVelocity::default(),
             drift: DriftPolicy::Report,

@@ -11,8 +11,8 @@ pub use moves::{
 };
 pub use policy::{BacktestArgs, HistoryArgs, PolicyVerb};
 pub use roles::{
-    AdoptArgs, AgentArgs, CoordinatorArgs, DnsArgs, DnsServerArgs, DnsVerb, LaunchArgs, LogFormat,
-    ProcessArgs, VerifyArgs,
+    AdoptArgs, AgentArgs, CoordinatorArgs, DnsArgs, DnsServerArgs, DnsVerb, KeygenArgs, LaunchArgs,
+    LogFormat, ProcessArgs, VerifyArgs,
 };
 pub use runs::{AnswerArgs, RunVerb, SureArgs};
 

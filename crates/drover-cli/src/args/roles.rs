@@ -117,6 +117,23 @@ pub enum DnsVerb {
                             drover dns adopt --all --reason 'the zone moved to drover'"
     )]
     Adopt(AdoptArgs),
+    /// Make the key that signs what is published, and print the public key that servers must trust
+    #[command(after_help = "Examples:\n  drover dns keygen --out /etc/drover/dns-signing.key\n  \
+                            drover dns keygen --show /etc/drover/dns-signing.key\n\n\
+                            The file goes to the coordinator (`dns.signing_key_file` of its settings), the public key to every server's file\n\
+                            (`trusted_keys: [..]`). To change keys: let servers trust both, change the coordinator's, let them trust the new one.")]
+    Keygen(KeygenArgs),
+}
+
+/// Arguments of `dns keygen`.
+#[derive(Debug, clap::Args)]
+pub struct KeygenArgs {
+    /// New file for the private key, which its owner alone may read
+    #[arg(long, value_name = "FILE", required_unless_present = "show")]
+    pub out: Option<PathBuf>,
+    /// File with a private key, to print its public key only
+    #[arg(long, value_name = "FILE", conflicts_with = "out")]
+    pub show: Option<PathBuf>,
 }
 
 /// Arguments of `dns verify`.
@@ -152,7 +169,9 @@ pub struct AdoptArgs {
 #[command(
     after_help = "Example:\n  drover dns --config /etc/drover/dns.yaml --state /var/lib/drover-dns\n\n\
     The file:\n  zone: drover.test\n  nameservers:\n    - {name: ns1.drover.test, addresses: [192.0.2.1]}\n    \
-    - {name: ns2.drover.test, addresses: [192.0.2.2]}\n  listen: ['192.0.2.1:53']\n  control: 127.0.0.1:7410"
+    - {name: ns2.drover.test, addresses: [192.0.2.2]}\n  listen: ['192.0.2.1:53']\n  control: 127.0.0.1:7410\n\n\
+    With others that keep each other up to date (docs/dns.md):\n  trusted_keys: [PUBLIC KEY of `drover dns keygen`]\n  \
+    peers: [{name: dns-2, control: 198.51.100.53:7411}]\n  peer_listen: 192.0.2.1:7411"
 )]
 pub struct DnsServerArgs {
     /// File with zone, name servers and addresses

@@ -4,11 +4,14 @@ use super::{Process, listening};
 use crate::args::DnsServerArgs;
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
-use drover_dns::server::{Limits, RateLimitConfig, ServerConfig, StartError};
+use drover_dns::publish::PublicKey;
+use drover_dns::server::{Limits, PEER_INTERVAL, Peer, Peering, RateLimitConfig, ServerConfig, StartError};
 use drover_dns::zone::{DnsName, NameServer, ZoneConfig};
+use drover_model::Span;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 /// The file that says what an instance answers for, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -30,6 +33,18 @@ pub struct DnsFile {
     /// Is it looked at whom a resolver asks for?
     #[serde(default)]
     pub client_subnet: bool,
+    /// Public keys; with any, only what one of them signed is taken.
+    #[serde(default)]
+    pub trusted_keys: Vec<PublicKey>,
+    /// The zone's other instances, which are asked for what this one missed.
+    #[serde(default)]
+    pub peers: Vec<Peer>,
+    /// How often they are asked.
+    #[serde(default)]
+    pub peer_interval: Option<Span>,
+    /// Where they ask this one, from other machines.
+    #[serde(default)]
+    pub peer_listen: Option<SocketAddr>,
 }
 
 /// What the ready file says.
@@ -79,16 +94,24 @@ fn configured(args: &DnsServerArgs) -> Result<ServerConfig> {
     };
     let (rate_limit, client_subnet) = (file.rate_limit, file.client_subnet);
     let limits = Limits { rate_limit, client_subnet, ..Limits::default() };
-    Ok(ServerConfig { listen, control, state_dir: state.clone(), zone, limits })
+    let interval = file.peer_interval.map_or(PEER_INTERVAL, |span| Duration::from_millis(span.as_millis()));
+    let peering =
+        Peering { trusted_keys: file.trusted_keys, peers: file.peers, interval, listen: file.peer_listen };
+    Ok(ServerConfig { listen, control, state_dir: state.clone(), zone, limits, peering })
 }
 
 fn failure(error: &StartError) -> Failure {
     let code = match error {
-        StartError::ControlNotLoopback { .. } | StartError::NoListener => ExitCode::Usage,
+        StartError::ControlNotLoopback { .. } | StartError::NoListener | StartError::Peering(_) => {
+            ExitCode::Usage
+        }
         _ => ExitCode::Failed,
     };
     let failure = Failure::of(code, error);
     match error {
+        StartError::Peering(_) => {
+            failure.hint("drover dns keygen --help says how servers come to trust a key")
+        }
         StartError::Listen { address, source, .. } => {
             listening(failure, &address.to_string(), source, "`--listen`, `--control` or the instance's file")
         }
@@ -140,6 +163,15 @@ mod tests {
         let limit = limited.limits.rate_limit.unwrap();
         assert_eq!((limit.answers_per_second.get(), limit.exempt_loopback), (50, true));
         assert!(with(&format!("{FILE}rate_limit: {{answers_per_second: 0}}\n"), &[]).is_err());
+        let control = "control: 127.0.0.1:1\n";
+        let peers = "peers: [{name: dns-2, control: '127.0.0.1:2'}]\n";
+        let key = format!("trusted_keys: [{}]\n", "ab".repeat(32));
+        let config = with(&format!("{FILE}{control}{peers}{key}peer_interval: 5s\n"), &[]).unwrap();
+        assert_eq!((config.peering.interval.as_secs(), config.peering.peers.len()), (5, 1));
+        assert!(config.peering.check().unwrap().is_some());
+        let without = with(&format!("{FILE}{control}{peers}"), &[]).unwrap();
+        assert!(without.peering.check().unwrap_err().to_string().contains("trusted_keys"));
+        assert!(with(&format!("{FILE}{control}trusted_keys: [abc]\n"), &[]).is_err());
         let failure = with(&format!("{FILE}colour: red\n"), &[]).unwrap_err();
         assert!(failure.causes[0].contains("colour"), "{failure:?}");
     }

@@ -24,6 +24,7 @@ pub async fn run(bench: &Bench, verb: DnsVerb) -> Result<ExitCode> {
         DnsVerb::Verify(args) => super::dns_verify::run(bench, &args).await,
         DnsVerb::Export => export(bench).await,
         DnsVerb::Adopt(args) => adopt(bench, args).await,
+        DnsVerb::Keygen(args) => super::dns_keygen::run(&bench.out, &args),
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod dns;
+pub mod dns_keygen;
 pub mod dns_verify;
 pub mod doctor;
 pub mod explain;

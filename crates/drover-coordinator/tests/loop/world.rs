@@ -4,7 +4,7 @@
 use drover_coordinator::config_dir::ConfigDir;
 use drover_coordinator::{Coordinator, Options, api, listen};
 use drover_dns::resolver::{QueryType, Resolver};
-use drover_dns::server::{Limits, Running, ServerConfig};
+use drover_dns::server::{Limits, Peering, Running, ServerConfig};
 use drover_dns::zone::{NameServer, ZoneConfig};
 use drover_model::api::{RunView, StatusView};
 use drover_model::config::decode::{self, SourceFile};
@@ -112,6 +112,7 @@ impl World {
                 state_dir: dir.path().join("dns"),
                 zone: zone(&config),
                 limits: Limits::default(),
+                peering: Peering::default(),
             },
             stop_world.clone(),
         )

@@ -25,7 +25,7 @@ const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Why a request brought no reply.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CallError {
+pub(crate) enum CallError {
     /// The request was not sent.
     #[error("cannot connect to {address}: {reason}")]
     NotSent { address: SocketAddr, reason: String },
@@ -49,7 +49,7 @@ impl Drop for Driver {
     }
 }
 
-pub(super) async fn get<T: DeserializeOwned>(
+pub(crate) async fn get<T: DeserializeOwned>(
     address: SocketAddr,
     path: &str,
     after: Duration,
@@ -57,7 +57,7 @@ pub(super) async fn get<T: DeserializeOwned>(
     in_time(address, after, call(address, Method::GET, path, vec![])).await
 }
 
-pub(super) async fn send<B: Serialize + Sync, T: DeserializeOwned>(
+pub(crate) async fn send<B: Serialize + Sync, T: DeserializeOwned>(
     address: SocketAddr,
     method: Method,
     path: &str,

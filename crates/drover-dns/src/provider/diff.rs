@@ -102,7 +102,9 @@ fn compare(valid: &ValidRecordSet, found: Option<&Observed>, diff: &mut Diff) {
 
 /// Servers that were not reached are no reason to write: there is nobody to write to.
 fn is_behind_anywhere(found: &Observed) -> bool {
-    found.lagging.iter().any(|lagging| matches!(lagging.state, LaggingState::Behind { .. }))
+    let can_be_mended =
+        |state: &LaggingState| matches!(state, LaggingState::Behind { .. } | LaggingState::Unsigned);
+    found.lagging.iter().any(|lagging| can_be_mended(&lagging.state))
 }
 
 fn detail(error: &InvalidRecordSet) -> String {

@@ -18,11 +18,12 @@ use serde::{Deserialize, Serialize};
 
 use super::control_client::{self, CallError};
 use super::{
-    Applied, Capabilities, Coverage, Lagging, LaggingState, MissingInstance, Observed, ProviderError,
-    RecordSets, Verification, verify,
+    Applied, BatchSigner, Capabilities, Coverage, Lagging, LaggingState, MissingInstance, Observed,
+    ProviderError, RecordSets, Verification, verify,
 };
 use crate::publish::{
-    AppliedBatch, Batch, CHANGES_PER_BATCH_MAX, Change, Conflict, Fence, FenceReason, Published, Shortened,
+    AppliedBatch, Batch, CHANGES_PER_BATCH_MAX, Change, Conflict, Fence, FenceReason, Published, Seal,
+    SentBatch, Shortened,
 };
 use crate::server::{Adoption, AppliedReply, ProblemCode, RecordSetReply, RecordSetsReply};
 use crate::zone::{RecordKey, RecordSet, WEIGHT_MAX};
@@ -81,6 +82,7 @@ pub struct NoInstances;
 pub struct EmbeddedInstances {
     instances: Vec<Instance>,
     options: EmbeddedOptions,
+    signer: Option<BatchSigner>,
 }
 
 /// What one instance did with a batch.
@@ -101,7 +103,13 @@ impl EmbeddedInstances {
         if instances.is_empty() {
             return Err(NoInstances);
         }
-        Ok(Self { instances, options })
+        Ok(Self { instances, options, signer: None })
+    }
+
+    /// The same, signing what it publishes, so that instances can hand it to each other.
+    #[must_use]
+    pub fn signed_by(self, signer: BatchSigner) -> Self {
+        Self { signer: Some(signer), ..self }
     }
 
     /// The instances.
@@ -181,8 +189,10 @@ impl EmbeddedInstances {
             });
             let found: Vec<RecordSetReply> = try_join_all(calls).await?.into_iter().flatten().collect();
             let generation = found.iter().map(|reply| reply.generation).max().unwrap_or_default();
+            let unsealed = found.iter().filter(|reply| reply.is_unsealed);
+            let unsealed = unsealed.filter_map(|reply| reply.record_set.key()).collect();
             let record_sets = found.into_iter().map(|reply| reply.record_set).collect();
-            Ok(RecordSetsReply { generation, record_sets })
+            Ok(RecordSetsReply { generation, record_sets, unsealed })
         })
         .await
     }
@@ -207,19 +217,44 @@ impl EmbeddedInstances {
         (known, missing)
     }
 
-    async fn apply_to(&self, instance: &Instance, batch: &Batch) -> Outcome {
-        match self.put(instance, batch).await {
+    /// The signatures over a batch; none without a key.
+    async fn seal(&self, batch: &Batch) -> Result<Vec<Seal>, ProviderError> {
+        let Some(signer) = &self.signer else { return Ok(vec![]) };
+        let numbered = match signer.generations.next(batch.epoch) {
+            Some(numbered) => numbered,
+            None => {
+                let (fences, missing) = self.fences().await;
+                fences.iter().for_each(|(_, fence)| signer.generations.see(fence.generation));
+                // Whoever has shown none is at 1 at least, so that nobody could be asked.
+                let numbered = signer.generations.next(batch.epoch);
+                numbered.ok_or(ProviderError::Unreachable { missing })?
+            }
+        };
+        signer.seal(batch, numbered).await
+    }
+
+    /// The zone's generation at an instance, which the next one must be above.
+    fn see(&self, generation: u64) {
+        if let Some(signer) = &self.signer {
+            signer.generations.see(generation);
+        }
+    }
+
+    async fn apply_to(&self, instance: &Instance, batch: &Batch, seals: &[Seal]) -> Outcome {
+        match self.put(instance, batch, seals).await {
+            // What is signed is what shall be live, not what was before.
             Outcome::Conflict(conflicts) => match caught_up(batch, &conflicts) {
-                Some(batch) => self.put(instance, &batch).await,
+                Some(batch) => self.put(instance, &batch, seals).await,
                 None => Outcome::Conflict(conflicts),
             },
             outcome => outcome,
         }
     }
 
-    async fn put(&self, instance: &Instance, batch: &Batch) -> Outcome {
+    async fn put(&self, instance: &Instance, batch: &Batch, seals: &[Seal]) -> Outcome {
         let timeout = self.options.control_timeout;
-        let put = control_client::send(instance.control, Method::PUT, "/v1/recordsets", batch, timeout).await;
+        let sent = SentBatch::new(batch.clone(), seals.to_vec());
+        let put = control_client::send(instance.control, Method::PUT, "/v1/recordsets", &sent, timeout).await;
         put.map_or_else(Outcome::of, Outcome::Done)
     }
 }
@@ -245,7 +280,10 @@ impl Outcome {
                 },
             },
             // The instance is in trouble, not the request: it counts as one that could not be told.
-            ProblemCode::NotWritten => Self::Missing { reason: problem.detail, is_outcome_known: true },
+            // So it is while keys are being changed, here and there.
+            ProblemCode::NotSigned | ProblemCode::NotWritten => {
+                Self::Missing { reason: problem.detail, is_outcome_known: true }
+            }
             ProblemCode::NotDurable | ProblemCode::TimedOut => {
                 Self::Missing { reason: problem.detail, is_outcome_known: false }
             }
@@ -303,11 +341,14 @@ impl RecordSets for EmbeddedInstances {
         if known.is_empty() {
             return Err(ProviderError::Unreachable { missing });
         }
-        Ok(keys.iter().map(|key| observe_one(key, &known, &missing)).collect())
+        known.iter().for_each(|(_, reply)| self.see(reply.generation));
+        let must_sign = self.signer.is_some();
+        Ok(keys.iter().map(|key| observe_one(key, &known, &missing, must_sign)).collect())
     }
 
     async fn apply(&self, batch: &Batch) -> Result<Applied, ProviderError> {
-        let calls = self.instances.iter().map(|instance| self.apply_to(instance, batch));
+        let seals = self.seal(batch).await?;
+        let calls = self.instances.iter().map(|instance| self.apply_to(instance, batch, &seals));
         let outcomes = join_all(calls).await;
         summarise(&self.instances, outcomes, self.options.control_timeout)
     }
@@ -341,6 +382,7 @@ fn observe_one(
     key: &RecordKey,
     known: &[(&Instance, RecordSetsReply)],
     missing: &[MissingInstance],
+    must_sign: bool,
 ) -> Observed {
     let find = |reply: &RecordSetsReply| -> Option<RecordSet> {
         reply.record_sets.iter().find(|set| set.rtype == key.rtype && set.name == key.name.as_str()).cloned()
@@ -357,11 +399,18 @@ fn observe_one(
         instance: instance.name.clone(),
         state: LaggingState::Behind { generation: set.as_ref().map(|set| set.generation) },
     });
+    let unsigned = known.iter().zip(&live).filter(|((_, reply), (_, set))| {
+        let shows = set.as_ref().zip(newest.as_ref()).is_some_and(|(set, newest)| set.same_target(newest));
+        must_sign && shows && reply.unsealed.contains(key)
+    });
+    let unsigned =
+        unsigned.map(|((one, _), _)| Lagging { instance: one.name.clone(), state: LaggingState::Unsigned });
+    let unsigned: Vec<Lagging> = unsigned.collect();
     let not_reached = missing.iter().map(|one| Lagging {
         instance: one.instance.clone(),
         state: LaggingState::NotReached { reason: one.reason.clone() },
     });
-    let lagging = behind.chain(not_reached).collect();
+    let lagging = behind.chain(unsigned).chain(not_reached).collect();
     Observed { key: key.clone(), current: newest, is_changed_by_hand: false, lagging }
 }
 

@@ -4,7 +4,7 @@
 //! DNS. No provider decides where traffic goes; each refuses what would overwrite something that the writer
 //! has not seen.
 
-mod control_client;
+pub(crate) mod control_client;
 mod diff;
 mod drawn;
 mod embedded;
@@ -12,6 +12,7 @@ mod finding;
 mod gate;
 mod marks;
 mod route53;
+mod signing;
 mod update;
 mod verify;
 mod wanted;
@@ -27,6 +28,7 @@ pub use embedded::{EmbeddedInstances, EmbeddedOptions, Instance, NoInstances};
 pub use gate::{Admitted, Gate, Right, Withheld};
 pub use marks::{Registered, registry_name};
 pub use route53::HostedZone;
+pub use signing::{BatchSigner, ZoneGenerations};
 pub use update::DynamicUpdates;
 
 use self::wanted::Shown;
@@ -140,6 +142,8 @@ pub enum LaggingState {
     },
     /// It shows an earlier state of the zone, and will follow by itself: nothing that is written could hasten it.
     Earlier,
+    /// It shows it, and has no signature of it that it could show to others.
+    Unsigned,
     /// It could not be asked; what it answers is not known.
     NotReached {
         /// Why not.

@@ -5,6 +5,7 @@ use std::fmt;
 use drover_model::Epoch;
 use serde::{Deserialize, Serialize};
 
+use super::seal::{Seal, SealError};
 use super::{CHANGES_PER_BATCH_MAX, IDEMPOTENCY_KEY_BYTES_MAX, StateFileError};
 use crate::zone::{InvalidRecordSet, InvalidSnapshot, RecordKey, RecordSet, RecordType};
 
@@ -19,6 +20,29 @@ pub struct Batch {
     pub idempotency_key: String,
     /// The changes; no record set twice.
     pub changes: Vec<Change>,
+}
+
+/// A batch as it is sent: with the signatures over it, where its sender has a key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SentBatch {
+    pub(crate) epoch: Epoch,
+    pub(crate) idempotency_key: String,
+    pub(crate) changes: Vec<Change>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) seals: Vec<Seal>,
+}
+
+impl SentBatch {
+    pub(crate) fn new(batch: Batch, seals: Vec<Seal>) -> Self {
+        let Batch { epoch, idempotency_key, changes } = batch;
+        Self { epoch, idempotency_key, changes, seals }
+    }
+
+    pub(crate) fn into_parts(self) -> (Batch, Vec<Seal>) {
+        let Self { epoch, idempotency_key, changes, seals } = self;
+        (Batch { epoch, idempotency_key, changes }, seals)
+    }
 }
 
 /// One change, with the state that it was decided upon.
@@ -189,6 +213,19 @@ pub enum PublishError {
         wanted: u64,
         /// What is live.
         current: u64,
+    },
+    /// Nobody who is trusted signed it, or something else.
+    #[error("cannot publish the batch: {0}")]
+    NotSigned(#[source] SealError),
+    /// It was signed before what is live.
+    #[error("cannot publish {key} as of zone generation {given}: what is live was signed later, at {held}")]
+    Backwards {
+        /// Which set.
+        key: RecordKey,
+        /// The batch's zone generation.
+        given: u64,
+        /// That of what is live.
+        held: u64,
     },
     /// The batch is empty, too large, or names a record set twice.
     #[error(

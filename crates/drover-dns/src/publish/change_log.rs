@@ -19,6 +19,7 @@ use drover_model::Epoch;
 use serde::{Deserialize, Serialize};
 
 use super::ledger::Ledger;
+use super::proofs::{Sealed, SealedView};
 use super::state_file::{STATE_BYTES_MAX, StateBody};
 use super::{AppliedBatch, CHANGES_BYTES_MAX};
 use crate::zone::{RecordKey, RecordSet, RecordType};
@@ -38,6 +39,16 @@ pub(super) struct StateChange {
     put: Vec<RecordSet>,
     removed: Vec<RecordKey>,
     applied: Option<AppliedBatch>,
+    /// The seals of what it put or removed, or of what was there already.
+    #[serde(default)]
+    pub(super) sealed: Option<Sealed>,
+}
+
+impl StateChange {
+    /// Its seals; that it had some is still known.
+    pub(super) fn take_sealed(&mut self) -> Option<Sealed> {
+        self.sealed.as_mut().map(std::mem::take)
+    }
 }
 
 /// The same, as it is written.
@@ -49,6 +60,8 @@ pub(super) struct StateChangeView<'a> {
     pub(super) removed: Vec<&'a RecordKey>,
     /// None: just the epoch changed.
     pub(super) applied: Option<&'a AppliedBatch>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sealed: Option<SealedView<'a>>,
 }
 
 /// The changes that a file holds behind its state.
@@ -150,11 +163,16 @@ pub(super) fn apply(state: StateBody, changes: Vec<StateChange>) -> Result<State
     let mut generation = state.generation;
     for (index, change) in changes.into_iter().enumerate() {
         let expected = generation + u64::from(change.applied.is_some());
-        if change.generation != expected {
+        // What is signed has the zone's generation: others may have seen some in between, and what closes a gap raises none.
+        let is_next = match change.sealed {
+            Some(_) => change.generation >= generation,
+            None => change.generation == expected,
+        };
+        if !is_next {
             let (number, found) = (index + 1, change.generation);
             return Err(format!("its change {number} leads to generation {found} where {expected} is next"));
         }
-        generation = expected;
+        generation = change.generation;
         for removed in change.removed {
             if sets.remove(&(removed.name.as_str().to_owned(), removed.rtype)).is_none() {
                 return Err(format!("its change {} removes {removed}, which is not there", index + 1));
@@ -171,6 +189,7 @@ pub(super) fn apply(state: StateBody, changes: Vec<StateChange>) -> Result<State
         generation,
         highest_epoch: ledger.highest_epoch,
         record_sets: sets.into_values().collect(),
+        sealed: None,
         applied: ledger.applied.into_iter().map(Arc::unwrap_or_clone).collect(),
     })
 }

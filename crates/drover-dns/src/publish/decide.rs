@@ -13,6 +13,8 @@ use crate::zone::{DnsName, InvalidRecordSet, RecordKey, Snapshot, ValidRecordSet
 pub(super) struct Decision {
     pub(super) record_sets: BTreeMap<RecordKey, Arc<ValidRecordSet>>,
     pub(super) applied: Vec<AppliedChange>,
+    /// What each change of the batch asks for, in their order; none: no such set.
+    pub(super) wanted: Vec<(RecordKey, Option<Arc<ValidRecordSet>>)>,
 }
 
 /// I3: may this epoch write after `highest`? The same or a later one of the same incarnation may. Incarnations are random
@@ -53,7 +55,8 @@ pub(super) fn decide(current: &Snapshot, batch: &Batch) -> Result<Decision, Publ
     if !conflicts.is_empty() {
         return Err(PublishError::Conflict(conflicts));
     }
-    let mut decision = Decision { record_sets: current.record_sets().clone(), applied: vec![] };
+    let wanted = steps.iter().map(|step| (step.key.clone(), step.target.clone())).collect();
+    let mut decision = Decision { record_sets: current.record_sets().clone(), applied: vec![], wanted };
     for step in steps.into_iter().filter(|step| !step.is_done(current)) {
         step.check_rights(current)?;
         step.take(&mut decision);

@@ -4,14 +4,24 @@
 mod batch;
 mod change_log;
 mod decide;
+mod from_peer;
 mod ledger;
+mod proofs;
 mod publisher;
+mod seal;
 mod shortened;
 mod state_file;
 
+pub(crate) use batch::SentBatch;
 pub use batch::{AppliedBatch, AppliedChange, Batch, Change, Conflict, FenceReason, PublishError, Published};
 pub(crate) use decide::objection;
+pub use from_peer::{Offer, OfferPage, PeerState, RefusedOffer, Taken, WhyRefused};
+pub use proofs::BUCKETS;
 pub use publisher::{Fence, OpenError, Publisher};
+pub use seal::{
+    Digest, PublicKey, SEALED_CHANGES_MAX, Seal, SealError, Sealing, Signature, SigningKey, TRUSTED_KEYS_MAX,
+    TrustedKeys, UnusableSigningKey,
+};
 pub use shortened::{SHORTENED_SECONDS_MAX, ShortTime, ShortTimes, Shortened};
 pub use state_file::{STATE_FILE_NAME, StateFileError};
 
@@ -23,6 +33,9 @@ pub const APPLIED_BATCHES_KEPT_MAX: usize = 256;
 
 /// How many single changes the remembered batches may hold together; the oldest batches go first.
 pub const APPLIED_CHANGES_KEPT_MAX: usize = 4096;
+
+/// How many removed record sets an instance remembers, so that no peer brings them back; the oldest go first.
+pub const GONE_KEPT_MAX: usize = 1000;
 
 /// The longest idempotency key, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;

@@ -15,6 +15,7 @@
 //! that finds its wish granted, before a whole was written and synced. So it is after a start, too: what was
 //! read there may come from memory that never reached the disk.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,13 +26,17 @@ use arc_swap::{ArcSwap, Guard};
 use drover_model::Epoch;
 use serde::{Deserialize, Serialize};
 
-use super::batch::{AppliedBatch, Batch, FenceReason, PublishError, Published};
+use super::batch::{AppliedBatch, AppliedChange, Batch, FenceReason, PublishError, Published};
 use super::change_log::{Appended, ChangeLog, StateChangeView, WhyNot};
-use super::decide::{check_fence, decide};
+use super::decide::{Decision, check_fence, decide};
 use super::ledger::Ledger;
+use super::proofs::{NewProofs, Proof, Proofs, SealedView};
+use super::seal::{self, Digest, SEALED_CHANGES_MAX, Seal, SealError, TrustedKeys};
 use super::shortened::{ShortTimes, Shortened};
 use super::state_file::{self, STATE_FILE_NAME, StateBody, StateFileError, StateView, WriteError};
-use crate::zone::{DnsName, InvalidRecordSet, InvalidSnapshot, Snapshot, ValidRecordSet, ZoneConfig};
+use crate::zone::{
+    DnsName, InvalidRecordSet, InvalidSnapshot, RecordKey, Snapshot, ValidRecordSet, ZoneConfig,
+};
 
 /// Held by the one process that may write the state.
 const LOCK_FILE_NAME: &str = "lock";
@@ -41,9 +46,13 @@ const LOCK_FILE_NAME: &str = "lock";
 pub struct Publisher {
     directory: PathBuf,
     snapshot: ArcSwap<Snapshot>,
-    ledger: ArcSwap<Ledger>,
+    pub(super) ledger: ArcSwap<Ledger>,
     /// One writer at a time; readers never wait for the disk.
-    writer: Mutex<Writer>,
+    pub(super) writer: Mutex<Writer>,
+    /// Whose signatures count. None: whoever reaches the control listener may write, as he always could.
+    pub(super) trusted: Option<TrustedKeys>,
+    /// Changed by the one writer, with the snapshot.
+    proofs: Mutex<Proofs>,
     /// Locked for as long as it is open.
     _lock: File,
 }
@@ -60,7 +69,7 @@ enum Owes {
 }
 
 #[derive(Debug, Default)]
-struct Writer {
+pub(super) struct Writer {
     /// None: the whole is to be written before anything is acknowledged.
     log: Option<ChangeLog>,
     owes: Owes,
@@ -124,6 +133,19 @@ impl Publisher {
     /// # Errors
     /// Whenever it is not certain what was served last: another process, a corrupt file, another zone.
     pub fn open(directory: &Path, zone: ZoneConfig) -> Result<Self, OpenError> {
+        Self::open_trusting(directory, zone, None)
+    }
+
+    /// As [`Publisher::open`]; from then on just what one of these keys signed is taken, from the coordinator and from peers.
+    /// What was signed by others, or by nobody, is served as before until it is published anew.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_trusting(
+        directory: &Path,
+        zone: ZoneConfig,
+        trusted: Option<TrustedKeys>,
+    ) -> Result<Self, OpenError> {
         let lock = take_lock(directory)?;
         let stored = state_file::read(directory).map_err(OpenError::State)?;
         if let Some(stored) = &stored
@@ -136,11 +158,18 @@ impl Publisher {
                  and so would damage at the file's end"
             );
         }
-        let (snapshot, ledger, is_new) = restore(directory, zone, stored.map(|stored| stored.state))?;
+        let (state, seals) = stored.map(|stored| (stored.state, stored.seals)).unzip();
+        let (snapshot, ledger, is_new) = restore(directory, zone, state)?;
+        let proofs = match &trusted {
+            Some(trusted) => Proofs::restored(seals.unwrap_or_default(), &snapshot, trusted),
+            None => Proofs::default(),
+        };
         let owes = if is_new { Owes::Nothing } else { Owes::Sync };
         let mut writer = Writer { owes, ..Writer::default() };
+        let nothing = NewProofs::new();
         if is_new {
-            let written = state_file::write(directory, &body(&snapshot, &ledger));
+            let sealed = trusted.as_ref().map(|_| SealedView::with(&proofs, &nothing));
+            let written = state_file::write(directory, &body(&snapshot, &ledger, sealed));
             writer.log = Some(written.map_err(|error| match error {
                 WriteError::NotWritten(error) | WriteError::NotDurable(error) => OpenError::State(error),
             })?);
@@ -150,6 +179,8 @@ impl Publisher {
             snapshot: ArcSwap::from_pointee(snapshot),
             ledger: ArcSwap::from_pointee(ledger),
             writer: Mutex::new(writer),
+            trusted,
+            proofs: Mutex::new(proofs),
             _lock: lock,
         })
     }
@@ -182,16 +213,33 @@ impl Publisher {
     /// # Errors
     /// See [`PublishError`]; nothing of the batch is visible except after `NotDurable`.
     pub fn publish(&self, batch: &Batch) -> Result<Published, PublishError> {
+        self.publish_sealed(batch, vec![])
+    }
+
+    /// As [`Publisher::publish`], of a batch that was signed. Where no key is trusted the signatures say nothing, and are not kept.
+    ///
+    /// # Errors
+    /// As there; `NotSigned` and `Backwards` only where keys are trusted.
+    pub fn publish_sealed(&self, batch: &Batch, seals: Vec<Seal>) -> Result<Published, PublishError> {
+        let seals = match &self.trusted {
+            Some(trusted) => seal::check_batch(seals, batch, &self.load().zone().origin, trusted)
+                .map_err(PublishError::NotSigned)?,
+            None => vec![],
+        };
         let mut writer = self.writer();
         let ledger = self.ledger.load_full();
         // I3: an older leader is told so before anything else, also when its wish is granted already.
         check_fence(ledger.highest_epoch, batch.epoch)?;
         let current = self.snapshot();
-        let decision = decide(&current, batch)?;
+        let mut decision = decide(&current, batch)?;
+        let proofs = match &self.trusted {
+            Some(_) => prove(&self.proofs(), &mut decision, &seals)?,
+            None => NewProofs::new(),
+        };
         let generation = current.generation();
-        if decision.applied.is_empty() {
+        if decision.applied.is_empty() && proofs.is_empty() {
             if ledger.highest_epoch != Some(batch.epoch) || writer.log.is_none() {
-                let committed = self.commit(&mut writer, ledger.under(batch.epoch), current, None);
+                let committed = self.commit(&mut writer, ledger.under(batch.epoch), current, Step::default());
                 // What is wished for is live, whatever became of this write.
                 committed.map_err(|error| match error {
                     PublishError::NotWritten(source) => PublishError::NotDurable(source),
@@ -200,21 +248,42 @@ impl Publisher {
             }
             return Ok(Published::Unchanged { generation });
         }
-        let generation = generation + 1;
-        let keys = decision.applied.iter().map(|change| &change.key);
-        let next = current.changed(generation, decision.record_sets, keys);
-        let next = next.map_err(PublishError::InvalidSnapshot)?;
-        let applied = Arc::new(AppliedBatch {
+        let generation = seals.first().map_or(generation + 1, |seal| generation.max(seal.generation));
+        let has_changed = !decision.applied.is_empty();
+        let next = Next {
             generation,
-            applied_unix_milliseconds: unix_milliseconds(),
             epoch: batch.epoch,
-            idempotency_key: batch.idempotency_key.clone(),
-            changes: decision.applied,
+            name: &batch.idempotency_key,
+            record_sets: decision.record_sets,
+            applied: decision.applied,
+            proofs,
+        };
+        self.make(&mut writer, next)?;
+        Ok(if has_changed { Published::Changed { generation } } else { Published::Unchanged { generation } })
+    }
+
+    /// Makes what was decided durable and visible. Call it as the one writer.
+    pub(super) fn make(&self, writer: &mut Writer, next: Next<'_>) -> Result<(), PublishError> {
+        let Next { generation, epoch, name, record_sets, applied, proofs } = next;
+        // What was there already is put as it was signed now: its epoch and its note may be others.
+        let keys: BTreeSet<&RecordKey> =
+            applied.iter().map(|change| &change.key).chain(proofs.keys()).collect();
+        let snapshot = self.snapshot().changed(generation, record_sets, keys);
+        let snapshot = snapshot.map_err(PublishError::InvalidSnapshot)?;
+        let mut ledger = self.ledger.load().under(epoch);
+        let applied = (!applied.is_empty()).then(|| {
+            Arc::new(AppliedBatch {
+                generation,
+                applied_unix_milliseconds: unix_milliseconds(),
+                epoch,
+                idempotency_key: name.to_owned(),
+                changes: applied,
+            })
         });
-        let mut next_ledger = ledger.under(batch.epoch);
-        next_ledger.remember(Arc::clone(&applied));
-        self.commit(&mut writer, next_ledger, Arc::new(next), Some(&applied))?;
-        Ok(Published::Changed { generation })
+        if let Some(applied) = &applied {
+            ledger.remember(Arc::clone(applied));
+        }
+        self.commit(writer, ledger, Arc::new(snapshot), Step { applied: applied.as_deref(), proofs })
     }
 
     /// Lets another store incarnation command: a deliberate act after a store was lost or restored. `from`
@@ -236,7 +305,7 @@ impl Publisher {
         {
             check_fence(Some(highest), to)?;
         }
-        self.commit(&mut writer, ledger.under(to), self.snapshot(), None)
+        self.commit(&mut writer, ledger.under(to), self.snapshot(), Step::default())
     }
 
     /// Puts on disk what is served without being known to be there, if anything is. Whoever asked for it finds it served and
@@ -253,7 +322,7 @@ impl Publisher {
             return Ok(false);
         }
         let ledger = Ledger::clone(&self.ledger.load());
-        self.commit(&mut writer, ledger, self.snapshot(), None)?;
+        self.commit(&mut writer, ledger, self.snapshot(), Step::default())?;
         Ok(true)
     }
 
@@ -287,27 +356,34 @@ impl Publisher {
         }
     }
 
-    fn writer(&self) -> MutexGuard<'_, Writer> {
+    pub(super) fn proofs(&self) -> MutexGuard<'_, Proofs> {
+        self.proofs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn writer(&self) -> MutexGuard<'_, Writer> {
         // State and ledger are replaced as wholes, so a panic elsewhere can't have left them torn.
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Durable first, then visible. `applied` is what the snapshot changed by; none: just the ledger changed.
+    /// Durable first, then visible.
     fn commit(
         &self,
         writer: &mut Writer,
         next: Ledger,
         snapshot: Arc<Snapshot>,
-        applied: Option<&AppliedBatch>,
+        step: Step<'_>,
     ) -> Result<(), PublishError> {
-        let (owes, committed) = match self.write(writer, &next, &snapshot, applied) {
+        let (owes, committed) = match self.write(writer, &next, &snapshot, &step) {
             Ok(()) => (Owes::Nothing, Ok(())),
             Err(WriteError::NotDurable(error)) => (Owes::Whole, Err(PublishError::NotDurable(error))),
             Err(WriteError::NotWritten(error)) => return Err(PublishError::NotWritten(error)),
         };
         writer.owes = owes;
         self.ledger.store(Arc::new(next));
+        // Together, for whoever shows both.
+        let mut proofs = self.proofs();
         self.snapshot.store(snapshot);
+        proofs.take(step.proofs);
         committed
     }
 
@@ -317,12 +393,12 @@ impl Publisher {
         writer: &mut Writer,
         next: &Ledger,
         snapshot: &Snapshot,
-        applied: Option<&AppliedBatch>,
+        step: &Step<'_>,
     ) -> Result<(), WriteError> {
         let mut may_be_there = false;
         if let Some(log) = writer.log.take() {
             let path = self.directory.join(STATE_FILE_NAME);
-            match log.append(&path, &change(snapshot, next, applied)) {
+            match log.append(&path, &change(snapshot, next, step)) {
                 Appended::Durable(log) => {
                     writer.log = Some(log);
                     return Ok(());
@@ -340,7 +416,9 @@ impl Publisher {
                 }
             }
         }
-        match state_file::write(&self.directory, &body(snapshot, next)) {
+        let held = self.proofs();
+        let sealed = self.trusted.as_ref().map(|_| SealedView::with(&held, &step.proofs));
+        match state_file::write(&self.directory, &body(snapshot, next, sealed)) {
             Ok(log) => {
                 writer.log = Some(log);
                 Ok(())
@@ -349,6 +427,52 @@ impl Publisher {
             Err(error) => Err(error),
         }
     }
+}
+
+/// What a state changes by; nothing: just the ledger changed.
+#[derive(Debug, Default)]
+struct Step<'a> {
+    applied: Option<&'a AppliedBatch>,
+    proofs: NewProofs,
+}
+
+/// What was decided to be next.
+pub(super) struct Next<'a> {
+    pub(super) generation: u64,
+    pub(super) epoch: Epoch,
+    /// For the log of applied batches.
+    pub(super) name: &'a str,
+    pub(super) record_sets: BTreeMap<RecordKey, Arc<ValidRecordSet>>,
+    pub(super) applied: Vec<AppliedChange>,
+    pub(super) proofs: NewProofs,
+}
+
+/// Is each change what was signed, and signed after what is live? Gives what proves them; what is there already is proven anew.
+fn prove(held: &Proofs, decision: &mut Decision, seals: &[Arc<Seal>]) -> Result<NewProofs, PublishError> {
+    let applied: BTreeSet<&RecordKey> = decision.applied.iter().map(|change| &change.key).collect();
+    let mut proofs = NewProofs::new();
+    for (place, (key, target)) in decision.wanted.iter().enumerate() {
+        let digest = target.as_deref().map_or_else(|| Digest::of_removed(key), Digest::of);
+        let seal = seals.get(place / SEALED_CHANGES_MAX);
+        let seal = seal.filter(|seal| seal.digests.get(place % SEALED_CHANGES_MAX) == Some(&digest));
+        let Some(seal) = seal else {
+            return Err(PublishError::NotSigned(SealError::Tampered { key: key.clone() }));
+        };
+        let proof = Proof { seal: Arc::clone(seal), digest, is_gone: target.is_none() };
+        let held = held.get(key).filter(|held| held.seal.epoch.incarnation == seal.epoch.incarnation);
+        if let Some(held) = held.filter(|held| held.rank() >= proof.rank()) {
+            if applied.contains(key) {
+                let (given, held) = (seal.generation, held.seal.generation);
+                return Err(PublishError::Backwards { key: key.clone(), given, held });
+            }
+            continue;
+        }
+        if let Some(set) = target.as_ref().filter(|_| !applied.contains(key)) {
+            decision.record_sets.insert(key.clone(), Arc::clone(set));
+        }
+        proofs.insert(key.clone(), proof);
+    }
+    Ok(proofs)
 }
 
 fn take_lock(directory: &Path) -> Result<File, OpenError> {
@@ -396,28 +520,28 @@ fn restore(
     Ok((snapshot, ledger, is_new))
 }
 
-fn body<'a>(snapshot: &'a Snapshot, ledger: &'a Ledger) -> StateView<'a> {
+fn body<'a>(snapshot: &'a Snapshot, ledger: &'a Ledger, sealed: Option<SealedView<'a>>) -> StateView<'a> {
     StateView {
         zone: snapshot.zone(),
         generation: snapshot.generation(),
         highest_epoch: ledger.highest_epoch,
         record_sets: snapshot.record_sets().values().map(|set| set.document()).collect(),
         applied: ledger.applied.iter().map(Arc::as_ref).collect(),
+        sealed,
     }
 }
 
-fn change<'a>(
-    snapshot: &'a Snapshot,
-    ledger: &Ledger,
-    applied: Option<&'a AppliedBatch>,
-) -> StateChangeView<'a> {
+fn change<'a>(snapshot: &'a Snapshot, ledger: &Ledger, step: &'a Step<'_>) -> StateChangeView<'a> {
+    let Step { applied, proofs } = step;
     let keys = || applied.iter().flat_map(|batch| &batch.changes).map(|change| &change.key);
+    let put: BTreeSet<&RecordKey> = keys().chain(proofs.keys()).collect();
     StateChangeView {
         generation: snapshot.generation(),
         highest_epoch: ledger.highest_epoch,
-        put: keys().filter_map(|key| snapshot.get(key)).map(|set| set.document()).collect(),
+        put: put.into_iter().filter_map(|key| snapshot.get(key)).map(|set| set.document()).collect(),
         removed: keys().filter(|key| snapshot.get(key).is_none()).collect(),
-        applied,
+        applied: *applied,
+        sealed: (!proofs.is_empty()).then(|| SealedView::of(proofs)),
     }
 }
 

@@ -5,28 +5,35 @@
 //! old file or the new one. What changes after that is appended (see [`super::change_log`]). A file that does
 //! not match its checksums is refused by name; serving half of a state would move traffic.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use drover_model::Epoch;
 use serde::{Deserialize, Serialize};
 
 use super::change_log::{self, ChangeLog};
+use super::proofs::{self, Sealed, SealedView};
+use super::seal::Seal;
 use super::{AppliedBatch, CHANGES_BYTES_MAX};
-use crate::zone::{RecordSet, ZoneConfig};
+use crate::zone::{RecordKey, RecordSet, ZoneConfig};
 
 /// The file's name in the state directory.
 pub const STATE_FILE_NAME: &str = "snapshot.json";
 
-/// The version of the format that is written, and the newest that is read.
-const FORMAT: u32 = 2;
+/// The newest version of the format that is read, written where there are seals.
+const FORMAT: u32 = 3;
+
+/// What is written without any, so that an earlier drover reads it as well.
+const FORMAT_UNSEALED: u32 = 2;
 
 /// The oldest that is read: the body reaches to the file's end, no changes behind it.
 const FORMAT_WHOLE_ONLY: u32 = 1;
 
-/// The most that a state takes: 10,000 record sets of some 6 KiB. More is no file of ours.
-pub(super) const STATE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// The most that a state takes: 100,000 record sets of some 1.3 KiB with their seals. More is no file of ours.
+pub(super) const STATE_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
 /// The most that is read: a state and the changes behind it.
 const FILE_BYTES_MAX: u64 = STATE_BYTES_MAX + CHANGES_BYTES_MAX;
@@ -40,6 +47,9 @@ pub(super) struct StateBody {
     pub(super) highest_epoch: Option<Epoch>,
     pub(super) record_sets: Vec<RecordSet>,
     pub(super) applied: Vec<AppliedBatch>,
+    /// The seals of the record sets, and of those that were removed lately.
+    #[serde(default)]
+    pub(super) sealed: Option<Sealed>,
 }
 
 /// The same, as it is written: a zone is large, and is not copied for every change.
@@ -50,6 +60,9 @@ pub(super) struct StateView<'a> {
     pub(super) highest_epoch: Option<Epoch>,
     pub(super) record_sets: Vec<&'a RecordSet>,
     pub(super) applied: Vec<&'a AppliedBatch>,
+    /// None: this instance trusts no key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sealed: Option<SealedView<'a>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -99,6 +112,8 @@ pub enum StateFileError {
 #[derive(Debug)]
 pub(super) struct Stored {
     pub(super) state: StateBody,
+    /// The seal of each record set that has one, and of those that were removed lately.
+    pub(super) seals: BTreeMap<RecordKey, Arc<Seal>>,
     /// The length of a last change that a crash cut short; nobody was told of it. 0: there is none.
     pub(super) torn_bytes: usize,
 }
@@ -141,11 +156,14 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Stored, StateFileError> {
         let (found, written) = (spelled(checksum), header.body_crc32c);
         return Err(corrupt(format!("its checksum is {found} where {written} was written")));
     }
-    let state = serde_json::from_slice(body).map_err(|error| corrupt(format!("its body: {error}")))?;
-    let changes = change_log::parse(changes, bytes.len() - changes.len(), checksum).map_err(corrupt)?;
+    let mut state: StateBody =
+        serde_json::from_slice(body).map_err(|error| corrupt(format!("its body: {error}")))?;
+    let mut changes = change_log::parse(changes, bytes.len() - changes.len(), checksum).map_err(corrupt)?;
     let torn_bytes = changes.torn_bytes;
+    let sealed = changes.whole.iter_mut().filter_map(change_log::StateChange::take_sealed);
+    let seals = proofs::collect(state.sealed.take().into_iter().chain(sealed)).map_err(corrupt)?;
     let state = change_log::apply(state, changes.whole).map_err(corrupt)?;
-    Ok(Stored { state, torn_bytes })
+    Ok(Stored { state, seals, torn_bytes })
 }
 
 /// The body, and the changes behind it.
@@ -197,9 +215,11 @@ fn encode(path: &Path, body: &StateView<'_>) -> Result<(Vec<u8>, u32), StateFile
         path: path.to_owned(),
         source,
     };
+    let has_seals = body.sealed.is_some();
     let body = serde_json::to_vec(body).map_err(|error| failed(error.into()))?;
     let checksum = crc32c::crc32c(&body);
-    let header = Header { format: FORMAT, body_bytes: body.len(), body_crc32c: spelled(checksum) };
+    let format = if has_seals { FORMAT } else { FORMAT_UNSEALED };
+    let header = Header { format, body_bytes: body.len(), body_crc32c: spelled(checksum) };
     let mut bytes = serde_json::to_vec(&header).map_err(|error| failed(error.into()))?;
     bytes.push(b'\n');
     bytes.extend_from_slice(&body);

@@ -9,15 +9,16 @@ use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use drover_model::Epoch;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::peers::SetsQuery;
 use super::problem::{Problem, ProblemCode};
 use super::{Limits, Shared};
-use crate::publish::{AppliedBatch, Batch, Fence, PublishError, Shortened};
+use crate::publish::{AppliedBatch, Fence, OfferPage, PeerState, PublishError, SentBatch, Shortened};
 use crate::zone::{DnsName, RecordKey, RecordSet, RecordType};
 
 /// Everything that is live, of one snapshot.
@@ -25,6 +26,9 @@ use crate::zone::{DnsName, RecordKey, RecordSet, RecordType};
 pub(crate) struct RecordSetsReply {
     pub(crate) generation: u64,
     pub(crate) record_sets: Vec<RecordSet>,
+    /// Those that no key that is trusted here has signed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unsealed: Vec<RecordKey>,
 }
 
 /// One record set that is live.
@@ -32,6 +36,9 @@ pub(crate) struct RecordSetsReply {
 pub(crate) struct RecordSetReply {
     pub(crate) generation: u64,
     pub(crate) record_set: RecordSet,
+    /// No key that is trusted here has signed it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) is_unsealed: bool,
 }
 
 /// The batches that the instance remembers, oldest first.
@@ -48,6 +55,9 @@ pub(crate) struct Adoption {
     pub(crate) to: Epoch,
 }
 
+/// The largest question of a peer: all parts of the names, and the longest name.
+const PEER_BODY_BYTES_MAX: usize = 8 * 1024;
+
 pub(super) fn router(shared: Arc<Shared>) -> Router {
     let limits = shared.limits;
     Router::new()
@@ -56,12 +66,29 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/ttls", put(shorten))
         .route("/v1/changes", get(changes))
         .route("/v1/fence", get(fence).post(adopt))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&shared), by_the_coordinator))
+        .merge(for_peers())
         .route("/livez", get(|| async { "ok\n" }))
         .route("/metrics", get(metrics))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, ProblemCode::NotFound, "no such path") })
         .layer(DefaultBodyLimit::max(limits.control_body_bytes_max))
         .layer(middleware::from_fn_with_state(limits, in_time))
         .layer(middleware::from_fn(only_local_names))
+        .with_state(shared)
+}
+
+/// What peers ask. It changes nothing.
+fn for_peers() -> Router<Arc<Shared>> {
+    Router::new().route("/v1/peer", get(peer)).route("/v1/peer/sets", post(peer_sets))
+}
+
+/// For a listener of peers' own, which other machines may reach: nothing can be told there, and what is shown is what DNS answers, all of it.
+pub(super) fn peer_router(shared: Arc<Shared>) -> Router {
+    let limits = shared.limits;
+    for_peers()
+        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, ProblemCode::NotFound, "no such path") })
+        .layer(DefaultBodyLimit::max(PEER_BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(limits, in_time))
         .with_state(shared)
 }
 
@@ -95,7 +122,8 @@ async fn in_time(State(limits): State<Limits>, request: Request, next: Next) -> 
 async fn list(State(shared): State<Arc<Shared>>) -> Json<RecordSetsReply> {
     let snapshot = shared.publisher.snapshot();
     let record_sets = snapshot.record_sets().values().map(|set| set.document().clone()).collect();
-    Json(RecordSetsReply { generation: snapshot.generation(), record_sets })
+    let unsealed = shared.publisher.unsealed();
+    Json(RecordSetsReply { generation: snapshot.generation(), record_sets, unsealed })
 }
 
 async fn one(
@@ -106,17 +134,19 @@ async fn one(
     let name = DnsName::parse(&name).map_err(|_| absent())?;
     let rtype = RecordType::parse(&rtype).ok_or_else(absent)?;
     let snapshot = shared.publisher.snapshot();
-    let set = snapshot.get(&RecordKey::new(name, rtype)).ok_or_else(absent)?;
-    Ok(Json(RecordSetReply { generation: snapshot.generation(), record_set: set.document().clone() }))
+    let key = RecordKey::new(name, rtype);
+    let record_set = snapshot.get(&key).ok_or_else(absent)?.document().clone();
+    let is_unsealed = shared.publisher.is_unsealed(&key);
+    Ok(Json(RecordSetReply { generation: snapshot.generation(), record_set, is_unsealed }))
 }
 
 async fn publish(
     State(shared): State<Arc<Shared>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    let batch: Batch = parse(&shared, body)?;
+    let (batch, seals) = parse::<SentBatch>(&shared, body)?.into_parts();
     let worker = Arc::clone(&shared);
-    let published = in_background(move || worker.publisher.publish(&batch)).await;
+    let published = in_background(move || worker.publisher.publish_sealed(&batch, seals)).await;
     shared.counters.published(&published);
     published.map(|published| Json(published).into_response()).map_err(Problem::of)
 }
@@ -147,6 +177,32 @@ async fn fence(State(shared): State<Arc<Shared>>) -> Json<Fence> {
 
 async fn changes(State(shared): State<Arc<Shared>>) -> Json<AppliedReply> {
     Json(AppliedReply { applied: shared.publisher.applied() })
+}
+
+/// Peers come by routes of their own: whoever takes any other is the coordinator, or a person in its place.
+async fn by_the_coordinator(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    shared.counters.coordinator.note();
+    next.run(request).await
+}
+
+async fn peer(State(shared): State<Arc<Shared>>) -> Result<Json<PeerState>, Problem> {
+    shared.publisher.peer_state().map(Json).ok_or_else(keeps_no_signatures)
+}
+
+async fn peer_sets(
+    State(shared): State<Arc<Shared>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<OfferPage>, Problem> {
+    let query: SetsQuery = parse(&shared, body)?;
+    if shared.publisher.peer_state().is_none() {
+        return Err(keeps_no_signatures());
+    }
+    Ok(Json(shared.publisher.offers(&query.buckets, query.after.as_ref())))
+}
+
+fn keeps_no_signatures() -> Problem {
+    let detail = "this server keeps no signatures that it could show; set `trusted_keys` in its file";
+    Problem::new(StatusCode::NOT_FOUND, ProblemCode::NotFound, detail)
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {

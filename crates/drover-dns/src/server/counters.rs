@@ -2,9 +2,11 @@
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use crate::answer::Response;
-use crate::publish::{PublishError, Published};
+use crate::publish::{PublishError, Published, Taken, WhyRefused};
 use crate::zone::Snapshot;
 
 /// The result codes that are counted one by one, by number and name.
@@ -47,6 +49,74 @@ pub struct Counters {
     fenced: AtomicU64,
     refused: AtomicU64,
     write_errors: AtomicU64,
+    not_signed: AtomicU64,
+    /// When somebody else than a peer was at the control listener.
+    pub(super) coordinator: Contact,
+    /// In the order of the configuration.
+    pub(super) peers: Vec<PeerCounters>,
+}
+
+/// When somebody was heard last; never yet, at first.
+#[derive(Debug, Default)]
+pub(super) struct Contact(Mutex<Option<Instant>>);
+
+impl Contact {
+    pub(super) fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn age_seconds(&self) -> Option<u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).map(|at| at.elapsed().as_secs())
+    }
+}
+
+/// What came of asking one peer.
+#[derive(Debug, Default)]
+pub(super) struct PeerCounters {
+    name: String,
+    pub(super) answered: AtomicU64,
+    pub(super) failed: AtomicU64,
+    pub(super) contact: Contact,
+    taken: AtomicU64,
+    not_signed: AtomicU64,
+    backwards: AtomicU64,
+    other_incarnation: AtomicU64,
+    older_epoch: AtomicU64,
+    invalid: AtomicU64,
+}
+
+impl PeerCounters {
+    pub(super) fn has_answered(&self) -> bool {
+        read(&self.answered) > 0
+    }
+
+    pub(super) fn took(&self, all: &Taken) {
+        add(&self.taken, all.taken);
+        for refused in &all.refused {
+            increment(match refused.why {
+                WhyRefused::NotSigned(_) => &self.not_signed,
+                WhyRefused::Backwards { .. } => &self.backwards,
+                WhyRefused::OtherIncarnation { .. } => &self.other_incarnation,
+                WhyRefused::OlderEpoch { .. } => &self.older_epoch,
+                WhyRefused::Invalid(_) => &self.invalid,
+            });
+        }
+    }
+
+    /// Name of the family, the label beside the peer's, and the number.
+    fn samples(&self) -> [(&'static str, &'static str, u64); 8] {
+        let (rounds, sets) = ("drover_dns_peer_rounds_total", "drover_dns_peer_record_sets_total");
+        [
+            (rounds, "answered", read(&self.answered)),
+            (rounds, "failed", read(&self.failed)),
+            (sets, "taken", read(&self.taken)),
+            (sets, "not_signed", read(&self.not_signed)),
+            (sets, "backwards", read(&self.backwards)),
+            (sets, "other_incarnation", read(&self.other_incarnation)),
+            (sets, "older_epoch", read(&self.older_epoch)),
+            (sets, "invalid", read(&self.invalid)),
+        ]
+    }
 }
 
 pub(super) fn increment(counter: &AtomicU64) {
@@ -62,6 +132,12 @@ fn read(counter: &AtomicU64) -> u64 {
 }
 
 impl Counters {
+    /// With these peers.
+    pub(super) fn of_peers(names: impl Iterator<Item = String>) -> Self {
+        let peers = names.map(|name| PeerCounters { name, ..PeerCounters::default() }).collect();
+        Self { peers, ..Self::default() }
+    }
+
     pub(super) fn answered(&self, response: &Response) {
         if let Some(index) = RCODES.iter().position(|(rcode, _)| *rcode == response.rcode) {
             increment(&self.by_rcode[index]);
@@ -77,6 +153,7 @@ impl Counters {
             Ok(Published::Unchanged { .. }) => &self.unchanged,
             Err(PublishError::Conflict(_)) => &self.conflicts,
             Err(PublishError::Fenced { .. }) => &self.fenced,
+            Err(PublishError::NotSigned(_)) => &self.not_signed,
             Err(PublishError::NotWritten(_) | PublishError::NotDurable(_)) => &self.write_errors,
             Err(_) => &self.refused,
         });
@@ -144,11 +221,46 @@ impl Counters {
             ("{outcome=\"unchanged\"}", read(&self.unchanged)),
             ("{outcome=\"conflict\"}", read(&self.conflicts)),
             ("{outcome=\"fenced\"}", read(&self.fenced)),
+            ("{outcome=\"not_signed\"}", read(&self.not_signed)),
             ("{outcome=\"refused\"}", read(&self.refused)),
             ("{outcome=\"write_error\"}", read(&self.write_errors)),
         ];
         family("drover_dns_publications_total", "counter", "Batches by outcome.", &outcomes);
+        self.peers_prometheus(&mut text);
         text
+    }
+
+    /// What has a label for each peer, and when everybody was heard last.
+    fn peers_prometheus(&self, text: &mut String) {
+        let families = [
+            ("drover_dns_peer_rounds_total", "How often each peer was asked, by outcome."),
+            (
+                "drover_dns_peer_record_sets_total",
+                "Record sets that were taken from each peer, and those that were not, by why. Backwards: that peer is behind.",
+            ),
+        ];
+        for (family, help) in families.into_iter().filter(|_| !self.peers.is_empty()) {
+            let _ = writeln!(text, "# HELP {family} {help}\n# TYPE {family} counter");
+            for peer in &self.peers {
+                for (_, outcome, value) in peer.samples().into_iter().filter(|(of, ..)| *of == family) {
+                    let _ =
+                        writeln!(text, "{family}{{peer=\"{}\",outcome=\"{outcome}\"}} {value}", peer.name);
+                }
+            }
+        }
+        let family = "drover_dns_last_contact_seconds";
+        let _ = writeln!(
+            text,
+            "# HELP {family} Since the coordinator, and each peer, was heard last.\n# TYPE {family} gauge"
+        );
+        if let Some(age) = self.coordinator.age_seconds() {
+            let _ = writeln!(text, "{family}{{of=\"coordinator\"}} {age}");
+        }
+        for peer in &self.peers {
+            if let Some(age) = peer.contact.age_seconds() {
+                let _ = writeln!(text, "{family}{{of=\"peer\",peer=\"{}\"}} {age}", peer.name);
+            }
+        }
     }
 
     /// What has one value and no label: name, kind, help, value.

@@ -13,19 +13,18 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use super::tcp::ACCEPT_RETRY_DELAY;
-use super::{Shared, control};
 
 /// How long a client may take to send a request's headers; also how long an idle connection is kept.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) async fn serve(
     listener: TcpListener,
-    shared: Arc<Shared>,
+    router: axum::Router,
+    connections_max: usize,
     shutdown: CancellationToken,
     tracker: TaskTracker,
 ) {
-    let slots = Arc::new(Semaphore::new(shared.limits.control_connections_max));
-    let router = control::router(shared);
+    let slots = Arc::new(Semaphore::new(connections_max));
     loop {
         let accepted = tokio::select! {
             biased;

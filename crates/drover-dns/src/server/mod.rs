@@ -3,6 +3,7 @@
 mod control;
 mod counters;
 mod http;
+mod peers;
 mod problem;
 mod rate;
 mod send_many;
@@ -26,8 +27,10 @@ use tracing::{info, warn};
 
 pub(crate) use control::{Adoption, AppliedReply, RecordSetReply, RecordSetsReply};
 pub use counters::{Counters, RcodeCount};
+pub use peers::{PEER_INTERVAL, PEERS_AT_START_MAX, PEERS_MAX, Peer, Peering, PeeringError};
 pub(crate) use problem::{Problem, ProblemCode};
 
+use self::peers::Asking;
 use self::rate::{RateLimit, Verdict};
 use crate::answer::{AnswerKind, Asked, Context, CookieContext, Response, Transport};
 use crate::publish::{OpenError, Publisher};
@@ -52,6 +55,8 @@ pub struct ServerConfig {
     pub zone: ZoneConfig,
     /// The bounds of what clients may take.
     pub limits: Limits,
+    /// Whose signatures count, and who else may know what was published.
+    pub peering: Peering,
 }
 
 /// The bounds of what clients may take.
@@ -115,6 +120,9 @@ pub enum StartError {
         /// The configured address.
         control: SocketAddr,
     },
+    /// The keys and peers make no sense.
+    #[error("cannot ask other DNS instances")]
+    Peering(#[source] PeeringError),
     /// No address to answer on.
     #[error("cannot answer DNS: no address to listen on")]
     NoListener,
@@ -144,6 +152,8 @@ pub struct Running {
     pub dns: Vec<SocketAddr>,
     /// Where changes are taken.
     pub control: SocketAddr,
+    /// Where peers on other machines ask, if they can.
+    pub peers: Option<SocketAddr>,
     /// The counters.
     pub counters: Arc<Counters>,
     publisher: Arc<Publisher>,
@@ -188,24 +198,18 @@ pub async fn run(config: ServerConfig, shutdown: CancellationToken) -> Result<Ru
     if config.listen.is_empty() {
         return Err(StartError::NoListener);
     }
-    let ServerConfig { listen, control, state_dir, zone, limits } = config;
-    let opened = tokio::task::spawn_blocking(move || Publisher::open(&state_dir, zone)).await;
+    let ServerConfig { listen, control, state_dir, zone, limits, peering } = config;
+    let trusted = peering.check().map_err(StartError::Peering)?;
+    let opened =
+        tokio::task::spawn_blocking(move || Publisher::open_trusting(&state_dir, zone, trusted)).await;
     let publisher = opened
         .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
         .map_err(StartError::State)?;
-    let randomness = |error: getrandom::Error| StartError::Randomness(error.into());
-    let mut cookie_secret = [0; 16];
-    getrandom::fill(&mut cookie_secret).map_err(randomness)?;
-    let rate_limit = match limits.rate_limit {
-        None => None,
-        Some(config) => {
-            let key = (getrandom::u64().map_err(randomness)?, getrandom::u64().map_err(randomness)?);
-            Some(RateLimit::new(config.answers_per_second.get(), key))
-        }
-    };
-    let counters = Arc::new(Counters::default());
-    let publisher = Arc::new(publisher);
-    let shared = Arc::new(Shared { publisher, counters, cookie_secret, limits, rate_limit });
+    let counters = Counters::of_peers(peering.peers.iter().map(|peer| peer.name.clone()));
+    let shared = Arc::new(Shared::new(publisher, counters, limits)?);
+    let peer_listen = peering.listen;
+    let mut asking = Asking::new(peering);
+    asking.at_start(&shared).await;
 
     let shutdown = shutdown.child_token();
     let stop = shutdown.clone().drop_guard();
@@ -215,9 +219,11 @@ pub async fn run(config: ServerConfig, shutdown: CancellationToken) -> Result<Ru
         let pair = sockets::bind_pair(address).map_err(|source| listen_error(address, "DNS", source))?;
         bound.push(pair);
     }
-    let control_listener =
-        TcpListener::bind(control).await.map_err(|source| listen_error(control, "control", source))?;
-    let control = control_listener.local_addr().map_err(|source| listen_error(control, "control", source))?;
+    let (control_listener, control) = bind(control, "control").await?;
+    let peer_listener = match peer_listen {
+        Some(address) => Some(bind(address, "peers").await?),
+        None => None,
+    };
     let mut dns = Vec::with_capacity(bound.len());
     for pair in bound {
         dns.push(pair.address);
@@ -225,12 +231,28 @@ pub async fn run(config: ServerConfig, shutdown: CancellationToken) -> Result<Ru
         udp::spawn(pair.udp, &shared, &shutdown, &tracker).map_err(failed)?;
         tracker.spawn(tcp::serve(pair.tcp, Arc::clone(&shared), shutdown.clone(), tracker.clone()));
     }
-    tracker.spawn(http::serve(control_listener, Arc::clone(&shared), shutdown.clone(), tracker.clone()));
+    let serve = |listener, router| {
+        let connections_max = limits.control_connections_max;
+        tracker.spawn(http::serve(listener, router, connections_max, shutdown.clone(), tracker.clone()));
+    };
+    let peers = peer_listener.map(|(listener, address)| {
+        serve(listener, control::peer_router(Arc::clone(&shared)));
+        address
+    });
+    serve(control_listener, control::router(Arc::clone(&shared)));
+    tracker.spawn(asking.run(Arc::clone(&shared), shutdown.clone()));
     tracker.spawn(settle(Arc::clone(&shared.publisher), shutdown.clone()));
     info!(?dns, %control, generation = shared.publisher.load().generation(), "DNS instance serves");
     let ended = tokio::spawn(end(shutdown, tracker));
     let (publisher, counters) = (Arc::clone(&shared.publisher), Arc::clone(&shared.counters));
-    Ok(Running { dns, control, counters, publisher, ended, _stop: stop })
+    Ok(Running { dns, control, peers, counters, publisher, ended, _stop: stop })
+}
+
+async fn bind(address: SocketAddr, purpose: &'static str) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| listen_error(address, purpose, source);
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
 }
 
 /// Puts on disk what could not be put there when it was published, as soon as the disk lets it; and ends what lasts for a while.
@@ -277,6 +299,21 @@ struct Moment<'s> {
 }
 
 impl Shared {
+    fn new(publisher: Publisher, counters: Counters, limits: Limits) -> Result<Self, StartError> {
+        let randomness = |error: getrandom::Error| StartError::Randomness(error.into());
+        let mut cookie_secret = [0; 16];
+        getrandom::fill(&mut cookie_secret).map_err(randomness)?;
+        let rate_limit = match limits.rate_limit {
+            None => None,
+            Some(config) => {
+                let key = (getrandom::u64().map_err(randomness)?, getrandom::u64().map_err(randomness)?);
+                Some(RateLimit::new(config.answers_per_second.get(), key))
+            }
+        };
+        let (publisher, counters) = (Arc::new(publisher), Arc::new(counters));
+        Ok(Self { publisher, counters, cookie_secret, limits, rate_limit })
+    }
+
     fn moment(&self) -> Moment<'_> {
         let cookie = CookieContext { secret: self.cookie_secret, now_unix_seconds: unix_seconds() };
         Moment { shared: self, snapshot: self.publisher.load(), cookie }

@@ -23,6 +23,8 @@ pub(crate) enum ProblemCode {
     TimedOut,
     NotWritten,
     NotDurable,
+    NotSigned,
+    Backwards,
 }
 
 /// The body of an error.
@@ -68,6 +70,8 @@ impl Problem {
             PublishError::InvalidRecordSet(_) | PublishError::InvalidSnapshot(_) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, ProblemCode::Invalid)
             }
+            PublishError::NotSigned(_) => (StatusCode::FORBIDDEN, ProblemCode::NotSigned),
+            PublishError::Backwards { .. } => (StatusCode::CONFLICT, ProblemCode::Backwards),
             PublishError::NotWritten(_) => (StatusCode::INTERNAL_SERVER_ERROR, ProblemCode::NotWritten),
             PublishError::NotDurable(_) => (StatusCode::INTERNAL_SERVER_ERROR, ProblemCode::NotDurable),
         };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use drover_dns::Epoch;
 use drover_dns::provider::Instance;
 use drover_dns::publish::{Batch, Change, Published};
-use drover_dns::server::{Limits, Running, ServerConfig, run};
+use drover_dns::server::{Limits, Peering, Running, ServerConfig, run};
 use drover_dns::zone::{
     Answering, DnsName, Member, NameServer, RecordKey, RecordSet, RecordType, ZoneConfig,
 };
@@ -145,6 +145,7 @@ pub fn config(directory: &Path, limits: Limits) -> ServerConfig {
         state_dir: directory.to_owned(),
         zone: zone(),
         limits,
+        peering: Peering::default(),
     }
 }
 

@@ -3,10 +3,12 @@
 
 mod common;
 mod control;
+mod converge;
 mod fixed;
 mod geography;
 mod hosted;
 mod matrix;
+mod peers;
 mod persistence;
 mod programs;
 mod properties;

@@ -171,10 +171,10 @@ fn every_flipped_bit_is_found_or_harmless() {
     for length in [0, 1, header, ends[1] - 1] {
         assert!(is_refused(&good[..length]), "{length}");
     }
-    let newer = String::from_utf8(good).unwrap().replacen("\"format\":2", "\"format\":3", 1);
+    let newer = String::from_utf8(good).unwrap().replacen("\"format\":2", "\"format\":4", 1);
     assert!(matches!(
         served_from(newer.as_bytes()),
-        Err(OpenError::State(StateFileError::NewerFormat { found: 3, .. }))
+        Err(OpenError::State(StateFileError::NewerFormat { found: 4, .. }))
     ));
 }
 

@@ -306,7 +306,7 @@ fn zone_servers(servers: &[ZoneServer]) -> Written {
 }
 
 fn embedded(zone: &str, own: &EmbeddedDns) -> Vec<(&'static str, Written)> {
-    vec![
+    let mut entries = vec![
         ("zone", text(zone)),
         ("nameservers", named(&own.nameservers, |(name, at)| (name.clone(), vec![("address", text(at))]))),
         (
@@ -316,7 +316,9 @@ fn embedded(zone: &str, own: &EmbeddedDns) -> Vec<(&'static str, Written)> {
             }),
         ),
         ("ttl_floor", text(own.ttl_floor)),
-    ]
+    ];
+    entries.extend(own.signing_key_file.as_ref().map(|file| ("signing_key_file", text(file.display()))));
+    entries
 }
 
 fn dynamic_updates(zone: &str, other: &Rfc2136Dns) -> Vec<(&'static str, Written)> {

@@ -141,6 +141,9 @@ pub struct EmbeddedDns {
     /// What the time to live of answers shrinks to while a failover seems near.
     #[serde(default = "ttl_floor_default")]
     pub ttl_floor: Span,
+    /// File with the key that signs what is published, so that servers can hand it to each other; without, it is not signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing_key_file: Option<PathBuf>,
 }
 
 /// What a stored configuration without one means.

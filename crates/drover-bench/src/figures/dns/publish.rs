@@ -1,6 +1,6 @@
 //! `dns-publish`: from telling a server that a name is to be answered otherwise to the first of the answers that are all new.
 //!
-//! Each is told by what its users have for it: drover by its control listener, gdnsd by its file of forced states, Knot by a
+//! Each is told by what its users have for it: drover by its control listener, signed, gdnsd by its file of forced states, Knot by a
 //! signed dynamic update. One client asks meanwhile, the next question as soon as one is answered.
 
 use super::servers::{Server, free_address, head, name, program, write};
@@ -8,18 +8,21 @@ use super::watch::Watch;
 use crate::disk;
 use crate::error::{Attempt, BenchError, Result};
 use crate::figure::{Bar, Figure, Scale};
-use crate::installation::start_dns;
+use crate::installation::start_dns_trusting;
 use crate::product;
 use crate::samples::Samples;
 use crate::world::ZONE;
-use drover_dns::provider::{DynamicUpdates, EmbeddedInstances, EmbeddedOptions, Instance, RecordSets};
-use drover_dns::publish::{Batch, Change};
+use drover_dns::provider::{
+    BatchSigner, DynamicUpdates, EmbeddedInstances, EmbeddedOptions, Instance, RecordSets,
+};
+use drover_dns::publish::{Batch, Change, SigningKey};
 use drover_dns::zone::{Answering, DnsName, Member, RecordSet, RecordType};
 use drover_model::config::{Rfc2136Dns, TsigAlgorithm, TsigKey, ZoneServer};
 use drover_model::{Epoch, Span};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const ROUNDS: usize = 200;
@@ -161,12 +164,17 @@ fn record_set(generation: u64, to: Ipv4Addr) -> RecordSet {
 }
 
 async fn drover(directory: &Path) -> Result<Told> {
-    let (role, said) = start_dns(&product::binary()?, directory)?;
+    // Signed, as an installation of several servers has it.
+    let key_file = directory.join("signing.key");
+    let key = SigningKey::create(&key_file).attempt("make a key")?;
+    let (role, said) = start_dns_trusting(&product::binary()?, directory, &[key.public()])?;
     let address = said.dns.first().copied();
     let address = address.ok_or_else(|| BenchError::Unexpected("drover answers nowhere".into()))?;
     let instance = Instance { name: "dns-1".into(), control: said.control, query: address };
     let provider = EmbeddedInstances::new(vec![instance], EmbeddedOptions::default());
-    let provider = provider.attempt("reach drover")?;
+    let zone = DnsName::parse(ZONE).attempt("name the zone")?;
+    let signer = BatchSigner { key_file, zone, generations: Arc::default() };
+    let provider = provider.attempt("reach drover")?.signed_by(signer);
     Told::new(Server { name: "drover", role, address }, Way::Provider(Box::new(provider)), ROUNDS).await
 }
 

@@ -136,7 +136,13 @@ fn embedded(fields: &Fields<'_, '_, '_>) -> Option<EmbeddedDns> {
         all(read)
     });
     let ttl_floor = fields.span("ttl_floor").value();
-    Some(EmbeddedDns { nameservers: nameservers?, instances: instances?, ttl_floor: ttl_floor? })
+    let signing_key_file = fields.text("signing_key_file").optional();
+    Some(EmbeddedDns {
+        nameservers: nameservers?,
+        instances: instances?,
+        ttl_floor: ttl_floor?,
+        signing_key_file: signing_key_file?.map(Into::into),
+    })
 }
 
 fn dynamic_updates(fields: &Fields<'_, '_, '_>) -> Option<Rfc2136Dns> {

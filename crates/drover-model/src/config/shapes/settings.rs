@@ -64,6 +64,11 @@ pub(crate) static EMBEDDED: Shape = Shape {
             Kind::Object(&GEOGRAPHY),
             "Where clients are, for services with `draws: nearest`; of `kind: embedded` alone.",
         ),
+        optional(
+            "signing_key_file",
+            FILE,
+            "File with the key that signs what is published, as `drover dns keygen` writes it; it is read again for every change. Servers that trust it take what they missed from each other. Keep it out of this directory.",
+        ),
         VELOCITY_FIELD,
         DRIFT_FIELD,
         DRIFT_HOLD_FIELD,

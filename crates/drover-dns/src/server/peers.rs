@@ -1,0 +1,318 @@
+//! Asks other instances what they have, at the start and then again and again, so that an instance that missed a publication
+//! catches up when no coordinator is there to repeat it.
+//!
+//! Whom it can't ask it goes on without: nothing here withdraws an answer, and nothing waits for a peer but a start, for
+//! [`PEERS_AT_START_MAX`].
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use hyper::Method;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::Shared;
+use super::counters::{PeerCounters, increment};
+use crate::provider::control_client::{self, CallError};
+use crate::publish::{
+    BUCKETS, OfferPage, PeerState, PublicKey, RefusedOffer, TRUSTED_KEYS_MAX, Taken, TrustedKeys, WhyRefused,
+};
+use crate::zone::RecordKey;
+
+/// How long a start waits for peers, at most: longer than any round trip on Earth takes, shorter than a resolver's patience.
+pub const PEERS_AT_START_MAX: Duration = Duration::from_secs(2);
+
+/// The most peers of an instance.
+pub const PEERS_MAX: usize = 32;
+
+/// How often peers are asked, where nothing else is configured.
+pub const PEER_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How often they may be asked: below the first they are busy with it, above the second nobody would notice that it works.
+pub const PEER_INTERVAL_BOUNDS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(300));
+
+/// For one request to a peer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// For all that one round asks of a peer: a zone of 100,000 record sets is some 500 requests.
+const ROUND_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// What is fetched is taken together up to here: names that are new cost a look at the whole zone each time.
+const TAKEN_AT_ONCE: usize = 5_000;
+
+/// What is refused is logged one by one up to here; of more in one round, how many they are.
+const REFUSALS_LOGGED_MAX: usize = 4;
+
+/// Another instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    /// Its name, for messages.
+    pub name: String,
+    /// Its listener for peers, or its control listener where that can be reached.
+    pub control: SocketAddr,
+}
+
+/// Whose signatures an instance trusts, and whom it asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peering {
+    /// The keys; none: whatever comes by the control listener is taken, and peers are not asked.
+    pub trusted_keys: Vec<PublicKey>,
+    /// The other instances.
+    pub peers: Vec<Peer>,
+    /// How often they are asked. Each pause is up to a quarter longer or shorter, so that many don't ask one at once.
+    pub interval: Duration,
+    /// Where peers on other machines ask this one; none: on the control listener only, which is this machine's.
+    pub listen: Option<SocketAddr>,
+}
+
+impl Default for Peering {
+    fn default() -> Self {
+        Self { trusted_keys: vec![], peers: vec![], interval: PEER_INTERVAL, listen: None }
+    }
+}
+
+/// Why an instance can't be run with these keys and peers.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PeeringError {
+    /// Whatever a peer says would have to be believed.
+    #[error(
+        "`peers` and `peer_listen` need `trusted_keys`: without a key nothing that a peer says could be believed"
+    )]
+    NoKeys,
+    /// Too many keys.
+    #[error("{found} keys are trusted, at most {TRUSTED_KEYS_MAX} can be")]
+    TooManyKeys {
+        /// How many.
+        found: usize,
+    },
+    /// Too many peers.
+    #[error("there are {found} peers, at most {PEERS_MAX} can be")]
+    TooManyPeers {
+        /// How many.
+        found: usize,
+    },
+    /// It stands in metrics, and in the log of what was applied.
+    #[error("a peer's name has 1 to 63 letters, digits, `-`, `_` and `.`, and {name:?} is none")]
+    Name {
+        /// What was given.
+        name: String,
+    },
+    /// Two of the same name, or at the same place.
+    #[error("the peer {name} is given twice")]
+    Twice {
+        /// Whose.
+        name: String,
+    },
+    /// Too often or too seldom.
+    #[error(
+        "peers can't be asked every {} ms: between {} ms and {} s", found.as_millis(),
+        PEER_INTERVAL_BOUNDS.0.as_millis(), PEER_INTERVAL_BOUNDS.1.as_secs()
+    )]
+    Interval {
+        /// How often.
+        found: Duration,
+    },
+}
+
+impl Peering {
+    /// The keys, where any are trusted.
+    ///
+    /// # Errors
+    /// When it makes no sense.
+    pub fn check(&self) -> Result<Option<TrustedKeys>, PeeringError> {
+        let (keys, peers) = (self.trusted_keys.len(), self.peers.len());
+        if keys > TRUSTED_KEYS_MAX {
+            return Err(PeeringError::TooManyKeys { found: keys });
+        }
+        if peers > PEERS_MAX {
+            return Err(PeeringError::TooManyPeers { found: peers });
+        }
+        if !(PEER_INTERVAL_BOUNDS.0..=PEER_INTERVAL_BOUNDS.1).contains(&self.interval) {
+            return Err(PeeringError::Interval { found: self.interval });
+        }
+        for (place, peer) in self.peers.iter().enumerate() {
+            let is_of_names = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            if !(1..=63).contains(&peer.name.len()) || !peer.name.chars().all(is_of_names) {
+                return Err(PeeringError::Name { name: peer.name.clone() });
+            }
+            let others = &self.peers[..place];
+            if others.iter().any(|other| other.name == peer.name || other.control == peer.control) {
+                return Err(PeeringError::Twice { name: peer.name.clone() });
+            }
+        }
+        let trusted = TrustedKeys::new(self.trusted_keys.clone());
+        if trusted.is_none() && (peers > 0 || self.listen.is_some()) {
+            return Err(PeeringError::NoKeys);
+        }
+        Ok(trusted)
+    }
+}
+
+/// Which record sets a peer wants to see.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SetsQuery {
+    pub(super) buckets: Vec<usize>,
+    pub(super) after: Option<RecordKey>,
+}
+
+/// What is remembered of a peer between two rounds.
+#[derive(Debug, Default)]
+struct Known {
+    /// Parts of the names that were compared and brought nothing: theirs and ours. They are not fetched again until one of the two changes.
+    compared: BTreeMap<usize, (u64, u64)>,
+    is_failing: bool,
+}
+
+/// All peers, each with what is known of it.
+#[derive(Debug)]
+pub(super) struct Asking {
+    peers: Vec<(Peer, Known)>,
+    interval: Duration,
+}
+
+impl Asking {
+    pub(super) fn new(peering: Peering) -> Self {
+        let peers = peering.peers.into_iter().map(|peer| (peer, Known::default())).collect();
+        Self { peers, interval: peering.interval }
+    }
+
+    /// Before the first answer: what happened while this instance was away.
+    pub(super) async fn at_start(&mut self, shared: &Arc<Shared>) {
+        if self.peers.is_empty() {
+            return;
+        }
+        let (begun, before) = (Instant::now(), shared.publisher.load().generation());
+        let in_time = tokio::time::timeout(PEERS_AT_START_MAX, self.round(shared)).await.is_ok();
+        let answered = shared.counters.peers.iter().filter(|peer| peer.has_answered()).count();
+        info!(
+            answered,
+            peers = self.peers.len(),
+            in_time,
+            took_ms = begun.elapsed().as_millis() as u64,
+            generation_on_disk = before,
+            generation = shared.publisher.load().generation(),
+            "asked the peers what was published meanwhile"
+        );
+    }
+
+    /// Each peer by itself: one that is slow holds up no other.
+    pub(super) async fn run(self, shared: Arc<Shared>, shutdown: CancellationToken) {
+        let (shared, interval) = (&shared, self.interval);
+        let loops = self.peers.into_iter().zip(&shared.counters.peers).map(
+            |((peer, mut known), counters)| async move {
+                let mut random = super::seeded_random();
+                loop {
+                    tokio::time::sleep(interval.mul_f64(0.75 + random.f64() / 2.0)).await;
+                    ask_and_tell(shared, &peer, &mut known, counters).await;
+                }
+            },
+        );
+        shutdown.run_until_cancelled(join_all(loops)).await;
+    }
+
+    async fn round(&mut self, shared: &Arc<Shared>) {
+        let peers = self.peers.iter_mut().zip(&shared.counters.peers);
+        let asked = peers.map(|((peer, known), counters)| ask_and_tell(shared, peer, known, counters));
+        join_all(asked).await;
+    }
+}
+
+async fn ask_and_tell(shared: &Arc<Shared>, peer: &Peer, known: &mut Known, counters: &PeerCounters) {
+    let asked = tokio::time::timeout(ROUND_TIMEOUT, ask(shared, peer, known, counters)).await;
+    let failed = match asked {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some(format!("more than {} s", ROUND_TIMEOUT.as_secs())),
+    };
+    increment(if failed.is_none() { &counters.answered } else { &counters.failed });
+    // Said when it begins and when it ends: a region may be gone for days.
+    let is_failing = failed.is_some();
+    match failed {
+        Some(error) if !known.is_failing => warn!(peer = peer.name, error, "a peer can't be asked"),
+        None if known.is_failing => info!(peer = peer.name, "a peer answers again"),
+        _ => {}
+    }
+    known.is_failing = is_failing;
+}
+
+/// Takes from one peer what is newer there.
+async fn ask(
+    shared: &Arc<Shared>,
+    peer: &Peer,
+    known: &mut Known,
+    counters: &PeerCounters,
+) -> Result<(), CallError> {
+    let theirs: PeerState = control_client::get(peer.control, "/v1/peer", REQUEST_TIMEOUT).await?;
+    counters.contact.note();
+    let Some(ours) = shared.publisher.peer_state() else { return Ok(()) };
+    let pairs = || theirs.buckets.iter().copied().zip(ours.buckets.iter().copied()).enumerate().take(BUCKETS);
+    let differs =
+        |(bucket, pair): &(usize, (u64, u64))| pair.0 != pair.1 && known.compared.get(bucket) != Some(pair);
+    let buckets: Vec<usize> = pairs().filter(differs).map(|(bucket, _)| bucket).collect();
+    if buckets.is_empty() {
+        return Ok(());
+    }
+    let mut all = Taken::default();
+    let mut query = SetsQuery { buckets, after: None };
+    let mut fetched = OfferPage::default();
+    loop {
+        let page = control_client::send(peer.control, Method::POST, "/v1/peer/sets", &query, REQUEST_TIMEOUT)
+            .await?;
+        fetched.append(page);
+        // A peer that leads in circles would lead for ever.
+        let next = fetched.next.clone().filter(|next| Some(next) > query.after.as_ref());
+        if next.is_none() || fetched.offers.len() >= TAKEN_AT_ONCE {
+            let Taken { taken, refused } = take(shared, peer, std::mem::take(&mut fetched)).await?;
+            all.taken += taken;
+            all.refused.extend(refused);
+        }
+        match next {
+            Some(next) => query.after = Some(next),
+            None => break,
+        }
+    }
+    if all.taken == 0 {
+        let fetched = pairs().filter(|(bucket, _)| query.buckets.contains(bucket));
+        known.compared.extend(fetched);
+    }
+    tell(shared, peer, counters, &all);
+    Ok(())
+}
+
+/// Writing waits for the disk: off the threads that answer queries.
+async fn take(shared: &Arc<Shared>, peer: &Peer, page: OfferPage) -> Result<Taken, CallError> {
+    let (publisher, name) = (Arc::clone(&shared.publisher), peer.name.clone());
+    let taken = tokio::task::spawn_blocking(move || publisher.take_from_peer(&name, &page)).await;
+    let taken = taken.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
+    taken.map_err(|error| {
+        let reason = format!("what it has can't be taken: {}", drover_model::chain(&error));
+        CallError::Broken { address: peer.control, reason }
+    })
+}
+
+fn tell(shared: &Shared, peer: &Peer, counters: &PeerCounters, all: &Taken) {
+    counters.took(all);
+    if all.taken > 0 {
+        let generation = shared.publisher.load().generation();
+        info!(peer = peer.name, record_sets = all.taken, generation, "caught up by a peer");
+    }
+    // That a peer is behind is no news: it asks us.
+    let is_news = |refused: &&RefusedOffer| !matches!(refused.why, WhyRefused::Backwards { .. });
+    let news: Vec<&RefusedOffer> = all.refused.iter().filter(is_news).collect();
+    for RefusedOffer { key, why } in news.iter().take(REFUSALS_LOGGED_MAX) {
+        warn!(peer = peer.name, record_set = %key, %why, "refused what a peer has");
+    }
+    if news.len() > REFUSALS_LOGGED_MAX {
+        warn!(peer = peer.name, record_sets = news.len(), "refused more of what a peer has");
+    }
+    let behind = all.refused.len() - news.len();
+    if behind > 0 {
+        debug!(peer = peer.name, record_sets = behind, "a peer is behind");
+    }
+}
