@@ -25,6 +25,7 @@ mod live;
 mod observations;
 mod operator;
 pub mod outbox;
+mod partial;
 mod probe_list;
 pub mod programs;
 mod published;

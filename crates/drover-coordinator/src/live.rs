@@ -2,6 +2,7 @@
 //! must not be lost (targets, holds, runs, decisions) is in the store; here is only its copy.
 
 use crate::drift::Drift;
+use crate::partial::Missed;
 use crate::source::Targets;
 use drover_core::agenda::Agenda;
 use drover_core::panel::{Opinions, Panel};
@@ -117,6 +118,8 @@ pub struct Live {
     pub freeze: Option<Freeze>,
     /// DNS servers as last seen.
     pub dns_views: Vec<DnsView>,
+    /// Publications that servers have missed.
+    pub(crate) missed: Missed,
     /// Targets that wait for a person, because more would change at once than may.
     pub dns_withheld: BTreeMap<ServiceId, Generation>,
     /// Record sets that a hand changed.
@@ -166,6 +169,7 @@ impl Live {
             lapse_tried: BTreeMap::new(),
             freeze: None,
             dns_views: Vec::new(),
+            missed: Missed::default(),
             dns_withheld: BTreeMap::new(),
             drifted: BTreeMap::new(),
             dns_trouble: None,

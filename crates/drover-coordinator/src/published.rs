@@ -14,6 +14,7 @@ use drover_dns::zone::{RecordKey, RecordSet};
 use drover_model::api::{Page, PublicationView};
 use drover_model::{Epoch, ServiceId};
 use drover_store::{EntryId, HistoryEntry};
+use std::collections::BTreeSet;
 
 /// Kind of publications in the history.
 pub(crate) const HISTORY_PUBLISHED: &str = "published";
@@ -43,8 +44,9 @@ impl Coordinator {
         admitted: &Admitted,
     ) -> Result<Applied, ProviderError> {
         let applied = gate.apply(batch, admitted).await?;
+        let missing = self.note_missed(batch, &applied);
         if matches!(applied, Applied::Changed(_)) {
-            self.keep_published(batch, admitted);
+            self.keep_published(batch, admitted, &missing);
         }
         Ok(applied)
     }
@@ -54,10 +56,25 @@ impl Coordinator {
         let left: Vec<_> = left.iter().filter_map(Change::put).map(|set| (&set.name, set.rtype)).collect();
         let is_made = |c: &&Change| c.put().is_some_and(|set| !left.contains(&(&set.name, set.rtype)));
         let changes = batch.changes.iter().filter(is_made).cloned().collect();
-        self.keep_published(&Batch { changes, ..batch.clone() }, admitted);
+        self.keep_published(&Batch { changes, ..batch.clone() }, admitted, &BTreeSet::new());
     }
 
-    fn keep_published(&self, batch: &Batch, admitted: &Admitted) {
+    /// That servers show by now what was published without them.
+    pub(crate) fn keep_caught_up(
+        &self,
+        source: Source<'_>,
+        key: &RecordKey,
+        live: &RecordSet,
+        caught_up: Vec<String>,
+        published_partial: Vec<String>,
+    ) {
+        let told = self.publication(source, key, Some(live), live, live.epoch, "");
+        if self.append_published(&PublicationView { published_partial, caught_up, ..told }).is_err() {
+            tracing::warn!(record_set = %key, "the history does not take that servers caught up");
+        }
+    }
+
+    fn keep_published(&self, batch: &Batch, admitted: &Admitted, missing: &BTreeSet<String>) {
         let loaded = self.loaded();
         let sources = by_record(sources(&loaded.config));
         let mut lost = 0;
@@ -67,7 +84,8 @@ impl Coordinator {
             // A server that had missed a version has it now: nothing was published.
             let is_new = before.is_none_or(|b| b.generation != set.generation);
             let Some(source) = sources.get(&key).filter(|_| is_new) else { continue };
-            let kept = self.publication(*source, &key, before, set, batch.epoch, &batch.idempotency_key);
+            let told = self.publication(*source, &key, before, set, batch.epoch, &batch.idempotency_key);
+            let kept = PublicationView { published_partial: missing.iter().cloned().collect(), ..told };
             if self.append_published(&kept).is_err() {
                 lost += 1;
             }
@@ -102,6 +120,8 @@ impl Coordinator {
             batch: batch.to_owned(),
             before: before.map(version),
             after: version(set),
+            published_partial: vec![],
+            caught_up: vec![],
         }
     }
 

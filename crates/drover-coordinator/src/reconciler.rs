@@ -134,6 +134,9 @@ impl Coordinator {
         let loaded = self.loaded();
         let compared = self.compare(gate, &loaded).await?;
         let blocked: Vec<String> = compared.diff.blocked.iter().map(blocked_sentence).collect();
+        if let Some(dns) = &loaded.config.settings.dns {
+            self.settle_missed(dns, &compared.observed);
+        }
         self.note_dns(&loaded, &compared.observed, &blocked);
         let ByOrigin { decided, unasked, services, standing } = compared.by_origin();
         let Some(dns) = loaded.config.settings.dns.as_ref() else { return Ok(()) };
@@ -298,6 +301,10 @@ impl Coordinator {
     fn note_dns(&self, loaded: &Loaded, observed: &[Observed], blocked: &[String]) {
         let now = self.clock.now();
         let Some(dns) = loaded.config.settings.dns.as_ref() else { return };
+        let missed = |name: &str| self.live().missed.count(name);
+        // It may be there, and refuse: no key that it trusts has signed.
+        let why_missed =
+            |name: &str| self.live().missed.reason(name).map(|reason| format!("it was not told: {reason}"));
         let views = dns
             .answering()
             .map(|(name, query)| {
@@ -307,6 +314,7 @@ impl Coordinator {
                     reachable: true,
                     behind: blocked.to_vec(),
                     checked_at: Some(now),
+                    published_partial: missed(name),
                 };
                 for o in observed {
                     match o.lagging.iter().find(|l| l.instance == name).map(|l| &l.state) {
@@ -328,6 +336,9 @@ impl Coordinator {
                         None => {}
                     }
                 }
+                if view.reachable && !view.behind.is_empty() {
+                    view.behind.splice(0..0, why_missed(name));
+                }
                 view
             })
             .collect();
@@ -345,6 +356,7 @@ impl Coordinator {
                 query: query.to_string(),
                 reachable: !concerns(error, name),
                 behind: vec![drover_model::chain(error)],
+                published_partial: self.live().missed.count(name),
                 checked_at: Some(now),
             })
             .collect();

@@ -6,6 +6,7 @@
 use crate::api::problem::ApiError;
 use crate::coordinator::Coordinator;
 use crate::operator::need_reason;
+use crate::partial::not_showing;
 use crate::reconciler::Compared;
 use crate::short_ttls::floor_seconds;
 use crate::source::{Source, source, sources};
@@ -231,6 +232,7 @@ fn record_view(
         sentence,
         live: live.map(version),
         wanted: version(wanted),
+        published_partial: observed.iter().find(|o| o.key == *key).map(not_showing).unwrap_or_default(),
     };
     let next = || format!("drover dns adopt {} --reason TEXT", view.service);
     view.next = view.can_be_adopted().then(next);

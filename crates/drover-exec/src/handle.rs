@@ -258,8 +258,12 @@ impl Execution {
     fn time_is_up(&mut self, work: InFlight, now: Timestamp) -> Vec<Effect> {
         let InFlight { step, attempt, .. } = work;
         if let (Work::Wait, StepKind::Wait { span, .. }) = (work.work, &self.progress.step(step).kind) {
-            let outcome =
-                StepOutcome { changed: false, summary: format!("waited {span}"), measurements: Vec::new() };
+            let outcome = StepOutcome {
+                changed: false,
+                summary: format!("waited {span}"),
+                measurements: Vec::new(),
+                published_partial: vec![],
+            };
             self.live.in_flight = None;
             return self.propose(Entry::StepDone { step, attempt, outcome }, now);
         }

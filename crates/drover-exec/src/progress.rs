@@ -66,6 +66,8 @@ pub struct StepProgress {
     pub summary: String,
     /// Numbers that the last attempt looked at.
     pub measurements: Vec<Measurement>,
+    /// The DNS servers that what it published did not reach.
+    pub published_partial: Vec<String>,
     /// Attempts at undoing it.
     pub undo_attempts: u32,
     pub(crate) touched: Touched,
@@ -85,6 +87,7 @@ impl StepProgress {
             ended_at: None,
             summary: String::new(),
             measurements: Vec::new(),
+            published_partial: Vec::new(),
             undo_attempts: 0,
             touched: Touched::No,
             failures: 0,

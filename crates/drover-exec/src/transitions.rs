@@ -168,6 +168,7 @@ impl Progress {
         step.ended_at = Some(at);
         step.summary.clone_from(&outcome.summary);
         step.measurements.clone_from(&outcome.measurements);
+        step.published_partial.clone_from(&outcome.published_partial);
         self.advance();
         Ok(())
     }

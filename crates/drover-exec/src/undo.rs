@@ -127,6 +127,7 @@ impl Progress {
             step.status = StepStatus::Undone;
             step.ended_at = Some(at);
             step.summary.clone_from(&outcome.summary);
+            step.published_partial.clone_from(&outcome.published_partial);
         }
         self.undo_after(index);
         Ok(())

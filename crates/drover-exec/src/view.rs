@@ -4,7 +4,7 @@ use crate::progress::{Hold, Phase, Settle, StepStatus};
 use crate::state::{Execution, InFlight, Work};
 use drover_model::Timestamp;
 use drover_model::api::{API_SCHEMA, RunSummary, RunView, StepView, TimelineEntry};
-use drover_model::journal::{Entry, Record, RunState, Trigger};
+use drover_model::journal::{Entry, Record, RunState, StepOutcome, Trigger};
 use drover_model::plan::{Plan, StepKind};
 use drover_model::traffic::Actor;
 
@@ -72,6 +72,7 @@ impl Execution {
                     summary,
                     on_failure: step.on_failure,
                     measurements: progress.measurements.clone(),
+                    published_partial: progress.published_partial.clone(),
                     shares: crate::shares::of(self.plan(), index, &self.progress.steps),
                 }
             })
@@ -163,6 +164,15 @@ fn with_reason(mut text: String, reason: &str) -> String {
     text
 }
 
+/// What came of a step, and whom it did not reach.
+fn told(outcome: &StepOutcome) -> String {
+    let StepOutcome { summary, published_partial, .. } = outcome;
+    if published_partial.is_empty() {
+        return summary.clone();
+    }
+    format!("{summary}; published_partial: {} not reached", published_partial.join(", "))
+}
+
 /// One record in words.
 #[must_use]
 pub fn sentence(plan: &Plan, entry: &Entry) -> String {
@@ -177,7 +187,7 @@ pub fn sentence(plan: &Plan, entry: &Entry) -> String {
         Entry::Expired => "nobody answered in time, which is not consent".to_owned(),
         Entry::StepStarted { step, attempt: 1 } => format!("{} began", id(step)),
         Entry::StepStarted { step, attempt } => format!("{} began, attempt {attempt}", id(step)),
-        Entry::StepDone { step, outcome, .. } => with_reason(format!("{} done", id(step)), &outcome.summary),
+        Entry::StepDone { step, outcome, .. } => with_reason(format!("{} done", id(step)), &told(outcome)),
         Entry::StepFailed { step, attempt, failure } => {
             with_reason(format!("{} failed, attempt {attempt}", id(step)), &failure.message)
         }

@@ -213,6 +213,9 @@ pub struct DnsView {
     pub behind: Vec<String>,
     /// When it was last asked.
     pub checked_at: Option<Timestamp>,
+    /// So many record sets were published without it, and it has not been seen to show them since.
+    #[serde(default)]
+    pub published_partial: u64,
 }
 
 /// A run in one line.
@@ -330,6 +333,9 @@ pub struct StepView {
     /// For a step that moves a part of a region: wanted share beside measured share.
     #[serde(default)]
     pub shares: Vec<ShareView>,
+    /// The DNS servers that what the step published did not reach.
+    #[serde(default)]
+    pub published_partial: Vec<String>,
 }
 
 /// One line of a run's timeline.

@@ -178,6 +178,9 @@ pub struct StepOutcome {
     pub summary: String,
     /// Numbers that were looked at.
     pub measurements: Vec<Measurement>,
+    /// The DNS servers that could not be told or asked: what was published may not be answered there yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub published_partial: Vec<String>,
 }
 
 /// How a step's attempt ended badly.

@@ -17,7 +17,7 @@ pub(crate) fn failed(kind: FailureNature, message: impl Into<String>) -> StepFai
 }
 
 pub(crate) fn done(changed: bool, summary: impl Into<String>) -> StepOutcome {
-    StepOutcome { changed, summary: summary.into(), measurements: vec![] }
+    StepOutcome { changed, summary: summary.into(), measurements: vec![], published_partial: vec![] }
 }
 
 /// The journal as one leader holds it.

@@ -17,7 +17,7 @@ pub fn render(zone: &ZoneView, look: &Look) -> String {
             format!("{} {}", r.name, r.record_type),
             format!("{} s", live.ttl_seconds),
             r.live.as_ref().map_or_else(|| "nothing".to_owned(), |v| values(zone, r, v)),
-            state(r.state),
+            whole_state(r),
         ]
     };
     let header = ["service", "name", "TTL", "answered", "state"];
@@ -172,6 +172,16 @@ fn values(zone: &ZoneView, record: &RecordView, version: &RecordVersion) -> Stri
     let mut shown: Vec<String> = answered.map(one).collect();
     shown.extend(answering(version).map(|told| format!("({told})")));
     shown.join("  ")
+}
+
+/// With the servers that don't show what is live yet.
+fn whole_state(record: &RecordView) -> String {
+    let state = state(record.state);
+    if record.published_partial.is_empty() {
+        return state;
+    }
+    let missing = record.published_partial.join(", ");
+    format!("{state}, {}", paint(Tone::Doubtful, format!("published_partial: not at {missing}")))
 }
 
 fn state(state: RecordState) -> String {

@@ -26,6 +26,9 @@ pub fn render(published: &[PublicationView], look: &Look) -> String {
 }
 
 fn decided(p: &PublicationView) -> String {
+    if !p.caught_up.is_empty() {
+        return "nobody".to_owned();
+    }
     match &p.decided {
         Some(TargetOrigin::Configuration) => "configuration".to_owned(),
         Some(TargetOrigin::Run { run }) => run.to_string(),
@@ -36,6 +39,18 @@ fn decided(p: &PublicationView) -> String {
 
 /// In what the answers differ.
 fn changed(p: &PublicationView) -> String {
+    let partial = if p.published_partial.is_empty() {
+        String::new()
+    } else {
+        format!("; published_partial: not at {}", p.published_partial.join(", "))
+    };
+    if !p.caught_up.is_empty() {
+        return format!("{} caught up{partial}", p.caught_up.join(", "));
+    }
+    format!("{}{partial}", differences(p))
+}
+
+fn differences(p: &PublicationView) -> String {
     let nothing = RecordVersion { values: vec![], ..p.after.clone() };
     let before = p.before.as_ref().unwrap_or(&nothing);
     let (was, is) = (by_place(before), by_place(&p.after));
@@ -124,6 +139,8 @@ mod tests {
             batch: "adopt-1".into(),
             before: before.cloned(),
             after: after.clone(),
+            published_partial: vec![],
+            caught_up: vec![],
         };
         let run = TargetOrigin::Run { run: RunId::numbered(3) };
         let all = [
@@ -149,6 +166,17 @@ mod tests {
         ]) {
             words.iter().for_each(|word| assert!(line.contains(word), "{word} in {line}"));
         }
+        let missed = one(None, Some(&first), &left);
+        let missed = PublicationView { published_partial: vec!["dns-2".into(), "dns-3".into()], ..missed };
+        let caught_up = one(None, Some(&left), &left);
+        let caught_up = PublicationView {
+            caught_up: vec!["dns-2".into()],
+            published_partial: vec!["dns-3".into()],
+            ..caught_up
+        };
+        let text = finish(&render(&[caught_up, missed], &look(200)), false);
+        assert!(text.contains("dns-2 caught up; published_partial: not at dns-3"), "{text}");
+        assert!(text.contains("us-east 50 -> 100; published_partial: not at dns-2, dns-3"), "{text}");
         assert!(render(&[], &look(80)).contains("nothing"));
     }
 

@@ -89,6 +89,13 @@ fn facts(view: &RunView, look: &Look) -> Vec<Vec<String>> {
     for exception in &view.exceptions {
         rows.push(fact("exception", paint(Tone::Doubtful, exception)));
     }
+    for step in view.steps.iter().filter(|step| !step.published_partial.is_empty()) {
+        let missing = names(&step.published_partial);
+        rows.push(fact(
+            "published_partial",
+            paint(Tone::Doubtful, format!("{}: {missing} not reached", step.id)),
+        ));
+    }
     rows
 }
 

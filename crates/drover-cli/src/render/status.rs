@@ -259,6 +259,14 @@ fn dns(view: &StatusView, look: &Look) -> String {
             (true, Some(first)) => format!("{} {first}", paint(Tone::Doubtful, "differs:")),
             (true, None) => paint(Tone::Good, "in line"),
         };
+        let state = match d.published_partial {
+            0 => state,
+            missed => format!(
+                "{state}, {}: missed {}",
+                paint(Tone::Doubtful, "published_partial"),
+                count(missed as usize, "record set")
+            ),
+        };
         let checked = d.checked_at.map_or_else(|| "never".to_owned(), |t| ago(look, t));
         vec![d.instance.clone(), d.query.clone(), checked, state]
     };

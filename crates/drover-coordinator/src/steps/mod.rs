@@ -19,6 +19,7 @@ use drover_model::api::Severity;
 use drover_model::journal::{FailureNature, Measurement, RunState, StepFailure, StepOutcome};
 use drover_model::plan::{Reversal, StepKind};
 use drover_model::runbook::Purpose;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tracing::Instrument as _;
 
@@ -40,7 +41,12 @@ fn store_failure(e: CoordinatorError) -> StepFailure {
 }
 
 pub(crate) fn done(changed: bool, summary: impl Into<String>, measurements: Vec<Measurement>) -> StepOutcome {
-    StepOutcome { changed, summary: summary.into(), measurements }
+    StepOutcome { changed, summary: summary.into(), measurements, published_partial: vec![] }
+}
+
+/// The same, published without these servers.
+pub(crate) fn reaching_all_but(missing: BTreeSet<String>, outcome: StepOutcome) -> StepOutcome {
+    StepOutcome { published_partial: missing.into_iter().collect(), ..outcome }
 }
 
 impl Effects for Hands {

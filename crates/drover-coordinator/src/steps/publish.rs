@@ -4,6 +4,7 @@ use super::failed;
 use crate::coordinator::Coordinator;
 use crate::db::keys;
 use crate::fault;
+use crate::partial::names;
 use crate::traffic::{blocked_sentence, record_key, record_set, still_to_do};
 use drover_dns::provider::{
     Admitted, Blocked, BlockedReason, Diff, Gate, Observed, ProviderError, Right, Verification,
@@ -16,6 +17,7 @@ use drover_model::plan::TrafficChange;
 use drover_model::traffic::TrafficState;
 use drover_model::{Epoch, ServiceId};
 use futures::stream::{StreamExt, TryStreamExt};
+use std::collections::BTreeSet;
 
 /// Questions asked at the same time: enough that a hundred services take a few round trips, few enough not to flood
 /// a server.
@@ -35,32 +37,42 @@ struct Compared {
     missing: Option<StepFailure>,
 }
 
-/// Publishes what stands in the store for these services and asks DNS whether it is so. Gives the record sets that were left
-/// alone, because they are somebody else's work: they stop what concerns them, and nothing that concerns the others.
+/// What came of publishing.
+pub(super) struct Published {
+    /// Somebody else's work: it stops what concerns it, and nothing that concerns the others.
+    pub(super) left_alone: Vec<Blocked>,
+    /// The servers that could not be told or asked.
+    pub(super) missing: BTreeSet<String>,
+}
+
+/// Publishes what stands in the store for these services and asks DNS whether it is so.
 pub(super) async fn publish(
     c: &Coordinator,
     order: &Order,
     changes: &[TrafficChange],
-) -> Result<Vec<Blocked>, StepFailure> {
+) -> Result<Published, StepFailure> {
     let Some(gate) = c.dns() else {
         return Err(failed(
             FailureNature::Permanent,
             "no DNS server is configured, so weights can't be published",
         ));
     };
+    let mut not_told = BTreeSet::new();
     let Compared { mut desired, observed, diff, missing } = compare(c, &gate, order.epoch, changes).await?;
     if !diff.changes.is_empty() {
         let right = Right::Planned { record_sets: order.plan.services.len() };
         let admitted = gate.admit(&diff.changes, &observed, right);
         let admitted = admitted.map_err(|e| provider_failure(&e.into()))?;
-        apply(c, &gate, order.epoch, &order.key, &diff.changes, &admitted).await?;
+        not_told = apply(c, &gate, order.epoch, &order.key, &diff.changes, &admitted).await?;
     }
     // Also where the reconciler was first: DNS has it, and the step's end is not written yet.
     fault::point(|| fault::within("after-publish", order));
     desired.retain(|(key, _)| diff.blocked.iter().all(|blocked| !concerns(blocked, key)));
-    all_verified(&gate, &desired).await?;
+    let verified = all_verified(&gate, &desired).await?;
     c.reconcile_wake.notify_one();
-    missing.map_or(Ok(diff.blocked), Err)
+    let missing = missing.map_or(Ok(not_told), Err)?;
+    let not_asked = verified.into_iter().flat_map(|verified| verified.missing);
+    Ok(Published { left_alone: diff.blocked, missing: missing.into_iter().chain(not_asked).collect() })
 }
 
 /// The record sets of these services that somebody else has changed or owns, before anything is published.
@@ -136,20 +148,21 @@ async fn apply(
     key: &str,
     changes: &[Change],
     admitted: &Admitted,
-) -> Result<(), StepFailure> {
+) -> Result<BTreeSet<String>, StepFailure> {
+    let mut missing = BTreeSet::new();
     for (number, some) in changes.chunks(gate.capabilities().batch_changes_max).enumerate() {
         let idempotency_key = if number == 0 { key.to_owned() } else { format!("{key}/{number}") };
         let batch = Batch { epoch, idempotency_key, changes: some.to_vec() };
         match c.give(gate, &batch, admitted).await {
-            Ok(_) => {}
+            Ok(applied) => missing.extend(names(&applied.coverage().missing)),
             // One that will never be taken must not keep the others from moving.
             Err(ProviderError::Refused { .. }) if some.len() > 1 => {
-                apply_each(c, gate, &batch, admitted).await?;
+                missing.extend(apply_each(c, gate, &batch, admitted).await?);
             }
             Err(e) => return Err(provider_failure(&e)),
         }
     }
-    Ok(())
+    Ok(missing)
 }
 
 /// What is left of it one by one, to the end; then the first refusal.
@@ -158,45 +171,55 @@ async fn apply_each(
     gate: &Gate,
     batch: &Batch,
     admitted: &Admitted,
-) -> Result<(), StepFailure> {
-    let mut refused = None;
+) -> Result<BTreeSet<String>, StepFailure> {
+    let (mut refused, mut missing) = (None, BTreeSet::new());
     let left = still_to_do(gate, &batch.changes).await.map_err(|e| provider_failure(&e))?;
     c.keep_published_but(batch, &left, admitted);
     for (number, change) in left.iter().enumerate() {
         let idempotency_key = format!("{}/one-{number}", batch.idempotency_key);
         let one = Batch { epoch: batch.epoch, idempotency_key, changes: vec![change.clone()] };
         match c.give(gate, &one, admitted).await {
-            Ok(_) => {}
+            Ok(applied) => missing.extend(names(&applied.coverage().missing)),
             Err(e @ ProviderError::Refused { .. }) => refused = refused.or(Some(e)),
             Err(e) => return Err(provider_failure(&e)),
         }
     }
-    refused.map_or(Ok(()), |e| Err(provider_failure(&e)))
+    refused.map_or(Ok(missing), |e| Err(provider_failure(&e)))
 }
 
-/// As [`verified`], of many at once; one sentence each, in order. The first that fails ends it.
+/// That a record set is answered as it was published.
+pub(super) struct Verified {
+    /// By whom, in words.
+    pub(super) sentence: String,
+    /// The servers that could not be asked.
+    pub(super) missing: BTreeSet<String>,
+}
+
+/// As [`verified`], of many at once, in order. The first that fails ends it.
 pub(super) async fn all_verified(
     gate: &Gate,
     sets: &[(RecordKey, RecordSet)],
-) -> Result<Vec<String>, StepFailure> {
+) -> Result<Vec<Verified>, StepFailure> {
     let questions: Vec<_> = sets.iter().map(|(key, set)| verified(gate, key, set)).collect();
     futures::stream::iter(questions).buffered(ASKED_AT_ONCE).try_collect().await
 }
 
 /// Every server that could be asked answers as expected; at least one could.
-async fn verified(gate: &Gate, key: &RecordKey, set: &RecordSet) -> Result<String, StepFailure> {
+async fn verified(gate: &Gate, key: &RecordKey, set: &RecordSet) -> Result<Verified, StepFailure> {
     match gate.verify(key, Some(set)).await {
         Ok(Verification::Verified { instances }) => {
-            Ok(format!("{key}: {} answer generation {}", instances.join(", "), set.generation))
+            let sentence = format!("{key}: {} answer generation {}", instances.join(", "), set.generation);
+            Ok(Verified { sentence, missing: BTreeSet::new() })
         }
         Ok(Verification::Partial { verified, missing }) => {
-            let names: Vec<_> = missing.iter().map(|m| m.instance.as_str()).collect();
-            Ok(format!(
+            let missing = names(&missing);
+            let sentence = format!(
                 "{key}: {} answer generation {}, not reached: {}",
                 verified.join(", "),
                 set.generation,
-                names.join(", ")
-            ))
+                missing.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+            );
+            Ok(Verified { sentence, missing })
         }
         Ok(Verification::Mismatch { mismatches, .. }) => {
             let first =

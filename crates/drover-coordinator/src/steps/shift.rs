@@ -11,10 +11,10 @@
 //!
 //! An attempt may be dropped at any await: see [`to_the_end`].
 
-use super::publish::{gone, not_published, publish};
+use super::publish::{Published, gone, not_published, publish};
 use super::sides::{self, Moved, Part};
 use super::to_the_end::{Wanted, to_the_end};
-use super::{done, failed, store_failure};
+use super::{done, failed, reaching_all_but, store_failure};
 use crate::coordinator::Coordinator;
 use crate::db::keys;
 use crate::fault;
@@ -45,12 +45,12 @@ pub(super) async fn act(
     }
     let moved = move_forth(c, order, changes).await?;
     fault::point(|| fault::within("after-move", order));
-    let left_alone = publish(c, order, changes).await?;
+    let Published { left_alone, missing } = publish(c, order, changes).await?;
     if let Some(failure) = not_published(&left_alone) {
         return Err(failure);
     }
     let summary = changes.iter().map(sentence).collect::<Vec<_>>().join("; ");
-    Ok(done(moved, summary, Vec::new()))
+    Ok(reaching_all_but(missing, done(moved, summary, Vec::new())))
 }
 
 /// Restores weights: the generations of a reversal are those that stand when it runs.
@@ -62,8 +62,8 @@ pub(super) async fn undo(
     let moved = move_back(c, order, changes).await?;
     fault::point(|| fault::within("after-move", order));
     // All of them, also what an earlier attempt moved back: that attempt may have ended before DNS had it.
-    let left_alone = publish(c, order, changes).await?;
-    Ok(done(moved, restored(changes.len(), &left_alone), Vec::new()))
+    let Published { left_alone, missing } = publish(c, order, changes).await?;
+    Ok(reaching_all_but(missing, done(moved, restored(changes.len(), &left_alone), Vec::new())))
 }
 
 /// What somebody else has changed was never published by this run, or not left as it was: there is nothing to put back,

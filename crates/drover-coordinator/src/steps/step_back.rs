@@ -15,10 +15,10 @@
 //! A region dies one verdict after the other. So there are two looks: the first steps back at once, and where something is
 //! suspect by then, the second takes out what has turned out to be down one probe round later.
 
-use super::done;
-use super::publish::{not_published, publish};
+use super::publish::{Published, not_published, publish};
 use super::shift::{gains_though_down, is_down, move_targets_back, moved_so_far, standing};
 use super::to_the_end::to_the_end;
+use super::{done, reaching_all_but};
 use crate::coordinator::Coordinator;
 use crate::fault;
 use drover_core::decide;
@@ -27,6 +27,7 @@ use drover_model::config::Service;
 use drover_model::journal::{StepFailure, StepOutcome};
 use drover_model::plan::TrafficChange;
 use drover_model::{EndpointKey, Percent};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,12 +41,14 @@ pub(super) async fn undo(
     out: &[TrafficChange],
 ) -> Result<StepOutcome, StepFailure> {
     let all: Vec<TrafficChange> = back.iter().chain(ended(back, out)).cloned().collect();
-    let mut moved = step(c, order, back, out, &all).await?;
+    let (mut moved, mut missing) = step(c, order, back, out, &all).await?;
     if settle(c, order, &all).await {
-        moved |= step(c, order, back, out, &all).await?;
+        let more;
+        (more, missing) = step(c, order, back, out, &all).await?;
+        moved |= more;
     }
     let told: Vec<String> = all.iter().map(|change| told(c, order, change)).collect();
-    Ok(done(moved, told.join(", "), Vec::new()))
+    Ok(reaching_all_but(missing, done(moved, told.join(", "), Vec::new())))
 }
 
 /// Services whose own ramp has ended are not moved by this stage: all they may need is to be taken out.
@@ -53,14 +56,15 @@ fn ended<'a>(back: &'a [TrafficChange], out: &'a [TrafficChange]) -> impl Iterat
     out.iter().filter(|o| !back.iter().any(|b| b.service == o.service))
 }
 
-/// Moves each service to where it belongs by what is held of it now. Says whether anything moved.
+/// Moves each service to where it belongs by what is held of it now. Says whether anything moved, and which
+/// DNS servers were not reached.
 async fn step(
     c: &Arc<Coordinator>,
     order: &Order,
     back: &[TrafficChange],
     out: &[TrafficChange],
     all: &[TrafficChange],
-) -> Result<bool, StepFailure> {
+) -> Result<(bool, BTreeSet<String>), StepFailure> {
     let (me, mine, all_back, all_out) = (c.clone(), order.clone(), back.to_vec(), out.to_vec());
     let moved = to_the_end(c, all, |wanted| async move {
         let mut chosen = Vec::new();
@@ -76,8 +80,8 @@ async fn step(
     .await?;
     fault::point(|| fault::within("after-move", order));
     // All of them, also what an earlier attempt moved: that attempt may have ended before DNS had it.
-    let left_alone = publish(c, order, all).await?;
-    not_published(&left_alone).map_or(Ok(moved), Err)
+    let Published { left_alone, missing } = publish(c, order, all).await?;
+    not_published(&left_alone).map_or(Ok((moved, missing)), Err)
 }
 
 /// A region dies one verdict after the other: what is suspect gets one probe round to show itself. Says whether anything was.

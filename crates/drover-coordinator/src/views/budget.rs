@@ -52,6 +52,7 @@ mod tests {
             on_failure: OnFailure::Abort,
             measurements: vec![],
             shares: vec![],
+            published_partial: vec![],
         }
     }
 

@@ -90,6 +90,7 @@ fn a_pause_stops_the_work_and_resuming_tries_afresh() {
         changed: true,
         summary: String::new(),
         measurements: vec![],
+        published_partial: vec![],
     });
     let late = Event::ActDone { step: 0, attempt: 1, result };
     assert_eq!(execution.handle(late, at(2)).unwrap(), []);
@@ -142,6 +143,7 @@ fn a_skip_needs_a_person_a_reason_and_the_step_that_stands() {
         changed: false,
         summary: String::new(),
         measurements: vec![],
+        published_partial: vec![],
     });
     feed(&mut execution, Event::ActDone { step: 1, attempt: 1, result }, at(10)).unwrap();
     assert_eq!(execution.state(), RunState::SucceededWithExceptions);
@@ -185,6 +187,7 @@ fn a_stuck_rollback_can_be_resumed_left_or_ended() {
         changed: true,
         summary: String::new(),
         measurements: vec![],
+        published_partial: vec![],
     });
     feed(&mut left, Event::UndoDone { step: 0, attempt: 1, result }, at(100)).unwrap();
     assert_eq!(left.state(), RunState::Aborted, "with something left in place it is not rolled back");

@@ -84,11 +84,16 @@ impl Effects for FakeEffects {
             return Err(StepFailure { kind: FailureNature::Fenced, message, measurements: vec![] });
         }
         let measurements = vec![measurement(CheckOutcome::Pass)];
-        Ok(StepOutcome { changed: true, summary: String::new(), measurements })
+        Ok(StepOutcome { changed: true, summary: String::new(), measurements, published_partial: vec![] })
     }
 
     async fn undo(&self, _: &Order) -> Result<StepOutcome, StepFailure> {
-        Ok(StepOutcome { changed: true, summary: String::new(), measurements: vec![] })
+        Ok(StepOutcome {
+            changed: true,
+            summary: String::new(),
+            measurements: vec![],
+            published_partial: vec![],
+        })
     }
 
     fn page(&self, page: &PageOrder) {

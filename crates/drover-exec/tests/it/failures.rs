@@ -39,6 +39,7 @@ fn only_proof_left_is_validating() {
             changed: true,
             summary: String::new(),
             measurements: vec![],
+            published_partial: vec![],
         },
     };
     let records = journal([created(&plan, None), Entry::StepStarted { step: 0, attempt: 1 }, done(0)]);

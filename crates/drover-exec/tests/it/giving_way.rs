@@ -51,7 +51,12 @@ fn failover() -> Plan {
 }
 
 fn done(execution: &mut Execution, step: u32, now: Timestamp) {
-    let result = Ok(StepOutcome { changed: true, summary: String::new(), measurements: vec![] });
+    let result = Ok(StepOutcome {
+        changed: true,
+        summary: String::new(),
+        measurements: vec![],
+        published_partial: vec![],
+    });
     feed(execution, Event::ActDone { step, attempt: 1, result }, now);
 }
 

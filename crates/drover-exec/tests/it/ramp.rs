@@ -88,6 +88,7 @@ fn watched(people: impl Fn(&[Record]) -> Option<Command>) -> (World, Execution) 
                         changed: !order.keeps,
                         summary: if order.keeps { "stays" } else { "as planned" }.into(),
                         measurements: vec![measurement(drover_model::journal::CheckOutcome::Pass)],
+                        published_partial: vec![],
                     };
                     let result = Ok(outcome);
                     events.push_back(if undo {

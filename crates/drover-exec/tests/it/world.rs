@@ -32,7 +32,12 @@ impl Answer {
             Some(Err(StepFailure { kind, message: message.into(), measurements: vec![] }))
         };
         let done = |changed, measurements| {
-            Some(Ok(StepOutcome { changed, summary: "as planned".into(), measurements }))
+            Some(Ok(StepOutcome {
+                changed,
+                summary: "as planned".into(),
+                measurements,
+                published_partial: vec![],
+            }))
         };
         match self {
             Answer::Done => done(true, vec![measurement(CheckOutcome::Pass)]),

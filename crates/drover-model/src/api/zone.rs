@@ -51,6 +51,9 @@ pub struct RecordView {
     pub live: Option<RecordVersion>,
     /// What should be.
     pub wanted: RecordVersion,
+    /// The servers that are not known to show what is live: behind, or not reached.
+    #[serde(default)]
+    pub published_partial: Vec<String>,
 }
 
 impl RecordView {
@@ -110,6 +113,12 @@ pub struct PublicationView {
     pub before: Option<RecordVersion>,
     /// What is live since.
     pub after: RecordVersion,
+    /// The servers that it did not reach, and that are not seen to show it yet.
+    #[serde(default)]
+    pub published_partial: Vec<String>,
+    /// Nothing was published then: these servers were seen to show what had been published without them.
+    #[serde(default)]
+    pub caught_up: Vec<String>,
 }
 
 /// How a record set compares with what it should be.
