@@ -16,6 +16,7 @@ mod killpoints;
 mod network;
 mod operating;
 mod output;
+mod partial;
 mod programs;
 mod refusals;
 mod returning;

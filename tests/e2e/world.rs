@@ -379,6 +379,12 @@ impl World {
         self.process(&format!("{service} in {region}"), is)
     }
 
+    /// A DNS server by the name of its files: `dns` or `dns-2`.
+    pub fn dns(&self, name: &str) -> Process {
+        let file = format!("/{name}.yaml");
+        self.process(name, |p| p.is("dns") && p.option("--config").is_some_and(|c| c.ends_with(&file)))
+    }
+
     /// The references that vantages check themselves by.
     pub fn references(&self) -> Process {
         self.process("the references", |p| p.is("sample-service") && p.option("--service").is_none())

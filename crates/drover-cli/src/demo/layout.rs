@@ -6,7 +6,9 @@ use super::sample;
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
 use drover_agent::identity::{CoordinatorUrl, Identity, StatusAddress};
-use drover_model::config::{Config, RegionRole};
+use drover_dns::publish::{PublicKey, SigningKey};
+use drover_dns::server::Peer;
+use drover_model::config::{Config, DnsInstance, DnsSettings, RegionRole};
 use drover_model::{AgentId, EndpointKey};
 use serde::Serialize;
 use std::net::{IpAddr, SocketAddr};
@@ -63,8 +65,18 @@ pub fn control_socket(at: &Path, name: &str) -> PathBuf {
     at.join(format!("{name}.control"))
 }
 
-fn dns_file(at: &Path) -> PathBuf {
-    at.join("dns.yaml")
+/// What the process of a DNS server is called, and its files: the first is just `dns`.
+fn dns_name(number: usize) -> String {
+    if number == 0 { "dns".to_owned() } else { format!("dns-{}", number + 1) }
+}
+
+fn dns_file(at: &Path, number: usize) -> PathBuf {
+    at.join(format!("{}.yaml", dns_name(number)))
+}
+
+/// What the coordinator signs with.
+fn signing_key_file(at: &Path) -> PathBuf {
+    at.join("dns-signing.key")
 }
 
 /// The file of `drover dns`; JSON is YAML.
@@ -74,12 +86,26 @@ struct DnsFile {
     nameservers: Vec<NameServer>,
     listen: Vec<SocketAddr>,
     control: SocketAddr,
+    trusted_keys: Vec<PublicKey>,
+    peers: Vec<Peer>,
 }
 
 #[derive(Serialize)]
 struct NameServer {
     name: String,
     addresses: Vec<IpAddr>,
+}
+
+/// Makes the key by which DNS servers know what the coordinator published, where they are drover's own.
+///
+/// # Errors
+/// When it can't be written.
+pub fn make_key(at: &Path, config: &mut Config) -> Result<()> {
+    let Some(own) = config.settings.dns.as_mut().and_then(DnsSettings::embedded_mut) else { return Ok(()) };
+    let file = signing_key_file(at);
+    SigningKey::create(&file).map_err(|e| Failure::of(ExitCode::Internal, &e))?;
+    own.signing_key_file = Some(file);
+    Ok(())
 }
 
 /// Writes every file that the processes read.
@@ -96,20 +122,8 @@ pub fn lay_out(at: &Path, config: &Config, choice: DnsChoice) -> Result<()> {
     };
     write(config_file(at), sample::text(config))?;
     dns::lay_out(choice, config, at)?;
-    if let Some(dns) = &config.settings.dns
-        && let Some(own) = dns.embedded()
-        && let Some(instance) = own.instances.first()
-    {
-        let server =
-            |(name, address): &(String, IpAddr)| NameServer { name: name.clone(), addresses: vec![*address] };
-        let file = DnsFile {
-            zone: dns.zone.clone(),
-            nameservers: own.nameservers.iter().map(server).collect(),
-            listen: vec![instance.query],
-            control: instance.control,
-        };
-        let failed = |e| Failure::because(ExitCode::Internal, "can't write the DNS instance's file", &e);
-        write(dns_file(at), serde_json::to_string_pretty(&file).map_err(failed)?)?;
+    for (number, file) in dns_files(config)?.into_iter().enumerate() {
+        write(dns_file(at, number), file)?;
     }
     let coordinator = format!("http://{}", config.settings.listen);
     for (agent, region) in config.agents() {
@@ -125,12 +139,40 @@ pub fn lay_out(at: &Path, config: &Config, choice: DnsChoice) -> Result<()> {
     Ok(())
 }
 
-/// The DNS server.
-pub fn dns_server(at: &Path, choice: DnsChoice) -> Recipe {
-    let own = || {
-        Recipe::new("dns", at, "dns").with("--config", dns_file(at)).with("--state", at.join("dns")).tells()
+/// What each of drover's own DNS servers reads.
+fn dns_files(config: &Config) -> Result<Vec<String>> {
+    let Some(dns) = &config.settings.dns else { return Ok(vec![]) };
+    let Some(own) = dns.embedded() else { return Ok(vec![]) };
+    let key = own.signing_key_file.as_deref().map(SigningKey::read).transpose();
+    let key = key.map_err(|e| Failure::of(ExitCode::Internal, &e))?;
+    let server =
+        |(name, address): &(String, IpAddr)| NameServer { name: name.clone(), addresses: vec![*address] };
+    let file = |instance: &DnsInstance| {
+        let others = own.instances.iter().filter(|other| key.is_some() && other.name != instance.name);
+        let file = DnsFile {
+            zone: dns.zone.clone(),
+            nameservers: own.nameservers.iter().map(server).collect(),
+            listen: vec![instance.query],
+            control: instance.control,
+            trusted_keys: key.iter().map(SigningKey::public).collect(),
+            peers: others.map(|other| Peer { name: other.name.clone(), control: other.control }).collect(),
+        };
+        let failed = |e| Failure::because(ExitCode::Internal, "can't write the DNS instance's file", &e);
+        serde_json::to_string_pretty(&file).map_err(failed)
     };
-    dns::recipe(choice, at).unwrap_or_else(own)
+    own.instances.iter().map(file).collect()
+}
+
+/// The DNS servers: drover's own, or the one that stands in their place.
+pub fn dns_servers(at: &Path, config: &Config, choice: DnsChoice) -> Vec<Recipe> {
+    let own = |number| {
+        let name = dns_name(number);
+        let state = at.join(&name);
+        Recipe::new(name, at, "dns").with("--config", dns_file(at, number)).with("--state", state).tells()
+    };
+    let instances = config.settings.dns.as_ref().and_then(|dns| dns.embedded());
+    let instances = instances.map_or(0, |own| own.instances.len());
+    dns::recipe(choice, at).map_or_else(|| (0..instances).map(own).collect(), |recipe| vec![recipe])
 }
 
 /// The coordinator.

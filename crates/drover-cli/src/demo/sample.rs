@@ -8,7 +8,7 @@ use super::dns::DnsChoice;
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
 use drover_model::config::decode::{self, SourceFile};
-use drover_model::config::{Config, DnsSettings, encode};
+use drover_model::config::{Config, DnsInstance, DnsSettings, encode};
 use drover_model::{RequestsPerSecond, ServiceId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -91,8 +91,20 @@ pub fn world(wanted: &Wanted) -> Result<Config> {
         service.endpoints.values_mut().for_each(|e| e.capacity = *capacity);
     }
     config.settings.paging.on_page.clone_from(&wanted.on_page);
+    if wanted.dns == DnsChoice::Embedded {
+        add_server(&mut config);
+    }
     settle(&mut config)?;
     Ok(config)
+}
+
+/// A second DNS server, which keeps the first company: two that catch up with each other.
+fn add_server(config: &mut Config) {
+    let Some(own) = config.settings.dns.as_mut().and_then(DnsSettings::embedded_mut) else { return };
+    let Some(first) = own.instances.first() else { return };
+    let beside = |address: SocketAddr| SocketAddr::new(address.ip(), address.port() + 1);
+    let (control, query) = (beside(first.control), beside(first.query));
+    own.instances.push(DnsInstance { name: "dns-2".into(), control, query });
 }
 
 /// The written form, for the coordinator's directory.

@@ -1,6 +1,6 @@
 //! A running sample world: its processes, and the trouble that can be made in it.
 //!
-//! Thirteen processes: six services, the references, four agents, a DNS instance, and a coordinator under its supervisor.
+//! Fourteen processes: six services, the references, four agents, two DNS servers, and a coordinator under its supervisor.
 //! Everything lives in one temporary directory, which goes with the world.
 
 use super::api::Api;
@@ -31,7 +31,7 @@ pub struct World {
     choice: DnsChoice,
     /// What DNS is told through, where that is a process of its own.
     provider: Option<Role>,
-    dns: Role,
+    dns: Vec<Role>,
     references: Role,
     reference_faults: Faults,
     services: BTreeMap<EndpointKey, Endpoint>,
@@ -60,6 +60,7 @@ impl World {
         let mut config = sample::world(&wanted)?;
         let control = instance(&config)?.control;
         dns::replace(wanted.dns, &mut config, &at)?;
+        layout::make_key(&at, &mut config)?;
         layout::lay_out(&at, &config, wanted.dns)?;
 
         let mut provider =
@@ -67,7 +68,8 @@ impl World {
         if let Some(provider) = &mut provider {
             provider.ready().await?;
         }
-        let mut dns = layout::dns_server(&at, wanted.dns).start()?;
+        let recipes = layout::dns_servers(&at, &config, wanted.dns);
+        let mut dns = recipes.iter().map(Recipe::start).collect::<Result<Vec<Role>>>()?;
         let mut references = layout::references(&at, &config).start()?;
         let mut services = BTreeMap::new();
         for service in config.services.values() {
@@ -78,8 +80,12 @@ impl World {
                 services.insert(key, Endpoint { recipe, faults: Faults::default(), role });
             }
         }
-        dns.ready().await?;
-        dns::until_it_answers(wanted.dns, &config).await.map_err(|e| dns.complained(e))?;
+        for server in &mut dns {
+            server.ready().await?;
+        }
+        if let Err(e) = dns::until_it_answers(wanted.dns, &config).await {
+            return Err(dns.iter().fold(e, |e, server| server.complained(e)));
+        }
         references.ready().await?;
         for endpoint in services.values_mut() {
             if let Some(role) = &mut endpoint.role {
@@ -150,8 +156,11 @@ impl World {
     /// Every process by name.
     pub fn pids(&self) -> BTreeMap<String, u32> {
         let services = self.services.values().filter_map(|e| e.role.as_ref());
-        let roles =
-            services.chain(self.agents.values()).chain([&self.dns, &self.references]).chain(&self.provider);
+        let roles = services
+            .chain(self.agents.values())
+            .chain(&self.dns)
+            .chain([&self.references])
+            .chain(&self.provider);
         let mut pids: BTreeMap<String, u32> = roles.map(|r| (r.name.clone(), r.pid)).collect();
         pids.extend(self.supervisor.pid().map(|pid| ("coordinator".to_owned(), pid)));
         pids
@@ -305,7 +314,7 @@ impl World {
         let Self { provider, dns, references, services, agents, supervisor, directory, .. } = self;
         supervisor.end().await;
         let services = services.into_values().filter_map(|e| e.role);
-        let others = agents.into_values().chain([dns, references]).chain(provider);
+        let others = agents.into_values().chain(dns).chain([references]).chain(provider);
         let mut roles: Vec<Role> = services.chain(others).collect();
         roles.iter_mut().for_each(Role::kill);
         for role in roles {
