@@ -9,6 +9,7 @@ pub mod decide;
 pub mod diff;
 pub mod failback;
 pub mod opinion;
+pub mod out_of_service;
 pub mod panel;
 pub mod plan;
 pub mod predicates;
