@@ -6,6 +6,7 @@
 )]
 
 mod backtest;
+mod control_plane;
 mod crash;
 mod delegation;
 mod failover;

@@ -121,6 +121,7 @@ impl Voice {
             opinions: Vec::new(),
             self_check: SelfCheck { references_reached: 2, references: 2, blind: false },
             dropped: 0,
+            out_of_service: None,
         }
     }
 

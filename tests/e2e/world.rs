@@ -335,7 +335,7 @@ impl World {
 
     /// The regions that DNS answers with for a service.
     pub fn answered(&self, service: &str) -> Vec<String> {
-        let server = self.config.settings.dns.as_ref().unwrap().embedded().unwrap().instances[0].query;
+        let server = self.config.settings.dns.as_ref().unwrap().answering().next().unwrap().1;
         let service = self.config.services.values().find(|s| s.name.as_str() == service).unwrap();
         let mut seen = BTreeSet::new();
         for _ in 0..DNS_QUESTIONS {

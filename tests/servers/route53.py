@@ -12,20 +12,31 @@ only happens to others: POST /drover/knobs with how often, of the API requests t
     hang_change   no answer to a change, which does not happen
     pending       a change is PENDING when it is asked for
     old_errors    InvalidChangeBatch is told in the form that it had until 2024
+    down          answered with 503, as by a control plane that is down. The name server and the checkers go on
+    checks_full   a health check more is refused with TooManyHealthChecks
+    versions      a health check has another version than the caller read
 
 An alias, whose answers are its target's in the real one, is answered by an address that stands for the target: 203.0.113.N or
 2001:db8:a11a::N, where N is 1 and the CRC-32 of the target's name modulo 254.
+
+moto knows health checks and never looks. Here checkers do what AWS documents ("How Amazon Route 53 determines whether a health check is
+healthy"): each endpoint is asked every --checker-interval seconds whatever its RequestInterval, a check changes its status after as many
+answers as its FailureThreshold says, a new one counts as healthy until then, `Inverted` turns that around, `Disabled` is healthy before it,
+and a calculated one counts its children. Records follow as in "How Amazon Route 53 chooses records when health checking is configured".
+GET /drover/checks is what they found. A page of --pages at a time is listed.
 
 GET /drover/log is the requests so far: when, which, and how many changes. Prints "ready PORT HOSTED_ZONE" when it listens.
 """
 
 import argparse
 import copy
+import http.client
 import io
 import json
 import os
 import re
 import sqlite3
+import ssl
 import sys
 import threading
 import time
@@ -47,6 +58,7 @@ SCHEMA = "/usr/share/pdns-backend-sqlite3/schema/schema.sqlite3.sql"
 
 lock = threading.RLock()
 name_server = None
+gate = None
 
 
 class InvalidChangeBatch(Route53ClientError):
@@ -198,16 +210,166 @@ class NameServer:
             if one.weight is None:
                 rows += [(name, one.type, value.rstrip(".") if one.type in ("NS", "CNAME") else value, ttl) for value in answered(one)]
             else:
-                weighted.setdefault((name, one.type, ttl), []).append((int(one.weight), answered(one)[0]))
+                weighted.setdefault((name, one.type, ttl), []).append((int(one.weight), answered(one)[0], checkers.is_healthy(one.health_check_id)))
         for (name, rtype, ttl), members in weighted.items():
-            # What has no weight is not answered, unless nothing has.
-            shares = [m for m in members if m[0] > 0] or [(1, value) for _, value in members]
+            # What has no weight is a reserve, and where nobody is healthy all are taken for it.
+            shares = (
+                [(weight, value) for weight, value, healthy in members if weight > 0 and healthy]
+                or [(1, value) for _, value, healthy in members if healthy]
+                or [(weight, value) for weight, value, _ in members if weight > 0]
+                or [(1, value) for _, value, _ in members]
+            )
             choice = ",".join(f"{{{weight},'{value}'}}" for weight, value in shares)
             rows.append((name, "LUA", f"{rtype} \"pickwrandom({{{choice}}})\"", ttl))
         with self.opened() as database:
             database.executemany("INSERT INTO applied (what) VALUES (?)", [(what,) for what in happened])
             database.execute("DELETE FROM records")
             database.executemany("INSERT INTO records (domain_id, name, type, content, ttl) VALUES (1, ?, ?, ?, ?)", rows)
+
+
+class Checkers:
+    """Route 53's health checkers, all as one."""
+
+    def __init__(self):
+        self.interval, self.backend, self.zone, self.seen = 0.1, None, None, {}
+
+    def is_healthy(self, check_id, seen_by=()):
+        """As records and other checks take it. Of one that is gone nobody can say; here it stays as it was."""
+        if not check_id:
+            return True
+        check = self.backend.health_checks.get(check_id)
+        state = self.seen.setdefault(check_id, {"status": True, "streak": 0, "report": None})
+        if check is None:
+            return state.get("last", True)
+        if check.disabled:
+            raw = True
+        elif check.type_ == "CALCULATED":
+            children = [child for child in check.children or [] if child not in seen_by]
+            healthy = sum(self.is_healthy(child, (*seen_by, check_id)) for child in children)
+            raw = healthy >= int(check.health_threshold or 0)
+        else:
+            raw = state["status"]
+        state["last"] = raw != bool(check.inverted)
+        return state["last"]
+
+    def ask(self, check):
+        """Whether an endpoint is healthy before inversion, and what a checker says of it."""
+        secure = check.type_.startswith("HTTPS")
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        options = {"context": ssl._create_unverified_context()} if secure else {}
+        connection = kind(check.ip_address or check.fqdn, int(check.port), timeout=4, **options)
+        try:
+            connection.request("GET", check.resource_path or "/", headers={"User-Agent": "Amazon-Route53-Health-Check-Service (drover's stand-in)"})
+            answer = connection.getresponse()
+            body = answer.read(5120)
+        except (OSError, http.client.HTTPException) as error:
+            return False, f"Failure: {error}"
+        finally:
+            connection.close()
+        if not 200 <= answer.status < 400:
+            return False, f"Failure: HTTP Status Code {answer.status}, {answer.reason}."
+        if check.type_.endswith("STR_MATCH") and check.search_string.encode() not in body:
+            return False, "Failure: The string was not found in the body."
+        return True, f"Success: HTTP Status Code {answer.status}, {answer.reason}"
+
+    def look(self):
+        """One round."""
+        with lock:
+            endpoints = [c for c in self.backend.health_checks.values() if c.type_ != "CALCULATED" and not c.disabled]
+        for check in endpoints:
+            healthy, report = self.ask(check)
+            with lock:
+                state = self.seen.setdefault(check.id, {"status": True, "streak": 0, "report": None})
+                state["streak"] = state["streak"] + 1 if healthy != state["status"] else 0
+                if state["streak"] >= int(check.failure_threshold or 3):
+                    state["status"], state["streak"] = healthy, 0
+                state["report"] = report
+        with lock:
+            now = {one.health_check_id: self.is_healthy(one.health_check_id) for one in self.zone.rrsets if one.health_check_id}
+            if now != self.seen.get("records") and name_server:
+                self.seen["records"] = now
+                name_server.follow(self.zone, [])
+
+    def run(self):
+        while True:
+            self.look()
+            time.sleep(self.interval)
+
+    def found(self):
+        with lock:
+            checks = self.backend.health_checks.values()
+            return [{"id": c.id, "reference": c.caller_reference, "config": {k: v for k, v in c.health_check_config.items() if v is not None}, "healthy": self.is_healthy(c.id), "tags": self.backend.list_tags_for_resource(c.id)} for c in checks]
+
+
+checkers = Checkers()
+page_of_checks = 100
+deleted_references = set()
+
+
+def create_check(self, caller_reference, health_check_args):
+    """A reference is good for one check with just these settings, and after a deletion for none."""
+    with lock:
+        if gate.take("checks_full"):
+            raise Route53ClientError("TooManyHealthChecks", "Limits Exceeded: MAX_HEALTH_CHECKS")
+        args = {k: v for k, v in health_check_args.items() if v not in (None, [], False)}
+        for check in self.health_checks.values():
+            if check.caller_reference == caller_reference:
+                if check.made_with == args:
+                    return check
+                raise Route53ClientError("HealthCheckAlreadyExists", "The health check already exists.")
+        if caller_reference in deleted_references:
+            raise Route53ClientError("HealthCheckAlreadyExists", "The health check already exists.")
+        check = made_check(self, caller_reference, health_check_args)
+        check.made_with = args
+        return check
+
+
+def update_check(self, health_check_id, health_check_args):
+    with lock:
+        check = self.get_health_check(health_check_id)
+        changed = updated_check(self, health_check_id, {k: v for k, v in health_check_args.items() if v != []})
+        check.health_check_version += 1
+        return changed
+
+
+def update_check_answered(self):
+    version = self._get_param("HealthCheckVersion")
+    check = self.backend.get_health_check(self._get_param("HealthCheckId"))
+    if version is not None and (int(version) != check.health_check_version or gate.take("versions")):
+        raise Route53ClientError("HealthCheckVersionMismatch", "The value of HealthCheckVersion in the request doesn't match.")
+    return update_answered(self)
+
+
+def delete_check(self, health_check_id):
+    with lock:
+        deleted_references.add(self.get_health_check(health_check_id).caller_reference)
+        deleted_check(self, health_check_id)
+
+
+def listed_checks(self):
+    with lock:
+        found = sorted(self.backend.list_health_checks(), key=lambda check: check.id)
+    marker = self._get_param("Marker")
+    rest = [check for check in found if not marker or check.id >= marker]
+    page, rest = rest[:page_of_checks], rest[page_of_checks:]
+    result = {"HealthChecks": page, "Marker": marker or "", "IsTruncated": bool(rest), "MaxItems": page_of_checks}
+    if rest:
+        result["NextMarker"] = rest[0].id
+    return responses.ActionResult(result)
+
+
+def status_of_check(self):
+    """What the checkers say; of a new check nothing."""
+    check = self.backend.get_health_check(self._get_param("HealthCheckId"))
+    if check.type_ == "CALCULATED":
+        raise Route53ClientError("InvalidInput", "The status of a calculated health check can't be asked for.")
+    report = checkers.seen.get(check.id, {}).get("report")
+    found = [{"Region": "us-east-1", "IPAddress": "192.0.2.53", "StatusReport": {"Status": report, "CheckedTime": responses.utcnow()}}] if report else []
+    return responses.ActionResult({"HealthCheckObservations": found})
+
+
+made_check, updated_check, deleted_check = models.Route53Backend.create_health_check, models.Route53Backend.update_health_check, models.Route53Backend.delete_health_check
+update_answered = responses.Route53.update_health_check
 
 
 class Gate:
@@ -228,6 +390,8 @@ class Gate:
         if request.path == "/drover/knobs":
             self.knobs = json.loads(request.get_data())
             return Response("")(environ, start_response)
+        if request.path == "/drover/checks":
+            return Response(json.dumps(checkers.found()))(environ, start_response)
         if request.path == "/drover/log":
             return Response(json.dumps(self.log))(environ, start_response)
         answer = self.answer(request, environ, time.monotonic())
@@ -237,6 +401,8 @@ class Gate:
         changes = len(re.findall(rb"<Change>", request.get_data()))
         with lock:
             self.log.append({"at": at, "method": request.method, "path": request.path, "changes": changes})
+        if self.take("down"):
+            return error(503, "ServiceUnavailable", "The service is unavailable.")
         if self.take("hang") or (changes and self.take("hang_change")):
             time.sleep(HANG_SECONDS)
         if self.take("throttle"):
@@ -283,7 +449,7 @@ def until_parent_ends():
 
 
 def main():
-    global name_server
+    global name_server, gate, page_of_checks
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--zone", required=True)
     parser.add_argument("--port", type=int, default=0)
@@ -291,9 +457,17 @@ def main():
     parser.add_argument("--powerdns", help="database to make for PowerDNS")
     parser.add_argument("--ready-file", help="made when it listens")
     parser.add_argument("--while-stdin", action="store_true", help="end when standard input does")
+    parser.add_argument("--checker-interval", type=float, default=0.1, help="seconds between two rounds of the health checkers")
+    parser.add_argument("--pages", type=int, default=100, help="health checks of a page")
     options = parser.parse_args()
     models.Route53Backend.change_resource_record_sets = change
     responses.Route53.list_resource_record_sets = listed
+    models.Route53Backend.create_health_check = create_check
+    models.Route53Backend.update_health_check = update_check
+    models.Route53Backend.delete_health_check = delete_check
+    responses.Route53.list_health_checks = listed_checks
+    responses.Route53.get_health_check_status = status_of_check
+    responses.Route53.update_health_check = update_check_answered
     mock_random.seed(time.time_ns())
     backend = models.route53_backends[ACCOUNT]["aws"]
     zone = backend.create_hosted_zone(options.zone, private_zone=False)
@@ -302,12 +476,14 @@ def main():
         zone.resource_id = options.hosted_zone
     for one in zone.rrsets:
         one.records = [record["Value"] if isinstance(record, dict) else record for record in one.records]
+    checkers.interval, checkers.backend, checkers.zone, page_of_checks = options.checker_interval, backend, zone, options.pages
     if options.powerdns:
         name_server = NameServer(options.powerdns, options.zone)
         name_server.follow(zone, [])
     if options.while_stdin:
         threading.Thread(target=until_parent_ends, daemon=True).start()
     gate = Gate(DomainDispatcherApplication(create_backend_app))
+    threading.Thread(target=checkers.run, daemon=True).start()
     server = make_server("127.0.0.1", options.port, gate, threaded=True, request_handler=Quiet)
     if options.ready_file:
         open(options.ready_file, "w").close()

@@ -6,6 +6,7 @@
 //! coordinators: ["http://127.0.0.1:7400", "unix:/run/drover/coordinator.sock"]
 //! state_dir: /var/lib/drover/agent
 //! status: 127.0.0.1:7410          # optional
+//! status_listen: 0.0.0.0:7412     # optional
 //! ```
 
 use crate::error::AgentError;
@@ -42,6 +43,9 @@ pub struct Identity {
     /// Where to tell about itself; nowhere when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<StatusAddress>,
+    /// Where to serve status pages for Route 53's checkers; nowhere when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_listen: Option<SocketAddr>,
     /// Observations kept while cut off.
     #[serde(default = "buffer_default")]
     pub buffer_observations_max: usize,
@@ -73,6 +77,7 @@ impl Identity {
             coordinators,
             state_dir,
             status: None,
+            status_listen: None,
             buffer_observations_max: BUFFER_OBSERVATIONS_MAX,
             probes_in_flight_max: PROBES_IN_FLIGHT_MAX,
         }

@@ -13,6 +13,7 @@
 pub mod buffer;
 pub mod client;
 pub mod clock;
+pub mod declaration;
 pub mod error;
 pub mod identity;
 pub mod ledger;
@@ -24,6 +25,7 @@ pub mod schedule;
 pub mod selfcheck;
 pub mod state;
 pub mod status;
+pub mod status_pages;
 pub mod target;
 
 pub use error::AgentError;

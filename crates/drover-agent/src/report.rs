@@ -13,6 +13,7 @@
 
 use crate::client::CoordinatorClient;
 use crate::clock::wall_now;
+use crate::declaration::Declarations;
 use crate::error::AgentError;
 use crate::ledger::{Batch, Ledger};
 use crate::roster::Rosters;
@@ -57,6 +58,8 @@ pub struct Sender {
     pub ledger: Arc<Ledger>,
     /// The self-check.
     pub sight: Arc<Sight>,
+    /// Which regions are declared out of service; nothing where no status pages are served.
+    pub declarations: Option<Arc<Declarations>>,
 }
 
 /// How one link does, as the status shows it.
@@ -254,6 +257,9 @@ impl Reporter {
             buffer.acknowledge(self.link.reader, ack.acknowledged_sequence.min(last));
             buffer.pending(self.link.reader)
         };
+        if let (Some(declarations), Some(said)) = (&self.sender.declarations, ack.out_of_service) {
+            declarations.take(said).await;
+        }
         self.follow(&ack.config_version).await?;
         self.link.answered();
         // Without progress more of the same would only be refused again.
@@ -275,6 +281,7 @@ impl Reporter {
             opinions: batch.opinions,
             self_check: sender.sight.now(&sender.ledger),
             dropped: batch.dropped,
+            out_of_service: sender.declarations.as_ref().and_then(|declarations| declarations.held()),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::buffer::Buffer;
 use crate::client::CoordinatorClient;
+use crate::declaration::Declarations;
 use crate::error::AgentError;
 use crate::identity::Identity;
 use crate::ledger::Ledger;
@@ -12,6 +13,7 @@ use crate::schedule::{ScheduleStats, Scheduler};
 use crate::selfcheck::{self, Sight};
 use crate::state::StateDir;
 use crate::status::{Desk, StatusListener};
+use crate::status_pages::StatusPages;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -58,6 +60,7 @@ pub async fn run_announced(
         rosters,
         ledger,
         sight: Arc::new(Sight::default()),
+        declarations: identity.status_listen.map(|_| Arc::new(Declarations::new(Arc::clone(&state)))),
     });
     let schedule = Arc::new(ScheduleStats::default());
     let mut desk = Desk {
@@ -77,13 +80,23 @@ pub async fn run_announced(
         Some(address) => Some(StatusListener::bind(address, &state).await?),
         None => None,
     };
+    let pages = match identity.status_listen {
+        Some(address) => Some(StatusPages::bind(address, &state).await?),
+        None => None,
+    };
     tracing::info!(agent = %identity.agent, region = %identity.region, boot_number, "the agent runs");
     // Nobody waiting is no failure.
     let _ = ready.send(listener.as_ref().and_then(StatusListener::address));
-    let ended =
-        work(&identity, sender, schedule, reporters, listener.map(|l| (l, Arc::new(desk))), shutdown).await;
+    let served = Served { status: listener.map(|l| (l, Arc::new(desk))), pages };
+    let ended = work(&identity, sender, schedule, reporters, served, shutdown).await;
     tracing::info!(agent = %identity.agent, "the agent stopped");
     ended
+}
+
+/// What listens.
+struct Served {
+    status: Option<(StatusListener, Arc<Desk>)>,
+    pages: Option<StatusPages>,
 }
 
 async fn work(
@@ -91,7 +104,7 @@ async fn work(
     sender: Arc<Sender>,
     schedule: Arc<ScheduleStats>,
     reporters: Vec<Reporter>,
-    status: Option<(StatusListener, Arc<Desk>)>,
+    served: Served,
     shutdown: CancellationToken,
 ) -> Result<(), AgentError> {
     let in_flight = in_flight_max(identity.probes_in_flight_max);
@@ -104,7 +117,10 @@ async fn work(
     for reporter in reporters {
         tasks.spawn(reporter.run(shutdown.clone()));
     }
-    if let Some((listener, desk)) = status {
+    if let Some((pages, declarations)) = served.pages.zip(sender.declarations.clone()) {
+        tasks.spawn(pages.serve(declarations, shutdown.clone()));
+    }
+    if let Some((listener, desk)) = served.status {
         let shutdown = shutdown.clone();
         tasks.spawn(async move {
             if let Err(error) = listener.serve(desk, shutdown).await {

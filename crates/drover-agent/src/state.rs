@@ -1,4 +1,4 @@
-//! What survives a restart: the boot number and the last probe list.
+//! What survives a restart: the boot number, the last probe list, and which regions were declared out of service.
 //!
 //! The boot number tells a coordinator which of two boots of one agent came later, so that a replayed report of the
 //! earlier one is known for what it is. It is one more than the last, and never below the seconds since 1970: an agent
@@ -6,6 +6,7 @@
 //! went back changes nothing, because the counter on disk then rules.
 
 use crate::error::AgentError;
+use drover_model::out_of_service::OutOfService;
 use drover_model::probe::ProbeList;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};
@@ -14,10 +15,14 @@ use std::path::{Path, PathBuf};
 
 const BOOT_FILE: &str = "boot.json";
 const LIST_FILE: &str = "probes.json";
+const DECLARATION_FILE: &str = "out-of-service.json";
 const LOCK_FILE: &str = "lock";
 
 /// Name of the file that holds where the status endpoint listens.
 pub const STATUS_ADDRESS_FILE: &str = "status.address";
+
+/// Name of the file that holds where status pages are served.
+pub const PAGES_ADDRESS_FILE: &str = "status-pages.address";
 
 #[derive(Debug, Serialize, Deserialize)]
 struct BootRecord {
@@ -93,6 +98,37 @@ impl StateDir {
     /// [`AgentError::File`] when it cannot be written; the old one then stays.
     pub fn save_list(&self, list: &ProbeList) -> Result<(), AgentError> {
         self.write_json(LIST_FILE, list)
+    }
+
+    /// What was declared when the agent stopped. What cannot be read declares nothing: unknown is not down (I6).
+    #[must_use]
+    pub fn load_declaration(&self) -> Option<OutOfService> {
+        self.read(DECLARATION_FILE).unwrap_or_else(|why| {
+            tracing::warn!(%why, "the stored declaration was not readable: every region counts as in service");
+            None
+        })
+    }
+
+    /// Keeps it for the next start.
+    ///
+    /// # Errors
+    /// [`AgentError::File`] when it cannot be written; the old one then stays.
+    pub fn save_declaration(&self, declared: &OutOfService) -> Result<(), AgentError> {
+        self.write_json(DECLARATION_FILE, declared)
+    }
+
+    /// Where it is kept.
+    #[must_use]
+    pub fn declaration_path(&self) -> PathBuf {
+        self.path.join(DECLARATION_FILE)
+    }
+
+    /// Writes down where status pages are served.
+    ///
+    /// # Errors
+    /// [`AgentError::File`] when it cannot be written.
+    pub fn save_pages_address(&self, address: &str) -> Result<(), AgentError> {
+        self.write(PAGES_ADDRESS_FILE, address.as_bytes())
     }
 
     /// Writes down where the status endpoint listens.

@@ -2,6 +2,7 @@
 //!
 //! `GET /v1/agent` as JSON, `GET /metrics` for Prometheus. Loopback or a Unix socket only: it asks nobody who they are.
 
+use crate::declaration::DeclarationView;
 use crate::error::AgentError;
 use crate::identity::StatusAddress;
 use crate::ledger::Ledger;
@@ -69,6 +70,9 @@ pub struct AgentStatus {
     pub schedule: ScheduleView,
     /// Its links.
     pub coordinators: Vec<LinkView>,
+    /// What its status pages say; absent where it serves none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub out_of_service: Option<DeclarationView>,
 }
 
 /// What a status is made of.
@@ -111,6 +115,7 @@ impl Desk {
             dropped,
             schedule: self.schedule.view(),
             coordinators: self.links.iter().map(|l| l.view(ledger)).collect(),
+            out_of_service: sender.declarations.as_ref().map(|declarations| declarations.view()),
         }
     }
 

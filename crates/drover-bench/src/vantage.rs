@@ -72,6 +72,7 @@ impl Vantage {
             opinions: Vec::new(),
             self_check: SelfCheck::default(),
             dropped: 0,
+            out_of_service: None,
         }
     }
 

@@ -9,6 +9,7 @@ use drover_dns::zone::{DnsName, GENERATION_LABEL, RecordKey, RecordType};
 use drover_model::Timestamp;
 use drover_model::api::{DnsView, ServiceView, StatusView};
 use drover_model::config::version_of;
+use drover_model::out_of_service::status_text;
 use serde::Serialize;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -20,6 +21,11 @@ use tokio::task::JoinSet;
 const OFFLINE_SCHEMA: u16 = 1;
 /// Time for one agent or one DNS question: on this machine milliseconds would do.
 const ASK_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// What Route 53's checkers give a page: four seconds to connect, two to answer.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(6);
+/// As much of a page as Route 53's checkers look through.
+const PAGE_BYTES_MAX: u64 = 5_120;
 
 /// What `status` prints when the coordinator can't be reached.
 #[derive(Debug, Serialize)]
@@ -68,6 +74,53 @@ pub struct DnsAnswer {
     pub ttl_seconds: u32,
     /// Why there is no answer.
     pub error: Option<String>,
+}
+
+/// What a status server said of a region.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PageAnswer {
+    /// The page.
+    pub url: String,
+    /// Whether it declares the region out of service; or why it could not be asked.
+    pub said: Result<bool, String>,
+}
+
+/// Asks every status page of a status, all at once, as Route 53's checkers do.
+pub async fn ask_pages(view: &StatusView) -> Vec<PageAnswer> {
+    let regions = view.health_checks.iter().flat_map(|checks| &checks.regions);
+    let pages =
+        regions.flat_map(|r| r.pages.iter().map(move |page| (status_text(&r.region), page.url.clone())));
+    let mut asked = JoinSet::new();
+    for (order, (text, url)) in pages.enumerate() {
+        asked.spawn(async move {
+            let said = ask_page(&url, &text).await;
+            (order, PageAnswer { url, said })
+        });
+    }
+    let mut answers = asked.join_all().await;
+    answers.sort_by_key(|(order, _)| *order);
+    answers.into_iter().map(|(_, answer)| answer).collect()
+}
+
+async fn ask_page(url: &str, text: &str) -> Result<bool, String> {
+    let told = |e: reqwest::Error| drover_model::chain(&e.without_url());
+    // As the checkers do, which look at no certificate.
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .tls_danger_accept_invalid_certs(true)
+        .timeout(PAGE_TIMEOUT);
+    let answer = client.build().map_err(told)?.get(url).send().await.map_err(told)?;
+    match answer.status().as_u16() {
+        200 => {
+            // A page is a line; whoever sends more than that is none of drover's.
+            let is_short = answer.content_length().is_some_and(|bytes| bytes <= PAGE_BYTES_MAX);
+            let body = if is_short { answer.text().await.map_err(told)? } else { String::new() };
+            if body.contains(text) { Ok(true) } else { Err("it answers 200 with other words".to_owned()) }
+        }
+        503 => Ok(false),
+        other => Err(format!("it answers {other}")),
+    }
 }
 
 /// Asks everybody at once.

@@ -3,7 +3,10 @@
 use crate::coordinator::Coordinator;
 use crate::outbox::NewPage;
 use crate::text::{list, wire_name};
-use drover_model::api::{Attention, DnsView, EndpointView, ServiceView, Severity, StatusView};
+use drover_model::AgentId;
+use drover_model::api::{
+    Attention, CheckState, DnsView, EndpointView, RegionStanding, ServiceView, Severity, StatusView,
+};
 use drover_model::decision::{FailureClass, VantageState, VerdictState};
 use drover_model::journal::RunState;
 use drover_model::reason::Reason;
@@ -19,6 +22,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub const LAPSE_WARNING: Span = Span::from_mins(15);
 /// How long a coordinator may take to hear everybody: two of the default probe intervals, and some.
 const STARTING: Span = Span::from_secs(90);
+/// How long records may take to say what health checks say already: some more than Route 53 has for a change.
+const FOLLOWING: Span = Span::from_mins(2);
 /// What goes away and is back within this time is the same trouble still, and pages once.
 const SAME_TROUBLE: Span = Span::from_mins(5);
 
@@ -49,6 +54,7 @@ pub fn attention(view: &StatusView, now: Timestamp) -> Vec<Attention> {
     vantages(view, &mut all);
     regions(view, starting, &mut all);
     dns(view, &mut all);
+    health_checks(view, &mut all);
     laid_down(view, now, &mut all);
     coordinator(view, &mut all);
     all.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| a.subject.cmp(&b.subject)));
@@ -207,6 +213,47 @@ fn dns(view: &StatusView, all: &mut Vec<Attention>) {
                 Some("drover dns drift".into()),
             ));
         }
+    }
+}
+
+/// What health checks carry for the records, and what keeps them from it.
+fn health_checks(view: &StatusView, all: &mut Vec<Attention>) {
+    let Some(checks) = &view.health_checks else { return };
+    let next = || Some("drover dns checks".to_owned());
+    for r in &checks.regions {
+        let waits = r.waits_for.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        let (code, sentence) = match r.standing {
+            RegionStanding::InService => continue,
+            RegionStanding::Declared => (
+                "out_by_health_check",
+                format!("{} is declared out of service, and its records follow{waits}", r.region),
+            ),
+            RegionStanding::Withdrawing => {
+                let deaf: Vec<&AgentId> =
+                    r.pages.iter().filter(|p| !p.has_newest).map(|p| &p.agent).collect();
+                let sentence =
+                    format!("{} is in service again, and {} may not have heard it", r.region, list(&deaf));
+                ("health_check_lingers", sentence)
+            }
+        };
+        // Of a move that is made at the same time it is over within a minute.
+        let is_new = r.since.is_some_and(|since| view.at.since(since) < FOLLOWING);
+        let severity = if is_new { Severity::Info } else { Severity::Warning };
+        let mut a = line(severity, &r.region, code, sentence, next());
+        a.since = r.since;
+        all.push(a);
+    }
+    for c in
+        checks.checks.iter().filter(|c| matches!(c.state, CheckState::ChangedByHand | CheckState::Refused))
+    {
+        let what = c.page.as_ref().map_or_else(String::new, |page| format!(" of {page}"));
+        let why = c.sentence.clone().unwrap_or_default();
+        let sentence = format!("the health check{what} is not as it should be: {why}");
+        all.push(line(Severity::Warning, &c.region, "health_check_changed", sentence, next()));
+    }
+    if let Some(trouble) = &checks.trouble {
+        let sentence = format!("the health checks can't be read or made: {trouble}");
+        all.push(line(Severity::Warning, "health checks", "health_checks_unread", sentence, next()));
     }
 }
 

@@ -6,11 +6,12 @@ use crate::config_dir::{ConfigDir, Loaded, judge};
 use crate::db::{Db, keys};
 use crate::error::CoordinatorError;
 use crate::live::Live;
+use crate::out_of_service::OutOfServiceLive;
 use crate::recorder::{DECISIONS_WAITING_MAX, ToRecord};
 use crate::runs::RunTable;
 use crate::worlds::Worlds;
 use arc_swap::ArcSwap;
-use drover_dns::provider::{Gate, ZoneGenerations};
+use drover_dns::provider::{Gate, WantedChecks, ZoneGenerations};
 use drover_model::config::DnsSettings;
 use drover_model::traffic::{Block, Freeze, Hold, TrafficState};
 use drover_model::{EndpointKey, Timestamp};
@@ -67,6 +68,10 @@ pub struct Coordinator {
     pub outbox_wake: Notify,
     /// The published targets may differ from DNS.
     pub reconcile_wake: Notify,
+    /// Targets moved, or the records did: a region may be to declare out of service, or not any more.
+    pub(crate) out_of_service_wake: Notify,
+    /// Other health checks may be wanted.
+    pub(crate) checks_wake: Notify,
     /// Reload now.
     pub reload_wake: Notify,
     pub(crate) loaded: ArcSwap<Loaded>,
@@ -108,6 +113,8 @@ pub struct Dns {
     pub gate: Arc<Gate>,
     /// The settings that it was made from: what they leave alone, a reload keeps.
     pub settings: DnsSettings,
+    /// The health checks that it was made for.
+    pub checks: Option<WantedChecks>,
 }
 
 impl Coordinator {
@@ -182,6 +189,7 @@ impl Coordinator {
         live.holds = by_key(db.list::<Hold>(keys::HOLDS).await?, |h| h.run.clone());
         live.blocks = db.list::<Block>(keys::BLOCKS).await?.into_iter().collect();
         live.freeze = db.get::<Freeze>(keys::FREEZE).await?.map(|(f, _)| f);
+        live.out_of_service = OutOfServiceLive::recalled(&db).await?;
         live.rearmed = db.get(keys::REARMED).await?.map(|(r, _)| r).unwrap_or_default();
         let (recorder, inbox) = mpsc::channel(DECISIONS_WAITING_MAX);
         let coordinator = Arc::new(Self {
@@ -197,6 +205,8 @@ impl Coordinator {
             decide_wake: Notify::new(),
             outbox_wake: Notify::new(),
             reconcile_wake: Notify::new(),
+            out_of_service_wake: Notify::new(),
+            checks_wake: Notify::new(),
             reload_wake: Notify::new(),
             dns: ArcSwap::from_pointee(None),
             zone_generations: Arc::default(),
@@ -234,6 +244,8 @@ impl Coordinator {
         self.keep_going("worlds", self.clone().run_worlds());
         self.keep_going("outbox", self.clone().run_outbox());
         self.keep_going("reconciler", self.clone().run_reconciler());
+        self.keep_going("out_of_service", self.clone().run_out_of_service());
+        self.keep_going("health_checks", self.clone().run_health_checks());
         self.keep_going("short_ttls", self.clone().run_short_ttls());
         self.keep_going("reload", self.clone().run_reload());
         self.keep_going("scraper", self.clone().run_scraper());

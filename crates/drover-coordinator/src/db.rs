@@ -30,6 +30,10 @@ pub mod keys {
     pub const TRAFFIC: &str = "traffic/";
     /// The targets of records that no traffic moves.
     pub const FIXED: &str = "fixed/";
+    /// Which regions status pages declare out of service.
+    pub const OUT_OF_SERVICE: &str = "out-of-service";
+    /// The weights that were live in DNS when they were read or written last.
+    pub const DNS_SEEN: &str = "dns-seen";
     /// The verdict that stands for each endpoint, as of its last change.
     pub const STANDING: &str = "standing/";
     /// Runs by number.

@@ -40,11 +40,13 @@ impl Coordinator {
             Ok(i) => i,
             Err(refused) => {
                 tracing::warn!(agent = %report.agent, "{refused}");
-                let ack = known.refuse(report, &refused.to_string(), &loaded.version);
+                let mut ack = known.refuse(report, &refused.to_string(), &loaded.version);
+                ack.out_of_service = live.out_of_service.said(self.db.epoch(), config);
                 return (ack, vec![ObservationPlace::Refused; report.observations.len()]);
             }
         };
         known.note(report);
+        live.out_of_service.heard(report);
         // A vantage that may speak again, or no longer, changes what everything it sees is concluded from.
         let now_speaks = known.gate.state(now, &config.settings.vantage).counts();
         let mut touched = Vec::new();
@@ -62,6 +64,7 @@ impl Coordinator {
             replayed: ingested.replayed,
             acknowledged_sequence: ingested.acknowledged_sequence,
             config_version: loaded.version.clone(),
+            out_of_service: live.out_of_service.said(self.db.epoch(), config),
         };
         (ack, ingested.placements.iter().map(observations::place_of).collect())
     }
@@ -167,6 +170,7 @@ impl KnownVantage {
             replayed: n,
             acknowledged_sequence: report.observations.last().map_or(0, |o| o.sequence),
             config_version: config_version.to_owned(),
+            out_of_service: None,
         }
     }
 }

@@ -24,6 +24,7 @@ pub mod listen;
 mod live;
 mod observations;
 mod operator;
+mod out_of_service;
 pub mod outbox;
 mod partial;
 mod probe_list;

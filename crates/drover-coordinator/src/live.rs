@@ -2,6 +2,7 @@
 //! must not be lost (targets, holds, runs, decisions) is in the store; here is only its copy.
 
 use crate::drift::Drift;
+use crate::out_of_service::OutOfServiceLive;
 use crate::partial::Missed;
 use crate::source::Targets;
 use drover_core::agenda::Agenda;
@@ -124,6 +125,8 @@ pub struct Live {
     pub dns_withheld: BTreeMap<ServiceId, Generation>,
     /// Record sets that a hand changed.
     pub(crate) drifted: BTreeMap<ServiceId, Drift>,
+    /// Which regions status pages declare out of service, and what the records said last.
+    pub(crate) out_of_service: OutOfServiceLive,
     /// Why DNS could not be brought up to the targets at the last look.
     pub dns_trouble: Option<String>,
     /// Pages not delivered.
@@ -172,6 +175,7 @@ impl Live {
             missed: Missed::default(),
             dns_withheld: BTreeMap::new(),
             drifted: BTreeMap::new(),
+            out_of_service: OutOfServiceLive::default(),
             dns_trouble: None,
             pages_undelivered: 0,
             pages_oldest: None,

@@ -133,6 +133,7 @@ impl Coordinator {
     pub(crate) async fn reconcile(&self, gate: &Gate) -> Result<(), ProviderError> {
         let loaded = self.loaded();
         let compared = self.compare(gate, &loaded).await?;
+        self.note_seen(&compared.observed).await;
         let blocked: Vec<String> = compared.diff.blocked.iter().map(blocked_sentence).collect();
         if let Some(dns) = &loaded.config.settings.dns {
             self.settle_missed(dns, &compared.observed);

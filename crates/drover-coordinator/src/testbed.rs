@@ -4,19 +4,23 @@
 use crate::config_dir::ConfigDir;
 use crate::{Coordinator, Options, api, listen};
 use async_trait::async_trait;
+use drover_core::out_of_service::answered;
 use drover_dns::provider::{
-    Applied, Capabilities, Coverage, Observed, ProviderError, RecordSets, Verification,
+    Applied, Capabilities, Coverage, InstanceMismatch, Mismatch, MissingInstance, Observed, ProviderError,
+    RecordSets, Verification,
 };
 use drover_dns::publish::{Batch, CHANGES_PER_BATCH_MAX, Change};
-use drover_dns::zone::{RecordKey, RecordSet};
+use drover_dns::zone::{Member, RecordKey, RecordSet};
+use drover_exec::{Approved, Order, Origin};
 use drover_model::api::PlanRequest;
 use drover_model::config::{Config, encode};
 use drover_model::decision::VerdictState;
-use drover_model::plan::{Intent, Plan, World};
+use drover_model::journal::Trigger;
+use drover_model::plan::{Intent, Plan, StepKind, World};
 use drover_model::probe::REPORT_OBSERVATIONS_MAX;
 use drover_model::runbook::Purpose;
 use drover_model::traffic::Actor;
-use drover_model::{RegionId, Timestamp};
+use drover_model::{RegionId, RunId, Span, Timestamp, Weight};
 use drover_store::{
     Committed, EmbeddedStore, Limited, Page, ReadError, Revision, Store, Txn, TxnError, Versioned, Watch,
 };
@@ -140,6 +144,32 @@ impl Bed {
         view.planned.plan.unwrap_or_else(|| panic!("no plan: {refusals:?}"))
     }
 
+    /// The step that shifts traffic, of a plan that can be made when all is well.
+    pub async fn order(&self) -> Order {
+        let plan = self.plan().await;
+        let id = plan.id.clone();
+        let index = plan.steps.iter().position(|s| matches!(s.kind, StepKind::ShiftTraffic { .. })).unwrap();
+        let run = RunId::numbered(1);
+        let origin = Origin {
+            run: run.clone(),
+            by: person(),
+            trigger: Trigger::Command,
+            ask: None,
+            rto: Span::from_mins(30),
+        };
+        Order {
+            run,
+            epoch: self.c.db.epoch(),
+            plan: Approved::by_command(plan, &id).unwrap(),
+            origin: Arc::new(origin),
+            index: u32::try_from(index).unwrap(),
+            attempt: 1,
+            keeps: false,
+            key: "run-1/shift".into(),
+            deadline: self.c.clock.now() + Span::from_millis(u64::try_from(GUARD.as_millis()).unwrap()),
+        }
+    }
+
     /// Changes what is on disk, and nothing else.
     pub fn rewrite(&self, edit: impl FnOnce(&mut Config)) {
         let mut config = Config::clone(&self.c.loaded().config);
@@ -251,6 +281,8 @@ pub struct PlayedDns {
     batches: Mutex<Vec<String>>,
     refused: Mutex<Option<String>>,
     makes_the_rest: Mutex<bool>,
+    is_cut_off: AtomicBool,
+    out: Mutex<BTreeSet<RegionId>>,
 }
 
 impl PlayedDns {
@@ -281,6 +313,22 @@ impl PlayedDns {
         *self.refused.lock().unwrap() = Some(name.to_owned());
     }
 
+    /// From now on nobody reaches what changes and shows its records; it answers all the same.
+    pub fn cut_off(&self, is_cut_off: bool) {
+        self.is_cut_off.store(is_cut_off, Ordering::SeqCst);
+    }
+
+    /// What its health checks leave out from now on.
+    pub fn leave_out(&self, regions: BTreeSet<RegionId>) {
+        *self.out.lock().unwrap() = regions;
+    }
+
+    fn reached(&self) -> Result<(), ProviderError> {
+        let missing = MissingInstance { instance: "played".into(), reason: "cut off".into() };
+        let is_cut_off = self.is_cut_off.load(Ordering::SeqCst);
+        if is_cut_off { Err(ProviderError::Unreachable { missing: vec![missing] }) } else { Ok(()) }
+    }
+
     /// Does it make of such a batch what it can?
     pub fn make_the_rest(&self, makes: bool) {
         *self.makes_the_rest.lock().unwrap() = makes;
@@ -303,6 +351,7 @@ impl RecordSets for PlayedDns {
         }
     }
     async fn observe(&self, keys: &[RecordKey]) -> Result<Vec<Observed>, ProviderError> {
+        self.reached()?;
         let (sets, by_hand) = (self.sets.lock().unwrap(), self.by_hand.lock().unwrap());
         let one = |key: &RecordKey| Observed {
             key: key.clone(),
@@ -313,6 +362,7 @@ impl RecordSets for PlayedDns {
         Ok(keys.iter().map(one).collect())
     }
     async fn apply(&self, batch: &Batch) -> Result<Applied, ProviderError> {
+        self.reached()?;
         let refused = self.refused.lock().unwrap().clone();
         let put = |change: &Change| match change {
             Change::Put { record_set, .. } => record_set.clone(),
@@ -338,7 +388,33 @@ impl RecordSets for PlayedDns {
         }
         Ok(Applied::Changed(Coverage { instances: vec!["played".into()], missing: vec![] }))
     }
+    async fn unanswered(
+        &self,
+        key: &RecordKey,
+        values: &BTreeSet<String>,
+        _draws: u32,
+    ) -> Result<Verification, ProviderError> {
+        let (sets, out) = (self.sets.lock().unwrap(), self.out.lock().unwrap());
+        let weight =
+            |m: &Member| (RegionId::new(&m.set_id).unwrap(), Weight(u8::try_from(m.weight).unwrap()));
+        let now = answered(&sets[key].members.iter().map(weight).collect(), &out);
+        let is_answered = |m: &&Member| now.keys().any(|region| region.as_str() == m.set_id);
+        let found = sets[key].members.iter().filter(is_answered).find(|m| values.contains(&m.value));
+        let instance = || "played".to_owned();
+        Ok(match found {
+            None => Verification::Verified { instances: vec![instance()] },
+            Some(m) => Verification::Mismatch {
+                mismatches: vec![InstanceMismatch {
+                    instance: instance(),
+                    found: Mismatch::Value { value: m.value.clone() },
+                }],
+                verified: vec![],
+                missing: vec![],
+            },
+        })
+    }
     async fn verify(&self, key: &RecordKey, set: Option<&RecordSet>) -> Result<Verification, ProviderError> {
+        self.reached()?;
         assert_eq!(self.sets.lock().unwrap().get(key), set, "as a real one would find out");
         Ok(Verification::Verified { instances: vec!["played".into()] })
     }

@@ -8,7 +8,7 @@ use drover_core::plan::{ttl_seconds, whole_seconds};
 use drover_core::weights::NeverDark;
 use drover_dns::provider::{
     BatchSigner, BlockedReason, DynamicUpdates, EmbeddedInstances, EmbeddedOptions, Gate, HostedZone,
-    Instance, ProviderError, RecordSets, ZoneGenerations,
+    Instance, ProviderError, RecordSets, WantedChecks, ZoneGenerations,
 };
 use drover_dns::publish::Change;
 use drover_dns::zone::{AliasTarget, DnsName, Member, RecordKey, RecordSet, RecordType};
@@ -144,7 +144,11 @@ fn next_target(
 }
 
 /// Nothing where the configuration was let through with what it refuses: no instance, or a zone that is no name.
-fn provider(dns: &DnsSettings, generations: &Arc<ZoneGenerations>) -> Option<Dns> {
+fn provider(
+    dns: &DnsSettings,
+    generations: &Arc<ZoneGenerations>,
+    checks: Option<&WantedChecks>,
+) -> Option<Dns> {
     let provider: Arc<dyn RecordSets> = match &dns.servers {
         DnsServers::Embedded(own) => {
             let instance =
@@ -168,10 +172,11 @@ fn provider(dns: &DnsSettings, generations: &Arc<ZoneGenerations>) -> Option<Dns
             Arc::new(DynamicUpdates::new(DnsName::parse(&dns.zone).ok()?, other.clone()))
         }
         DnsServers::Route53(cloud) => {
-            Arc::new(HostedZone::new(DnsName::parse(&dns.zone).ok()?, cloud.clone()))
+            Arc::new(HostedZone::with_checks(DnsName::parse(&dns.zone).ok()?, cloud.clone(), checks.cloned()))
         }
     };
-    Some(Dns { gate: Arc::new(Gate::new(provider)), settings: dns.clone() })
+    let (gate, settings) = (Arc::new(Gate::new(provider)), dns.clone());
+    Some(Dns { gate, settings, checks: checks.cloned() })
 }
 
 fn from_key(source: Source<'_>) -> String {
@@ -187,14 +192,23 @@ impl Coordinator {
     pub(crate) fn connect_dns(&self) {
         let loaded = self.loaded();
         let standing = self.dns.load();
-        let made_from = |dns: &DnsSettings| (dns.zone.clone(), dns.servers.clone());
-        let standing = standing.as_ref().as_ref().map(|dns| made_from(&dns.settings));
-        if standing == loaded.config.settings.dns.as_ref().map(made_from) {
+        // Which pages speak of a region depends on where agents and endpoints stand, too.
+        let checks = loaded.config.health_checks().map(|checks| WantedChecks::of(&loaded.config, checks));
+        let made_from = |dns: &DnsSettings, checks: &Option<WantedChecks>| {
+            (dns.zone.clone(), dns.servers.clone(), checks.clone())
+        };
+        let standing = standing.as_ref().as_ref().map(|dns| made_from(&dns.settings, &dns.checks));
+        if standing == loaded.config.settings.dns.as_ref().map(|dns| made_from(dns, &checks)) {
             return;
         }
-        let provider =
-            loaded.config.settings.dns.as_ref().and_then(|dns| provider(dns, &self.zone_generations));
+        let provider = loaded
+            .config
+            .settings
+            .dns
+            .as_ref()
+            .and_then(|dns| provider(dns, &self.zone_generations, checks.as_ref()));
         self.dns.store(Arc::new(provider));
+        self.checks_wake.notify_one();
     }
 
     /// Brings every target up to the configuration in force: new services, changed weights, addresses, TTLs.

@@ -296,7 +296,7 @@ pub(crate) mod tests {
         let dns = Arc::new(PlayedDns::default());
         let settings = bed.c.loaded().config.settings.dns.clone().unwrap();
         let gate = Arc::new(Gate::new(dns.clone()));
-        bed.c.dns.store(Arc::new(Some(Dns { gate, settings })));
+        bed.c.dns.store(Arc::new(Some(Dns { gate, settings, checks: None })));
         reconcile(&bed).await;
         (bed, dns)
     }

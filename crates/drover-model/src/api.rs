@@ -1,13 +1,19 @@
 //! What the coordinator's HTTP API says and is told (`/v1`). The same types are printed by `-o json|yaml`, so every
 //! change here is a change for scripts: fields are added, never renamed.
 
+mod health_checks;
 mod problem;
 mod short;
 mod zone;
 
+pub use health_checks::{
+    CheckFound, CheckState, HealthChecksView, RegionChecks, RegionStanding, StatusPageView,
+};
 pub use problem::Problem;
 pub use short::Short;
-pub use zone::{AdoptRequest, PublicationView, RecordState, RecordVersion, RecordView, ValueView, ZoneView};
+pub use zone::{
+    AdoptRequest, DnsView, PublicationView, RecordState, RecordVersion, RecordView, ValueView, ZoneView,
+};
 
 use crate::config::diagnostic::Diagnostic;
 use crate::decision::{ActionDecision, StoredDecision, VantageState, Verdict, VerdictInputs, VerdictState};
@@ -200,24 +206,6 @@ pub struct VantageView {
     pub refused: Option<String>,
 }
 
-/// One DNS server.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct DnsView {
-    /// Its name.
-    pub instance: String,
-    /// Where it answers.
-    pub query: String,
-    /// Did it answer when last asked?
-    pub reachable: bool,
-    /// Record sets that differ from the target, in words.
-    pub behind: Vec<String>,
-    /// When it was last asked.
-    pub checked_at: Option<Timestamp>,
-    /// So many record sets were published without it, and it has not been seen to show them since.
-    #[serde(default)]
-    pub published_partial: u64,
-}
-
 /// A run in one line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunSummary {
@@ -262,6 +250,9 @@ pub struct StatusView {
     pub vantages: Vec<VantageView>,
     /// DNS servers.
     pub dns: Vec<DnsView>,
+    /// By what Route 53 leaves regions out without a change of a record; absent where the zone has no health checks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_checks: Option<HealthChecksView>,
     /// Automatic action off.
     pub freeze: Option<Freeze>,
     /// Operators' drains.

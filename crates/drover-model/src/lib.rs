@@ -12,6 +12,7 @@ pub mod config;
 pub mod decision;
 pub mod ids;
 pub mod journal;
+pub mod out_of_service;
 pub mod plan;
 pub mod probe;
 pub mod reason;

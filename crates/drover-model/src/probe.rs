@@ -3,6 +3,7 @@
 use crate::config::HealthCheck;
 use crate::decision::OpinionState;
 use crate::ids::{AgentId, EndpointKey, RegionId};
+use crate::out_of_service::{HeldDeclaration, OutOfService};
 use crate::time::{Span, Timestamp};
 use crate::units::Percent;
 use schemars::JsonSchema;
@@ -217,6 +218,9 @@ pub struct Report {
     pub self_check: SelfCheck,
     /// Results dropped since boot because the buffer was full.
     pub dropped: u64,
+    /// Which declaration of regions out of service its status pages show; absent where it serves none, or has heard none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub out_of_service: Option<HeldDeclaration>,
 }
 
 /// The answer to a report.
@@ -232,4 +236,7 @@ pub struct ReportAck {
     pub acknowledged_sequence: u64,
     /// The configuration to pull when it differs from the agent's.
     pub config_version: String,
+    /// Which regions are declared out of service, for those who serve status pages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub out_of_service: Option<OutOfService>,
 }

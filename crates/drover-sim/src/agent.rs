@@ -179,6 +179,7 @@ impl Agent {
                 blind: self.fate.blind,
             },
             dropped: self.dropped,
+            out_of_service: None,
         };
         self.last_report = Some(report.clone());
         Some(report)

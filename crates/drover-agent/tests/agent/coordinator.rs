@@ -5,6 +5,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use drover_model::out_of_service::OutOfService;
 use drover_model::probe::{ProbeList, Report, ReportAck};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,6 +22,8 @@ pub struct Desk {
     /// Takes reports, but the acknowledgement is lost on the way.
     pub loses_answers: AtomicBool,
     pub pulls: AtomicUsize,
+    /// What it declares.
+    pub out_of_service: Mutex<Option<OutOfService>>,
 }
 
 impl Desk {
@@ -31,6 +34,7 @@ impl Desk {
             cut_off: AtomicBool::new(false),
             loses_answers: AtomicBool::new(false),
             pulls: AtomicUsize::new(0),
+            out_of_service: Mutex::default(),
         })
     }
 
@@ -83,8 +87,16 @@ async fn report(State(desk): State<Arc<Desk>>, Json(report): Json<Report>) -> Re
     if desk.loses_answers.load(Ordering::SeqCst) {
         return StatusCode::GATEWAY_TIMEOUT.into_response();
     }
-    Json(ReportAck { accepted, history_only: 0, replayed: 0, acknowledged_sequence, config_version })
-        .into_response()
+    let out_of_service = desk.out_of_service.lock().unwrap().clone();
+    Json(ReportAck {
+        accepted,
+        history_only: 0,
+        replayed: 0,
+        acknowledged_sequence,
+        config_version,
+        out_of_service,
+    })
+    .into_response()
 }
 
 async fn probes(State(desk): State<Arc<Desk>>, Query(query): Query<BTreeMap<String, String>>) -> Response {

@@ -8,6 +8,7 @@ mod http;
 mod proxy;
 mod schedule;
 mod sight;
+mod status_pages;
 mod tls;
 mod transport;
 mod world;

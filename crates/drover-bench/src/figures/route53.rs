@@ -238,6 +238,7 @@ impl Api {
             requests_per_second,
             timeout: Span::from_secs(10),
             in_sync_within: Span::from_secs(60),
+            health_checks: None,
         };
         Ok(HostedZone::new(DnsName::parse(ZONE).attempt("name the zone")?, settings))
     }

@@ -111,6 +111,9 @@ pub enum DnsVerb {
     /// Write the records as a zone file, to serve by other means what is wanted now
     #[command(after_help = "Example:\n  drover dns export > drover.zone")]
     Export,
+    /// The health checks that records of Route 53 follow, and who declares which region out of service; exit 8 when one is not in line
+    #[command(after_help = "Examples:\n  drover dns checks\n  drover dns checks -o json")]
+    Checks,
     /// Take a record set that was changed by hand, is somebody else's or is withheld, and make it what it should be
     #[command(
         after_help = "Examples:\n  drover dns adopt checkout --reason 'was mended by hand at night'\n  \

@@ -11,7 +11,7 @@ use drover_dns::server::Peer;
 use drover_model::config::{Config, DnsInstance, DnsSettings, RegionRole};
 use drover_model::{AgentId, EndpointKey};
 use serde::Serialize;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// The name of the process that is the references.
@@ -133,6 +133,9 @@ pub fn lay_out(at: &Path, config: &Config, choice: DnsChoice) -> Result<()> {
         let url: CoordinatorUrl = coordinator.parse().map_err(|e| failed(&e))?;
         let mut identity = Identity::new(agent.clone(), region, vec![url], at.join(format!("{agent}.state")));
         identity.status = Some(StatusAddress::Unix(agent_socket(at, &agent)));
+        // Where Route 53's health checks would read them; which port it is they write down.
+        let is_hosted = config.settings.dns.as_ref().is_some_and(|dns| dns.route53().is_some());
+        identity.status_listen = is_hosted.then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         let text = serde_json::to_string_pretty(&identity).map_err(|e| failed(&e))?;
         write(identity_file(at, &agent), text)?;
     }

@@ -3,7 +3,7 @@
 
 use crate::offline::OfflineView;
 use crate::render::doctor::Diagnosis;
-use drover_model::api::{ExplainView, PlanView, ReplayView, RunView, StatusView, ZoneView};
+use drover_model::api::{ExplainView, HealthChecksView, PlanView, ReplayView, RunView, StatusView, ZoneView};
 use serde::Serialize;
 
 /// Version of lists, and of objects that carry none themselves.
@@ -13,6 +13,7 @@ pub const OUTPUT_SCHEMA: u16 = 1;
 pub trait Document: Serialize {}
 
 impl Document for StatusView {}
+impl Document for HealthChecksView {}
 impl Document for OfflineView {}
 impl Document for ExplainView {}
 impl Document for ReplayView {}

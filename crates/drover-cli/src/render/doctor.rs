@@ -1,8 +1,9 @@
 //! `doctor`: everything that failover depends on, checked beforehand.
 
+use super::doctor_checks::control_plane;
 use super::status::{bytes, version};
 use super::tones;
-use crate::offline::DnsAnswer;
+use crate::offline::{DnsAnswer, PageAnswer};
 use crate::output::paint::{Tone, paint};
 use crate::output::words::{count, left, list, span, whole};
 use crate::output::{Look, table};
@@ -10,10 +11,6 @@ use drover_model::api::{RegionView, StatusView};
 use drover_model::decision::VantageState;
 use drover_model::journal::RunState;
 use serde::Serialize;
-use std::collections::BTreeSet;
-
-/// More services than these are counted, not named.
-const NAMED_MAX: usize = 8;
 
 /// How a check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -56,7 +53,7 @@ impl Diagnosis {
     }
 }
 
-fn check(mark: Mark, what: impl ToString, finding: impl ToString) -> Check {
+pub(super) fn check(mark: Mark, what: impl ToString, finding: impl ToString) -> Check {
     Check { mark, what: what.to_string(), finding: finding.to_string(), next: None }
 }
 
@@ -75,14 +72,20 @@ pub fn unreachable(error: &str) -> Diagnosis {
 }
 
 /// Every check, in the order in which failover needs them.
-pub fn diagnose(view: &StatusView, dns: &[DnsAnswer], own_version: &str, look: &Look) -> Diagnosis {
+pub fn diagnose(
+    view: &StatusView,
+    dns: &[DnsAnswer],
+    pages: &[PageAnswer],
+    own_version: &str,
+    look: &Look,
+) -> Diagnosis {
     let mut checks = Vec::new();
     coordinator(view, own_version, &mut checks);
     restart(view, &mut checks);
     vantages(view, &mut checks);
     checks.extend(view.regions.iter().filter(|r| !r.witness).map(automatic));
     resolvers(view, dns, &mut checks);
-    control_plane(dns, &mut checks);
+    control_plane(view, dns, pages, &mut checks);
     standing(view, look, &mut checks);
     upkeep(view, &mut checks);
     Diagnosis { schema: 1, checks }
@@ -176,18 +179,6 @@ fn resolvers(view: &StatusView, answers: &[DnsAnswer], checks: &mut Vec<Check>) 
             let finding = format!("at {}: {}", server.query, wrong.join("; "));
             checks.push(check(Mark::Bad, what, finding).then("is its process running? drover status --all"));
         }
-    }
-}
-
-/// Records of Route 53 can be changed by its API alone, which stands in one region.
-fn control_plane(answers: &[DnsAnswer], checks: &mut Vec<Check>) {
-    let names: BTreeSet<&str> =
-        answers.iter().filter(|a| a.is_unversioned).map(|a| a.service.as_str()).collect();
-    if !names.is_empty() {
-        let names: Vec<&str> = names.into_iter().collect();
-        let what = if names.len() > NAMED_MAX { count(names.len(), "service") } else { list(&names) };
-        let finding = format!("moving {what} needs the API of Route 53 in us-east-1");
-        checks.push(check(Mark::Ok, "DNS control plane", finding));
     }
 }
 

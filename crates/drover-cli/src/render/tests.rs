@@ -48,7 +48,10 @@ fn screens(width: usize) -> Vec<(&'static str, String)> {
         ("plan", plan::render(&fixture::planned(false), &look)),
         ("plan_refused", plan::render(&fixture::planned(true), &look)),
         ("run", run::show(&fixture::run(true), &look)),
-        ("doctor", doctor::render(&doctor::diagnose(&fixture::trouble(), &dns(6), "0.1.0", &look), &look)),
+        (
+            "doctor",
+            doctor::render(&doctor::diagnose(&fixture::trouble(), &dns(6), &[], "0.1.0", &look), &look),
+        ),
     ]
 }
 
@@ -151,8 +154,9 @@ fn an_objective_that_cannot_be_met_is_told_while_there_is_time() {
 #[test]
 fn a_doctor_finds_what_would_stop_a_failover() {
     let look = look(80);
-    let worst =
-        |view: &StatusView, answers: &[DnsAnswer]| doctor::diagnose(view, answers, "0.1.0", &look).worst();
+    let worst = |view: &StatusView, answers: &[DnsAnswer]| {
+        doctor::diagnose(view, answers, &[], "0.1.0", &look).worst()
+    };
     assert_eq!(worst(&fixture::well(), &dns(7)), doctor::Mark::Ok);
     assert_eq!(worst(&fixture::well(), &dns(6)), doctor::Mark::Bad);
     assert_eq!(worst(&fixture::trouble(), &dns(7)), doctor::Mark::Bad);
@@ -167,7 +171,7 @@ fn of_a_zone_that_shows_no_generation_answers_are_judged_and_what_it_depends_on_
         vec![DnsAnswer { generation, is_unversioned: generation.is_none(), values, ..one }]
     };
     let diagnosed =
-        |view: &StatusView, answers: &[DnsAnswer]| doctor::diagnose(view, answers, "0.1.0", &look);
+        |view: &StatusView, answers: &[DnsAnswer]| doctor::diagnose(view, answers, &[], "0.1.0", &look);
     let well = diagnosed(&fixture::well(), &hosted(&["192.0.2.1"], None));
     assert_eq!(well.worst(), doctor::Mark::Ok);
     let plane = well.checks.iter().find(|c| c.what == "DNS control plane").unwrap();
@@ -184,7 +188,7 @@ fn of_a_zone_that_shows_no_generation_answers_are_judged_and_what_it_depends_on_
 fn what_helps_a_failing_store_depends_on_why_it_fails() {
     let mut view = fixture::well();
     let next = |view: &StatusView| {
-        let checks = doctor::diagnose(view, &dns(7), "0.1.0", &look(80)).checks;
+        let checks = doctor::diagnose(view, &dns(7), &[], "0.1.0", &look(80)).checks;
         checks.into_iter().find(|c| c.what == "store").and_then(|c| c.next).unwrap()
     };
     view.coordinator.store_failing = Some("the disk has 1 bytes free".into());

@@ -1,4 +1,4 @@
-//! `dns show`, `dns drift`, `dns history`, `dns export`, `dns adopt`.
+//! `dns show`, `dns drift`, `dns history`, `dns export`, `dns checks`, `dns adopt`.
 
 use super::{Bench, me};
 use crate::args::{AdoptArgs, DnsVerb};
@@ -10,7 +10,9 @@ use crate::output::words::count;
 use crate::output::{Format, table};
 use crate::render;
 use drover_model::ServiceId;
-use drover_model::api::{AdoptRequest, Done, PublicationView, RecordState, RecordView, ZoneView};
+use drover_model::api::{
+    AdoptRequest, Done, HealthChecksView, PublicationView, RecordState, RecordView, ZoneView,
+};
 
 /// Does what was asked about the zone.
 ///
@@ -23,6 +25,7 @@ pub async fn run(bench: &Bench, verb: DnsVerb) -> Result<ExitCode> {
         DnsVerb::History { service, limit } => history(bench, service.as_ref(), limit).await,
         DnsVerb::Verify(args) => super::dns_verify::run(bench, &args).await,
         DnsVerb::Export => export(bench).await,
+        DnsVerb::Checks => checks(bench).await,
         DnsVerb::Adopt(args) => adopt(bench, args).await,
         DnsVerb::Keygen(args) => super::dns_keygen::run(&bench.out, &args),
     }
@@ -58,6 +61,13 @@ async fn history(bench: &Bench, service: Option<&ServiceId>, limit: usize) -> Re
     let published: Vec<PublicationView> = bench.client.list_where(&["dns", "history"], &asked, limit).await?;
     bench.out.show(&Items::of(&published), |look| render::dns_history::render(&published, look))?;
     Ok(ExitCode::Done)
+}
+
+async fn checks(bench: &Bench) -> Result<ExitCode> {
+    let view: HealthChecksView = bench.client.get(&["dns", "checks"], &[]).await?;
+    bench.out.show(&view, |look| render::dns_checks::render(&view, look))?;
+    let is_well = view.trouble.is_none() && view.regions.iter().all(|r| view.is_followed(&r.region));
+    Ok(if is_well { ExitCode::Done } else { ExitCode::Attention })
 }
 
 /// A service's record set.

@@ -24,7 +24,8 @@ pub async fn run(bench: &Bench) -> Result<ExitCode> {
     };
     offline::keep_snapshot(&bench.target, &text);
     let dns = offline::ask_dns(&view.dns, &view.services).await;
-    let diagnosis = diagnose(&view, &dns, env!("CARGO_PKG_VERSION"), &out.look());
+    let pages = offline::ask_pages(&view).await;
+    let diagnosis = diagnose(&view, &dns, &pages, env!("CARGO_PKG_VERSION"), &out.look());
     out.show(&diagnosis, |look| render(&diagnosis, look))?;
     Ok(if diagnosis.worst() == Mark::Ok { ExitCode::Done } else { ExitCode::Attention })
 }

@@ -261,10 +261,16 @@ fn command_routes() -> Vec<Route> {
     ]
 }
 
-fn dns_routes() -> [Route; 3] {
+fn dns_routes() -> [Route; 4] {
     let about = "What DNS shows of the services beside what it should, read now";
     [
         read("/v1/dns", about, Some(schema::<m::ZoneView>), get(reads::zone)),
+        read(
+            "/v1/dns/checks",
+            "The health checks that records of Route 53 follow, as they were read last",
+            Some(schema::<m::HealthChecksView>),
+            get(reads::health_checks),
+        ),
         Route {
             query: PUBLICATIONS,
             ..paged(

@@ -15,8 +15,8 @@ use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use drover_model::api::{
-    API_SCHEMA, ConfigView, DecisionSummary, ExplainView, ObservationView, Page, PlanView, PublicationView,
-    ReplayView, RunSummary, RunView, Short, ZoneView,
+    API_SCHEMA, ConfigView, DecisionSummary, ExplainView, HealthChecksView, ObservationView, Page, PlanView,
+    PublicationView, ReplayView, RunSummary, RunView, Short, ZoneView,
 };
 use drover_model::decision::StoredDecision;
 use drover_model::runbook::Runbook;
@@ -70,6 +70,18 @@ pub(super) async fn status(State(c): State<Arc<Coordinator>>, Asked(query): Aske
 
 pub(super) async fn zone(State(c): State<Arc<Coordinator>>) -> Result<Json<ZoneView>, ApiError> {
     c.zone_view().await.map(Json)
+}
+
+pub(super) async fn health_checks(
+    State(c): State<Arc<Coordinator>>,
+) -> Result<Json<HealthChecksView>, ApiError> {
+    let loaded = c.loaded();
+    let view = c.health_checks_view(&loaded.config, &c.live());
+    view.map(Json).ok_or_else(|| {
+        let mut error = ApiError::not_found("health check", vec![]);
+        error.0.next = Some("set `health_checks:` in `dns:` of `kind: route53`, see docs/dns.md".to_owned());
+        error
+    })
 }
 
 pub(super) async fn explain(

@@ -17,7 +17,9 @@ use super::to_the_end::{Wanted, to_the_end};
 use super::{done, failed, reaching_all_but, store_failure};
 use crate::coordinator::Coordinator;
 use crate::db::keys;
+use crate::error::CoordinatorError;
 use crate::fault;
+use crate::out_of_service::Carried;
 use crate::traffic::blocked_sentence;
 use drover_dns::provider::Blocked;
 use drover_exec::Order;
@@ -45,7 +47,22 @@ pub(super) async fn act(
     }
     let moved = move_forth(c, order, changes).await?;
     fault::point(|| fault::within("after-move", order));
-    let Published { left_alone, missing } = publish(c, order, changes).await?;
+    // First what needs no API: where all of a region is to be left, its status pages say so from now on.
+    if let Err(error) = c.look_out_of_service().await {
+        if matches!(error, CoordinatorError::Fenced { .. }) {
+            return Err(store_failure(error));
+        }
+        // The records can be written all the same.
+        tracing::warn!(error = &error as &dyn std::error::Error, "can't declare what is left out of service");
+    }
+    let Published { left_alone, missing } = match publish(c, order, changes).await {
+        Ok(published) => published,
+        Err(failure) => {
+            let Carried { sentence, .. } = c.carried(changes, failure).await?;
+            c.reconcile_wake.notify_one();
+            return Ok(done(moved, sentence, Vec::new()));
+        }
+    };
     if let Some(failure) = not_published(&left_alone) {
         return Err(failure);
     }

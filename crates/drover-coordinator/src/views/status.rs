@@ -49,6 +49,7 @@ impl Coordinator {
             services,
             vantages: vantage_views(&loaded, &world, &live),
             dns: live.dns_views.clone(),
+            health_checks: self.health_checks_view(&loaded.config, &live),
             freeze: world.freeze.clone().filter(|f| f.holds_at(now)),
             holds: world.holds.clone(),
             failbacks: drover_core::failback::views(&world, now),

@@ -262,6 +262,7 @@ impl Heard {
             opinions: vec![],
             self_check: SelfCheck::default(),
             dropped: 0,
+            out_of_service: None,
         };
         Self { gate: Vantage::new(), report, state: VantageState::NeverHeard, has_probed: false }
     }

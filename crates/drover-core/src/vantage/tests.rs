@@ -34,6 +34,7 @@ fn report(boot_number: u64, sent_at: Timestamp, observations: Vec<Observation>) 
         opinions: vec![],
         self_check: SelfCheck::default(),
         dropped: 0,
+        out_of_service: None,
     }
 }
 

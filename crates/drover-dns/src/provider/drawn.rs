@@ -79,6 +79,30 @@ impl OneOf {
     }
 }
 
+/// Draws so many answers of one server, to see that none of these values is among them; the error is why it could not be asked.
+pub(super) async fn none_of(
+    values: &BTreeSet<String>,
+    draws: u32,
+    server: SocketAddr,
+    key: &RecordKey,
+    timeout: Duration,
+) -> Result<Finding, String> {
+    let told = |e: &dyn std::error::Error| drover_model::chain(e);
+    let mut resolver = Resolver::connect(server).await.map_err(|e| told(&e))?;
+    for _ in 0..draws {
+        let asked = resolver.resolve(&key.name, QueryType::from(key.rtype), timeout);
+        let answer = asked.await.map_err(|e| told(&e))?;
+        // No answer is no proof that another is given.
+        if answer.rcode != Rcode::NOERROR || !answer.is_authoritative || answer.values.is_empty() {
+            return Ok(Finding::Mismatch(bad_rcode(&answer)));
+        }
+        if let Some(value) = answer.values.iter().find(|value| values.contains(*value)) {
+            return Ok(Finding::Mismatch(Mismatch::Value { value: value.clone() }));
+        }
+    }
+    Ok(Finding::Verified)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,11 +5,13 @@
 //! the guards have seen with its size; a person who adopts changes the one that they were shown; what nobody was asked about, because the
 //! configuration changed, has a velocity.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use drover_model::api::CheckFound;
 use drover_model::config::DnsVelocity;
+use drover_model::{Epoch, RegionId};
 
 use super::{Applied, Capabilities, Diff, Observed, ProviderError, RecordSets, Verification};
 use crate::publish::{Batch, Change, Shortened};
@@ -258,6 +260,32 @@ impl Gate {
     /// As there.
     pub async fn shorten(&self, told: &Shortened) -> Result<(), ProviderError> {
         self.provider.shorten(told).await
+    }
+
+    /// As [`RecordSets::provision`]: no change of what is answered, so nothing to admit.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn provision(
+        &self,
+        epoch: Epoch,
+        keys: &[RecordKey],
+        declared: &BTreeSet<RegionId>,
+    ) -> Result<Vec<CheckFound>, ProviderError> {
+        self.provider.provision(epoch, keys, declared).await
+    }
+
+    /// As [`RecordSets::unanswered`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn unanswered(
+        &self,
+        key: &RecordKey,
+        values: &BTreeSet<String>,
+        draws: u32,
+    ) -> Result<Verification, ProviderError> {
+        self.provider.unanswered(key, values, draws).await
     }
 
     /// As [`RecordSets::verify`].

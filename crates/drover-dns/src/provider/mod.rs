@@ -10,6 +10,7 @@ mod drawn;
 mod embedded;
 mod finding;
 mod gate;
+mod health_checks;
 mod marks;
 mod route53;
 mod signing;
@@ -17,15 +18,18 @@ mod update;
 mod verify;
 mod wanted;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use drover_model::Epoch;
+use drover_model::api::CheckFound;
+use drover_model::{Epoch, RegionId};
 use serde::{Deserialize, Serialize};
 
 pub use diff::{Blocked, BlockedReason, Diff, diff};
 pub use embedded::{EmbeddedInstances, EmbeddedOptions, Instance, NoInstances};
 pub use gate::{Admitted, Gate, Right, Withheld};
+pub use health_checks::{WantedChecks, WantedPage, WantedRegion};
 pub use marks::{Registered, registry_name};
 pub use route53::HostedZone;
 pub use signing::{BatchSigner, ZoneGenerations};
@@ -72,6 +76,38 @@ pub trait RecordSets: Send + Sync {
     /// `Fenced` under an older epoch. A server that is not reached is none: the move that is expected does not depend on it.
     async fn shorten(&self, _told: &Shortened) -> Result<(), ProviderError> {
         Ok(())
+    }
+
+    /// Makes the health checks that record sets are to follow, keeps them as they should be, and has these follow them: what they answer
+    /// stays as it is. Gives each as it was found. Of `declared` regions, no check that is new counts.
+    ///
+    /// # Errors
+    /// As [`RecordSets::apply`]. Repeating it is harmless.
+    async fn provision(
+        &self,
+        _epoch: Epoch,
+        _keys: &[RecordKey],
+        _declared: &BTreeSet<RegionId>,
+    ) -> Result<Vec<CheckFound>, ProviderError> {
+        Ok(vec![])
+    }
+
+    /// Asks over DNS alone, and nothing else, whether none of these values is among so many answers of each server. What is wanted is not
+    /// compared.
+    ///
+    /// # Errors
+    /// As [`RecordSets::verify`]; `Refused` where a region can't be left but by a change of its records.
+    async fn unanswered(
+        &self,
+        _key: &RecordKey,
+        _values: &BTreeSet<String>,
+        _draws: u32,
+    ) -> Result<Verification, ProviderError> {
+        Err(ProviderError::Refused {
+            instance: self.name().to_owned(),
+            code: "no_health_checks".to_owned(),
+            detail: "its record sets follow no health checks".to_owned(),
+        })
     }
 
     /// Asks over DNS whether `expected` is what is answered for `key`; `None`: that nothing is.

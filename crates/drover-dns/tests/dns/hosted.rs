@@ -1,5 +1,6 @@
 //! A hosted zone of Route 53 (moto, with the real one's rules for changes) and PowerDNS as its name server.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -7,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use aws_sdk_route53::Client;
 use aws_sdk_route53::types::{Change, ChangeAction, ChangeBatch, ResourceRecord, ResourceRecordSet, RrType};
-use drover_dns::provider::HostedZone;
+use drover_dns::provider::{HostedZone, WantedChecks};
 use drover_model::Span;
 use drover_model::config::{Route53Dns, ZoneServer};
 use serde::Deserialize;
@@ -36,6 +37,16 @@ impl Asked {
     }
 }
 
+/// A health check, and what the checkers found.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Checked {
+    pub id: String,
+    pub reference: String,
+    pub config: serde_json::Value,
+    pub healthy: bool,
+    pub tags: BTreeMap<String, String>,
+}
+
 /// A running zone; its processes end with this value.
 pub struct Hosted {
     api: Child,
@@ -48,11 +59,17 @@ pub struct Hosted {
 
 impl Hosted {
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With more of the script's options.
+    pub async fn start_with(options: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let python = Path::new(&std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(PYTHON);
         let mut api = Command::new(&python)
             .args([SCRIPT, "--zone", "example.test", "--while-stdin", "--powerdns"])
             .arg(directory.path().join("pdns.db"))
+            .args(options)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -86,6 +103,7 @@ impl Hosted {
             requests_per_second: 100,
             timeout: Span::from_secs(5),
             in_sync_within: Span::from_secs(10),
+            health_checks: None,
         }
     }
 
@@ -109,6 +127,16 @@ impl Hosted {
         serde_json::from_str(&http(self.endpoint, "GET", "/drover/log", "").await.1).unwrap()
     }
 
+    /// A provider whose records follow checks of these pages.
+    pub fn checked(&self, checks: WantedChecks) -> HostedZone {
+        HostedZone::with_checks(name("example.test"), self.settings(), Some(checks))
+    }
+
+    /// The health checks as Route 53 has them.
+    pub async fn checks(&self) -> Vec<Checked> {
+        serde_json::from_str(&http(self.endpoint, "GET", "/drover/checks", "").await.1).unwrap()
+    }
+
     pub fn end_name_server(&mut self) {
         self.name_server.kill().unwrap();
         self.name_server.wait().unwrap();
@@ -119,7 +147,7 @@ impl Hosted {
         self.api.wait().unwrap();
     }
 
-    fn client(&self) -> Client {
+    pub fn client(&self) -> Client {
         let config = aws_sdk_route53::Config::builder()
             .behavior_version(aws_config::BehaviorVersion::latest())
             .region(aws_config::Region::new("us-east-1"))

@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on says so by panicking")]
 
 mod common;
+mod contract;
 mod control;
 mod converge;
 mod fixed;
 mod geography;
+mod health_checks;
 mod hosted;
 mod matrix;
 mod peers;

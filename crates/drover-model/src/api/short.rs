@@ -4,8 +4,8 @@
 //! usual is left out. Read as [`StatusView`] it is the same as the whole document: nothing is lost.
 
 use super::{
-    Attention, CoordinatorView, DnsView, EndpointView, FailbackView, RegionView, RunSummary, ServiceView,
-    StatusView, VantageView,
+    Attention, CoordinatorView, DnsView, EndpointView, FailbackView, HealthChecksView, RegionView,
+    RunSummary, ServiceView, StatusView, VantageView,
 };
 use crate::decision::VerdictState;
 use crate::ids::{RegionId, RunId, ServiceId};
@@ -39,6 +39,8 @@ struct ShortStatus<'a> {
     services: &'a [ServiceView],
     vantages: &'a [VantageView],
     dns: &'a [DnsView],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health_checks: &'a Option<HealthChecksView>,
     freeze: &'a Option<Freeze>,
     holds: &'a [Hold],
     failbacks: &'a [FailbackView],
@@ -91,6 +93,7 @@ impl Serialize for Short<'_> {
             services,
             vantages,
             dns,
+            health_checks,
             freeze,
             holds,
             failbacks,
@@ -106,6 +109,7 @@ impl Serialize for Short<'_> {
             services,
             vantages,
             dns,
+            health_checks,
             freeze,
             holds,
             failbacks,

@@ -1,6 +1,5 @@
 //! What DNS shows of the services beside what it should (`GET /v1/dns`), and how a record set is adopted.
 
-use super::DnsView;
 use crate::config::Answering;
 use crate::ids::{RegionId, ServiceId};
 use crate::time::Timestamp;
@@ -30,6 +29,24 @@ pub struct ZoneView {
     pub servers: Vec<DnsView>,
     /// One for each service, in the order of their names.
     pub records: Vec<RecordView>,
+}
+
+/// One DNS server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DnsView {
+    /// Its name.
+    pub instance: String,
+    /// Where it answers.
+    pub query: String,
+    /// Did it answer when last asked?
+    pub reachable: bool,
+    /// Record sets that differ from the target, in words.
+    pub behind: Vec<String>,
+    /// When it was last asked.
+    pub checked_at: Option<Timestamp>,
+    /// So many record sets were published without it, and it has not been seen to show them since.
+    #[serde(default)]
+    pub published_partial: u64,
 }
 
 /// A service's record set.

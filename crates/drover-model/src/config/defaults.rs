@@ -41,6 +41,12 @@ pub const ROUTE53_REQUESTS_PER_SECOND: u64 = 5;
 /// 60 s, and the step five: this is for one, and leaves it time to say what it waited for.
 pub const ROUTE53_IN_SYNC_WITHIN: Span = Span::from_secs(50);
 
+/// The faster of the two intervals that Route 53's checkers have: a failover should not wait for half a minute.
+pub const ROUTE53_CHECK_INTERVAL: Span = Span::from_secs(10);
+
+/// A declaration is made on purpose and does not flap; a second look costs ten seconds of every failover.
+pub const ROUTE53_CHECK_THRESHOLD: u64 = 1;
+
 /// OctoDNS refuses a plan that changes more than 30 % of a zone, unless it has fewer than ten records (`MAX_SAFE_UPDATE_PCENT`,
 /// `MIN_EXISTING_RECORDS`).
 pub const DNS_VELOCITY_SHARE: Percent = Percent::whole(30);

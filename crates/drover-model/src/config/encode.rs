@@ -2,8 +2,8 @@
 
 use super::{
     Answers, AppCheck, ClientNetwork, Config, DnsServers, DnsSettings, DnsVelocity, EmbeddedDns, Endpoint,
-    FailoverPolicy, FixedRecord, Geography, HealthCheck, HttpCheck, MetricsSource, Region, RegionRole,
-    Rfc2136Dns, Route53Dns, Service, Settings, ZoneServer,
+    FailoverPolicy, FixedRecord, Geography, HealthCheck, HealthChecks, HttpCheck, MetricsSource, Region,
+    RegionRole, Rfc2136Dns, Route53Dns, Service, Settings, StatusServer, ZoneServer,
 };
 use saphyr::{Mapping, Scalar, Yaml, YamlEmitter};
 use std::borrow::Cow;
@@ -353,7 +353,20 @@ fn route53(zone: &str, cloud: &Route53Dns) -> Vec<(&'static str, Written)> {
         ("timeout", text(cloud.timeout)),
         ("in_sync_within", text(cloud.in_sync_within)),
     ]);
+    entries.extend(cloud.health_checks.as_ref().map(|checks| ("health_checks", health_checks(checks))));
     entries
+}
+
+fn health_checks(checks: &HealthChecks) -> Written {
+    let server = |s: &StatusServer| {
+        let entries = vec![("agent", text(&s.agent)), ("url", text(&s.url))];
+        (s.agent.to_string(), Written::Map(entries))
+    };
+    Written::Map(vec![
+        ("status_servers", Written::Items(checks.status_servers.iter().map(server).collect())),
+        ("interval", text(checks.interval)),
+        ("failure_threshold", Written::Integer(checks.failure_threshold.into())),
+    ])
 }
 
 pub(super) fn settings(s: &Settings) -> Written {

@@ -11,6 +11,7 @@ pub mod diff;
 pub mod encode;
 pub mod fixed;
 pub mod geography;
+mod health_checks;
 pub mod lint;
 mod scale;
 pub mod schema;
@@ -21,6 +22,7 @@ mod shapes;
 pub use answering::{ANSWERS_MAX, Answering, Answers, Draws};
 pub use fixed::{FIXED_VALUE_BYTES_MAX, FixedRecord, FixedType, FixedValue};
 pub use geography::{ClientNetwork, Geography, Outside, Steering};
+pub use health_checks::{DECLARING_MIN, HealthChecks, StatusServer};
 pub use scale::scale;
 
 pub use service::{

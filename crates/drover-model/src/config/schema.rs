@@ -281,6 +281,8 @@ dns:
   zone: test
   hosted_zone: Z1
   servers: [{name: ns1, query: 192.0.2.1:53}]
+  health_checks:
+    status_servers: [{agent: x-1, url: 'http://192.0.2.7:7412'}, {agent: x-2, url: 'http://192.0.2.8:7412'}]
 ---
 kind: Service
 name: d

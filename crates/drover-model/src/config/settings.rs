@@ -1,5 +1,6 @@
 //! `kind: Settings`: what holds for the whole installation.
 
+use super::health_checks::HealthChecks;
 use super::{Answering, Answers, FixedRecord, Geography, Split, defaults};
 use crate::time::Span;
 use crate::units::Percent;
@@ -207,6 +208,9 @@ pub struct Route53Dns {
     pub timeout: Span,
     /// Until a change has reached all name servers, as Route 53 itself says.
     pub in_sync_within: Span,
+    /// By what a whole region is left out without a change of a record; nothing: every move is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_checks: Option<HealthChecks>,
 }
 
 /// A server that answers for a zone.
@@ -283,6 +287,15 @@ impl DnsSettings {
         match &mut self.servers {
             DnsServers::Embedded(dns) => Some(dns),
             DnsServers::Rfc2136(_) | DnsServers::Route53(_) => None,
+        }
+    }
+
+    /// The hosted zone of Route 53, if it is one.
+    #[must_use]
+    pub const fn route53(&self) -> Option<&Route53Dns> {
+        match &self.servers {
+            DnsServers::Route53(cloud) => Some(cloud),
+            DnsServers::Embedded(_) | DnsServers::Rfc2136(_) => None,
         }
     }
 

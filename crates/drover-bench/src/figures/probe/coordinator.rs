@@ -118,6 +118,7 @@ async fn take(State(desk): State<Arc<Desk>>, Json(report): Json<Report>) -> Json
         replayed: 0,
         acknowledged_sequence: report.observations.last().map_or(0, |o| o.sequence),
         config_version: VERSION.into(),
+        out_of_service: None,
     })
 }
 

@@ -47,6 +47,7 @@ pub(super) fn settings(servers: Vec<ZoneServer>, api: SocketAddr, at: &Path) -> 
         requests_per_second: 5,
         timeout: TIMEOUT,
         in_sync_within: Span::from_secs(10),
+        health_checks: None,
     }
 }
 

@@ -5,12 +5,12 @@ use crate::coordinator::Dns;
 use crate::steps::preflight;
 use crate::testbed::{Bed, GUARD, Meddling, PlayedDns, person};
 use drover_dns::provider::Gate;
-use drover_exec::{Approved, Command, Consent, Origin};
+use drover_exec::{Approved, Command, Consent};
+use drover_model::Span;
 use drover_model::journal::Trigger;
 use drover_model::plan::StepKind;
 use drover_model::runbook::Purpose;
 use drover_model::traffic::Hold;
-use drover_model::{RunId, Span};
 use drover_store::TxnError;
 use futures::FutureExt as _;
 use std::sync::Mutex;
@@ -32,31 +32,6 @@ async fn many() -> Bed {
         }
     })
     .await
-}
-
-async fn order(bed: &Bed) -> Order {
-    let plan = bed.plan().await;
-    let id = plan.id.clone();
-    let index = plan.steps.iter().position(|s| matches!(s.kind, StepKind::ShiftTraffic { .. })).unwrap();
-    let run = RunId::numbered(1);
-    let origin = Origin {
-        run: run.clone(),
-        by: person(),
-        trigger: Trigger::Command,
-        ask: None,
-        rto: Span::from_mins(30),
-    };
-    Order {
-        run,
-        epoch: bed.c.db.epoch(),
-        plan: Approved::by_command(plan, &id).unwrap(),
-        origin: Arc::new(origin),
-        index: u32::try_from(index).unwrap(),
-        attempt: 1,
-        keeps: false,
-        key: "run-1/shift".into(),
-        deadline: bed.c.clock.now() + Span::from_millis(u64::try_from(GUARD.as_millis()).unwrap()),
-    }
 }
 
 fn changes(order: &Order) -> (Vec<TrafficChange>, Vec<TrafficChange>) {
@@ -165,7 +140,7 @@ impl Halfway {
 #[tokio::test]
 async fn more_targets_than_a_transaction_takes_are_moved_and_moved_back() {
     let bed = many().await;
-    let order = order(&bed).await;
+    let order = bed.order().await;
     assert_eq!(order.plan.intent.purpose, Purpose::Drain);
     let (forth, back) = changes(&order);
     assert_eq!(forth.len(), SERVICES);
@@ -186,9 +161,9 @@ async fn what_a_hand_changed_is_left_alone_and_keeps_no_other_service_back() {
     let dns = Arc::new(PlayedDns::default());
     let gate = Arc::new(Gate::new(dns.clone()));
     let settings = bed.c.loaded().config.settings.dns.clone().unwrap();
-    bed.c.dns.store(Arc::new(Some(Dns { gate: gate.clone(), settings })));
+    bed.c.dns.store(Arc::new(Some(Dns { gate: gate.clone(), settings, checks: None })));
     bed.c.retarget_all().await.unwrap();
-    let order = order(&bed).await;
+    let order = bed.order().await;
     let (forth, back) = changes(&order);
     bed.c.reconcile(&gate).await.unwrap();
     let generation = |name: &str| {
@@ -224,7 +199,7 @@ async fn what_a_hand_changed_is_left_alone_and_keeps_no_other_service_back() {
 async fn a_move_that_breaks_off_is_known_as_far_as_it_went_and_carried_on_by_the_next() {
     let mut bed = many().await;
     at_move(&mut bed, 3, || Meddling::Refuse(TxnError::Conflict { key: "traffic/x".into(), current: None }));
-    let order = order(&bed).await;
+    let order = bed.order().await;
     let (forth, back) = changes(&order);
     let broken = move_forth(&bed.c, &order, &forth).await.unwrap_err();
     assert_eq!(broken.kind, FailureNature::Retryable, "{}", broken.message);
@@ -247,7 +222,7 @@ async fn a_move_that_breaks_off_is_known_as_far_as_it_went_and_carried_on_by_the
 async fn a_transaction_whose_answer_was_lost_is_known_all_the_same() {
     let mut bed = many().await;
     at_move(&mut bed, 2, || Meddling::Lose(TxnError::Closed));
-    let order = order(&bed).await;
+    let order = bed.order().await;
     let (forth, _) = changes(&order);
     move_forth(&bed.c, &order, &forth).await.unwrap_err();
     assert_eq!(moved(&bed.c, &forth).await, 2 * TARGETS_PER_TXN);
@@ -261,7 +236,7 @@ async fn an_undo_that_breaks_off_is_known_and_its_hold_stands_until_the_last_is_
     let mut bed = many().await;
     // Three transactions forth, then the third of those back.
     at_move(&mut bed, 6, || Meddling::Refuse(TxnError::Closed));
-    let order = order(&bed).await;
+    let order = bed.order().await;
     let (forth, back) = changes(&order);
     move_forth(&bed.c, &order, &forth).await.unwrap();
     move_back(&bed.c, &order, &back).await.unwrap_err();
@@ -276,7 +251,7 @@ async fn an_undo_that_breaks_off_is_known_and_its_hold_stands_until_the_last_is_
 async fn a_new_configuration_waits_for_a_move_under_way() {
     let mut bed = many().await;
     let halfway = Halfway::of(&mut bed);
-    let order = order(&bed).await;
+    let order = bed.order().await;
     let (forth, _) = changes(&order);
     let (c, version) = (bed.c.clone(), bed.c.loaded().version.clone());
     let moving = tokio::spawn(async move { move_forth(&c, &order, &forth).await });
@@ -335,7 +310,7 @@ async fn an_abort_ends_a_move_of_many_services_between_two_transactions_and_the_
 #[tokio::test]
 async fn a_stale_plan_moves_none_of_its_targets() {
     let bed = many().await;
-    let order = order(&bed).await;
+    let order = bed.order().await;
     let (mut forth, _) = changes(&order);
     forth.last_mut().unwrap().from_generation = Generation(7);
     let refused = move_forth(&bed.c, &order, &forth).await.unwrap_err();

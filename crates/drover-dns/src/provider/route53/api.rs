@@ -119,11 +119,15 @@ impl Api {
         Ok(asked.change_info.is_some_and(|info| info.status == ChangeStatus::Insync))
     }
 
-    async fn client(&self) -> &Client {
+    pub(super) fn hosted_zone(&self) -> &str {
+        &self.settings.hosted_zone
+    }
+
+    pub(super) async fn client(&self) -> &Client {
         self.client.get_or_init(|| connect(&self.settings)).await
     }
 
-    fn failure<E>(&self, error: &SdkError<E, HttpResponse>) -> CallError
+    pub(super) fn failure<E>(&self, error: &SdkError<E, HttpResponse>) -> CallError
     where
         E: std::error::Error + ProvideErrorMetadata + 'static,
     {
@@ -148,7 +152,7 @@ impl Api {
                 let zone = &self.settings.hosted_zone;
                 CallError::NotNow { detail: format!("{detail} (is `hosted_zone: {zone}` right?)") }
             }
-            "InvalidInput" | "InvalidArgument" | "MalformedInput" => {
+            "InvalidInput" | "InvalidArgument" | "MalformedInput" | "TooManyHealthChecks" => {
                 CallError::Refused { code: code.to_owned(), detail }
             }
             _ if is_busy(code) => CallError::Busy { detail },

@@ -6,7 +6,7 @@ use aws_sdk_route53::types::{Change, ChangeAction, ResourceRecord, ResourceRecor
 use drover_model::Epoch;
 
 use super::api::CallError;
-use super::live::{Live, change};
+use super::live::{Follow, Live, change};
 use super::look::ONE_BY_ONE_MAX;
 use super::zone::{Fence, Zone, txt};
 use super::{CALLED, HostedZone};
@@ -33,6 +33,14 @@ enum Attempt {
         detail: String,
         changes: Vec<Change>,
     },
+}
+
+/// What became of changes that were sent.
+pub(super) enum Wrote {
+    /// All are in.
+    All,
+    /// A call was refused because the zone was not as it was remembered. Those before it are in.
+    Rejected { detail: String, changes: Vec<Change> },
 }
 
 impl HostedZone {
@@ -70,8 +78,8 @@ impl HostedZone {
     ) -> Result<Attempt, ProviderError> {
         let zone = self.look().await?;
         let name = self.fence_name()?;
-        let mut fence = self.commanded(&zone, batch.epoch)?;
-        let Decided { pieces, refused } = decide(wanted, &zone)?;
+        let fence = self.commanded(&zone, batch.epoch)?;
+        let Decided { pieces, refused } = decide(wanted, &zone, &self.follow())?;
         let has_changed = !pieces.is_empty();
         if let (Some(refused), false) = (&refused, has_changed) {
             return Err(refused.clone());
@@ -84,10 +92,30 @@ impl HostedZone {
             }
             return Ok(Attempt::Applied(Applied::Unchanged(coverage())));
         }
-        let mut standing: Vec<ResourceRecordSet> = zone.at(&name, RrType::Txt.as_str()).to_vec();
-        let calls = calls(pieces);
+        let standing: Vec<ResourceRecordSet> = zone.at(&name, RrType::Txt.as_str()).to_vec();
+        match self.write(batch.epoch, standing, fence, pieces, rejected).await? {
+            Wrote::Rejected { detail, changes } => return Ok(Attempt::Rejected { detail, changes }),
+            Wrote::All => {}
+        }
+        if let Some(refused) = refused {
+            return Err(refused);
+        }
+        let applied = if has_changed { Applied::Changed(coverage()) } else { Applied::Unchanged(coverage()) };
+        Ok(Attempt::Applied(applied))
+    }
+
+    /// Sends these changes in as few calls as they need, each with the fence raised; one at least, which raises it.
+    pub(super) async fn write(
+        &self,
+        epoch: Epoch,
+        mut standing: Vec<ResourceRecordSet>,
+        mut fence: Option<ZoneFence>,
+        pieces: Vec<Vec<Change>>,
+        rejected: Option<&(String, Vec<Change>)>,
+    ) -> Result<Wrote, ProviderError> {
+        let (name, calls) = (self.fence_name()?, calls(pieces));
         for (number, some) in calls.iter().enumerate() {
-            let raised = ZoneFence::raised(fence, batch.epoch);
+            let raised = ZoneFence::raised(fence, epoch);
             let next =
                 txt(&name, &raised.describe()).ok_or_else(|| Self::refused("invalid", &"the fence"))?;
             let mut changes = replacing(&standing, &next)?;
@@ -101,20 +129,16 @@ impl HostedZone {
             sent.answered();
             match changed {
                 Ok(id) => self.accepted(id, fence, &changes).await?,
-                Err(CallError::Stale { detail }) => return Ok(Attempt::Rejected { detail, changes }),
+                Err(CallError::Stale { detail }) => return Ok(Wrote::Rejected { detail, changes }),
                 Err(e) => return Err(self.stopped(e, number, calls.len())),
             }
             (standing, fence) = (vec![next], Some(raised));
         }
-        if let Some(refused) = refused {
-            return Err(refused);
-        }
-        let applied = if has_changed { Applied::Changed(coverage()) } else { Applied::Unchanged(coverage()) };
-        Ok(Attempt::Applied(applied))
+        Ok(Wrote::All)
     }
 
     /// I3: who commands the zone, if this epoch may.
-    fn commanded(&self, zone: &Zone, given: Epoch) -> Result<Option<ZoneFence>, ProviderError> {
+    pub(super) fn commanded(&self, zone: &Zone, given: Epoch) -> Result<Option<ZoneFence>, ProviderError> {
         let name = self.fence_name()?;
         match zone.fence(&name) {
             Fence::None => Ok(None),
@@ -187,14 +211,14 @@ struct Decided {
     refused: Option<ProviderError>,
 }
 
-fn decide(wanted: &[Wanted<'_>], zone: &Zone) -> Result<Decided, ProviderError> {
+fn decide(wanted: &[Wanted<'_>], zone: &Zone, follow: &Follow) -> Result<Decided, ProviderError> {
     let (mut pieces, mut conflicts, mut refused) = (vec![], vec![], None);
     for one in wanted {
         let key = &one.key;
         let live = Live::of(zone, key).map_err(|e| HostedZone::refused("invalid", &e))?;
         match one.judge(live.shown().as_ref()) {
             Asked::Done => {}
-            Asked::Write => match live.changes(one.set.as_ref().map(ValidRecordSet::document)) {
+            Asked::Write => match live.changes(one.set.as_ref().map(ValidRecordSet::document), follow) {
                 Ok(changes) => pieces.push(changes),
                 Err(e) => {
                     let error = || HostedZone::refused("inexpressible", &format!("{key}: {e}"));

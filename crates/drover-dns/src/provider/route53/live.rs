@@ -3,6 +3,8 @@
 //! A set identifier is `REGION/GENERATION/CHECK`. The check is a sum over the whole set as drover published it: where it does
 //! not hold any more, or the identifiers don't agree, somebody has changed the set by hand (decision 0015).
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use aws_sdk_route53::types::{self, Change, ChangeAction, ResourceRecordSet, RrType};
 use drover_model::Epoch;
 use drover_model::config::ALIAS_TTL;
@@ -16,6 +18,22 @@ use crate::zone::{AliasTarget, Answering, DnsName, InvalidName, Member, RecordKe
 const IDENTIFIER_CHARS_MAX: usize = 128;
 /// What a record shows that has no value of its own.
 const NO_VALUE: &str = "(an alias, or several values)";
+
+/// Health checks by the region whose records follow them.
+pub(super) type Checks = BTreeMap<String, String>;
+
+/// Which checks records are to follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Follow {
+    /// Not known yet: those that they do.
+    AsTheyDo,
+    /// These; whoever has none follows none.
+    These {
+        checks: Checks,
+        /// But of these regions, as they do: of one that is out, or whose check can't be made now, nothing is changed.
+        but: BTreeSet<String>,
+    },
+}
 
 /// What stands for one key.
 pub(super) struct Live<'z> {
@@ -74,7 +92,7 @@ impl<'z> Live<'z> {
             note: String::new(),
             answering: Answering::USUAL,
         };
-        let check = check(&set);
+        let check = check(&set, &self.checks());
         let is_as_written = |(one, label): (&ResourceRecordSet, &Option<Label<'_>>)| {
             let label_holds =
                 label.as_ref().is_some_and(|l| l.generation == set.generation && l.check == check);
@@ -84,6 +102,39 @@ impl<'z> Live<'z> {
         let is_whole = !self.sets.is_empty() && self.sets.iter().zip(&labels).all(is_as_written);
         let is_changed_by_hand = set.owner != FOREIGN && !is_whole;
         Some(Shown { set, is_changed_by_hand })
+    }
+
+    /// The checks that its records follow, as far as they are drover's.
+    fn checks(&self) -> Checks {
+        let one = |set: &ResourceRecordSet| {
+            Some((Label::of(set)?.region.to_owned(), set.health_check_id()?.to_owned()))
+        };
+        self.sets.iter().filter_map(one).collect()
+    }
+
+    fn checks_to_follow(&self, follow: &Follow) -> Checks {
+        match follow {
+            Follow::AsTheyDo => self.checks(),
+            Follow::These { checks, but } => {
+                let is_kept = |region: &String| but.contains(region);
+                let standing = self.checks().into_iter().filter(|(region, _)| is_kept(region));
+                let next = checks.iter().filter(|(region, _)| !is_kept(region));
+                standing.chain(next.map(|(region, id)| (region.clone(), id.clone()))).collect()
+            }
+        }
+    }
+
+    /// The changes that have its records follow other checks, and say the same otherwise. Nothing: they follow these, or they are not as
+    /// drover wrote them.
+    pub(super) fn rewritten(&self, follow: &Follow) -> Result<Option<Vec<Change>>, Inexpressible> {
+        let Some(Shown { set, is_changed_by_hand: false }) = self.shown() else { return Ok(None) };
+        let follows = self.checks();
+        let mut wanted = self.checks_to_follow(follow);
+        wanted.retain(|region, _| set.members.iter().any(|member| member.set_id == *region));
+        if set.owner == FOREIGN || follows == wanted {
+            return Ok(None);
+        }
+        self.changes(Some(&set), follow).map(Some)
     }
 
     /// Aliases have no time of their own: of a set of them alone it is the one that their targets have.
@@ -97,7 +148,11 @@ impl<'z> Live<'z> {
 
     /// The changes that make it `wanted`: everything that is there goes, and what shall be comes. The registry stays as it
     /// is where it says so already.
-    pub(super) fn changes(&self, wanted: Option<&RecordSet>) -> Result<Vec<Change>, Inexpressible> {
+    pub(super) fn changes(
+        &self,
+        wanted: Option<&RecordSet>,
+        follow: &Follow,
+    ) -> Result<Vec<Change>, Inexpressible> {
         if let (Some(beside), true) = (self.beside, wanted.is_some()) {
             return Err(Inexpressible::Beside(beside.to_owned()));
         }
@@ -107,7 +162,7 @@ impl<'z> Live<'z> {
             let text = format!("{OWNER_HEAD}{}", set.owner);
             let record = txt(&self.registry_name, &text);
             registry = Some(record.ok_or_else(|| Inexpressible::Owner(set.owner.clone()))?);
-            to = records(&self.key, set)?;
+            to = records(&self.key, set, &self.checks_to_follow(follow))?;
         }
         if !registry.iter().map(values).eq(self.registry.iter().map(values)) {
             from.extend_from_slice(self.registry);
@@ -141,8 +196,12 @@ impl<'s> Label<'s> {
 }
 
 /// The weighted records of a set, one for each member.
-fn records(key: &RecordKey, set: &RecordSet) -> Result<Vec<ResourceRecordSet>, Inexpressible> {
-    let check = check(set);
+fn records(
+    key: &RecordKey,
+    set: &RecordSet,
+    checks: &Checks,
+) -> Result<Vec<ResourceRecordSet>, Inexpressible> {
+    let check = check(set, checks);
     let record = |member: &Member| {
         let identifier = format!("{}/{}/{check:08x}", member.set_id, set.generation);
         if identifier.chars().count() > IDENTIFIER_CHARS_MAX {
@@ -156,15 +215,19 @@ fn records(key: &RecordKey, set: &RecordSet) -> Result<Vec<ResourceRecordSet>, I
                 .alias_target(alias_target(&to)?),
         };
         let weighted = weighted.set_identifier(identifier).weight(i64::from(member.weight));
+        let weighted = weighted.set_health_check_id(checks.get(&member.set_id).cloned());
         weighted.build().map_err(|e| Inexpressible::Model(e.to_string()))
     };
     set.members.iter().map(record).collect()
 }
 
-/// A sum over what a set answers, whose it is, and its version; whatever the order of its members.
-fn check(set: &RecordSet) -> u32 {
-    let mut members: Vec<String> =
-        set.members.iter().map(|m| format!("{} {} {}", m.set_id, m.value, m.weight)).collect();
+/// A sum over what a set answers, whose it is, which health checks it follows, and its version; whatever the order of its members.
+fn check(set: &RecordSet, checks: &Checks) -> u32 {
+    let member = |m: &Member| {
+        let follows = checks.get(&m.set_id).map_or_else(String::new, |id| format!(" follows {id}"));
+        format!("{} {} {}{follows}", m.set_id, m.value, m.weight)
+    };
+    let mut members: Vec<String> = set.members.iter().map(member).collect();
     members.sort_unstable();
     let RecordSet { name, rtype, ttl_seconds, generation, owner, .. } = set;
     let text = format!("{name} {rtype} {ttl_seconds} {generation}\n{owner}\n{}", members.join("\n"));
@@ -211,9 +274,9 @@ fn spelled(rtype: &RrType, value: &str) -> String {
     spelled.unwrap_or_else(|| value.to_owned())
 }
 
-/// Has it a weight, and nothing that drover never gives?
+/// Has it a weight, as all that drover writes?
 fn is_plain(set: &ResourceRecordSet) -> bool {
-    set.weight().is_some() && set.health_check_id().is_none()
+    set.weight().is_some()
 }
 
 fn ttl_seconds(set: &ResourceRecordSet) -> Option<u32> {

@@ -14,24 +14,31 @@
 //! work leaves the fence alone. A write from memory that is out of date fails by its DELETE, and drover reads and decides anew.
 
 mod api;
+mod api_checks;
 mod apply;
+mod checks;
 mod live;
 mod look;
 mod pace;
+mod provision;
 mod verify;
 mod zone;
 
+use std::collections::BTreeSet;
 use std::sync::Mutex as StdMutex;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use drover_model::api::CheckFound;
 use drover_model::config::Route53Dns;
+use drover_model::{Epoch, RegionId};
 use tokio::sync::Mutex;
 
 use self::api::{Api, CallError};
-use self::live::Live;
+use self::live::{Follow, Live};
 use self::look::{Memory, Stale};
 use self::verify::Pending;
+use super::health_checks::WantedChecks;
 use super::{Applied, Capabilities, MissingInstance, Observed, ProviderError, RecordSets, Verification};
 use crate::publish::Batch;
 use crate::zone::{DnsName, RecordKey, RecordSet, WEIGHT_MAX};
@@ -58,12 +65,22 @@ pub struct HostedZone {
     polled: Mutex<Option<Instant>>,
     /// Every call replaces the zone's one fence, so that two at once could only get in each other's way.
     updating: Mutex<()>,
+    /// The health checks that the zone should have, where it should.
+    checks: Option<WantedChecks>,
+    /// Which of them records are to follow.
+    follow: StdMutex<Follow>,
 }
 
 impl HostedZone {
     /// A provider for one zone. Nothing is asked before the first use.
     #[must_use]
     pub fn new(zone: DnsName, settings: Route53Dns) -> Self {
+        Self::with_checks(zone, settings, None)
+    }
+
+    /// The same, with health checks that records follow.
+    #[must_use]
+    pub fn with_checks(zone: DnsName, settings: Route53Dns, checks: Option<WantedChecks>) -> Self {
         let api = Api::new(settings.clone());
         Self {
             zone,
@@ -74,6 +91,8 @@ impl HostedZone {
             pending: StdMutex::default(),
             polled: Mutex::default(),
             updating: Mutex::default(),
+            checks,
+            follow: StdMutex::new(Follow::AsTheyDo),
         }
     }
 
@@ -148,6 +167,24 @@ impl RecordSets for HostedZone {
 
     async fn apply(&self, batch: &Batch) -> Result<Applied, ProviderError> {
         self.apply_batch(batch).await
+    }
+
+    async fn provision(
+        &self,
+        epoch: Epoch,
+        keys: &[RecordKey],
+        declared: &BTreeSet<RegionId>,
+    ) -> Result<Vec<CheckFound>, ProviderError> {
+        self.provisioned(epoch, keys, declared).await
+    }
+
+    async fn unanswered(
+        &self,
+        key: &RecordKey,
+        values: &BTreeSet<String>,
+        draws: u32,
+    ) -> Result<Verification, ProviderError> {
+        self.not_drawn(key, values, draws).await
     }
 
     async fn verify(

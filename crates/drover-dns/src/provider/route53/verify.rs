@@ -4,6 +4,7 @@
 //! the zone; the fence at a name server shows that it has that zone; and answers are drawn to see that no value without weight is
 //! among them.
 
+use std::collections::BTreeSet;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use futures::future::join_all;
 use super::live::Live;
 use super::zone::Fence;
 use super::{CALLED, HostedZone};
-use crate::provider::drawn::OneOf;
+use crate::provider::drawn::{OneOf, none_of};
 use crate::provider::finding::{Finding, invalid, sum_up};
 use crate::provider::marks::ZoneFence;
 use crate::provider::{InstanceMismatch, Mismatch, ProviderError, Verification};
@@ -66,6 +67,19 @@ impl HostedZone {
         let expected = Expected { fence, answers: OneOf::of(wanted) };
         let servers = &self.settings.servers;
         let findings = join_all(servers.iter().map(|server| self.settled(server, key, &expected))).await;
+        sum_up(servers.iter().map(|server| server.name.clone()).zip(findings))
+    }
+
+    /// Asks the name servers alone, since the API may be what is down: none of these values may be among so many answers of each.
+    pub(super) async fn not_drawn(
+        &self,
+        key: &RecordKey,
+        values: &BTreeSet<String>,
+        draws: u32,
+    ) -> Result<Verification, ProviderError> {
+        let (servers, timeout) = (&self.settings.servers, self.settings.timeout.to_duration());
+        let asked = servers.iter().map(|server| none_of(values, draws, server.query, key, timeout));
+        let findings = join_all(asked).await.into_iter().map(|f| f.unwrap_or_else(Finding::Missing));
         sum_up(servers.iter().map(|server| server.name.clone()).zip(findings))
     }
 

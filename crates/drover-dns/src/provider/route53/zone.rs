@@ -69,6 +69,11 @@ impl Zone {
         types.find(|rtype| *rtype != own && (own == alias || *rtype == alias))
     }
 
+    /// Does any record follow this health check?
+    pub(super) fn follows(&self, check: &str) -> bool {
+        self.sets.values().flatten().any(|set| set.health_check_id() == Some(check))
+    }
+
     pub(super) fn fence(&self, name: &DnsName) -> Fence {
         fence(self.at(name, RrType::Txt.as_str()))
     }

@@ -24,6 +24,7 @@ pub(super) fn run(sink: &Sink<'_>, directory: &Directory) {
     }
     published::records(sink, directory);
     published::geography(sink, directory);
+    super::health_checks::run(sink, directory);
     whole(sink, directory);
 }
 

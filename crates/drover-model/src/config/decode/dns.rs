@@ -4,13 +4,15 @@ use super::cursor::Fields;
 use super::settings::unique;
 use super::values::Scalar;
 use crate::config::geography::client_network;
-use crate::config::shapes::settings::{CLIENT_NETWORK, FIXED_RECORD, INSTANCE, NAMESERVER, SERVER};
+use crate::config::shapes::settings::{
+    CLIENT_NETWORK, FIXED_RECORD, INSTANCE, NAMESERVER, SERVER, STATUS_SERVER,
+};
 use crate::config::{
     ClientNetwork, DnsInstance, DnsServers, DnsSettings, DnsVelocity, DriftPolicy, EmbeddedDns, FixedRecord,
-    FixedType, FixedValue, Geography, Outside, Rfc2136Dns, Route53Dns, TsigAlgorithm, TsigKey, WeightRecords,
-    ZoneServer,
+    FixedType, FixedValue, Geography, HealthChecks, Outside, Rfc2136Dns, Route53Dns, StatusServer,
+    TsigAlgorithm, TsigKey, WeightRecords, ZoneServer,
 };
-use crate::ids::{RegionId, ServiceId};
+use crate::ids::{AgentId, RegionId, ServiceId};
 use std::collections::BTreeMap;
 
 /// The zone, as far as it is known, and all of it.
@@ -169,6 +171,7 @@ fn route53(fields: &Fields<'_, '_, '_>) -> Option<Route53Dns> {
     let requests_per_second = fields.integer("requests_per_second").value();
     let timeout = fields.span("timeout").value();
     let in_sync_within = fields.span("in_sync_within").value();
+    let health_checks = fields.object("health_checks").optional();
     Some(Route53Dns {
         hosted_zone: hosted_zone?,
         servers: servers?,
@@ -177,6 +180,32 @@ fn route53(fields: &Fields<'_, '_, '_>) -> Option<Route53Dns> {
         requests_per_second: requests_per_second?,
         timeout: timeout?,
         in_sync_within: in_sync_within?,
+        health_checks: match health_checks? {
+            None => None,
+            Some(f) => Some(status_checks(&f)?),
+        },
+    })
+}
+
+fn status_checks(fields: &Fields<'_, '_, '_>) -> Option<HealthChecks> {
+    let (mut agents, mut urls) = (BTreeMap::new(), BTreeMap::new());
+    let servers = fields.list("status_servers").value().and_then(|items| {
+        let read = items.into_iter().map(|(path, node)| {
+            let f = Fields::open(fields.sink, node, &STATUS_SERVER, path)?;
+            let agent = f.text("agent").value().and_then(|name| AgentId::new(name).ok());
+            let url = f.text("url").value().map(|url| url.trim_end_matches('/').to_owned());
+            unique(&f, "agent", agent.as_ref().map(AgentId::as_str), &mut agents);
+            unique(&f, "url", url.as_deref(), &mut urls);
+            Some(StatusServer { agent: agent?, url: url? })
+        });
+        all(read)
+    });
+    let interval = fields.span("interval").value();
+    let failure_threshold = fields.integer("failure_threshold").value();
+    Some(HealthChecks {
+        status_servers: servers?,
+        interval: interval?,
+        failure_threshold: failure_threshold?,
     })
 }
 

@@ -8,6 +8,7 @@ mod check;
 mod checks;
 mod cursor;
 mod dns;
+mod health_checks;
 mod policy;
 mod published;
 mod region;

@@ -165,6 +165,11 @@ pub(crate) static ROUTE53: Shape = Shape {
             Kind::Object(&GEOGRAPHY),
             "Where clients are, for services with `draws: nearest`; of `kind: embedded` alone.",
         ),
+        optional(
+            "health_checks",
+            Kind::Object(&HEALTH_CHECKS),
+            "By what Route 53 leaves a whole region out without a change of a record, and so without its API in us-east-1.",
+        ),
         VELOCITY_FIELD,
         DRIFT_FIELD,
         DRIFT_HOLD_FIELD,
@@ -248,6 +253,43 @@ pub(crate) static CLIENT_NETWORK: Shape = Shape {
             "jurisdiction",
             Kind::Text(Rule::Any),
             "Regions of this jurisdiction alone may answer them.",
+        ),
+    ],
+};
+
+pub(crate) static HEALTH_CHECKS: Shape = Shape {
+    name: "health checks",
+    doc: "Health checks of Route 53 that read from agents whether a region is declared out of service.",
+    fields: &[
+        required(
+            "status_servers",
+            Kind::List { item: &Kind::Object(&STATUS_SERVER), min: 2, max: 16 },
+            "Agents that serve status pages (`status_listen` in their file). Two outside of a region must agree before it is left out.",
+        ),
+        default(
+            "interval",
+            Kind::Span { min: Span::from_secs(10), max: Span::from_secs(30) },
+            Default::Span(defaults::ROUTE53_CHECK_INTERVAL),
+            "Between two requests of one checker: 10s or 30s, which Route 53 has. It can't be changed of a check that exists, so another one is made.",
+        ),
+        default(
+            "failure_threshold",
+            Kind::Integer { min: 1, max: 10 },
+            Default::Integer(defaults::ROUTE53_CHECK_THRESHOLD),
+            "Answers of one kind in a row that change what a checker reports.",
+        ),
+    ],
+};
+
+pub(crate) static STATUS_SERVER: Shape = Shape {
+    name: "status server",
+    doc: "An agent that serves status pages, and where Route 53's checkers reach it.",
+    fields: &[
+        required("agent", Kind::Text(Rule::Name), "The agent, whose region is where the server stands."),
+        required(
+            "url",
+            Kind::Text(Rule::Url),
+            "Scheme, host and port, as http://192.0.2.7:7412. An address needs no DNS; a name must not be one that drover moves.",
         ),
     ],
 };
