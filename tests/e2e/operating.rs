@@ -24,6 +24,10 @@ fn a_failover_by_hand_is_the_plan_that_was_shown() {
     assert!(matches!(run.summary.by, Actor::Person { .. }), "{:?}", run.summary.by);
     assert_eq!(w.answered("checkout"), ["ap-south", "us-east"]);
     assert_eq!(w.answered("catalog"), REGIONS);
+    let mut measured = run.steps.iter().flat_map(|step| &step.measurements);
+    let seen = measured.find(|m| m.name == "DNS from vantages").unwrap();
+    let vantages = w.status().vantages.len();
+    assert_eq!(seen.value, Some(format!("seen from {vantages} of {vantages} vantages")));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::error::AgentError;
 use crate::identity::CoordinatorUrl;
 use drover_model::AgentId;
 use drover_model::probe::{ProbeList, Report, ReportAck};
+use drover_model::sight::{QuestionList, SightReport};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use std::sync::Arc;
@@ -20,6 +21,9 @@ pub const LIST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Longest probe list, in bytes: 100,000 targets of some 600 bytes.
 pub const LIST_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Longest list of questions about DNS, in bytes: a thousand of some kilobytes.
+pub const QUESTIONS_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Longest answer to a report, in bytes.
 pub const ACK_BYTES_MAX: usize = 64 * 1024;
@@ -95,6 +99,34 @@ impl CoordinatorClient {
         }
         let body = self.body(what, response, LIST_BYTES_MAX).await?;
         serde_json::from_slice(&body).map(Some).map_err(|source| self.unreadable(source))
+    }
+
+    /// Waits for at most `patience` until there are other questions about DNS than those of version `have`.
+    ///
+    /// # Errors
+    /// When no answer came in time, or another than a list.
+    pub async fn questions(&self, have: u64, patience: Duration) -> Result<Option<QuestionList>, AgentError> {
+        let what = "pull questions about DNS from";
+        let url = format!("{}/v1/agents/{}/questions", self.base, self.agent);
+        let millis = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        let request = self.http.get(url).timeout(patience + REPORT_TIMEOUT);
+        let request = request.query(&[("have", have), ("patience_millis", millis)]);
+        let response = self.send(what, request).await?;
+        if response.status() == StatusCode::NOT_MODIFIED {
+            return Ok(None);
+        }
+        let body = self.body(what, response, QUESTIONS_BYTES_MAX).await?;
+        serde_json::from_slice(&body).map(Some).map_err(|source| self.unreadable(source))
+    }
+
+    /// Tells what was seen.
+    ///
+    /// # Errors
+    /// When no answer came in time, or another than that it was taken.
+    pub async fn sights(&self, report: &SightReport) -> Result<(), AgentError> {
+        let url = format!("{}/v1/agents/{}/sights", self.base, self.agent);
+        let request = self.http.post(url).timeout(REPORT_TIMEOUT).json(report);
+        self.send("tell what DNS showed to", request).await.map(drop)
     }
 
     async fn send(&self, what: &'static str, request: RequestBuilder) -> Result<Response, AgentError> {

@@ -10,6 +10,7 @@
 //!
 //! [`FailureKind::Local`]: drover_model::probe::FailureKind::Local
 
+pub mod asking;
 pub mod buffer;
 pub mod client;
 pub mod clock;

@@ -1,5 +1,6 @@
 //! Puts the parts together and keeps them running.
 
+use crate::asking::Asker;
 use crate::buffer::Buffer;
 use crate::client::CoordinatorClient;
 use crate::declaration::Declarations;
@@ -69,9 +70,10 @@ pub async fn run_announced(
         schedule: Arc::clone(&schedule),
         links: Vec::new(),
     };
-    let mut reporters = Vec::new();
+    let (mut reporters, mut askers) = (Vec::new(), Vec::new());
     for (reader, url) in identity.coordinators.iter().enumerate() {
         let client = CoordinatorClient::new(url, identity.agent.clone())?;
+        askers.push(Asker::new(CoordinatorClient::new(url, identity.agent.clone())?));
         let link = Arc::new(Link::new(url.to_string(), reader));
         desk.links.push(Arc::clone(&link));
         reporters.push(Reporter::new(Arc::clone(&sender), client, link));
@@ -87,8 +89,9 @@ pub async fn run_announced(
     tracing::info!(agent = %identity.agent, region = %identity.region, boot_number, "the agent runs");
     // Nobody waiting is no failure.
     let _ = ready.send(listener.as_ref().and_then(StatusListener::address));
+    let links = Links { reporters, askers };
     let served = Served { status: listener.map(|l| (l, Arc::new(desk))), pages };
-    let ended = work(&identity, sender, schedule, reporters, served, shutdown).await;
+    let ended = work(&identity, sender, schedule, links, served, shutdown).await;
     tracing::info!(agent = %identity.agent, "the agent stopped");
     ended
 }
@@ -99,11 +102,17 @@ struct Served {
     pages: Option<StatusPages>,
 }
 
+/// What talks to the coordinators.
+struct Links {
+    reporters: Vec<Reporter>,
+    askers: Vec<Asker>,
+}
+
 async fn work(
     identity: &Identity,
     sender: Arc<Sender>,
     schedule: Arc<ScheduleStats>,
-    reporters: Vec<Reporter>,
+    links: Links,
     served: Served,
     shutdown: CancellationToken,
 ) -> Result<(), AgentError> {
@@ -114,8 +123,11 @@ async fn work(
     let mut tasks = JoinSet::new();
     tasks.spawn(scheduler.run(rosters.subscribe(), shutdown.clone()));
     tasks.spawn(selfcheck::run(rosters, ledger, Arc::clone(&sender.sight), shutdown.clone()));
-    for reporter in reporters {
+    for reporter in links.reporters {
         tasks.spawn(reporter.run(shutdown.clone()));
+    }
+    for asker in links.askers {
+        tasks.spawn(asker.run(shutdown.clone()));
     }
     if let Some((pages, declarations)) = served.pages.zip(sender.declarations.clone()) {
         tasks.spawn(pages.serve(declarations, shutdown.clone()));

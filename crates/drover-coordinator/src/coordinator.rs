@@ -9,6 +9,7 @@ use crate::live::Live;
 use crate::out_of_service::OutOfServiceLive;
 use crate::recorder::{DECISIONS_WAITING_MAX, ToRecord};
 use crate::runs::RunTable;
+use crate::sights::Sights;
 use crate::worlds::Worlds;
 use arc_swap::ArcSwap;
 use drover_dns::provider::{Gate, WantedChecks, ZoneGenerations};
@@ -89,6 +90,8 @@ pub struct Coordinator {
     /// One reload at a time.
     pub(crate) reloading: tokio::sync::Mutex<()>,
     pub(crate) counters: Counters,
+    /// What vantages are asked about DNS, and saw.
+    pub(crate) sights: Sights,
     /// Worlds on their way to the store.
     pub(crate) worlds: Worlds,
     /// When the decider finished a look, in milliseconds; zero before the first.
@@ -217,6 +220,7 @@ impl Coordinator {
             shifting: Arc::default(),
             reloading: tokio::sync::Mutex::new(()),
             counters: Counters::default(),
+            sights: Sights::new(now.as_millis()),
             worlds: Worlds::default(),
             looked_at: AtomicI64::new(0),
             recorder,

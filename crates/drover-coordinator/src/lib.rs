@@ -39,6 +39,7 @@ mod runs_index;
 mod scrape;
 mod scraper;
 mod short_ttls;
+mod sights;
 mod source;
 mod steps;
 mod stopping;

@@ -16,6 +16,7 @@ pub mod provider;
 pub mod publish;
 pub mod resolver;
 pub mod server;
+pub mod sight;
 pub mod zone;
 
 pub use drover_model::Epoch;

@@ -18,6 +18,7 @@ pub mod probe;
 pub mod reason;
 pub mod runbook;
 mod shared;
+pub mod sight;
 mod text;
 pub mod time;
 pub mod traffic;

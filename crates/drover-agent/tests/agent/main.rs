@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail the test")]
 
 mod agent;
+mod asking;
 mod coordinator;
 mod http;
 mod proxy;

@@ -1,14 +1,31 @@
 //! What agents fetch and send.
 
 use super::commands::Body;
+use super::paging::Asked;
 use super::problem::ApiError;
 use crate::coordinator::Coordinator;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use drover_model::AgentId;
 use drover_model::probe::{ProbeList, REPORT_OBSERVATIONS_MAX, REPORT_SCHEMA, Report, ReportAck};
+use drover_model::sight::{QUESTIONS_MAX, SightReport};
+use serde::Deserialize;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// A request for questions stands for so long, at most: below [`super::API_REQUEST_TIMEOUT`].
+const PATIENCE_MAX: Duration = Duration::from_secs(25);
+
+/// What an agent has already, and how long it waits for something else.
+#[derive(Debug, Deserialize)]
+pub(super) struct QuestionsQuery {
+    #[serde(default)]
+    have: u64,
+    #[serde(default)]
+    patience_millis: u64,
+}
 
 fn known(c: &Coordinator, agent: &str) -> Result<AgentId, ApiError> {
     let agents = c.loaded().config.agents();
@@ -45,4 +62,31 @@ pub(super) async fn report(
         return bad("too_many", format!("{n} observations in one report, {REPORT_OBSERVATIONS_MAX} allowed"));
     }
     Ok(Json(c.ingest(&report)))
+}
+
+pub(super) async fn questions(
+    State(c): State<Arc<Coordinator>>,
+    Path(agent): Path<String>,
+    Asked(query): Asked<QuestionsQuery>,
+) -> Result<Response, ApiError> {
+    let agent = known(&c, &agent)?;
+    let patience = Duration::from_millis(query.patience_millis).min(PATIENCE_MAX);
+    let waits = c.sights.questions(&agent, query.have, patience);
+    let news = c.stop.run_until_cancelled(waits).await.flatten();
+    Ok(news.map_or_else(|| StatusCode::NOT_MODIFIED.into_response(), |list| Json(list).into_response()))
+}
+
+pub(super) async fn sights(
+    State(c): State<Arc<Coordinator>>,
+    Path(agent): Path<String>,
+    Body(report): Body<SightReport>,
+) -> Result<StatusCode, ApiError> {
+    let agent = known(&c, &agent)?;
+    if report.sights.len() > QUESTIONS_MAX {
+        let n = report.sights.len();
+        let detail = format!("{n} record sets in one report, {QUESTIONS_MAX} allowed");
+        return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "too_many", detail));
+    }
+    c.sights.take(&agent, report.sights);
+    Ok(StatusCode::NO_CONTENT)
 }

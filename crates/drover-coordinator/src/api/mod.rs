@@ -16,7 +16,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get, post};
-use drover_model::{api as m, probe};
+use drover_model::{api as m, probe, sight};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,6 +77,15 @@ const OBSERVATIONS: &[QueryParameter] = &[
     optional("since", "string", "How far back (`1h`, the default), or an RFC 3339 time"),
     PAGED[0],
     PAGED[1],
+];
+
+const QUESTIONS: &[QueryParameter] = &[
+    optional("have", "integer", "Version of the questions that the agent has"),
+    optional(
+        "patience_millis",
+        "integer",
+        "How long to wait for others, up to 25,000; 0, the default, is not at all",
+    ),
 ];
 
 const PUBLICATIONS: &[QueryParameter] =
@@ -188,27 +197,56 @@ fn read_routes() -> Vec<Route> {
             schema::<m::Page<crate::audit::AuditRecord>>,
             get(reads::audit),
         ),
+    ]
+}
+
+fn agent_routes() -> [Route; 4] {
+    let told = |path, summary, request, response, handler| Route {
+        method: "post",
+        path,
+        summary,
+        request: Some(request),
+        response,
+        command: false,
+        query: &[],
+        handler,
+    };
+    let about = "What an agent has to ask of the zone's servers; waits for something else than it has, and is 304 without";
+    [
         read(
             "/v1/agents/{agent}/probes",
             "What an agent has to probe",
             Some(schema::<probe::ProbeList>),
             get(agents::probes),
         ),
+        told(
+            "/v1/agents/{agent}/reports",
+            "A batch of observations; boot and sequence make it idempotent",
+            schema::<probe::Report> as SchemaOf,
+            Some(schema::<probe::ReportAck> as SchemaOf),
+            post(agents::report),
+        ),
+        Route {
+            query: QUESTIONS,
+            ..read(
+                "/v1/agents/{agent}/questions",
+                about,
+                Some(schema::<sight::QuestionList>),
+                get(agents::questions),
+            )
+        },
+        told(
+            "/v1/agents/{agent}/sights",
+            "What an agent saw at the zone's servers; the newest of each question counts",
+            schema::<sight::SightReport>,
+            None,
+            post(agents::sights),
+        ),
     ]
 }
 
 fn command_routes() -> Vec<Route> {
     vec![
-        Route {
-            method: "post",
-            path: "/v1/agents/{agent}/reports",
-            summary: "A batch of observations; boot and sequence make it idempotent",
-            request: Some(schema::<probe::Report>),
-            response: Some(schema::<probe::ReportAck>),
-            command: false,
-            query: &[],
-            handler: post(agents::report),
-        },
         command(
             "/v1/plans",
             "Make a plan and keep it",
@@ -293,6 +331,7 @@ fn dns_routes() -> [Route; 4] {
 pub(crate) fn table() -> Vec<Route> {
     let mut all = read_routes();
     all.extend(command_routes());
+    all.extend(agent_routes());
     all.extend(dns_routes());
     all
 }

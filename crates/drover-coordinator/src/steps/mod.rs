@@ -93,7 +93,7 @@ impl Hands {
             StepKind::VerifyApp { targets } => verify::app(c, targets).await,
             StepKind::ShiftTraffic { changes } => shift::act(c, order, changes).await,
             kind @ StepKind::VerifyDns { .. } => match order.plan.expected_by(kind) {
-                Some(expected) => verify::dns(c, expected).await,
+                Some(expected) => verify::dns(c, order, expected).await,
                 None => Err(failed(FailureNature::Permanent, "the plan does not say what DNS must answer")),
             },
             StepKind::Validate { targets } => validate::act(c, targets).await,

@@ -6,13 +6,17 @@ use crate::coordinator::Coordinator;
 use crate::db::keys;
 use crate::endpoint::{Target, tls_of};
 use crate::out_of_service::Carried;
+use crate::sights::Round;
 use crate::traffic::{record_key, record_set};
+use drover_dns::zone::{RecordKey, RecordSet};
+use drover_exec::Order;
+use drover_model::AgentId;
 use drover_model::journal::{CheckOutcome, FailureNature, Measurement, StepFailure, StepOutcome};
 use drover_model::plan::{AppCheckTarget, TrafficChange};
 use drover_model::traffic::TrafficState;
 use futures::stream::StreamExt;
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Bytes of an answer that are searched for the expected text.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -115,11 +119,62 @@ async fn by_health_checks(
     Ok(done(false, sentence, asked.into_iter().map(measurement).collect()))
 }
 
-/// Asks every DNS instance for what stands published.
-pub(super) async fn dns(c: &Coordinator, expected: &[TrafficChange]) -> Result<StepOutcome, StepFailure> {
+/// Before the attempt is given up: what holds it must be told by then.
+const TELLS_BEFORE_DEADLINE: Duration = Duration::from_millis(500);
+
+/// Asks every DNS server for what stands published, from here and from every vantage that listens.
+pub(super) async fn dns(
+    c: &Coordinator,
+    order: &Order,
+    expected: &[TrafficChange],
+) -> Result<StepOutcome, StepFailure> {
     let Some(provider) = c.dns() else {
         return Err(failed(FailureNature::Permanent, "no DNS server is configured"));
     };
+    let sets = standing(c, expected).await?;
+    if sets.is_empty() {
+        // Nobody was asked, so nothing is proved (I10).
+        return Err(failed(FailureNature::Inconclusive, "there is no record set to ask DNS about"));
+    }
+    // Vantages ask while we do.
+    let loaded = c.loaded();
+    let round = loaded.config.settings.dns.as_ref().map(|dns| c.sights.begin(dns, &sets));
+    let answers = match all_verified(&provider, &sets).await {
+        Ok(answers) => answers,
+        Err(failure) => return by_health_checks(c, expected, failure).await,
+    };
+    let missing: BTreeSet<String> = answers.iter().flat_map(|a| a.missing.iter().cloned()).collect();
+    let mut measurements: Vec<Measurement> = answers
+        .into_iter()
+        .zip(&sets)
+        .map(|(answer, (_, set))| Measurement {
+            name: format!("DNS {}", set.name),
+            value: Some(answer.sentence),
+            bound: format!("generation {}", set.generation),
+            samples: 1,
+            outcome: CheckOutcome::Pass,
+        })
+        .collect();
+    let mut summary = format!("DNS answers {} record set(s) as published", measurements.len());
+    if let Some(round) = round {
+        let seen = from_vantages(c, order, &round, &missing).await;
+        summary.push_str("; ");
+        summary.push_str(seen.value.as_deref().unwrap_or_default());
+        let holds = (seen.outcome == CheckOutcome::Fail).then(|| seen.value.clone().unwrap_or_default());
+        measurements.push(seen);
+        if let Some(message) = holds {
+            let message = format!("not seen everywhere: {message}");
+            return Err(StepFailure { kind: FailureNature::Retryable, message, measurements });
+        }
+    }
+    Ok(reaching_all_but(missing, done(false, summary, measurements)))
+}
+
+/// The record sets that stand, which must be at least as new as what was planned.
+async fn standing(
+    c: &Coordinator,
+    expected: &[TrafficChange],
+) -> Result<Vec<(RecordKey, RecordSet)>, StepFailure> {
     let loaded = c.loaded();
     let mut sets = Vec::new();
     for change in expected {
@@ -143,26 +198,35 @@ pub(super) async fn dns(c: &Coordinator, expected: &[TrafficChange]) -> Result<S
         let Some(key) = record_key(service) else { continue };
         sets.push((key, record_set(service, &target, c.db.epoch())));
     }
-    let answers = match all_verified(&provider, &sets).await {
-        Ok(answers) => answers,
-        Err(failure) => return by_health_checks(c, expected, failure).await,
-    };
-    let missing: BTreeSet<String> = answers.iter().flat_map(|verified| verified.missing.clone()).collect();
-    let measurements: Vec<Measurement> = answers
-        .into_iter()
-        .zip(&sets)
-        .map(|(verified, (_, set))| Measurement {
-            name: format!("DNS {}", set.name),
-            value: Some(verified.sentence),
-            bound: format!("generation {}", set.generation),
-            samples: 1,
-            outcome: CheckOutcome::Pass,
-        })
-        .collect();
-    if measurements.is_empty() {
-        // Nobody was asked, so nothing is proved (I10).
-        return Err(failed(FailureNature::Inconclusive, "there is no record set to ask DNS about"));
+    Ok(sets)
+}
+
+/// What vantages see. Who says nothing is named and holds nobody: the region that is being left may be dead. Who sees something else at
+/// a server that shows the new set to us holds the step; one that we can't ask either can't be brought to anything by waiting.
+async fn from_vantages(
+    c: &Coordinator,
+    order: &Order,
+    round: &Round<'_>,
+    silent: &BTreeSet<String>,
+) -> Measurement {
+    let left = order.deadline.since(c.clock.now()).to_duration().saturating_sub(TELLS_BEFORE_DEADLINE);
+    let counts = |server: &str| !silent.contains(server);
+    let told = round.told(counts, Instant::now() + left).await;
+    let configured: BTreeSet<AgentId> = c.loaded().config.agents().into_keys().collect();
+    let holds = told.others.iter().any(|other| counts(&other.server));
+    let mut value = told.sentence(&configured);
+    if round.asked() < round.of {
+        value.push_str(&format!("; {} of {} record sets were asked for", round.asked(), round.of));
     }
-    let summary = format!("DNS answers {} record set(s) as published", measurements.len());
-    Ok(reaching_all_but(missing, done(false, summary, measurements)))
+    Measurement {
+        name: "DNS from vantages".to_owned(),
+        value: Some(value),
+        bound: "none that reports sees anything else".to_owned(),
+        samples: told.reported.len() as u64,
+        outcome: match (holds, told.reported.is_empty()) {
+            (true, _) => CheckOutcome::Fail,
+            (false, true) => CheckOutcome::Noted,
+            (false, false) => CheckOutcome::Pass,
+        },
+    }
 }

@@ -1,0 +1,143 @@
+//! Questions about DNS: an agent hears them at once, asks a real server over both transports, and asks what is old again.
+
+use crate::agent::{identity, start};
+use crate::world::{HANG_GUARD, nobody};
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use drover_dns::Epoch;
+use drover_dns::publish::{Batch, Change};
+use drover_dns::server::{Limits, Running, ServerConfig, run};
+use drover_dns::zone::{DnsName, Member, NameServer, RecordSet, RecordType, ZoneConfig};
+use drover_model::config;
+use drover_model::sight::{DnsQuestion, GenerationMark, MarkForm, QuestionList, Seen, Sight, SightReport};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// A coordinator that has questions, and keeps what is told.
+struct Board {
+    list: watch::Sender<QuestionList>,
+    told: watch::Sender<Vec<Sight>>,
+}
+
+impl Board {
+    async fn sees(&self, what: &str, wanted: impl Fn(&Sight) -> bool) -> Sight {
+        let mut told = self.told.subscribe();
+        let waits = told.wait_for(|told| told.iter().any(&wanted));
+        let all = tokio::time::timeout(HANG_GUARD, waits).await;
+        all.unwrap_or_else(|_| panic!("never came: {what}"))
+            .unwrap()
+            .iter()
+            .find(|s| wanted(s))
+            .unwrap()
+            .clone()
+    }
+}
+
+async fn questions(State(board): State<Arc<Board>>, Query(query): Query<BTreeMap<String, u64>>) -> Response {
+    let mut listed = board.list.subscribe();
+    let patience = std::time::Duration::from_millis(query["patience_millis"]);
+    let news = tokio::time::timeout(patience, listed.wait_for(|list| list.version != query["have"])).await;
+    match news {
+        Ok(list) => Json(list.unwrap().clone()).into_response(),
+        Err(_) => axum::http::StatusCode::NOT_MODIFIED.into_response(),
+    }
+}
+
+async fn sights(State(board): State<Arc<Board>>, Json(report): Json<SightReport>) {
+    board.told.send_modify(|told| told.extend(report.sights));
+}
+
+async fn board() -> (Arc<Board>, String) {
+    let list = watch::Sender::new(QuestionList { version: 7, ..QuestionList::default() });
+    let board = Arc::new(Board { list, told: watch::Sender::new(vec![]) });
+    let router = Router::new()
+        .route("/v1/agents/{agent}/questions", get(questions))
+        .route("/v1/agents/{agent}/sights", post(sights))
+        .with_state(Arc::clone(&board));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (board, url)
+}
+
+fn set(generation: u64) -> RecordSet {
+    let member =
+        |region: &str, value: &str, weight| Member { set_id: region.into(), value: value.into(), weight };
+    RecordSet {
+        name: "app.example.test".into(),
+        rtype: RecordType::A,
+        ttl_seconds: 30,
+        members: vec![
+            member("eu", "192.0.2.1", if generation > 1 { 0 } else { 1 }),
+            member("us", "192.0.2.2", 1),
+        ],
+        generation,
+        epoch: Epoch { incarnation: 1, counter: 1 },
+        owner: "drover".into(),
+        note: String::new(),
+    }
+}
+
+fn publish(dns: &Running, expected_generation: Option<u64>) {
+    let record_set = set(expected_generation.unwrap_or_default() + 1);
+    let key = format!("put-{}", record_set.generation);
+    let change = Change::Put { expected_generation, record_set, take_over: false };
+    let epoch = Epoch { incarnation: 1, counter: 1 };
+    dns.publisher().publish(&Batch { epoch, idempotency_key: key, changes: vec![change] }).unwrap();
+}
+
+async fn dns(directory: &Path) -> Running {
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let name = |text: &str| DnsName::parse(text).unwrap();
+    let server = |host: &str| NameServer { name: name(host), addresses: vec!["127.0.0.1".parse().unwrap()] };
+    let servers = vec![server("ns1.example.test"), server("ns2.example.test")];
+    let zone = ZoneConfig::new(name("example.test"), servers).unwrap();
+    let limits = Limits::default();
+    let config =
+        ServerConfig { listen: vec![any], control: any, state_dir: directory.to_owned(), zone, limits };
+    run(config, CancellationToken::new()).await.unwrap()
+}
+
+fn question(id: u64, generation: u64) -> DnsQuestion {
+    DnsQuestion {
+        id,
+        name: "app.example.test".into(),
+        record_type: config::RecordType::A,
+        mark: Some(GenerationMark {
+            name: "_generation.app.example.test".into(),
+            form: MarkForm::Counter,
+            generation,
+        }),
+        values: vec!["192.0.2.2".into()],
+        drained: vec!["192.0.2.1".into()],
+        has_alias: false,
+    }
+}
+
+#[tokio::test]
+async fn an_agent_asks_what_a_coordinator_wants_to_know_until_it_is_new() {
+    let state = tempfile::tempdir().unwrap();
+    let dns = dns(&state.path().join("dns")).await;
+    publish(&dns, None);
+    let (board, url) = board().await;
+    let agent = start(identity(&state.path().join("agent"), &[&url]));
+    let server = |name: &str, query| config::ZoneServer { name: name.into(), query };
+    let servers = vec![server("ns1", dns.dns[0]), server("gone", nobody())];
+    board.list.send_replace(QuestionList { version: 8, servers, questions: vec![question(1, 2)] });
+
+    let old = board.sees("the old set", |sight| !sight.is_settled()).await;
+    let found = Seen::Other { found: "generation 1".into() };
+    assert_eq!((&old.servers[0].udp, &old.servers[0].tcp), (&found, &found));
+    assert!(old.servers[1].silent().is_some(), "{old:?}");
+
+    publish(&dns, Some(1));
+    let new = board.sees("the new set", Sight::is_settled).await;
+    assert_eq!((&new.servers[0].udp, &new.servers[0].tcp), (&Seen::Wanted, &Seen::Wanted));
+    agent.stop().await;
+}

@@ -1,0 +1,431 @@
+//! What agents are asked to ask of the zone's servers, and what they saw: the board on which questions stand for as long as somebody
+//! here wants to know.
+//!
+//! Unknown is not down: a vantage that says nothing holds up nobody, and is named. One that sees something else than the
+//! coordinator does has news, since that is what clients near it get.
+
+use drover_dns::sight::question;
+use drover_dns::zone::{RecordKey, RecordSet};
+use drover_model::AgentId;
+use drover_model::config::{DnsSettings, ZoneServer};
+use drover_model::sight::{DnsQuestion, QUESTIONS_MAX, QuestionList, Sight};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// Record sets of one round, at most. Of more these are spread over all of them: they went to the same servers by the same change, and
+/// a thousand services must not wait for a thousand questions from each vantage.
+pub(crate) const ROUND_SETS_MAX: usize = 128;
+/// A vantage that listens is waited for so long: an exchange that is lost and repeated takes two seconds.
+pub(crate) const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
+/// One that has fetched questions is at work on them for so long, at most.
+const AT_WORK_MAX: Duration = Duration::from_secs(5);
+
+/// The board.
+#[derive(Debug)]
+pub(crate) struct Sights {
+    state: Mutex<State>,
+    listed: watch::Sender<()>,
+    heard: watch::Sender<()>,
+}
+
+#[derive(Debug)]
+struct State {
+    version: u64,
+    next_id: u64,
+    servers: Vec<ZoneServer>,
+    open: BTreeMap<u64, Open>,
+    listeners: BTreeMap<AgentId, Listener>,
+}
+
+#[derive(Debug)]
+struct Open {
+    question: DnsQuestion,
+    /// What each vantage saw last.
+    sights: BTreeMap<AgentId, Sight>,
+}
+
+#[derive(Debug, Default)]
+struct Listener {
+    /// Its newest request; whatever came before it is given up.
+    turn: u64,
+    waits: bool,
+    fetched_at: Option<Instant>,
+}
+
+impl Listener {
+    /// Will it hear of a question at once, or in a moment?
+    fn listens(&self) -> bool {
+        self.waits || self.fetched_at.is_some_and(|at| at.elapsed() < AT_WORK_MAX)
+    }
+}
+
+/// Questions that stand until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Round<'s> {
+    board: &'s Sights,
+    ids: Vec<u64>,
+    names: BTreeMap<u64, String>,
+    /// Who listened when it began, or came since.
+    awaited: BTreeSet<AgentId>,
+    began: Instant,
+    /// Record sets that it stands for.
+    pub(crate) of: usize,
+}
+
+/// What a vantage saw that should not be there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Other {
+    pub(crate) agent: AgentId,
+    pub(crate) server: String,
+    pub(crate) name: String,
+    pub(crate) found: String,
+}
+
+/// What came of a round.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// Vantages that answered every question.
+    pub(crate) reported: BTreeSet<AgentId>,
+    /// What they saw that should not be there.
+    pub(crate) others: BTreeSet<Other>,
+    /// Servers that a vantage does not reach at all.
+    pub(crate) unreached: BTreeSet<(AgentId, String)>,
+}
+
+impl Sights {
+    /// A board on which nothing stands. `started` tells it from that of a process before: agents ask by version.
+    pub(crate) fn new(started_millis: i64) -> Self {
+        let version = u64::try_from(started_millis).unwrap_or_default().max(1);
+        let (open, listeners) = (BTreeMap::new(), BTreeMap::new());
+        let state = State { version, next_id: version, servers: vec![], open, listeners };
+        Self { state: Mutex::new(state), listed: watch::Sender::new(()), heard: watch::Sender::new(()) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Half-made state is a question too many or too few, which the next round mends.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts questions up that show whether these sets are answered.
+    pub(crate) fn begin(&self, dns: &DnsSettings, sets: &[(RecordKey, RecordSet)]) -> Round<'_> {
+        let servers: Vec<ZoneServer> =
+            dns.answering().map(|(name, query)| ZoneServer { name: name.to_owned(), query }).collect();
+        let every = sets.len().div_ceil(ROUND_SETS_MAX).max(1);
+        let (mut ids, mut names) = (vec![], BTreeMap::new());
+        let awaited = {
+            let mut state = self.state();
+            state.servers = servers;
+            for (key, set) in sets.iter().step_by(every) {
+                state.next_id += 1;
+                let Some(question) = question(state.next_id, key, set, dns) else { continue };
+                ids.push(question.id);
+                names.insert(question.id, question.name.clone());
+                state.open.insert(question.id, Open { question, sights: BTreeMap::new() });
+            }
+            state.version += 1;
+            state.listening()
+        };
+        self.listed.send_replace(());
+        Round { board: self, ids, names, awaited, began: Instant::now(), of: sets.len() }
+    }
+
+    /// The questions, as soon as they are others than those of version `have`; none when they are not within `patience`, or when the
+    /// agent asks anew meanwhile.
+    pub(crate) async fn questions(
+        &self,
+        agent: &AgentId,
+        have: u64,
+        patience: Duration,
+    ) -> Option<QuestionList> {
+        let waiting = Waiting::begin(self, agent);
+        let mut listed = self.listed.subscribe();
+        let deadline = tokio::time::Instant::now() + patience;
+        loop {
+            {
+                let mut state = self.state();
+                if !waiting.is_newest(&state) {
+                    return None;
+                }
+                if state.version != have {
+                    if let Some(listener) = state.listeners.get_mut(agent) {
+                        listener.fetched_at = Some(Instant::now());
+                    }
+                    return Some(state.list());
+                }
+            }
+            // The sender lives as long as the board.
+            tokio::time::timeout_at(deadline, listed.changed()).await.ok()?.ok()?;
+        }
+    }
+
+    /// Takes in what a vantage saw.
+    pub(crate) fn take(&self, agent: &AgentId, sights: Vec<Sight>) {
+        {
+            let mut state = self.state();
+            for sight in sights {
+                if let Some(open) = state.open.get_mut(&sight.question) {
+                    open.sights.insert(agent.clone(), sight);
+                }
+            }
+        }
+        self.heard.send_replace(());
+    }
+}
+
+impl State {
+    fn listening(&self) -> BTreeSet<AgentId> {
+        self.listeners.iter().filter(|(_, l)| l.listens()).map(|(agent, _)| agent.clone()).collect()
+    }
+
+    fn list(&self) -> QuestionList {
+        let questions = self.open.values().take(QUESTIONS_MAX).map(|open| open.question.clone()).collect();
+        QuestionList { version: self.version, servers: self.servers.clone(), questions }
+    }
+}
+
+/// An agent's request that stands. It ends with the connection, too.
+struct Waiting<'s> {
+    board: &'s Sights,
+    agent: AgentId,
+    turn: u64,
+}
+
+impl<'s> Waiting<'s> {
+    fn begin(board: &'s Sights, agent: &AgentId) -> Self {
+        let turn = {
+            let mut state = board.state();
+            let listener = state.listeners.entry(agent.clone()).or_default();
+            listener.turn += 1;
+            (listener.waits, listener.fetched_at) = (true, None);
+            listener.turn
+        };
+        board.listed.send_replace(());
+        Self { board, agent: agent.clone(), turn }
+    }
+
+    fn is_newest(&self, state: &State) -> bool {
+        state.listeners.get(&self.agent).is_some_and(|l| l.turn == self.turn)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut state = self.board.state();
+        if let Some(listener) = state.listeners.get_mut(&self.agent).filter(|l| l.turn == self.turn) {
+            listener.waits = false;
+        }
+    }
+}
+
+impl Round<'_> {
+    /// How many record sets are asked for.
+    pub(crate) fn asked(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Waits until everybody who listens has answered, and nobody sees anything else at a server that `counts`; until the given time
+    /// at most. Who does not answer within [`ANSWERS_WITHIN`] is not waited for.
+    pub(crate) async fn told(&self, counts: impl Fn(&str) -> bool, until: Instant) -> Told {
+        let mut heard = self.board.heard.subscribe();
+        loop {
+            let told = self.now();
+            let now = Instant::now();
+            let answers_until = (self.began + ANSWERS_WITHIN).min(until);
+            let is_waited_for = now < answers_until && !self.awaited.is_subset(&told.reported);
+            let is_other = told.others.iter().any(|other| counts(&other.server));
+            let wake = if is_other { until } else { answers_until };
+            if !(is_waited_for || is_other) || now >= wake {
+                return told;
+            }
+            // Late or not: the next look tells.
+            let _ = tokio::time::timeout_at(wake.into(), heard.changed()).await;
+        }
+    }
+
+    /// What is known so far.
+    pub(crate) fn now(&self) -> Told {
+        let state = self.board.state();
+        let mut told = Told::default();
+        let mut answered: BTreeMap<&AgentId, usize> = BTreeMap::new();
+        for id in &self.ids {
+            let Some(open) = state.open.get(id) else { continue };
+            for (agent, sight) in &open.sights {
+                *answered.entry(agent).or_default() += 1;
+                for server in &sight.servers {
+                    if let Some(found) = server.other() {
+                        told.others.insert(Other {
+                            agent: agent.clone(),
+                            server: server.server.clone(),
+                            name: self.names.get(id).cloned().unwrap_or_default(),
+                            found: found.to_owned(),
+                        });
+                    } else if server.silent().is_some() {
+                        told.unreached.insert((agent.clone(), server.server.clone()));
+                    }
+                }
+            }
+        }
+        let all = self.ids.len();
+        told.reported =
+            answered.into_iter().filter(|(_, n)| *n >= all).map(|(agent, _)| agent.clone()).collect();
+        told
+    }
+}
+
+impl Drop for Round<'_> {
+    fn drop(&mut self) {
+        {
+            let mut state = self.board.state();
+            for id in &self.ids {
+                state.open.remove(id);
+            }
+            state.version += 1;
+        }
+        self.board.listed.send_replace(());
+    }
+}
+
+impl Told {
+    /// In one line: of how many vantages it was seen, and who said nothing.
+    pub(crate) fn sentence(&self, configured: &BTreeSet<AgentId>) -> String {
+        let is_well = |agent: &&AgentId| self.others.iter().all(|other| other.agent != **agent);
+        let seen = configured.intersection(&self.reported).filter(is_well).count();
+        let mut said = vec![format!("seen from {seen} of {} vantages", configured.len())];
+        let silent: Vec<&str> = configured.difference(&self.reported).map(AgentId::as_str).collect();
+        if !silent.is_empty() {
+            said.push(format!("{} did not report", silent.join(", ")));
+        }
+        said.extend(self.others.first().map(Other::to_string));
+        said.extend(self.unreached.iter().map(|(agent, server)| format!("{agent} can't reach {server}")));
+        said.join("; ")
+    }
+}
+
+impl std::fmt::Display for Other {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { agent, server, name, found } = self;
+        write!(f, "{agent} sees {found} of {name} at {server}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testbed::Bed;
+    use crate::traffic::{record_key, record_set};
+    use drover_model::sight::{Seen, ServerSight};
+
+    const SOON: Duration = Duration::from_millis(50);
+
+    async fn sets() -> (Bed, DnsSettings, Vec<(RecordKey, RecordSet)>) {
+        let bed = Bed::new().await;
+        let loaded = bed.c.loaded();
+        let now = bed.c.clock.now();
+        let one = |s: &drover_model::config::Service| {
+            let target = drover_core::targets::initial_traffic(s, now);
+            Some((record_key(s)?, record_set(s, &target, bed.c.db.epoch())))
+        };
+        let sets = loaded.config.services.values().filter_map(one).collect();
+        let dns = loaded.config.settings.dns.clone().unwrap();
+        (bed, dns, sets)
+    }
+
+    fn agent(name: &str) -> AgentId {
+        AgentId::new(name).unwrap()
+    }
+
+    fn sights(list: &QuestionList, seen: &Seen) -> Vec<Sight> {
+        let at = |server: &ZoneServer| ServerSight {
+            server: server.name.clone(),
+            udp: seen.clone(),
+            tcp: seen.clone(),
+        };
+        let one = |q: &DnsQuestion| Sight { question: q.id, servers: list.servers.iter().map(at).collect() };
+        list.questions.iter().map(one).collect()
+    }
+
+    fn later() -> Instant {
+        Instant::now() + crate::testbed::GUARD
+    }
+
+    #[tokio::test]
+    async fn where_nobody_listens_nobody_is_waited_for_and_all_are_named() {
+        let (_bed, dns, sets) = sets().await;
+        let board = Sights::new(1);
+        let round = board.begin(&dns, &sets);
+        let told = round.told(|_| true, later()).await;
+        assert_eq!(told, Told::default());
+        let configured = BTreeSet::from([agent("ap-1"), agent("eu-1")]);
+        assert_eq!(told.sentence(&configured), "seen from 0 of 2 vantages; ap-1, eu-1 did not report");
+    }
+
+    #[tokio::test]
+    async fn who_listens_hears_of_a_round_at_once_and_is_waited_for() {
+        let (_bed, dns, sets) = sets().await;
+        let board = Sights::new(1);
+        let eu = agent("eu-1");
+        let vantage = async {
+            let list = board.questions(&eu, 1, crate::testbed::GUARD).await.unwrap();
+            assert_eq!(list.questions.len(), sets.len());
+            assert_eq!(list.questions[0].mark.as_ref().unwrap().generation, 1);
+            board.take(&eu, sights(&list, &Seen::Wanted));
+        };
+        let step = async {
+            tokio::task::yield_now().await;
+            let round = board.begin(&dns, &sets);
+            assert!(round.awaited.contains(&eu));
+            round.told(|_| true, later()).await
+        };
+        let ((), told) = tokio::join!(vantage, step);
+        assert_eq!(told.reported, BTreeSet::from([eu.clone()]));
+        let configured = BTreeSet::from([eu, agent("us-1")]);
+        assert_eq!(told.sentence(&configured), "seen from 1 of 2 vantages; us-1 did not report");
+    }
+
+    #[tokio::test]
+    async fn an_old_answer_holds_until_a_new_one_or_the_deadline_but_not_at_a_server_that_nobody_reaches() {
+        let (_bed, dns, sets) = sets().await;
+        let board = Sights::new(1);
+        let eu = agent("eu-1");
+        let round = board.begin(&dns, &sets);
+        let list = board.questions(&eu, 1, SOON).await.unwrap();
+        board.take(&eu, sights(&list, &Seen::Other { found: "generation 6".into() }));
+        let held = round.told(|_| true, Instant::now() + SOON).await;
+        let first = held.others.first().unwrap().to_string();
+        assert!(first.starts_with("eu-1 sees generation 6 of ") && first.ends_with(" at dns-1"), "{first}");
+        // The coordinator could not ask that server either: what it says is told, and holds nobody.
+        assert_eq!(round.told(|_| false, later()).await, held);
+        let waits = round.told(|_| true, later());
+        let mends = async { board.take(&eu, sights(&list, &Seen::Wanted)) };
+        let (told, ()) = tokio::join!(waits, mends);
+        assert!(told.others.is_empty() && told.reported.contains(&eu));
+    }
+
+    #[tokio::test]
+    async fn a_round_that_is_over_is_no_question_and_a_request_gives_way_to_the_next() {
+        let (_bed, dns, sets) = sets().await;
+        let board = Sights::new(1);
+        let eu = agent("eu-1");
+        let round = board.begin(&dns, &sets);
+        let list = board.questions(&eu, 1, SOON).await.unwrap();
+        drop(round);
+        let list = board.questions(&eu, list.version, SOON).await.unwrap();
+        assert!(list.questions.is_empty());
+        let first = board.questions(&eu, list.version, crate::testbed::GUARD);
+        let second = board.questions(&eu, list.version, SOON);
+        assert_eq!(tokio::join!(first, second), (None, None), "the first does not wait on");
+        assert!(board.begin(&dns, &sets).awaited.is_empty(), "nobody listens any more");
+    }
+
+    #[tokio::test]
+    async fn of_many_record_sets_some_are_asked_for() {
+        let (_bed, dns, sets) = sets().await;
+        let many: Vec<_> = sets.iter().cycle().take(ROUND_SETS_MAX * 3 + 1).cloned().collect();
+        let board = Sights::new(1);
+        let round = board.begin(&dns, &many);
+        assert!(round.asked() <= ROUND_SETS_MAX && round.asked() > ROUND_SETS_MAX / 2);
+        assert_eq!(round.of, many.len());
+    }
+}
