@@ -14,6 +14,7 @@ mod faults;
 mod faults_run;
 mod holding;
 mod killpoints;
+mod leaving;
 mod network;
 mod operating;
 mod output;

@@ -18,6 +18,7 @@ pub mod declaration;
 pub mod error;
 pub mod identity;
 pub mod ledger;
+pub mod meter;
 pub mod probe;
 pub mod report;
 pub mod roster;

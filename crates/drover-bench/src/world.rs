@@ -111,6 +111,7 @@ impl Shape {
             timeout: self.interval.min(Span::from_secs(5)),
             failover: policy(self.interval),
             metrics: None,
+            traffic: None,
             peak_load: Some(RequestsPerSecond(PEAK_RPS)),
             app_checks: Vec::new(),
             validation: ValidationPolicy {

@@ -205,6 +205,10 @@ impl<'a> Eyes<'a> {
                 StepKind::Validate { targets } => {
                     targets.iter().map(ValidationTarget::longest).max().unwrap_or_default()
                 }
+                StepKind::Drained { targets, quiet } => {
+                    let holds = targets.iter().filter_map(|t| Some(t.source.as_ref()?.hold));
+                    quiet.plus(holds.max().unwrap_or_default())
+                }
                 _ => Span::ZERO,
             };
             if step.timeout < by_design {

@@ -235,6 +235,10 @@ fn does(plan: &Plan, step: &Step) -> String {
             let window = targets.iter().map(|t| t.window).max().unwrap_or_default();
             format!("{} judged over {window}", count(targets.len(), "service"))
         }
+        StepKind::Drained { targets, quiet } => {
+            let measured = targets.iter().filter(|t| t.source.is_some()).count();
+            format!("old side of {}, {measured} measured, {quiet} after DNS", count(targets.len(), "service"))
+        }
         StepKind::Approve { message, expires } => format!("asks for {expires}: {message}"),
         StepKind::Notify { message } => message.clone(),
         StepKind::Run { command, repeatability, .. } => {

@@ -158,6 +158,7 @@ pub(crate) fn service(name: &str, priority: u32, places: &[&str]) -> Service {
         timeout: Span::from_secs(5),
         failover: policy(),
         metrics: None,
+        traffic: None,
         peak_load: Some(RequestsPerSecond(600)),
         app_checks: vec![],
         validation: ValidationPolicy {

@@ -32,6 +32,7 @@ impl Execution {
                 StepKind::ShiftTraffic { .. }
                 | StepKind::VerifyDns { .. }
                 | StepKind::Wait { .. }
+                | StepKind::Drained { .. }
                 | StepKind::Approve { .. }
                 | StepKind::Notify { .. }
                 | StepKind::Run { .. } => {}
@@ -82,6 +83,7 @@ fn only_looks(kind: &StepKind) -> bool {
         | StepKind::VerifyDns { .. }
         | StepKind::Wait { .. }
         | StepKind::Validate { .. }
+        | StepKind::Drained { .. }
         | StepKind::Approve { .. } => true,
         StepKind::ShiftTraffic { .. } | StepKind::Notify { .. } | StepKind::Run { .. } => false,
     }

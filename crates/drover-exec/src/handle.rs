@@ -178,6 +178,7 @@ impl Execution {
             | StepKind::ShiftTraffic { .. }
             | StepKind::VerifyDns { .. }
             | StepKind::Validate { .. }
+            | StepKind::Drained { .. }
             | StepKind::Notify { .. }
             | StepKind::Run { .. } => Work::Act,
         };
@@ -212,6 +213,7 @@ impl Execution {
             key,
             deadline,
             keeps: false,
+            declared_at: self.progress.declared_at(),
         })
     }
 
@@ -336,6 +338,7 @@ fn time_for(step: &Step) -> Span {
         | StepKind::VerifyApp { .. }
         | StepKind::ShiftTraffic { .. }
         | StepKind::VerifyDns { .. }
+        | StepKind::Drained { .. }
         | StepKind::Approve { .. }
         | StepKind::Notify { .. }
         | StepKind::Run { .. } => step.timeout,

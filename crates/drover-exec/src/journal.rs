@@ -82,6 +82,8 @@ pub struct Order {
     pub deadline: Timestamp,
     /// For an undo of a ramp's stage: what it published was validated since, and stays unless its region is down.
     pub keeps: bool,
+    /// When what the run moved was live in DNS and verified everywhere; none before.
+    pub declared_at: Option<Timestamp>,
 }
 
 impl Order {

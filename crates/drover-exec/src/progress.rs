@@ -237,6 +237,30 @@ impl Progress {
         self.steps.iter().any(|s| s.touched != Touched::No)
     }
 
+    /// When the last step of this kind ended well.
+    fn last_done(&self, is_it: fn(&StepKind) -> bool) -> Option<&StepProgress> {
+        let last = self.plan.steps.iter().rposition(|s| is_it(&s.kind))?;
+        self.steps.get(last).filter(|s| s.status == StepStatus::Done)
+    }
+
+    /// When what the run moved was live in DNS and verified everywhere.
+    pub(crate) fn declared_at(&self) -> Option<Timestamp> {
+        self.last_done(|k| matches!(k, StepKind::VerifyDns { .. }))?.ended_at
+    }
+
+    /// When it was proven besides that the services work where they are now.
+    pub(crate) fn recovered_at(&self) -> Option<Timestamp> {
+        let validated = self.last_done(|k| matches!(k, StepKind::Validate { .. }))?.ended_at?;
+        Some(validated.max(self.declared_at()?))
+    }
+
+    /// When the traffic had left, and whether that is assumed of any of the services.
+    pub(crate) fn drained_at(&self) -> Option<(Timestamp, bool)> {
+        let step = self.last_done(|k| matches!(k, StepKind::Drained { .. }))?;
+        let all = step.measurements.iter().filter_map(Measurement::as_drained);
+        all.reduce(|(at, assumed), (other, of_other)| (at.max(other), assumed || of_other))
+    }
+
     /// Who rejected the run or asked for its end; absent when it ended by itself.
     #[must_use]
     pub fn stopped_by(&self) -> Option<&Actor> {
@@ -287,6 +311,7 @@ impl Progress {
                     | StepKind::Notify { .. }
                     | StepKind::VerifyApp { .. }
                     | StepKind::VerifyDns { .. }
+                    | StepKind::Drained { .. }
             )
         };
         let rest = self.plan.steps.iter().skip(self.cursor as usize);

@@ -6,6 +6,7 @@ use drover_model::Timestamp;
 use drover_model::api::{API_SCHEMA, RunSummary, RunView, StepView, TimelineEntry};
 use drover_model::journal::{Entry, Record, RunState, StepOutcome, Trigger};
 use drover_model::plan::{Plan, StepKind};
+use drover_model::runbook::Purpose;
 use drover_model::traffic::Actor;
 
 impl Execution {
@@ -131,6 +132,11 @@ impl Execution {
     #[must_use]
     pub fn view(&self, records: &[Record], now: Timestamp) -> RunView {
         let began = self.clock_began();
+        // What was taken back is nowhere any more.
+        let stands = !matches!(self.state(), RunState::RollingBack | RunState::RolledBack);
+        let recovered_at = self.progress.recovered_at().filter(|_| stands);
+        let drained = self.progress.drained_at().filter(|_| stands);
+        let until = recovered_at.filter(|_| self.plan().intent.purpose == Purpose::Failover);
         RunView {
             schema: API_SCHEMA,
             summary: self.summary(),
@@ -147,7 +153,11 @@ impl Execution {
                 })
                 .collect(),
             rto: self.origin.rto,
-            elapsed: self.progress.ended_at.unwrap_or(now).since(began),
+            elapsed: until.or(self.progress.ended_at).unwrap_or(now).since(began),
+            declared_at: self.progress.declared_at().filter(|_| stands),
+            recovered_at,
+            drained_at: drained.map(|(at, _)| at),
+            drained_is_assumed: drained.is_some_and(|(_, assumed)| assumed),
             remaining: None,
             next_decision: self.next_decision(),
             exceptions: self.progress.exceptions.clone(),

@@ -359,8 +359,21 @@ pub struct RunView {
     pub timeline: Vec<TimelineEntry>,
     /// Objective.
     pub rto: Span,
-    /// Achieved so far, from the first failure seen (or the command) to now or to the end.
+    /// Achieved so far, from the first failure seen (or the command) to now or to the end; of a failover to `recovered_at`, once that is known.
     pub elapsed: Span,
+    /// When what it moved was live in DNS, and verified everywhere.
+    #[serde(default)]
+    pub declared_at: Option<Timestamp>,
+    /// When the services were proven to work where they are now. The objective counts to here: the caches of clients, for which
+    /// `drained_at` stands, are not drover's.
+    #[serde(default)]
+    pub recovered_at: Option<Timestamp>,
+    /// When the traffic had left the region.
+    #[serde(default)]
+    pub drained_at: Option<Timestamp>,
+    /// Nothing measured that: it is when caches had to ask anew.
+    #[serde(default)]
+    pub drained_is_assumed: bool,
     /// What the steps ahead take, by design and as they usually do, when every one succeeds at once; absent when it is over
     /// or goes back.
     #[serde(default)]

@@ -127,6 +127,25 @@ impl Measurement {
         }
     }
 
+    /// When an endpoint that was left was drained: measured, or assumed of the time that had passed, which proves nothing.
+    #[must_use]
+    pub fn drained(endpoint: &EndpointKey, at: Timestamp, bound: String, is_assumed: bool) -> Self {
+        Self {
+            name: format!("{DRAINED}{endpoint}"),
+            value: Some(at.to_string()),
+            bound,
+            samples: u64::from(!is_assumed),
+            outcome: if is_assumed { CheckOutcome::Noted } else { CheckOutcome::Pass },
+        }
+    }
+
+    /// When an endpoint was drained, when this says so, and whether that was assumed.
+    #[must_use]
+    pub fn as_drained(&self) -> Option<(Timestamp, bool)> {
+        self.name.strip_prefix(DRAINED)?;
+        Some((self.value.as_ref()?.parse().ok()?, self.outcome == CheckOutcome::Noted))
+    }
+
     /// The share that was measured for `endpoint`, when this is it.
     #[must_use]
     pub fn as_share_of(&self, endpoint: &EndpointKey) -> Option<(Percent, u64)> {
@@ -140,6 +159,9 @@ impl Measurement {
 
 /// What names of [`Measurement::share`] begin with.
 const SHARE: &str = "share";
+
+/// What names of [`Measurement::drained`] begin with.
+const DRAINED: &str = "drained ";
 
 /// Four different things (I10), and a figure that is none of them: no data is never a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]

@@ -5,7 +5,7 @@
 //! the epoch stay outside, so that the same plan made twice has the same name.
 
 pub use crate::acceptance::Acceptance;
-use crate::config::{AppCheck, RecordType};
+use crate::config::{AppCheck, RecordType, TrafficSource};
 use crate::ids::{EndpointKey, PlanId, RegionId, RunId, ServiceId};
 use crate::reason::Reason;
 use crate::runbook::{OnFailure, Purpose};
@@ -192,6 +192,20 @@ pub struct AppCheckTarget {
     pub check: AppCheck,
 }
 
+/// What is left of one service's traffic in the region that was left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DrainTarget {
+    /// Which endpoint was left.
+    pub endpoint: EndpointKey,
+    /// Its address.
+    pub address: String,
+    /// Its port.
+    pub port: u16,
+    /// How what still reaches it is measured; without, it counts as drained by the time that has passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<TrafficSource>,
+}
+
 /// How a step kind may be repeated after a crash (I1). There is no fourth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -275,6 +289,13 @@ pub enum StepKind {
         /// Each must pass.
         targets: Vec<ValidationTarget>,
     },
+    /// Wait out what caches keep, and measure what still reaches the region that was left. What is gained has been proven before.
+    Drained {
+        /// Each must be drained.
+        targets: Vec<DrainTarget>,
+        /// What caches have from the time that DNS was verified everywhere: the longest TTL moved and half as much again.
+        quiet: Span,
+    },
     /// Ask a person.
     Approve {
         /// What to say.
@@ -309,6 +330,7 @@ impl StepKind {
             StepKind::VerifyDns { .. } => "verify_dns",
             StepKind::Wait { .. } => "wait",
             StepKind::Validate { .. } => "validate",
+            StepKind::Drained { .. } => "drained",
             StepKind::Approve { .. } => "approve",
             StepKind::Notify { .. } => "notify",
             StepKind::Run { .. } => "run",
@@ -327,6 +349,7 @@ impl StepKind {
             | StepKind::VerifyDns { .. }
             | StepKind::Wait { .. }
             | StepKind::Validate { .. }
+            | StepKind::Drained { .. }
             | StepKind::Approve { .. } => Repeatability::Observable,
         }
     }

@@ -96,6 +96,8 @@ pub enum RunbookStepKind {
     VerifyDns,
     /// Let time pass.
     Wait(WaitFor),
+    /// Measure what still reaches the region that was left.
+    Drained,
     /// Judge error rate, latency and availability over the validation window.
     Validate,
     /// Ask a person; the text is shown.
@@ -119,6 +121,7 @@ impl RunbookStepKind {
             RunbookStepKind::VerifyDns => "verify_dns",
             RunbookStepKind::Wait(_) => "wait",
             RunbookStepKind::Validate => "validate",
+            RunbookStepKind::Drained => "drained",
             RunbookStepKind::Approve(_) => "approve",
             RunbookStepKind::Notify(_) => "notify",
             RunbookStepKind::Run(_) => "run",

@@ -6,6 +6,7 @@
 use crate::config::{RecordType, ZoneServer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// Questions of one list, at most: some 300 bytes each.
 pub const QUESTIONS_MAX: usize = 1_024;
@@ -19,6 +20,60 @@ pub struct QuestionList {
     pub servers: Vec<ZoneServer>,
     /// What, at most [`QUESTIONS_MAX`].
     pub questions: Vec<DnsQuestion>,
+    /// Traffic to measure in the agent's own region, again and again while it stands here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub traffic: Vec<TrafficQuestion>,
+}
+
+/// An endpoint of the agent's own region, of which is asked what still reaches it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TrafficQuestion {
+    /// Names it in the answer.
+    pub id: u64,
+    /// The endpoint's address.
+    pub address: String,
+    /// Its port.
+    pub port: u16,
+    /// How.
+    pub how: TrafficCount,
+}
+
+/// What an agent counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "count", rename_all = "snake_case")]
+pub enum TrafficCount {
+    /// Established TCP connections to the port.
+    Connections,
+    /// Lines appended to a file, a second.
+    AccessLog {
+        /// Which.
+        path: PathBuf,
+    },
+}
+
+/// What an agent counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TrafficSight {
+    /// Of which question.
+    pub question: u64,
+    /// How much.
+    pub level: TrafficLevel,
+}
+
+/// How much traffic there is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "level", rename_all = "snake_case")]
+pub enum TrafficLevel {
+    /// So much.
+    Counted {
+        /// Thousandths of a line a second, or of a connection.
+        thousandths: u64,
+    },
+    /// It can't be counted, which is not the same as none.
+    Unknown {
+        /// Why, in words.
+        why: String,
+    },
 }
 
 /// A record set, and how an answer is told to be of the version that should be there.
@@ -65,10 +120,13 @@ pub enum MarkForm {
 }
 
 /// What one agent saw, of some questions.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct SightReport {
     /// At most [`QUESTIONS_MAX`].
     pub sights: Vec<Sight>,
+    /// At most [`QUESTIONS_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub traffic: Vec<TrafficSight>,
 }
 
 /// What one vantage saw of one record set: at each server.

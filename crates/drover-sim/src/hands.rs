@@ -8,9 +8,9 @@ use crate::validating;
 use drover_core::predicates;
 use drover_exec::view::sentence;
 use drover_exec::{Effects, Journal, JournalError, Order, PageAbout, PageOrder};
-use drover_model::journal::{Entry, FailureNature, Record, StepFailure, StepOutcome};
-use drover_model::plan::{AppCheckTarget, Predicate, Reversal, StepKind};
-use drover_model::{Epoch, RunId};
+use drover_model::journal::{Entry, FailureNature, Measurement, Record, StepFailure, StepOutcome};
+use drover_model::plan::{AppCheckTarget, DrainTarget, Predicate, Reversal, StepKind};
+use drover_model::{Epoch, RunId, Span};
 
 pub(crate) fn failed(kind: FailureNature, message: impl Into<String>) -> StepFailure {
     StepFailure { kind, message: message.into(), measurements: vec![] }
@@ -162,6 +162,7 @@ impl Effects for Hands {
                 None => Err(failed(FailureNature::Permanent, "the plan does not say what DNS must answer")),
             },
             StepKind::Validate { targets } => validating::act(&self.shared, targets).await,
+            StepKind::Drained { targets, quiet } => drained(&self.shared, order, targets, *quiet).await,
             StepKind::Notify { message } => {
                 let (key, run) = (order.key.clone(), order.run.clone());
                 let page = PageOrder { key, run, about: PageAbout::Holds, message: message.clone() };
@@ -222,4 +223,20 @@ fn verify_app(state: &State, targets: &[AppCheckTarget]) -> Result<StepOutcome, 
         }
         None => Ok(done(false, format!("{} scripted request(s) answered as expected", targets.len()))),
     }
+}
+
+/// Nobody counts requests of the region that was left here: it is drained by the time that has passed.
+async fn drained(
+    shared: &Shared,
+    order: &Order,
+    targets: &[DrainTarget],
+    quiet: Span,
+) -> Result<StepOutcome, StepFailure> {
+    let now = shared.lock().now();
+    let at = order.declared_at.unwrap_or(now) + quiet;
+    tokio::time::sleep(at.since(now).to_duration()).await;
+    let bound = || format!("assumed: {quiet} after DNS");
+    let measurements = targets.iter().map(|t| Measurement::drained(&t.endpoint, at, bound(), true)).collect();
+    let summary = format!("assumed drained {quiet} after DNS");
+    Ok(StepOutcome { changed: false, summary, measurements })
 }

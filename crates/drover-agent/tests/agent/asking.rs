@@ -129,7 +129,8 @@ async fn an_agent_asks_what_a_coordinator_wants_to_know_until_it_is_new() {
     let agent = start(identity(&state.path().join("agent"), &[&url]));
     let server = |name: &str, query| config::ZoneServer { name: name.into(), query };
     let servers = vec![server("ns1", dns.dns[0]), server("gone", nobody())];
-    board.list.send_replace(QuestionList { version: 8, servers, questions: vec![question(1, 2)] });
+    let questions = vec![question(1, 2)];
+    board.list.send_replace(QuestionList { version: 8, servers, questions, traffic: vec![] });
 
     let old = board.sees("the old set", |sight| !sight.is_settled()).await;
     let found = Seen::Other { found: "generation 1".into() };

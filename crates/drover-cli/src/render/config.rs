@@ -54,6 +54,7 @@ fn steps(all: &[RunbookStep], prefix: &str, rows: &mut Vec<Vec<String>>) {
             RunbookStepKind::Wait(WaitFor::Drain) => "until old answers left the caches".to_owned(),
             RunbookStepKind::Wait(WaitFor::Soak) => "for the service's soak".to_owned(),
             RunbookStepKind::Wait(WaitFor::Fixed(time)) => span(*time),
+            RunbookStepKind::Drained => "what still reaches the old side".to_owned(),
             RunbookStepKind::Approve(text) | RunbookStepKind::Notify(text) => text.clone(),
             RunbookStepKind::Run(run) => format!("{}: {}", run.repeatability.word(), run.command.join(" ")),
             RunbookStepKind::Ramp(_) => "once for each share of the ramp".to_owned(),

@@ -70,6 +70,11 @@ fn facts(view: &RunView, look: &Look) -> Vec<Vec<String>> {
         ),
         fact("time", time_taken(view)),
     ];
+    rows.extend(
+        view.declared_at.map(|at| fact("declared", since_begun(view, look, at, "live in DNS and verified"))),
+    );
+    let how = if view.drained_is_assumed { "assumed: nothing measures the traffic" } else { "measured" };
+    rows.extend(view.drained_at.map(|at| fact("drained", since_begun(view, look, at, how))));
     if let Some(late) = late(view) {
         rows.push(fact("budget", paint(Tone::Bad, late)));
     }
@@ -97,6 +102,15 @@ fn facts(view: &RunView, look: &Look) -> Vec<Vec<String>> {
         ));
     }
     rows
+}
+
+/// A moment of the run, with the time from its first failure (or the command) to then.
+fn since_begun(view: &RunView, look: &Look, at: Timestamp, what: &str) -> String {
+    let began = match &view.trigger {
+        Trigger::Command => view.summary.started_at,
+        Trigger::Decision { first_failure_at, .. } => *first_failure_at,
+    };
+    format!("{} (+{}), {what}", clock(look, at), span(whole(at.since(began))))
 }
 
 /// What made it begin, in words.

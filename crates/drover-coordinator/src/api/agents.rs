@@ -8,9 +8,9 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use drover_model::AgentId;
 use drover_model::probe::{ProbeList, REPORT_OBSERVATIONS_MAX, REPORT_SCHEMA, Report, ReportAck};
 use drover_model::sight::{QUESTIONS_MAX, SightReport};
+use drover_model::{AgentId, RegionId};
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,9 +27,11 @@ pub(super) struct QuestionsQuery {
     patience_millis: u64,
 }
 
-fn known(c: &Coordinator, agent: &str) -> Result<AgentId, ApiError> {
-    let agents = c.loaded().config.agents();
-    AgentId::new(agent).ok().filter(|a| agents.contains_key(a)).ok_or_else(|| {
+/// The agent, and where it is.
+fn known(c: &Coordinator, agent: &str) -> Result<(AgentId, RegionId), ApiError> {
+    let mut agents = c.loaded().config.agents();
+    let found = AgentId::new(agent).ok().and_then(|a| agents.remove_entry(&a));
+    found.ok_or_else(|| {
         ApiError::not_found(format!("agent {agent}"), agents.keys().map(ToString::to_string).collect())
     })
 }
@@ -38,7 +40,7 @@ pub(super) async fn probes(
     State(c): State<Arc<Coordinator>>,
     Path(agent): Path<String>,
 ) -> Result<Json<ProbeList>, ApiError> {
-    let agent = known(&c, &agent)?;
+    let (agent, _) = known(&c, &agent)?;
     crate::probe_list::for_agent(&c.loaded(), &agent)
         .map(Json)
         .ok_or_else(|| ApiError::not_found(format!("agent {agent}"), Vec::new()))
@@ -49,7 +51,7 @@ pub(super) async fn report(
     Path(agent): Path<String>,
     Body(report): Body<Report>,
 ) -> Result<Json<ReportAck>, ApiError> {
-    let agent = known(&c, &agent)?;
+    let (agent, _) = known(&c, &agent)?;
     let bad = |code: &str, detail: String| Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail));
     if report.agent != agent {
         return bad("wrong_agent", format!("the report of {} was sent as {agent}", report.agent));
@@ -69,9 +71,9 @@ pub(super) async fn questions(
     Path(agent): Path<String>,
     Asked(query): Asked<QuestionsQuery>,
 ) -> Result<Response, ApiError> {
-    let agent = known(&c, &agent)?;
+    let (agent, region) = known(&c, &agent)?;
     let patience = Duration::from_millis(query.patience_millis).min(PATIENCE_MAX);
-    let waits = c.sights.questions(&agent, query.have, patience);
+    let waits = c.sights.questions(&agent, &region, query.have, patience);
     let news = c.stop.run_until_cancelled(waits).await.flatten();
     Ok(news.map_or_else(|| StatusCode::NOT_MODIFIED.into_response(), |list| Json(list).into_response()))
 }
@@ -81,12 +83,13 @@ pub(super) async fn sights(
     Path(agent): Path<String>,
     Body(report): Body<SightReport>,
 ) -> Result<StatusCode, ApiError> {
-    let agent = known(&c, &agent)?;
-    if report.sights.len() > QUESTIONS_MAX {
-        let n = report.sights.len();
-        let detail = format!("{n} record sets in one report, {QUESTIONS_MAX} allowed");
+    let (agent, region) = known(&c, &agent)?;
+    let n = report.sights.len().max(report.traffic.len());
+    if n > QUESTIONS_MAX {
+        let detail = format!("{n} answers in one report, {QUESTIONS_MAX} allowed");
         return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "too_many", detail));
     }
     c.sights.take(&agent, report.sights);
+    c.sights.take_counts(&agent, &region, report.traffic);
     Ok(StatusCode::NO_CONTENT)
 }

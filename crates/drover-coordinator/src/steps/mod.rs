@@ -1,6 +1,7 @@
 //! Hands: what each step kind does to the world. Each looks first and does only what is missing, so that doing it
 //! again after a crash is harmless (I1). Nothing here chooses: the plan has every detail.
 
+mod drained;
 mod preflight;
 mod publish;
 mod run;
@@ -97,6 +98,7 @@ impl Hands {
                 None => Err(failed(FailureNature::Permanent, "the plan does not say what DNS must answer")),
             },
             StepKind::Validate { targets } => validate::act(c, targets).await,
+            StepKind::Drained { targets, quiet } => drained::act(c, order, targets, *quiet).await,
             StepKind::Notify { message } => notify(c, order, message).await,
             StepKind::Run { command, repeatability, observe } => {
                 run::act(&c.options.launcher, order, command, *repeatability, observe.as_ref()).await

@@ -211,9 +211,9 @@ async fn from_vantages(
 ) -> Measurement {
     let left = order.deadline.since(c.clock.now()).to_duration().saturating_sub(TELLS_BEFORE_DEADLINE);
     let counts = |server: &str| !silent.contains(server);
-    let told = round.told(counts, Instant::now() + left).await;
+    let told = round.told(&counts, Instant::now() + left).await;
     let configured: BTreeSet<AgentId> = c.loaded().config.agents().into_keys().collect();
-    let holds = told.others.iter().any(|other| counts(&other.server));
+    let holds = round.is_held(&told, counts);
     let mut value = told.sentence(&configured);
     if round.asked() < round.of {
         value.push_str(&format!("; {} of {} record sets were asked for", round.asked(), round.of));

@@ -3,7 +3,7 @@
 use drover_core::plan::by_design;
 use drover_model::api::{RunView, StepView};
 use drover_model::journal::RunState;
-use drover_model::plan::Step;
+use drover_model::plan::{Step, StepKind};
 use drover_model::{Span, Timestamp};
 
 /// What the steps ahead take: by design, or as they usually do where that is longer, less what the step under way has
@@ -18,6 +18,10 @@ pub(crate) fn remaining(view: &RunView, now: Timestamp) -> Option<Span> {
 }
 
 fn of_step(step: &Step, shown: &StepView, now: Timestamp) -> Span {
+    // The objective is one of recovery, which was proven before.
+    if matches!(step.kind, StepKind::Drained { .. }) {
+        return Span::ZERO;
+    }
     let whole = by_design(&step.kind).max(shown.usual.unwrap_or_default());
     match shown.state.as_str() {
         "done" | "skipped" => Span::ZERO,

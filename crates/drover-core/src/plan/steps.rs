@@ -8,11 +8,11 @@ use super::figures::{drain_span, ttl_seconds};
 use super::moves::{Move, Stage};
 use super::proof;
 use crate::capacity;
-use drover_model::config::{HealthCheck, Service};
+use drover_model::config::{Endpoint, HealthCheck, Service};
 use drover_model::ids::EndpointKey;
 use drover_model::plan::{
-    AppCheckTarget, Intent, LoadedRunbook, PlannedShare, PlannedShareReason, Predicate, Program, Reversal,
-    Step, StepKind, TrafficChange, ValidationTarget, World,
+    AppCheckTarget, DrainTarget, Intent, LoadedRunbook, PlannedShare, PlannedShareReason, Predicate, Program,
+    Reversal, Step, StepKind, TrafficChange, ValidationTarget, World,
 };
 use drover_model::runbook::{Purpose, RunStep, RunUndo, RunbookStep, RunbookStepKind, WaitFor};
 use drover_model::time::Span;
@@ -91,6 +91,13 @@ impl Expansion<'_, '_> {
                 let targets = proof::targets(self.intent, self.moves, round);
                 let longest = targets.iter().map(ValidationTarget::longest).max().unwrap_or_default();
                 (Some(StepKind::Validate { targets }), Reversal::Nothing, longest)
+            }
+            RunbookStepKind::Drained => {
+                let (targets, quiet) = (self.left(), drain_span(self.services()));
+                let holds = targets.iter().filter_map(|t| t.source.as_ref()).map(|source| source.hold);
+                let by_design = quiet.plus(holds.max().unwrap_or_default());
+                let kind = (!targets.is_empty()).then_some(StepKind::Drained { targets, quiet });
+                (kind, Reversal::Nothing, by_design)
             }
             RunbookStepKind::Approve(message) => {
                 let expires = self.services().map(|s| s.failover.approval_expires).min().unwrap_or_default();
@@ -196,6 +203,19 @@ impl Expansion<'_, '_> {
 
     fn verify_dns(&self) -> Option<StepKind> {
         self.shifted.clone().map(|of| StepKind::VerifyDns { of: Some(of), expected: Vec::new() })
+    }
+
+    /// The endpoints that are left.
+    fn left(&self) -> Vec<DrainTarget> {
+        let region = &self.intent.region;
+        let endpoints = self.moves.iter().filter_map(|m| Some((m.service, m.service.endpoints.get(region)?)));
+        let target = |(service, endpoint): (&Service, &Endpoint)| DrainTarget {
+            endpoint: EndpointKey::new(&service.name, region),
+            address: endpoint.address.clone(),
+            port: endpoint.port,
+            source: service.traffic.clone(),
+        };
+        endpoints.map(target).collect()
     }
 
     fn run(&self, run: &RunStep) -> Option<StepKind> {

@@ -61,6 +61,17 @@ pub fn wait(seconds: u64) -> Step {
     step(kind, OnFailure::Pause, Reversal::Nothing, 1)
 }
 
+/// Asks DNS.
+pub fn verify_dns() -> Step {
+    step(StepKind::VerifyDns { of: None, expected: vec![] }, OnFailure::Pause, Reversal::Nothing, 1)
+}
+
+/// Measures what is left.
+pub fn drained() -> Step {
+    let kind = StepKind::Drained { targets: vec![], quiet: Span::from_secs(45) };
+    step(kind, OnFailure::Continue, Reversal::Nothing, 1)
+}
+
 pub fn approve(on_failure: OnFailure) -> Step {
     let kind = StepKind::Approve { message: "go on?".into(), expires: Span::from_mins(10) };
     step(kind, on_failure, Reversal::Nothing, 1)

@@ -13,4 +13,5 @@ mod planned;
 mod ramp;
 mod receiver;
 mod table;
+mod times;
 mod world;

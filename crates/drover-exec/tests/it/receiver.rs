@@ -43,6 +43,7 @@ impl Receiver {
             | StepKind::VerifyApp { .. }
             | StepKind::VerifyDns { .. }
             | StepKind::Validate { .. }
+            | StepKind::Drained { .. }
             | StepKind::Wait { .. }
             | StepKind::Approve { .. } => {}
         }

@@ -202,3 +202,9 @@ pub const WAIT_TIMEOUT: Span = Span::from_mins(2);
 
 /// A person needs time to read; after that the answer is no.
 pub const APPROVE_TIMEOUT: Span = Span::from_mins(15);
+
+/// Traffic of a region that was left must have stayed below its threshold for this long: twice the scrape interval that is most common.
+pub const DRAINED_HOLD: Span = Span::from_secs(30);
+
+/// Traffic that stays is measured for this long past the time that caches have; then the run ends and says so.
+pub const DRAINED_TIMEOUT: Span = Span::from_mins(2);

@@ -3,8 +3,10 @@
 use super::{
     Answers, AppCheck, ClientNetwork, Config, DnsServers, DnsSettings, DnsVelocity, EmbeddedDns, Endpoint,
     FailoverPolicy, FixedRecord, Geography, HealthCheck, HealthChecks, HttpCheck, MetricsSource, Region,
-    RegionRole, Rfc2136Dns, Route53Dns, Service, Settings, StatusServer, ZoneServer,
+    RegionRole, Rfc2136Dns, Route53Dns, Service, Settings, StatusServer, TrafficFrom, TrafficSource,
+    ZoneServer,
 };
+use crate::units::RequestsPerSecond;
 use saphyr::{Mapping, Scalar, Yaml, YamlEmitter};
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -111,6 +113,7 @@ pub(super) fn service(service: &Service) -> Written {
         ("failover", failover(&service.failover)),
     ];
     entries.extend(service.metrics.as_ref().map(|m| ("metrics", metrics(m))));
+    entries.extend(service.traffic.as_ref().map(|t| ("traffic", traffic(t))));
     entries.extend(service.peak_load.map(|l| ("peak_load", text(l))));
     entries.extend([
         ("app_checks", Written::Items(app_checks.collect())),
@@ -232,6 +235,21 @@ fn metrics(m: &MetricsSource) -> Written {
         ("latency_metric", text(&m.latency_metric)),
         ("interval", text(m.interval)),
     ])
+}
+
+fn traffic(t: &TrafficSource) -> Written {
+    let rate = || text(RequestsPerSecond(t.drained_below));
+    let (kind, own, below) = match &t.from {
+        TrafficFrom::Connections => ("connections", vec![], Written::Integer(t.drained_below)),
+        TrafficFrom::AccessLog { path } => ("access_log", vec![("path", text(path.display()))], rate()),
+        TrafficFrom::Prometheus { url, query } => {
+            ("prometheus", vec![("url", text(url)), ("query", text(query))], rate())
+        }
+    };
+    let mut entries = vec![("kind", text(kind))];
+    entries.extend(own);
+    entries.extend([("drained_below", below), ("hold", text(t.hold))]);
+    Written::Map(entries)
 }
 
 fn app_check(c: &AppCheck) -> Written {

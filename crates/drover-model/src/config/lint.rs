@@ -5,7 +5,7 @@
 
 use super::shapes::runbook::ATTEMPTS_MAX;
 use crate::plan::Repeatability;
-use crate::runbook::{Purpose, RunStep, Runbook, RunbookStep, RunbookStepKind};
+use crate::runbook::{OnFailure, Purpose, RunStep, Runbook, RunbookStep, RunbookStepKind};
 use crate::time::Span;
 use std::fmt;
 
@@ -46,6 +46,7 @@ pub fn lint(runbook: &Runbook) -> Vec<LintFinding> {
         }
     }
     ramps(runbook, &steps, &mut findings);
+    drained(runbook, &steps, &mut findings);
     shifts(&steps, &mut findings);
     findings.sort_by(|a, b| a.step.cmp(&b.step));
     findings
@@ -116,6 +117,29 @@ fn ramps(runbook: &Runbook, steps: &[Placed<'_>], findings: &mut Vec<LintFinding
         }
         if !inner.iter().any(|s| s.kind == RunbookStepKind::ShiftTraffic) {
             findings.push(finding(at, "`ramp` moves nothing", "put `shift_traffic` in it"));
+        }
+    }
+}
+
+/// What is left behind must not hold up what was gained, nor stop a failover.
+fn drained(runbook: &Runbook, steps: &[Placed<'_>], findings: &mut Vec<LintFinding>) {
+    let leaves = matches!(runbook.purpose, Purpose::Failover | Purpose::Drain);
+    let last_proof = steps.iter().rposition(|(_, s)| s.kind == RunbookStepKind::Validate);
+    for (index, (at, step)) in steps.iter().enumerate() {
+        if step.kind != RunbookStepKind::Drained {
+            continue;
+        }
+        if !leaves {
+            let message = format!("`drained` in a runbook for {}", runbook.purpose);
+            findings.push(finding(at, message, "only failover and drain leave a region"));
+        }
+        if last_proof.is_some_and(|proof| index < proof) {
+            let message = "`drained` before `validate`: recovery would wait for other people's caches";
+            findings.push(finding(at, message, "move it behind the last `validate`"));
+        }
+        if step.on_failure != OnFailure::Continue {
+            let message = "`drained` may stop the run: traffic that stays is no reason to go back or to hold";
+            findings.push(finding(at, message, "leave `on_failure` out, or say `continue`"));
         }
     }
 }
@@ -205,6 +229,35 @@ mod tests {
             let text = found(purpose, kinds);
             assert!(text.contains(wanted), "wanted {wanted:?} in:\n{text}");
         }
+    }
+
+    #[test]
+    fn what_is_left_behind_stands_last_and_stops_nothing() {
+        use RunbookStepKind::{Drained, ShiftTraffic, Validate, VerifyDns};
+        let cases = [
+            (
+                Purpose::Drain,
+                vec![ShiftTraffic, VerifyDns, Drained, Validate],
+                "step 3: `drained` before `validate`",
+            ),
+            (
+                Purpose::Undrain,
+                vec![ShiftTraffic, VerifyDns, Validate, Drained],
+                "step 4: `drained` in a runbook for undrain",
+            ),
+            (
+                Purpose::Drain,
+                vec![ShiftTraffic, VerifyDns, Validate, Drained],
+                "step 4: `drained` may stop the run",
+            ),
+        ];
+        for (purpose, kinds, wanted) in cases {
+            let text = found(purpose, kinds);
+            assert!(text.contains(wanted), "wanted {wanted:?} in:\n{text}");
+        }
+        let mut good = runbook(Purpose::Drain, vec![ShiftTraffic, VerifyDns, Validate, Drained]);
+        good.steps[3].on_failure = OnFailure::Continue;
+        assert_eq!(lint(&good), []);
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod schema;
 pub mod service;
 pub mod settings;
 mod shapes;
+mod traffic;
 
 pub use answering::{ANSWERS_MAX, Answering, Answers, Draws};
 pub use fixed::{FIXED_VALUE_BYTES_MAX, FixedRecord, FixedType, FixedValue};
@@ -29,6 +30,8 @@ pub use service::{
     ALIAS_TTL, AppCheck, Endpoint, FailbackPolicy, FailoverPolicy, HealthCheck, HttpCheck, MetricsSource,
     RecordType, Route53Alias, Service, Split, TcpCheck, TlsOptions, ValidationPolicy,
 };
+pub use traffic::{TrafficFrom, TrafficSource};
+
 pub use settings::{
     DnsInstance, DnsServers, DnsSettings, DnsVelocity, DriftPolicy, EmbeddedDns, PagingSettings, Retention,
     Rfc2136Dns, Route53Dns, Settings, TsigAlgorithm, TsigKey, VantageSettings, WebhookTarget, WeightRecords,

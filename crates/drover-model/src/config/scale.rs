@@ -45,6 +45,7 @@ fn scale_service(service: &mut Service, factor: u64) {
         }
         HealthCheck::Tcp(c) => c.max_latency.iter_mut().for_each(plain),
     }
+    service.traffic.iter_mut().for_each(|t| plain(&mut t.hold));
     service.metrics.iter_mut().for_each(|m| recurring(&mut m.interval));
     service.app_checks.iter_mut().for_each(|c| recurring(&mut c.timeout));
 

@@ -236,17 +236,20 @@ endpoints: [{region: x, address: 192.0.2.1, port: 1, capacity: 1rps}]
 app_checks: [{name: c, path: /}]
 metrics: {}
 health_check: {kind: https, secret_header: {name: A, file: b}}
+traffic: {kind: access_log, path: /a, drained_below: 1rps}
 ---
 kind: Service
 name: b
 dns: {name: b.test}
 endpoints: [{region: x, address: 192.0.2.2, port: 1, capacity: 1rps}]
 health_check: {kind: tcp}
+traffic: {kind: connections, drained_below: 1}
 ---
 kind: Service
 name: c
 dns: {name: c.test}
 endpoints: [{region: x, address: 192.0.2.3, port: 1, capacity: 1rps}]
+traffic: {kind: prometheus, url: 'http://p.test', query: q, drained_below: 1rps}
 ---
 kind: Region
 name: x
@@ -301,6 +304,7 @@ steps:
   - approve: {message: m}
   - notify: {message: m}
   - wait: {for: 3s}
+  - drained
   - run: {command: [/bin/a], repeatability: observable, observe: [/bin/b]}
   - ramp: [shift_traffic, verify_dns: {}, validate: {}]
 ";

@@ -1,6 +1,6 @@
 //! `kind: Service`: what is watched, how it is published, and when it may be moved.
 
-use super::{Answering, defaults};
+use super::{Answering, TrafficSource, defaults};
 use crate::ids::{RegionId, ServiceId};
 use crate::time::Span;
 use crate::units::{Percent, RequestsPerSecond};
@@ -287,6 +287,9 @@ pub struct Service {
     pub failover: FailoverPolicy,
     /// Its own numbers; without them validation is inconclusive and holds.
     pub metrics: Option<MetricsSource>,
+    /// What still reaches a region that was left; without it a region counts as drained by the time that has passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<TrafficSource>,
     /// Declared peak load, used where no measured load is fresh.
     pub peak_load: Option<RequestsPerSecond>,
     /// Scripted requests for `verify_app`.

@@ -79,6 +79,7 @@ fn order(command: &Program, repeatability: Repeatability) -> Order {
         key: "run-7/3-run".into(),
         deadline: Timestamp::from_millis(0),
         keeps: false,
+        declared_at: None,
     }
 }
 

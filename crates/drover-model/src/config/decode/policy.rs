@@ -2,7 +2,9 @@
 
 use super::cursor::{Fields, Got};
 use super::values::Scalar;
-use crate::config::{FailbackPolicy, FailoverPolicy, MetricsSource, ValidationPolicy, defaults};
+use crate::config::{
+    FailbackPolicy, FailoverPolicy, MetricsSource, TrafficFrom, TrafficSource, ValidationPolicy, defaults,
+};
 use crate::time::Span;
 use crate::units::Percent;
 
@@ -134,4 +136,32 @@ pub(super) fn metrics(service: &Fields<'_, '_, '_>) -> Option<Option<MetricsSour
         latency_metric: latency_metric?,
         interval: interval?,
     }))
+}
+
+#[allow(clippy::option_option, reason = "the outer level is: could it be read")]
+pub(super) fn traffic(service: &Fields<'_, '_, '_>) -> Option<Option<TrafficSource>> {
+    let fields = match service.variant("traffic") {
+        Got::Value(fields) => fields,
+        Got::Absent => return Some(None),
+        Got::Bad => return None,
+    };
+    let from = match fields.text("kind").value()?.as_str() {
+        "connections" => Some(TrafficFrom::Connections),
+        "access_log" => fields.text("path").value().map(|path| TrafficFrom::AccessLog { path: path.into() }),
+        _ => {
+            let (url, query) = (fields.text("url").value(), fields.text("query").value());
+            url.zip(query).map(|(url, query)| TrafficFrom::Prometheus { url, query })
+        }
+    };
+    let drained_below = match &from {
+        Some(TrafficFrom::Connections) => fields.integer("drained_below").value(),
+        _ => fields.rate("drained_below").value().map(|rate| rate.0),
+    };
+    if drained_below == Some(0) {
+        let message = "`drained_below` of nothing is never reached";
+        fields.sink.error(fields.place_of("drained_below"), message, Some("at least 1rps".to_owned()));
+        return None;
+    }
+    let hold = fields.span("hold").value();
+    Some(Some(TrafficSource { from: from?, drained_below: drained_below?, hold: hold? }))
 }

@@ -121,6 +121,7 @@ fn options(fields: &Fields<'_, '_, '_>) -> Option<RunbookStep> {
         "shift_traffic" => Some(RunbookStepKind::ShiftTraffic),
         "verify_dns" => Some(RunbookStepKind::VerifyDns),
         "validate" => Some(RunbookStepKind::Validate),
+        "drained" => Some(RunbookStepKind::Drained),
         "approve" => fields.text("message").value().map(RunbookStepKind::Approve),
         "notify" => fields.text("message").value().map(RunbookStepKind::Notify),
         "wait" => wait_for(fields).map(RunbookStepKind::Wait),

@@ -68,6 +68,7 @@ pub(super) fn read(sink: &Sink<'_>, node: &Node, path: &str) -> Draft {
     let count = (!draft.endpoints.is_empty()).then_some(draft.endpoints.len());
     draft.failover = policy::failover(&fields, count);
     let metrics = policy::metrics(&fields);
+    let traffic = policy::traffic(&fields);
     let peak_load = fields.rate("peak_load").optional();
     let app_checks = check::app_checks(&fields);
     let validation = policy::validation(&fields);
@@ -88,6 +89,7 @@ pub(super) fn read(sink: &Sink<'_>, node: &Node, path: &str) -> Draft {
             timeout: timeout?,
             failover: draft.failover.clone()?,
             metrics: metrics?,
+            traffic: traffic?,
             peak_load: peak_load?,
             app_checks: app_checks?,
             validation: validation?,

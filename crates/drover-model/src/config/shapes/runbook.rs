@@ -32,6 +32,7 @@ pub(crate) static STEP: Kind = Kind::Keyed(&[
     ("verify_dns", &Kind::Object(&VERIFY_DNS)),
     ("wait", &Kind::Object(&WAIT)),
     ("validate", &Kind::Object(&VALIDATE)),
+    ("drained", &Kind::Object(&DRAINED)),
     ("approve", &Kind::Object(&APPROVE)),
     ("notify", &Kind::Object(&NOTIFY)),
     ("run", &Kind::Object(&RUN)),
@@ -122,6 +123,15 @@ step!(
     defaults::WAIT_TIMEOUT,
     1,
     "pause"
+);
+step!(
+    DRAINED,
+    "drained",
+    "Waits out what caches keep and measures what still reaches the region that was left (`traffic` of a service). Traffic that stays is noted, and stops nothing.",
+    [],
+    defaults::DRAINED_TIMEOUT,
+    1,
+    "continue"
 );
 step!(
     APPROVE,

@@ -45,6 +45,11 @@ pub(crate) static SERVICE: Shape = Shape {
             Kind::Object(&METRICS),
             "Its own numbers; without them validation is inconclusive and holds.",
         ),
+        optional(
+            "traffic",
+            Kind::Variants(TRAFFIC),
+            "What still reaches a region that was left; without it a region counts as drained by the time that has passed.",
+        ),
         optional("peak_load", Kind::Rate, "Declared peak load, used where no measured load is fresh."),
         default(
             "app_checks",
@@ -372,6 +377,68 @@ pub(crate) static METRICS: Shape = Shape {
         default("interval", RECURRING, Default::Span(defaults::METRICS_INTERVAL), "How often to read it."),
     ],
 };
+
+/// How traffic that stays is measured.
+pub(crate) static TRAFFIC: &[&Shape] = &[&CONNECTIONS, &ACCESS_LOG, &PROMETHEUS];
+
+macro_rules! traffic {
+    ($name:ident, $shape:literal, $word:literal, $doc:literal, $below:expr, [$($own:expr),*]) => {
+        static $name: Shape = Shape {
+            name: $shape,
+            doc: $doc,
+            fields: &[
+                required("kind", Kind::Choice(&[$word]), "Says where the number comes from."),
+                $($own,)*
+                $below,
+                default(
+                    "hold",
+                    FROM_ZERO,
+                    Default::Span(defaults::DRAINED_HOLD),
+                    "It must have stayed below for this long.",
+                ),
+            ],
+        };
+    };
+}
+
+const BELOW_RATE: super::Field =
+    required("drained_below", Kind::Rate, "The region is drained below this; health checks count, too.");
+
+traffic!(
+    CONNECTIONS,
+    "connections",
+    "connections",
+    "Established TCP connections to the endpoint's port, counted by the region's agents.",
+    required(
+        "drained_below",
+        Kind::Integer { min: 1, max: 1_000_000 },
+        "The region is drained below so many connections."
+    ),
+    []
+);
+traffic!(
+    ACCESS_LOG,
+    "access log",
+    "access_log",
+    "Lines that are appended to a file, counted by the region's agents.",
+    BELOW_RATE,
+    [required("path", FILE, "The file, where the agent runs. It may be rotated.")]
+);
+traffic!(
+    PROMETHEUS,
+    "prometheus",
+    "prometheus",
+    "A query to a Prometheus server.",
+    BELOW_RATE,
+    [
+        required("url", Kind::Text(Rule::Url), "The server."),
+        required(
+            "query",
+            Kind::Text(Rule::Any),
+            "In requests a second; `{region}` and `{service}` stand for the endpoint's."
+        )
+    ]
+);
 
 pub(crate) static APP_CHECK: Shape = Shape {
     name: "app check",

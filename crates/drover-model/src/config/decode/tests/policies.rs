@@ -230,3 +230,36 @@ fn a_broken_document_does_not_make_its_readers_dangle() {
     let errors = load_text(&base_with(&[("kind: Region\nname: us", "kind: Regon\nname: us")])).unwrap_err();
     assert_eq!(errors, ["c.yaml:6:7: unknown kind `Regon` (did you mean `Region`?)"]);
 }
+
+#[test]
+fn traffic_is_measured_in_one_of_three_ways_each_with_its_unit() {
+    use crate::config::{TrafficFrom, encode::to_yaml};
+    let loaded = |traffic: &str| {
+        let text = format!("{}\n", super::BASE.trim_end());
+        let text = text.replacen("endpoints:", &format!("traffic: {traffic}\nendpoints:"), 1);
+        load_text(&text)
+    };
+    for (traffic, threshold) in [
+        ("{kind: connections, drained_below: 5}", "5 connections"),
+        ("{kind: access_log, path: /var/log/a.log, drained_below: 2rps}", "2rps"),
+        (
+            "{kind: prometheus, url: 'http://p.example:9090', query: 'sum(x)', drained_below: 1rps, hold: 1m}",
+            "1rps",
+        ),
+    ] {
+        let config = loaded(traffic).unwrap().config;
+        let read = config.services.values().next().unwrap().traffic.clone().unwrap();
+        assert_eq!(read.threshold(), threshold);
+        let again = load_text(&to_yaml(&config)).unwrap().config;
+        assert_eq!(again.services.values().next().unwrap().traffic, Some(read.clone()));
+        assert_eq!(matches!(read.from, TrafficFrom::Connections), threshold.contains("connections"));
+    }
+    for wrong in [
+        "{kind: connections, drained_below: 1rps}",
+        "{kind: access_log, drained_below: 1rps}",
+        "{drained_below: 5}",
+        "{kind: access_log, path: /a, drained_below: 0rps}",
+    ] {
+        assert!(loaded(wrong).is_err(), "{wrong}");
+    }
+}

@@ -19,7 +19,17 @@ fn the_shipped_runbooks_load_and_pass_the_lint() {
     let words: Vec<&str> = failover.steps.iter().map(|s| s.kind.word()).collect();
     assert_eq!(
         words,
-        ["preflight", "notify", "verify_app", "shift_traffic", "verify_dns", "wait", "validate", "notify"]
+        [
+            "preflight",
+            "notify",
+            "verify_app",
+            "shift_traffic",
+            "verify_dns",
+            "wait",
+            "validate",
+            "notify",
+            "drained"
+        ]
     );
     assert_eq!(failover.steps[3].attempts, 5);
     assert_eq!(failover.steps[5].kind, RunbookStepKind::Wait(WaitFor::Drain));

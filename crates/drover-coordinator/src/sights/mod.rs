@@ -4,11 +4,15 @@
 //! Unknown is not down: a vantage that says nothing holds up nobody, and is named. One that sees something else than the
 //! coordinator does has news, since that is what clients near it get.
 
+mod counted;
+
+pub(crate) use counted::Counted;
+
 use drover_dns::sight::question;
 use drover_dns::zone::{RecordKey, RecordSet};
-use drover_model::AgentId;
 use drover_model::config::{DnsSettings, ZoneServer};
 use drover_model::sight::{DnsQuestion, QUESTIONS_MAX, QuestionList, Sight};
+use drover_model::{AgentId, RegionId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -36,6 +40,7 @@ struct State {
     next_id: u64,
     servers: Vec<ZoneServer>,
     open: BTreeMap<u64, Open>,
+    counts: BTreeMap<u64, counted::Open>,
     listeners: BTreeMap<AgentId, Listener>,
 }
 
@@ -77,7 +82,8 @@ pub(crate) struct Round<'s> {
 /// What a vantage saw that should not be there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Other {
-    pub(crate) agent: AgentId,
+    /// Its agent, or whoever else asked.
+    pub(crate) agent: String,
     pub(crate) server: String,
     pub(crate) name: String,
     pub(crate) found: String,
@@ -98,8 +104,14 @@ impl Sights {
     /// A board on which nothing stands. `started` tells it from that of a process before: agents ask by version.
     pub(crate) fn new(started_millis: i64) -> Self {
         let version = u64::try_from(started_millis).unwrap_or_default().max(1);
-        let (open, listeners) = (BTreeMap::new(), BTreeMap::new());
-        let state = State { version, next_id: version, servers: vec![], open, listeners };
+        let state = State {
+            version,
+            next_id: version,
+            servers: vec![],
+            open: BTreeMap::new(),
+            counts: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+        };
         Self { state: Mutex::new(state), listed: watch::Sender::new(()), heard: watch::Sender::new(()) }
     }
 
@@ -136,6 +148,7 @@ impl Sights {
     pub(crate) async fn questions(
         &self,
         agent: &AgentId,
+        region: &RegionId,
         have: u64,
         patience: Duration,
     ) -> Option<QuestionList> {
@@ -143,20 +156,23 @@ impl Sights {
         let mut listed = self.listed.subscribe();
         let deadline = tokio::time::Instant::now() + patience;
         loop {
+            let is_late = tokio::time::Instant::now() >= deadline;
             {
                 let mut state = self.state();
                 if !waiting.is_newest(&state) {
                     return None;
                 }
-                if state.version != have {
+                let is_news = state.version != have;
+                if is_news || is_late {
+                    // It asks now, also what it has asked before, and is back in a moment.
                     if let Some(listener) = state.listeners.get_mut(agent) {
                         listener.fetched_at = Some(Instant::now());
                     }
-                    return Some(state.list());
+                    return is_news.then(|| state.list(region));
                 }
             }
-            // The sender lives as long as the board.
-            tokio::time::timeout_at(deadline, listed.changed()).await.ok()?.ok()?;
+            // Late or not: the next look tells.
+            let _ = tokio::time::timeout_at(deadline, listed.changed()).await;
         }
     }
 
@@ -179,9 +195,11 @@ impl State {
         self.listeners.iter().filter(|(_, l)| l.listens()).map(|(agent, _)| agent.clone()).collect()
     }
 
-    fn list(&self) -> QuestionList {
+    fn list(&self, region: &RegionId) -> QuestionList {
         let questions = self.open.values().take(QUESTIONS_MAX).map(|open| open.question.clone()).collect();
-        QuestionList { version: self.version, servers: self.servers.clone(), questions }
+        let traffic = self.counts.values().filter(|open| open.region == *region);
+        let traffic = traffic.take(QUESTIONS_MAX).map(|open| open.question.clone()).collect();
+        QuestionList { version: self.version, servers: self.servers.clone(), questions, traffic }
     }
 }
 
@@ -234,7 +252,7 @@ impl Round<'_> {
             let now = Instant::now();
             let answers_until = (self.began + ANSWERS_WITHIN).min(until);
             let is_waited_for = now < answers_until && !self.awaited.is_subset(&told.reported);
-            let is_other = told.others.iter().any(|other| counts(&other.server));
+            let is_other = self.is_held(&told, &counts);
             let wake = if is_other { until } else { answers_until };
             if !(is_waited_for || is_other) || now >= wake {
                 return told;
@@ -242,6 +260,13 @@ impl Round<'_> {
             // Late or not: the next look tells.
             let _ = tokio::time::timeout_at(wake.into(), heard.changed()).await;
         }
+    }
+
+    /// Does somebody who listens see anything else at a server that `counts`? What a vantage saw that is gone since, nobody can see right.
+    pub(crate) fn is_held(&self, told: &Told, counts: impl Fn(&str) -> bool) -> bool {
+        let listening = self.board.state().listening();
+        let is_here = |other: &Other| listening.iter().any(|agent| agent.as_str() == other.agent);
+        told.others.iter().any(|other| counts(&other.server) && is_here(other))
     }
 
     /// What is known so far.
@@ -256,7 +281,7 @@ impl Round<'_> {
                 for server in &sight.servers {
                     if let Some(found) = server.other() {
                         told.others.insert(Other {
-                            agent: agent.clone(),
+                            agent: agent.to_string(),
                             server: server.server.clone(),
                             name: self.names.get(id).cloned().unwrap_or_default(),
                             found: found.to_owned(),
@@ -290,7 +315,7 @@ impl Drop for Round<'_> {
 impl Told {
     /// In one line: of how many vantages it was seen, and who said nothing.
     pub(crate) fn sentence(&self, configured: &BTreeSet<AgentId>) -> String {
-        let is_well = |agent: &&AgentId| self.others.iter().all(|other| other.agent != **agent);
+        let is_well = |agent: &&AgentId| self.others.iter().all(|other| other.agent != agent.as_str());
         let seen = configured.intersection(&self.reported).filter(is_well).count();
         let mut said = vec![format!("seen from {seen} of {} vantages", configured.len())];
         let silent: Vec<&str> = configured.difference(&self.reported).map(AgentId::as_str).collect();
@@ -316,6 +341,7 @@ mod tests {
     use crate::testbed::Bed;
     use crate::traffic::{record_key, record_set};
     use drover_model::sight::{Seen, ServerSight};
+    use futures::FutureExt as _;
 
     const SOON: Duration = Duration::from_millis(50);
 
@@ -346,6 +372,10 @@ mod tests {
         list.questions.iter().map(one).collect()
     }
 
+    fn home() -> RegionId {
+        RegionId::new("eu-west").unwrap()
+    }
+
     fn later() -> Instant {
         Instant::now() + crate::testbed::GUARD
     }
@@ -367,7 +397,7 @@ mod tests {
         let board = Sights::new(1);
         let eu = agent("eu-1");
         let vantage = async {
-            let list = board.questions(&eu, 1, crate::testbed::GUARD).await.unwrap();
+            let list = board.questions(&eu, &home(), 1, crate::testbed::GUARD).await.unwrap();
             assert_eq!(list.questions.len(), sets.len());
             assert_eq!(list.questions[0].mark.as_ref().unwrap().generation, 1);
             board.take(&eu, sights(&list, &Seen::Wanted));
@@ -390,7 +420,7 @@ mod tests {
         let board = Sights::new(1);
         let eu = agent("eu-1");
         let round = board.begin(&dns, &sets);
-        let list = board.questions(&eu, 1, SOON).await.unwrap();
+        let list = board.questions(&eu, &home(), 1, SOON).await.unwrap();
         board.take(&eu, sights(&list, &Seen::Other { found: "generation 6".into() }));
         let held = round.told(|_| true, Instant::now() + SOON).await;
         let first = held.others.first().unwrap().to_string();
@@ -409,14 +439,18 @@ mod tests {
         let board = Sights::new(1);
         let eu = agent("eu-1");
         let round = board.begin(&dns, &sets);
-        let list = board.questions(&eu, 1, SOON).await.unwrap();
+        let list = board.questions(&eu, &home(), 1, SOON).await.unwrap();
         drop(round);
-        let list = board.questions(&eu, list.version, SOON).await.unwrap();
+        let list = board.questions(&eu, &home(), list.version, SOON).await.unwrap();
         assert!(list.questions.is_empty());
-        let first = board.questions(&eu, list.version, crate::testbed::GUARD);
-        let second = board.questions(&eu, list.version, SOON);
+        let home = home();
+        let first = board.questions(&eu, &home, list.version, crate::testbed::GUARD);
+        let second = board.questions(&eu, &home, list.version, SOON);
         assert_eq!(tokio::join!(first, second), (None, None), "the first does not wait on");
-        assert!(board.begin(&dns, &sets).awaited.is_empty(), "nobody listens any more");
+        assert!(!board.begin(&dns, &sets).awaited.is_empty(), "it is at work on what it was told");
+        let lost = board.questions(&eu, &home, board.state().version, crate::testbed::GUARD);
+        assert_eq!(lost.now_or_never(), None);
+        assert!(board.begin(&dns, &sets).awaited.is_empty(), "its connection has ended");
     }
 
     #[tokio::test]

@@ -1,0 +1,114 @@
+//! What still reaches a region, as its own agents count it.
+
+use super::Sights;
+use drover_model::sight::{TrafficLevel, TrafficQuestion, TrafficSight};
+use drover_model::{AgentId, RegionId};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// A count that is older says nothing of now: three that should have come since.
+const STALE_AFTER: Duration = Duration::from_secs(4);
+
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) question: TrafficQuestion,
+    pub(super) region: RegionId,
+    levels: BTreeMap<AgentId, (TrafficLevel, Instant)>,
+}
+
+/// A question about traffic that stands until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Counted<'s> {
+    board: &'s Sights,
+    id: u64,
+    region: RegionId,
+}
+
+impl Sights {
+    /// Asks the agents of a region. The question's id is given here.
+    pub(crate) fn count(&self, region: &RegionId, question: TrafficQuestion) -> Counted<'_> {
+        let id = {
+            let mut state = self.state();
+            state.next_id += 1;
+            state.version += 1;
+            let id = state.next_id;
+            let question = TrafficQuestion { id, ..question };
+            let open = Open { question, region: region.clone(), levels: BTreeMap::new() };
+            state.counts.insert(id, open);
+            id
+        };
+        self.listed.send_replace(());
+        Counted { board: self, id, region: region.clone() }
+    }
+
+    /// Takes in what an agent counted.
+    pub(crate) fn take_counts(&self, agent: &AgentId, region: &RegionId, counted: Vec<TrafficSight>) {
+        let now = Instant::now();
+        let mut state = self.state();
+        for sight in counted {
+            // Nobody counts for another region.
+            if let Some(open) = state.counts.get_mut(&sight.question).filter(|open| open.region == *region) {
+                open.levels.insert(agent.clone(), (sight.level, now));
+            }
+        }
+    }
+}
+
+impl Counted<'_> {
+    /// The most that any agent of the region counts now, in thousandths. Several agents may count the same.
+    pub(crate) fn level(&self) -> Result<u64, String> {
+        let state = self.board.state();
+        let levels = state.counts.get(&self.id).into_iter().flat_map(|open| &open.levels);
+        let fresh = levels.filter(|(_, (_, at))| at.elapsed() < STALE_AFTER);
+        let (mut most, mut unknown) = (None, None);
+        for (agent, (level, _)) in fresh {
+            match level {
+                TrafficLevel::Counted { thousandths } => most = most.max(Some(*thousandths)),
+                TrafficLevel::Unknown { why } => unknown = Some(format!("{agent}: {why}")),
+            }
+        }
+        let nobody = || format!("no agent of {} counts it", self.region);
+        most.ok_or_else(|| unknown.unwrap_or_else(nobody))
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        {
+            let mut state = self.board.state();
+            state.counts.remove(&self.id);
+            state.version += 1;
+        }
+        self.board.listed.send_replace(());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use drover_model::sight::TrafficCount;
+
+    #[tokio::test]
+    async fn only_agents_of_the_region_are_asked_and_heard_and_the_most_counts() {
+        let board = Sights::new(1);
+        let (eu, us) = (RegionId::new("eu-west").unwrap(), RegionId::new("us-east").unwrap());
+        let agent = |name: &str| AgentId::new(name).unwrap();
+        let question =
+            TrafficQuestion { id: 0, address: "192.0.2.1".into(), port: 443, how: TrafficCount::Connections };
+        let counted = board.count(&eu, question);
+        assert_eq!(counted.level().unwrap_err(), "no agent of eu-west counts it");
+        let here = board.questions(&agent("eu-1"), &eu, 1, Duration::ZERO).await.unwrap();
+        let there = board.questions(&agent("us-1"), &us, 1, Duration::ZERO).await.unwrap();
+        assert_eq!((here.traffic.len(), there.traffic.len()), (1, 0));
+        let id = here.traffic[0].id;
+        let sight = |level| vec![TrafficSight { question: id, level }];
+        let some = |thousandths| sight(TrafficLevel::Counted { thousandths });
+        board.take_counts(&agent("us-1"), &us, some(9_000));
+        assert!(counted.level().is_err(), "nobody counts for another region");
+        board.take_counts(&agent("eu-1"), &eu, sight(TrafficLevel::Unknown { why: "no file".into() }));
+        assert_eq!(counted.level().unwrap_err(), "eu-1: no file");
+        board.take_counts(&agent("eu-2"), &eu, some(3_000));
+        board.take_counts(&agent("eu-3"), &eu, some(2_000));
+        assert_eq!(counted.level(), Ok(3_000));
+    }
+}
