@@ -213,6 +213,7 @@ fn dns(view: &StatusView, all: &mut Vec<Attention>) {
                 Some("drover dns drift".into()),
             ));
         }
+        contradictions(d, all);
     }
 }
 
@@ -255,6 +256,21 @@ fn health_checks(view: &StatusView, all: &mut Vec<Attention>) {
         let sentence = format!("the health checks can't be read or made: {trouble}");
         all.push(line(Severity::Warning, "health checks", "health_checks_unread", sentence, next()));
     }
+}
+
+/// A server that answers something else than the zone has. Nothing drover could write would mend it.
+fn contradictions(d: &DnsView, all: &mut Vec<Attention>) {
+    // What stands for the longest is told; the others are the same trouble in most cases.
+    let Some(first) = d.contradictions.iter().min_by_key(|c| c.since) else { return };
+    let severity = if first.stands { Severity::Warning } else { Severity::Info };
+    let more = match d.contradictions.len() - 1 {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    let sentence = format!("DNS server {}{more}", first.sentence(&d.instance));
+    let mut a = line(severity, &d.instance, "dns_contradicted", sentence, Some("drover dns drift".into()));
+    a.since = Some(first.since);
+    all.push(a);
 }
 
 fn why(dns: &DnsView) -> String {

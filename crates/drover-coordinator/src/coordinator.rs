@@ -250,6 +250,7 @@ impl Coordinator {
         self.keep_going("reconciler", self.clone().run_reconciler());
         self.keep_going("out_of_service", self.clone().run_out_of_service());
         self.keep_going("health_checks", self.clone().run_health_checks());
+        self.keep_going("rotation", self.clone().run_rotation());
         self.keep_going("short_ttls", self.clone().run_short_ttls());
         self.keep_going("reload", self.clone().run_reload());
         self.keep_going("scraper", self.clone().run_scraper());

@@ -34,6 +34,7 @@ mod reconciler;
 mod recorder;
 mod reload;
 mod retention;
+mod rotation;
 mod runs;
 mod runs_index;
 mod scrape;

@@ -4,6 +4,7 @@
 use crate::drift::Drift;
 use crate::out_of_service::OutOfServiceLive;
 use crate::partial::Missed;
+use crate::rotation::{Contradiction, Where};
 use crate::source::Targets;
 use drover_core::agenda::Agenda;
 use drover_core::panel::{Opinions, Panel};
@@ -127,6 +128,10 @@ pub struct Live {
     pub(crate) drifted: BTreeMap<ServiceId, Drift>,
     /// Which regions status pages declare out of service, and what the records said last.
     pub(crate) out_of_service: OutOfServiceLive,
+    /// Record sets that the last reading showed as they should be, at this generation.
+    pub(crate) dns_in_line: BTreeMap<ServiceId, Generation>,
+    /// What servers answer that is not what the zone has.
+    pub(crate) contradictions: BTreeMap<Where, Contradiction>,
     /// Why DNS could not be brought up to the targets at the last look.
     pub dns_trouble: Option<String>,
     /// Pages not delivered.
@@ -176,6 +181,8 @@ impl Live {
             dns_withheld: BTreeMap::new(),
             drifted: BTreeMap::new(),
             out_of_service: OutOfServiceLive::default(),
+            dns_in_line: BTreeMap::new(),
+            contradictions: BTreeMap::new(),
             dns_trouble: None,
             pages_undelivered: 0,
             pages_oldest: None,

@@ -50,6 +50,15 @@ struct ByOrigin {
 }
 
 impl Compared<'_> {
+    /// The services whose record set is as it should be, with its generation.
+    fn in_line(&self) -> BTreeMap<ServiceId, Generation> {
+        let services = by_record(self.services.iter().copied());
+        let named = self.diff.in_sync.iter().filter_map(|key| services.get(key));
+        let at =
+            |service: &&Service| Some((service.name.clone(), self.targets.get(&service.name)?.generation));
+        named.filter_map(at).collect()
+    }
+
     fn by_origin(&self) -> ByOrigin {
         let mut sorted = ByOrigin::default();
         if self.diff.changes.is_empty() {
@@ -139,6 +148,7 @@ impl Coordinator {
             self.settle_missed(dns, &compared.observed);
         }
         self.note_dns(&loaded, &compared.observed, &blocked);
+        self.live().dns_in_line = compared.in_line();
         let ByOrigin { decided, unasked, services, standing } = compared.by_origin();
         let Some(dns) = loaded.config.settings.dns.as_ref() else { return Ok(()) };
         let mut applied = self.put(gate, &decided, &compared.observed, Right::Decided).await;
@@ -316,6 +326,7 @@ impl Coordinator {
                     behind: blocked.to_vec(),
                     checked_at: Some(now),
                     published_partial: missed(name),
+                    contradictions: vec![],
                 };
                 for o in observed {
                     match o.lagging.iter().find(|l| l.instance == name).map(|l| &l.state) {
@@ -359,6 +370,7 @@ impl Coordinator {
                 behind: vec![drover_model::chain(error)],
                 published_partial: self.live().missed.count(name),
                 checked_at: Some(now),
+                contradictions: vec![],
             })
             .collect();
         self.live().dns_views = views;

@@ -11,6 +11,7 @@ use crate::reconciler::Compared;
 use crate::short_ttls::floor_seconds;
 use crate::source::{Source, source, sources};
 use crate::traffic::blocked_sentence;
+use crate::views::status::dns_views;
 use axum::http::StatusCode;
 use drover_dns::provider::{BlockedReason, Gate, ProviderError, Right};
 use drover_dns::publish::{Batch, Change};
@@ -57,7 +58,7 @@ impl Coordinator {
             has_weights: gate.capabilities().has_weights,
             ttl_floor_seconds: floor_seconds(&loaded.config),
             records: records.collect(),
-            servers: self.live().dns_views.clone(),
+            servers: dns_views(&self.live(), self.clock.now()),
         })
     }
 

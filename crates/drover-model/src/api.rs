@@ -12,7 +12,8 @@ pub use health_checks::{
 pub use problem::Problem;
 pub use short::Short;
 pub use zone::{
-    AdoptRequest, DnsView, PublicationView, RecordState, RecordVersion, RecordView, ValueView, ZoneView,
+    AdoptRequest, ContradictionView, DnsView, PublicationView, RecordState, RecordVersion, RecordView,
+    ValueView, ZoneView,
 };
 
 use crate::config::diagnostic::Diagnostic;

@@ -1,10 +1,12 @@
 //! `dns show` and `dns drift`: what is live beside what should be.
 
 use crate::output::paint::{Tone, paint};
-use crate::output::words::count;
+use crate::output::words::{ago, count};
 use crate::output::{Look, table};
 use drover_dns::zone::{AliasTarget, RecordType, in_zone_file};
-use drover_model::api::{RecordState, RecordVersion, RecordView, ValueView, ZoneView};
+use drover_model::api::{
+    ContradictionView, DnsView, RecordState, RecordVersion, RecordView, ValueView, ZoneView,
+};
 
 /// The whole zone.
 pub fn render(zone: &ZoneView, look: &Look) -> String {
@@ -26,19 +28,46 @@ pub fn render(zone: &ZoneView, look: &Look) -> String {
         text.push('\n');
         text.push_str(&difference(record, look));
     }
+    let against = contradictions(zone, look);
+    if !against.is_empty() {
+        text.push('\n');
+        text.push_str(&against);
+    }
     text
 }
 
 /// Only what differs.
 pub fn drift(zone: &ZoneView, look: &Look) -> String {
-    if zone.records.is_empty() {
+    let against = contradictions(zone, look);
+    if zone.records.is_empty() && against.is_empty() {
         return table::paragraph(look, &format!("{} is as it should be", zone.zone));
     }
-    zone.records.iter().map(|r| difference(r, look)).collect::<Vec<_>>().join("\n")
+    let differs = zone.records.iter().map(|r| difference(r, look));
+    differs.chain((!against.is_empty()).then_some(against)).collect::<Vec<_>>().join("\n")
+}
+
+/// Servers that answer something else than the zone has.
+fn contradictions(zone: &ZoneView, look: &Look) -> String {
+    let all = zone.servers.iter().flat_map(|s| s.contradictions.iter().map(move |c| (s, c)));
+    let row = |(server, c): (&DnsView, &ContradictionView)| {
+        let tone = if c.stands { Tone::Bad } else { Tone::Doubtful };
+        vec![
+            server.instance.clone(),
+            c.name.clone(),
+            paint(tone, &c.found),
+            c.from.clone(),
+            ago(look, c.since),
+        ]
+    };
+    let rows: Vec<Vec<String>> = all.map(row).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    table::table(look, &["server", "name", "answers", "seen from", "first"], rows)
 }
 
 fn headline(zone: &ZoneView, look: &Look) -> String {
-    let in_line = zone.servers.iter().filter(|s| s.reachable && s.behind.is_empty()).count();
+    let in_line = zone.servers.iter().filter(|s| s.is_in_line()).count();
     let weights =
         if zone.has_weights { "" } else { "; it knows no weights: whoever answers gets the same share" };
     let servers = count(zone.servers.len(), "server");

@@ -93,7 +93,7 @@ fn nothing_wrong(view: &StatusView, notes: &[&Attention], look: &Look) -> String
     let endpoints = || view.services.iter().flat_map(|s| &s.endpoints);
     let healthy = endpoints().filter(|e| e.verdict == VerdictState::Healthy).count();
     let reporting = view.vantages.iter().filter(|v| v.state.counts()).count();
-    let in_line = view.dns.iter().filter(|d| d.reachable && d.behind.is_empty()).count();
+    let in_line = view.dns.iter().filter(|d| d.is_in_line()).count();
     let mut text = table::paragraph(
         look,
         &format!(
@@ -254,10 +254,13 @@ fn vantages(view: &StatusView, look: &Look) -> String {
 
 fn dns(view: &StatusView, look: &Look) -> String {
     let row = |d: &drover_model::api::DnsView| {
-        let state = match (d.reachable, d.behind.first()) {
-            (false, _) => paint(Tone::Bad, "unreachable"),
-            (true, Some(first)) => format!("{} {first}", paint(Tone::Doubtful, "differs:")),
-            (true, None) => paint(Tone::Good, "in line"),
+        let state = match (d.reachable, d.behind.first(), d.contradictions.first()) {
+            (false, ..) => paint(Tone::Bad, "unreachable"),
+            (true, Some(first), _) => format!("{} {first}", paint(Tone::Doubtful, "differs:")),
+            (true, None, Some(c)) => {
+                format!("{} {} for {}, seen from {}", paint(Tone::Bad, "answers"), c.found, c.name, c.from)
+            }
+            (true, None, None) => paint(Tone::Good, "in line"),
         };
         let state = match d.published_partial {
             0 => state,

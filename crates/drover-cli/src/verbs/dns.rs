@@ -53,7 +53,8 @@ async fn drift(bench: &Bench) -> Result<ExitCode> {
     let mut zone = zone(bench).await?;
     zone.records.retain(|r| r.state != RecordState::InLine);
     bench.out.show(&zone, |look| render::dns::drift(&zone, look))?;
-    Ok(if zone.records.is_empty() { ExitCode::Done } else { ExitCode::Attention })
+    let is_well = zone.records.is_empty() && zone.servers.iter().all(|s| s.contradictions.is_empty());
+    Ok(if is_well { ExitCode::Done } else { ExitCode::Attention })
 }
 
 async fn history(bench: &Bench, service: Option<&ServiceId>, limit: usize) -> Result<ExitCode> {

@@ -5,8 +5,8 @@ use crate::coordinator::Coordinator;
 use crate::live::Live;
 use drover_core::{capacity, quorum, weights};
 use drover_model::api::{
-    API_SCHEMA, CoordinatorView, EndpointView, QuorumView, RegionView, RunSummary, ServiceView, StatusView,
-    VantageView,
+    API_SCHEMA, CoordinatorView, DnsView, EndpointView, QuorumView, RegionView, RunSummary, ServiceView,
+    StatusView, VantageView,
 };
 use drover_model::config::{HealthCheck, RegionRole, Service};
 use drover_model::decision::VerdictState;
@@ -19,6 +19,15 @@ use std::collections::BTreeMap;
 
 /// Ended runs shown beside those that are not over.
 const ENDED_RUNS_SHOWN: usize = 3;
+
+/// The servers as they were seen last, each with what it answers against the zone.
+pub(crate) fn dns_views(live: &Live, now: Timestamp) -> Vec<DnsView> {
+    let with = |view: &DnsView| DnsView {
+        contradictions: live.contradictions_of(&view.instance, now),
+        ..view.clone()
+    };
+    live.dns_views.iter().map(with).collect()
+}
 
 impl Coordinator {
     /// Everything at a glance.
@@ -48,7 +57,7 @@ impl Coordinator {
                 .collect(),
             services,
             vantages: vantage_views(&loaded, &world, &live),
-            dns: live.dns_views.clone(),
+            dns: dns_views(&live, now),
             health_checks: self.health_checks_view(&loaded.config, &live),
             freeze: world.freeze.clone().filter(|f| f.holds_at(now)),
             holds: world.holds.clone(),

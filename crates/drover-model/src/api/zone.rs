@@ -47,6 +47,41 @@ pub struct DnsView {
     /// So many record sets were published without it, and it has not been seen to show them since.
     #[serde(default)]
     pub published_partial: u64,
+    /// What it answers that is not what the zone has, as the servers are asked in turn.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contradictions: Vec<ContradictionView>,
+}
+
+impl DnsView {
+    /// Was it reached, and does it show and answer what it should?
+    #[must_use]
+    pub fn is_in_line(&self) -> bool {
+        self.reachable && self.behind.is_empty() && self.contradictions.is_empty()
+    }
+}
+
+/// A server answers something else than the zone has: an old copy that does not follow, or another server in its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ContradictionView {
+    /// The name that was asked for.
+    pub name: String,
+    /// What came, in words.
+    pub found: String,
+    /// Who saw it: an agent, or `coordinator`.
+    pub from: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// Did it stand for so long that it is no lag any more? Then it pages.
+    pub stands: bool,
+}
+
+impl ContradictionView {
+    /// In one line.
+    #[must_use]
+    pub fn sentence(&self, server: &str) -> String {
+        let Self { name, found, from, since, .. } = self;
+        format!("{server} answers {found} for {name}, seen from {from} since {since}")
+    }
 }
 
 /// A service's record set.
