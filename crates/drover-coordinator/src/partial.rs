@@ -5,7 +5,7 @@
 //! restart forgets who missed what; that a server can't be asked, or shows something else, is found by the next comparison.
 
 use crate::coordinator::Coordinator;
-use crate::traffic::by_record;
+use crate::source::{by_record, sources};
 use drover_dns::provider::{Applied, LaggingState, MissingInstance, Observed};
 use drover_dns::publish::{Batch, Change};
 use drover_dns::zone::{RecordKey, RecordSet};
@@ -123,11 +123,11 @@ impl Coordinator {
             return;
         }
         let loaded = self.loaded();
-        let services = by_record(loaded.config.services.values());
+        let sources = by_record(sources(&loaded.config));
         for CaughtUp { key, servers, missing, live } in caught_up {
             tracing::info!(record_set = %key, ?servers, ?missing, "DNS servers caught up with what was published without them");
-            if let Some(service) = services.get(&key) {
-                self.keep_caught_up(&service.name, &key, &live, servers, missing);
+            if let Some(source) = sources.get(&key) {
+                self.keep_caught_up(*source, &key, &live, servers, missing);
             }
         }
     }
@@ -150,6 +150,7 @@ mod tests {
             epoch: drover_model::Epoch { incarnation: 1, counter: 1 },
             owner: "drover".into(),
             note: String::new(),
+            answering: Default::default(),
         };
         let lagging = lagging
             .iter()

@@ -52,10 +52,9 @@ struct ByOrigin {
 impl Compared<'_> {
     /// The services whose record set is as it should be, with its generation.
     fn in_line(&self) -> BTreeMap<ServiceId, Generation> {
-        let services = by_record(self.services.iter().copied());
-        let named = self.diff.in_sync.iter().filter_map(|key| services.get(key));
-        let at =
-            |service: &&Service| Some((service.name.clone(), self.targets.get(&service.name)?.generation));
+        let sources = by_record(self.sources.iter().copied());
+        let named = self.diff.in_sync.iter().filter_map(|key| sources.get(key));
+        let at = |source: &Source<'_>| Some((source.name().clone(), self.targets.of(*source)?.generation));
         named.filter_map(at).collect()
     }
 

@@ -165,6 +165,7 @@ impl Bed {
             index: u32::try_from(index).unwrap(),
             attempt: 1,
             keeps: false,
+            declared_at: None,
             key: "run-1/shift".into(),
             deadline: self.c.clock.now() + Span::from_millis(u64::try_from(GUARD.as_millis()).unwrap()),
         }

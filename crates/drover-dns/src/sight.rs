@@ -19,7 +19,7 @@ use crate::zone::{AliasTarget, DnsName, GENERATION_LABEL, RecordKey, RecordSet, 
 /// vantage, over both transports.
 const DRAWS_WITHOUT_MARK: u32 = 16;
 
-/// The question that shows whether `set` is answered; none where its name can't be asked for.
+/// The question that shows whether a service's `set` is answered; none where its name can't be asked for.
 #[must_use]
 pub fn question(id: u64, key: &RecordKey, set: &RecordSet, dns: &DnsSettings) -> Option<DnsQuestion> {
     // Values as servers write them.
@@ -48,6 +48,8 @@ pub fn question(id: u64, key: &RecordKey, set: &RecordSet, dns: &DnsSettings) ->
         RecordType::A => config::RecordType::A,
         RecordType::Aaaa => config::RecordType::Aaaa,
         RecordType::Cname => config::RecordType::Cname,
+        // No traffic moves them.
+        RecordType::Caa | RecordType::Mx | RecordType::Txt | RecordType::Geography => return None,
     };
     let name = key.name.as_str().to_owned();
     Some(DnsQuestion { id, name, record_type, mark, values, drained, has_alias: !aliases.is_empty() })

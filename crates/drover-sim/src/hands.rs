@@ -238,5 +238,5 @@ async fn drained(
     let bound = || format!("assumed: {quiet} after DNS");
     let measurements = targets.iter().map(|t| Measurement::drained(&t.endpoint, at, bound(), true)).collect();
     let summary = format!("assumed drained {quiet} after DNS");
-    Ok(StepOutcome { changed: false, summary, measurements })
+    Ok(StepOutcome { changed: false, summary, measurements, published_partial: vec![] })
 }

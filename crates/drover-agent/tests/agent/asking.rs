@@ -81,6 +81,7 @@ fn set(generation: u64) -> RecordSet {
         epoch: Epoch { incarnation: 1, counter: 1 },
         owner: "drover".into(),
         note: String::new(),
+        answering: Default::default(),
     }
 }
 
@@ -99,8 +100,14 @@ async fn dns(directory: &Path) -> Running {
     let servers = vec![server("ns1.example.test"), server("ns2.example.test")];
     let zone = ZoneConfig::new(name("example.test"), servers).unwrap();
     let limits = Limits::default();
-    let config =
-        ServerConfig { listen: vec![any], control: any, state_dir: directory.to_owned(), zone, limits };
+    let config = ServerConfig {
+        listen: vec![any],
+        control: any,
+        state_dir: directory.to_owned(),
+        zone,
+        limits,
+        peering: Default::default(),
+    };
     run(config, CancellationToken::new()).await.unwrap()
 }
 

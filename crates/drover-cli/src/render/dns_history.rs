@@ -197,6 +197,8 @@ mod tests {
             batch: "reconcile-1".into(),
             before: Some(before),
             after: RecordVersion { ttl_seconds: 60, ..after },
+            published_partial: vec![],
+            caught_up: vec![],
         };
         assert_eq!(changed(&one), "added v=spf1 mx -all, removed v=spf1 -all, TTL 30 s -> 60 s");
     }

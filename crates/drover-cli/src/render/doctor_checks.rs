@@ -138,7 +138,7 @@ mod tests {
         let mut few = fixture();
         few.regions[0].pages.truncate(1);
         leaving_is(
-            &diagnosed(few, &[in_service.clone()]),
+            &diagnosed(few, std::slice::from_ref(&in_service)),
             Mark::Warn,
             "1 status server(s) outside of it, 2 needed",
         );

@@ -14,6 +14,7 @@ pub(crate) use known::OutOfServiceLive;
 use crate::coordinator::Coordinator;
 use crate::db::keys;
 use crate::error::CoordinatorError;
+use crate::source::Source;
 use crate::traffic::record_key;
 use drover_core::out_of_service::{Concerned, Facts, Records, Standing, Stays, next};
 use drover_dns::provider::{Gate, ProviderError, Verification};
@@ -163,11 +164,13 @@ impl Coordinator {
         gate.forget(&keys);
         let compared = self.compare(gate, &loaded).await?;
         self.note_seen(&compared.observed).await;
-        let concerns =
-            |s: &&drover_model::config::Service| waiting.iter().any(|r| s.endpoints.contains_key(r));
-        let first = compared.services.iter().zip(&compared.desired).find(|(s, _)| concerns(s));
+        let concerns = |source: &Source<'_>| match source {
+            Source::Service(service) => waiting.iter().any(|r| service.endpoints.contains_key(r)),
+            Source::Fixed(_) | Source::Geography(..) => false,
+        };
+        let first = compared.sources.iter().zip(&compared.desired).find(|(source, _)| concerns(source));
         // Of a zone, all changes are everywhere when the last one is: one proof is that of all.
-        if let Some((key, wanted)) = first.and_then(|(s, wanted)| Some((record_key(s)?, wanted))) {
+        if let Some((key, wanted)) = first.and_then(|(source, wanted)| Some((source.key()?, wanted))) {
             match gate.verify(&key, Some(wanted)).await? {
                 Verification::Verified { .. } | Verification::Partial { .. } => {}
                 Verification::Mismatch { .. } => return Ok(None),

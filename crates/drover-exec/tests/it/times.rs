@@ -13,7 +13,8 @@ fn sample() -> Plan {
 }
 
 fn done(step: u32, measurements: Vec<Measurement>) -> Entry {
-    let outcome = StepOutcome { changed: false, summary: String::new(), measurements };
+    let outcome =
+        StepOutcome { changed: false, summary: String::new(), measurements, published_partial: vec![] };
     Entry::StepDone { step, attempt: 1, outcome }
 }
 

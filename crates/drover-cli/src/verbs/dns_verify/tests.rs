@@ -32,6 +32,7 @@ fn record() -> RecordView {
         next: None,
         live: Some(wanted.clone()),
         wanted,
+        published_partial: vec![],
     }
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::zone::{Member, RecordType};
+use crate::zone::{Answering, Member, RecordType};
 
 const EPOCH: Epoch = Epoch { incarnation: 7, counter: 3 };
 
@@ -28,6 +28,7 @@ fn batch(changes: usize) -> Batch {
             epoch: EPOCH,
             owner: "drover".into(),
             note: String::new(),
+            answering: Answering::default(),
         };
         Change::Put { expected_generation: None, record_set, take_over: false }
     };
