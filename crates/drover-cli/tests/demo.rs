@@ -43,8 +43,8 @@ fn start(words: &[&str], directory: &Path) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    // Six services, references, DNS, coordinator, four agents.
-    until("the world comes up", || children(child.id()).len() == 13);
+    // Six services, references, two DNS servers, coordinator, four agents.
+    until("the world comes up", || children(child.id()).len() == 14);
     child
 }
 

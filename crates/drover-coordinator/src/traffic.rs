@@ -155,7 +155,9 @@ fn provider(
                 |i: &DnsInstance| Instance { name: i.name.clone(), control: i.control, query: i.query };
             let instances = own.instances.iter().map(instance).collect();
             let ttl_floor_seconds = whole_seconds(own.ttl_floor);
-            let options = EmbeddedOptions { ttl_floor_seconds, ..EmbeddedOptions::default() };
+            let refuses_clients = dns.refuses_clients();
+            let options =
+                EmbeddedOptions { ttl_floor_seconds, refuses_clients, ..EmbeddedOptions::default() };
             let instances = EmbeddedInstances::new(instances, options).ok()?;
             let zone = DnsName::parse(&dns.zone).ok()?;
             let signer = own.signing_key_file.clone().map(|key_file| BatchSigner {
@@ -195,7 +197,7 @@ impl Coordinator {
         // Which pages speak of a region depends on where agents and endpoints stand, too.
         let checks = loaded.config.health_checks().map(|checks| WantedChecks::of(&loaded.config, checks));
         let made_from = |dns: &DnsSettings, checks: &Option<WantedChecks>| {
-            (dns.zone.clone(), dns.servers.clone(), checks.clone())
+            (dns.zone.clone(), dns.servers.clone(), dns.refuses_clients(), checks.clone())
         };
         let standing = standing.as_ref().as_ref().map(|dns| made_from(&dns.settings, &dns.checks));
         if standing == loaded.config.settings.dns.as_ref().map(|dns| made_from(dns, &checks)) {

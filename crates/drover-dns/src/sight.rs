@@ -12,7 +12,9 @@ use futures::future::join_all;
 
 use crate::provider::{Registered, registry_name};
 use crate::resolver::{Answer, QueryType, Rcode, ResolveError, resolve, resolve_over_tcp};
-use crate::zone::{AliasTarget, DnsName, GENERATION_LABEL, RecordKey, RecordSet, RecordType, ValidRecordSet};
+use crate::zone::{
+    AliasTarget, DnsName, Draws, GENERATION_LABEL, RecordKey, RecordSet, RecordType, ValidRecordSet,
+};
 
 /// Answers that are drawn where no text says which version a server has. Of a value that must not be answered a set that was left
 /// has had one part in ten in most cases: 16 draws miss it once in five times, and the question is asked of each server, by each
@@ -52,7 +54,9 @@ pub fn question(id: u64, key: &RecordKey, set: &RecordSet, dns: &DnsSettings) ->
         RecordType::Caa | RecordType::Mx | RecordType::Txt | RecordType::Geography => return None,
     };
     let name = key.name.as_str().to_owned();
-    Some(DnsQuestion { id, name, record_type, mark, values, drained, has_alias: !aliases.is_empty() })
+    let may_refuse = set.answering.draws == Draws::Nearest && dns.refuses_clients();
+    let has_alias = !aliases.is_empty();
+    Some(DnsQuestion { id, name, record_type, mark, values, drained, has_alias, may_refuse })
 }
 
 /// Asks every server; `timeout` is for one exchange.
@@ -147,6 +151,9 @@ fn generation(mark: &GenerationMark, rtype: RecordType, answer: &Answer) -> Opti
 
 /// What an answer shows that must not be, in words.
 fn contradicted_by(question: &DnsQuestion, answer: &Answer) -> Option<String> {
+    if question.may_refuse && answer.rcode == Rcode::REFUSED {
+        return None;
+    }
     if answer.rcode != Rcode::NOERROR {
         return Some(answer.rcode.to_string());
     }
@@ -176,6 +183,7 @@ mod tests {
             values: vec!["192.0.2.1".to_owned()],
             drained: vec!["192.0.2.9".to_owned()],
             has_alias,
+            may_refuse: false,
         }
     }
 
@@ -194,6 +202,12 @@ mod tests {
         assert_eq!(found(true, &[]).as_deref(), Some("no record"));
         let refused = Answer { rcode: Rcode::REFUSED, ..answer(&[]) };
         assert_eq!(contradicted_by(&asked(false), &refused).as_deref(), Some("REFUSED"));
+        let by_place = DnsQuestion { may_refuse: true, ..asked(false) };
+        assert_eq!(
+            contradicted_by(&by_place, &refused),
+            None,
+            "who asks may be one whom no region may answer"
+        );
         let lame = Answer { is_authoritative: false, ..answer(&["192.0.2.1"]) };
         assert_eq!(contradicted_by(&asked(false), &lame).as_deref(), Some("an answer without authority"));
     }

@@ -96,6 +96,9 @@ pub struct DnsQuestion {
     /// An alias is among them, whose answers nobody but its provider knows: others than `values` may come.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_alias: bool,
+    /// Who asks may be one of those whom no region may answer, and then is refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_refuse: bool,
 }
 
 /// The text that says which version a server has.

@@ -124,6 +124,7 @@ fn question(id: u64, generation: u64) -> DnsQuestion {
         values: vec!["192.0.2.2".into()],
         drained: vec!["192.0.2.1".into()],
         has_alias: false,
+        may_refuse: false,
     }
 }
 

@@ -16,8 +16,8 @@ use crate::output::document::Items;
 use crate::render;
 use drover_dns::resolver::{Answer, QueryType, Rcode, Resolver, resolve_over_tcp};
 use drover_dns::zone::{AliasTarget, DnsName, Draws, RecordType};
-use drover_model::RegionId;
 use drover_model::api::{RecordState, RecordView, ValueView, ZoneView};
+use drover_model::{RegionId, ServiceId};
 use futures::future::try_join_all;
 use futures::stream::{self, StreamExt};
 use serde::Serialize;
@@ -85,7 +85,7 @@ pub async fn run(bench: &Bench, args: &VerifyArgs) -> Result<ExitCode> {
         // Where clients are is answered to nobody.
         zone.records.iter().filter(|r| r.record_type != RecordType::Geography.as_str()).collect()
     } else {
-        args.services.iter().map(|service| find(&zone, service)).collect::<Result<_>>()?
+        args.services.iter().map(|service| asked_for(&zone, service)).collect::<Result<_>>()?
     };
     let servers = zone.servers.iter().map(|s| Ok((s.instance.as_str(), address(&s.query)?)));
     let servers: Vec<(&str, SocketAddr)> = servers.collect::<Result<_>>()?;
@@ -109,6 +109,15 @@ pub async fn run(bench: &Bench, args: &VerifyArgs) -> Result<ExitCode> {
     bench.out.show(&Items::of(&found), |look| render::dns_verify::render(&found, look))?;
     let is_well = found.iter().all(|one| one.findings.is_empty());
     Ok(if is_well { ExitCode::Done } else { ExitCode::Attention })
+}
+
+fn asked_for<'z>(zone: &'z ZoneView, service: &ServiceId) -> Result<&'z RecordView> {
+    let record = find(zone, service)?;
+    if record.record_type == RecordType::Geography.as_str() {
+        let message = format!("{service} says where clients are, and is answered to nobody");
+        return Err(Failure::usage(message).hint("name services, or none to verify all of the zone"));
+    }
+    Ok(record)
 }
 
 fn address(text: &str) -> Result<SocketAddr> {
@@ -195,6 +204,10 @@ fn check_all(zone: &ZoneView, record: &RecordView, answers: &[Answer], over: &st
 
 fn check(zone: &ZoneView, record: &RecordView, answer: &Answer) -> Vec<String> {
     let mut wrong = Vec::new();
+    // By where one asks from: the note says so.
+    if record.wanted.answering.draws == Draws::Nearest && answer.rcode == Rcode::REFUSED {
+        return wrong;
+    }
     if answer.rcode != Rcode::NOERROR || !answer.is_authoritative {
         let authority = if answer.is_authoritative { "" } else { ", without authority" };
         return vec![format!("it answers {}{authority}", answer.rcode)];

@@ -51,6 +51,9 @@ const SHORTEN_TIMEOUT_MAX: Duration = Duration::from_secs(1);
 pub struct EmbeddedOptions {
     /// While a failover seems near answers may be given for so little, in seconds.
     pub ttl_floor_seconds: u32,
+    /// Clients whom no region may answer are refused ([`DnsSettings::refuses_clients`](drover_model::config::DnsSettings::refuses_clients)): who
+    /// asks may be one of them.
+    pub refuses_clients: bool,
     /// How long one control request may take.
     pub control_timeout: Duration,
     /// How long one DNS question may take, its repetitions included.
@@ -67,6 +70,7 @@ impl Default for EmbeddedOptions {
             control_timeout: Duration::from_secs(5),
             query_timeout: Duration::from_secs(2),
             draws: 64,
+            refuses_clients: false,
             ttl_floor_seconds: (defaults::TTL_FLOOR.as_millis() / 1_000) as u32,
         }
     }

@@ -1,7 +1,7 @@
 //! `kind: Settings`: what holds for the whole installation.
 
 use super::health_checks::HealthChecks;
-use super::{Answering, Answers, FixedRecord, Geography, Split, defaults};
+use super::{Answering, Answers, FixedRecord, Geography, Outside, Split, defaults};
 use crate::time::Span;
 use crate::units::Percent;
 use schemars::JsonSchema;
@@ -270,6 +270,12 @@ impl DnsSettings {
         };
         let own = own.iter().map(|i| (i.name.as_str(), i.query));
         own.chain(others.iter().map(|s| (s.name.as_str(), s.query)))
+    }
+
+    /// Are clients refused whom no region may answer?
+    #[must_use]
+    pub fn refuses_clients(&self) -> bool {
+        self.geography.as_ref().is_some_and(|geography| geography.outside == Outside::Refuse)
     }
 
     /// Drover's own servers, if it has any.
