@@ -234,7 +234,7 @@ fn a_damaged_snapshot_of_dns_is_refused() {
     assert!(ends.len() > 2, "no change stands behind the state: {ends:?}");
     let without_first_change = [&whole[..=ends[1]], &whole[ends[1] + 9..]].concat();
     try_it(&without_first_change, "restore it, or remove it to start empty");
-    let newer = String::from_utf8(whole.clone()).unwrap().replacen("\"format\":2", "\"format\":3", 1);
+    let newer = String::from_utf8(whole.clone()).unwrap().replacen("\"format\":2", "\"format\":4", 1);
     try_it(newer.as_bytes(), "start the drover that wrote it, or a newer one");
 
     fs::write(&file, &whole).unwrap();

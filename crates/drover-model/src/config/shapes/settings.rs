@@ -52,18 +52,8 @@ pub(crate) static EMBEDDED: Shape = Shape {
             Default::Span(defaults::TTL_FLOOR),
             "What the time to live of answers shrinks to while a failover seems near.",
         ),
-        // Others are told why they have no use for it.
-        default(
-            "records",
-            Kind::List { item: &Kind::Object(&FIXED_RECORD), min: 0, max: FIXED_RECORDS_MAX },
-            Default::Nothing,
-            "Records that no traffic moves, such as TXT and CAA; of `kind: embedded` alone.",
-        ),
-        optional(
-            "geography",
-            Kind::Object(&GEOGRAPHY),
-            "Where clients are, for services with `draws: nearest`; of `kind: embedded` alone.",
-        ),
+        RECORDS_FIELD,
+        GEOGRAPHY_FIELD,
         optional(
             "signing_key_file",
             FILE,
@@ -99,18 +89,8 @@ pub(crate) static RFC2136: Shape = Shape {
             Kind::Choice(&["lua"]),
             "How answers follow the weights: `lua`, by LUA records, which PowerDNS alone has. All servers of the zone must be PowerDNS with `enable-lua-records`, and the key must be allowed to transfer the zone.",
         ),
-        // Others are told why they have no use for it.
-        default(
-            "records",
-            Kind::List { item: &Kind::Object(&FIXED_RECORD), min: 0, max: FIXED_RECORDS_MAX },
-            Default::Nothing,
-            "Records that no traffic moves, such as TXT and CAA; of `kind: embedded` alone.",
-        ),
-        optional(
-            "geography",
-            Kind::Object(&GEOGRAPHY),
-            "Where clients are, for services with `draws: nearest`; of `kind: embedded` alone.",
-        ),
+        RECORDS_FIELD,
+        GEOGRAPHY_FIELD,
         VELOCITY_FIELD,
         DRIFT_FIELD,
         DRIFT_HOLD_FIELD,
@@ -153,18 +133,8 @@ pub(crate) static ROUTE53: Shape = Shape {
             Default::Span(defaults::ROUTE53_IN_SYNC_WITHIN),
             "How long a change may take to reach all name servers, as Route 53 itself says, before a step that waits for it fails.",
         ),
-        // Others are told why they have no use for it.
-        default(
-            "records",
-            Kind::List { item: &Kind::Object(&FIXED_RECORD), min: 0, max: FIXED_RECORDS_MAX },
-            Default::Nothing,
-            "Records that no traffic moves, such as TXT and CAA; of `kind: embedded` alone.",
-        ),
-        optional(
-            "geography",
-            Kind::Object(&GEOGRAPHY),
-            "Where clients are, for services with `draws: nearest`; of `kind: embedded` alone.",
-        ),
+        RECORDS_FIELD,
+        GEOGRAPHY_FIELD,
         optional(
             "health_checks",
             Kind::Object(&HEALTH_CHECKS),
@@ -293,6 +263,20 @@ pub(crate) static STATUS_SERVER: Shape = Shape {
         ),
     ],
 };
+
+// Zones of other kinds know these two as well, so that whoever sets them there is told why they have no use for them.
+const RECORDS_FIELD: Field = default(
+    "records",
+    Kind::List { item: &Kind::Object(&FIXED_RECORD), min: 0, max: FIXED_RECORDS_MAX },
+    Default::Nothing,
+    "Records that no traffic moves, such as TXT and CAA; of `kind: embedded` alone.",
+);
+
+const GEOGRAPHY_FIELD: Field = optional(
+    "geography",
+    Kind::Object(&GEOGRAPHY),
+    "Where clients are, for services with `draws: nearest`; of `kind: embedded` alone.",
+);
 
 /// The same in every zone.
 const VELOCITY_FIELD: Field = default(
