@@ -70,8 +70,9 @@ fn a_run_is_paused_resumed_skipped_and_ends_with_exceptions() {
     until(&w, &run, RunState::Paused);
     w.drover(&["run", "follow", &run]).expect_code(5);
     w.drover(&["run", "resume", &run, "--reason", "it is fine"]).expect_code(0);
-    w.wait_for("the last step runs", |w| {
-        view(w, &run).steps.last().filter(|s| s.state == "running").map(|_| ())
+    w.wait_for("it validates", |w| {
+        let steps = view(w, &run).steps;
+        steps.iter().find(|s| s.id.ends_with("validate") && s.state == "running").map(|_| ())
     });
     let sure = ["run", "skip", &run, "--reason", "seen by hand", "--yes", "--plan", &plan];
     let running = w.drover(&sure).expect_code(3);

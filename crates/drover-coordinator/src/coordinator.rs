@@ -120,6 +120,19 @@ pub struct Dns {
     pub checks: Option<WantedChecks>,
 }
 
+/// What the store holds of what is kept in memory.
+async fn recalled(db: &Db, now: Timestamp) -> Result<Live, CoordinatorError> {
+    let mut live = Live::new(now);
+    live.traffic = by_key(db.list::<TrafficState>(keys::TRAFFIC).await?, |t| t.service.clone()).into();
+    live.fixed = by_key(db.list::<TrafficState>(keys::FIXED).await?, |t| t.service.clone()).into();
+    live.holds = by_key(db.list::<Hold>(keys::HOLDS).await?, |h| h.run.clone());
+    live.blocks = db.list::<Block>(keys::BLOCKS).await?.into_iter().collect();
+    live.freeze = db.get::<Freeze>(keys::FREEZE).await?.map(|(f, _)| f);
+    live.out_of_service = OutOfServiceLive::recalled(db).await?;
+    live.rearmed = db.get(keys::REARMED).await?.map(|(r, _)| r).unwrap_or_default();
+    Ok(live)
+}
+
 impl Coordinator {
     /// The configuration in force.
     #[must_use]
@@ -185,15 +198,7 @@ impl Coordinator {
             .connect_timeout(Duration::from_secs(5))
             .build()
             .map_err(|source| CoordinatorError::HttpClient { source })?;
-        let mut live = Live::new(now);
-        live.config_digest = texts.digest();
-        live.traffic = by_key(db.list::<TrafficState>(keys::TRAFFIC).await?, |t| t.service.clone()).into();
-        live.fixed = by_key(db.list::<TrafficState>(keys::FIXED).await?, |t| t.service.clone()).into();
-        live.holds = by_key(db.list::<Hold>(keys::HOLDS).await?, |h| h.run.clone());
-        live.blocks = db.list::<Block>(keys::BLOCKS).await?.into_iter().collect();
-        live.freeze = db.get::<Freeze>(keys::FREEZE).await?.map(|(f, _)| f);
-        live.out_of_service = OutOfServiceLive::recalled(&db).await?;
-        live.rearmed = db.get(keys::REARMED).await?.map(|(r, _)| r).unwrap_or_default();
+        let live = Live { config_digest: texts.digest(), ..recalled(&db, now).await? };
         let (recorder, inbox) = mpsc::channel(DECISIONS_WAITING_MAX);
         let coordinator = Arc::new(Self {
             clock,

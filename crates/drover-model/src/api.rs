@@ -2,6 +2,7 @@
 //! change here is a change for scripts: fields are added, never renamed.
 
 mod health_checks;
+mod observation;
 mod problem;
 mod short;
 mod zone;
@@ -9,6 +10,7 @@ mod zone;
 pub use health_checks::{
     CheckFound, CheckState, HealthChecksView, RegionChecks, RegionStanding, StatusPageView,
 };
+pub use observation::{ObservationPlace, ObservationView};
 pub use problem::Problem;
 pub use short::Short;
 pub use zone::{
@@ -21,7 +23,6 @@ use crate::decision::{ActionDecision, StoredDecision, VantageState, Verdict, Ver
 use crate::ids::{AgentId, DecisionId, EndpointKey, PlanId, RegionId, RunId, ServiceId};
 use crate::journal::{Entry, Measurement, RunState, Trigger};
 use crate::plan::{Intent, Plan, Planned};
-use crate::probe::ProbeOutcome;
 use crate::reason::Reason;
 use crate::runbook::{OnFailure, Purpose};
 use crate::time::{Span, Timestamp};
@@ -525,61 +526,6 @@ pub struct RearmRequest {
 pub struct Done {
     /// In one sentence.
     pub sentence: String,
-}
-
-/// Where an observation went when it arrived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ObservationPlace {
-    /// Into the current window.
-    #[default]
-    Current,
-    /// Older than an opinion may be: into the history alone.
-    TooOld,
-    /// The agent's clock was too far off: into the history alone.
-    Skewed,
-    /// No such endpoint was configured: into the history alone.
-    NotConfigured,
-    /// It was seen before: kept once more, and of no effect.
-    Replayed,
-    /// The whole report was refused: kept, and of no effect.
-    Refused,
-}
-
-impl std::fmt::Display for ObservationPlace {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            ObservationPlace::Current => "current",
-            ObservationPlace::TooOld => "too old",
-            ObservationPlace::Skewed => "clock skewed",
-            ObservationPlace::NotConfigured => "not configured",
-            ObservationPlace::Replayed => "replayed",
-            ObservationPlace::Refused => "report refused",
-        })
-    }
-}
-
-/// A raw observation, as it came.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct ObservationView {
-    /// When the coordinator received it.
-    pub received_at: Timestamp,
-    /// Who saw it.
-    pub vantage: AgentId,
-    /// Of what.
-    pub endpoint: EndpointKey,
-    /// How the probe ended.
-    pub outcome: ProbeOutcome,
-    /// HTTP status, when one came.
-    pub status: Option<u16>,
-    /// Time of the whole exchange, in microseconds.
-    pub latency_micros: u64,
-    /// When the probe began, by the agent's clock.
-    pub began_at: Timestamp,
-    /// How long before the report was sent that was.
-    pub age: Span,
-    /// Where it went.
-    pub place: ObservationPlace,
 }
 
 /// A page of a list.
