@@ -25,6 +25,7 @@ pub mod traffic;
 pub mod units;
 mod weights;
 mod world;
+pub mod write_right;
 
 pub use beside::beside;
 pub use chain::chain;
