@@ -10,6 +10,8 @@
 //!   waits.
 //! - [`Approved`] is the only way into a run: a plan that a person named, or that the policy lets pass.
 //!
+//! - [`write_right`] is who may write a dataset, at an agent and at the leader.
+//!
 //! The hard case is the crash between an effect and its record. A step kind is observable or keyed, so that the new
 //! leader takes the run over on the record, and tries the step again as a further attempt; a kind that is neither stops
 //! for a person. The barrier that keeps the old leader's effect from landing late is the epoch: on one machine the old
@@ -32,6 +34,7 @@ pub mod state;
 mod transitions;
 mod undo;
 pub mod view;
+pub mod write_right;
 
 pub use approved::{Approved, Consent, NotApproved};
 pub use commands::Command;
