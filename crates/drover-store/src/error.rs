@@ -87,6 +87,33 @@ pub enum TxnError {
         /// Free on that disk, when asked.
         free_bytes: u64,
     },
+    /// The database of the store is at its quota. Reading and deleting go on.
+    #[error(
+        "no room for the transaction in {store}: its database is at its quota; `etcdctl endpoint status --cluster -w table` \
+         says how large it is, `etcdctl defrag --cluster` and then `etcdctl alarm disarm` make room"
+    )]
+    QuotaReached {
+        /// The store.
+        store: String,
+    },
+    /// No member of the store took it within the time for a call.
+    #[error(
+        "can't reach the store {store}: {reason}; `etcdctl endpoint health --cluster` says which members are there"
+    )]
+    Unreachable {
+        /// The store.
+        store: String,
+        /// What the last attempt ended in.
+        reason: String,
+    },
+    /// The store refused it, for a reason that another attempt does not change.
+    #[error("the store {store} refused the transaction: {reason}")]
+    Refused {
+        /// The store.
+        store: String,
+        /// What it said.
+        reason: String,
+    },
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
@@ -146,6 +173,24 @@ pub enum ReadError {
         /// The store's file.
         path: PathBuf,
         /// The failure.
+        reason: String,
+    },
+    /// No member of the store answered within the time for a call.
+    #[error(
+        "can't reach the store {store}: {reason}; `etcdctl endpoint health --cluster` says which members are there"
+    )]
+    Unreachable {
+        /// The store.
+        store: String,
+        /// What the last attempt ended in.
+        reason: String,
+    },
+    /// The store refused to be read, for a reason that another attempt does not change.
+    #[error("the store {store} can't be read: {reason}")]
+    Refused {
+        /// The store.
+        store: String,
+        /// What it said.
         reason: String,
     },
     /// More watchers than the store serves.

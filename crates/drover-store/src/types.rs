@@ -13,8 +13,9 @@ pub const KEY_BYTES_MAX: usize = 512;
 /// Largest value, in bytes: 1 MiB. A journal record is a few hundred bytes, a plan some tens of KiB; one for a thousand
 /// services is packed.
 pub const VALUE_BYTES_MAX: usize = 1 << 20;
-/// Most operations, and most compares, in one transaction (etcd's `--max-txn-ops` default).
-pub const TXN_OPS_MAX: usize = 128;
+/// Most operations, and most compares, in one transaction: etcd's default of 128 (`--max-txn-ops`), less the two that
+/// the store adds to each there, the record by which it knows itself and the mark by which a lost answer is found out.
+pub const TXN_OPS_MAX: usize = 126;
 /// Most bytes of keys and values in one transaction: one largest value and 256 KiB beside it, below etcd's
 /// request limit of 1.5 MiB with room for its framing.
 pub const TXN_BYTES_MAX: usize = VALUE_BYTES_MAX + (256 << 10);
@@ -23,7 +24,8 @@ pub const LIST_LIMIT_MAX: usize = 1000;
 /// A page ends early once it holds this many bytes of values: 1000 largest values would be 1 GiB.
 pub const PAGE_BYTES_MAX: usize = 8 << 20;
 
-/// A point in the store's history: the number of transactions that changed something, over all keys.
+/// A point in the store's history. Every transaction that changes something has one of its own, later than all before
+/// it. It says nothing about their number: in a shared etcd, others' transactions and the store's own count, too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Revision(pub u64);
@@ -275,8 +277,8 @@ pub fn validate_key(key: &str) -> Result<(), KeyProblem> {
 /// A transaction that was made durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Committed {
-    /// Its revision, the `mod_revision` of every key that it put. A transaction that changed nothing has none
-    /// of its own, and reports the store's.
+    /// Its revision, the `mod_revision` of every key that it put. A transaction that changed nothing need not have one
+    /// of its own, and may report the store's.
     pub revision: Revision,
 }
 

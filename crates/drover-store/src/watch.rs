@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 /// Transactions that wait for one watcher before it is told `Lagged`.
 pub const WATCH_BUFFER: usize = 1024;
-/// Most watchers of one embedded store: a few for each coordinator task and open console.
+/// Most watchers of one store: a few for each coordinator task and open console.
 pub(crate) const WATCHERS_MAX: usize = 1024;
 /// Transactions remembered for watchers that begin in the past: some seconds between a list and its watch.
 const REMEMBERED_MAX: usize = 4096;
@@ -78,6 +78,11 @@ impl WatchSender {
     /// Marks the watcher as lagging; it learns that once the sender is dropped and its queue empty.
     pub fn lag(&self) {
         self.lagged.store(true, Ordering::Release);
+    }
+
+    /// Waits until the watcher is gone.
+    pub async fn closed(&self) {
+        self.sender.closed().await;
     }
 
     /// Whether the watcher is gone.
