@@ -65,6 +65,7 @@ impl Shape {
         Settings {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7400)),
             dns: self.dns.clone(),
+            store: None,
             vantage: VantageSettings {
                 references: Vec::new(),
                 reference_interval: Span::from_secs(10),

@@ -8,6 +8,7 @@ use crate::error::CoordinatorError;
 use crate::live::Live;
 use crate::out_of_service::OutOfServiceLive;
 use crate::recorder::{DECISIONS_WAITING_MAX, ToRecord};
+use crate::records::Records;
 use crate::runs::RunTable;
 use crate::sights::Sights;
 use crate::worlds::Worlds;
@@ -16,7 +17,7 @@ use drover_dns::provider::{Gate, WantedChecks, ZoneGenerations};
 use drover_model::config::DnsSettings;
 use drover_model::traffic::{Block, Freeze, Hold, TrafficState};
 use drover_model::{EndpointKey, Timestamp};
-use drover_store::{EmbeddedStore, History};
+use drover_store::{History, Store};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -55,8 +56,9 @@ pub struct Coordinator {
     pub listen: SocketAddr,
     /// Observations and transitions.
     pub history: History,
-    /// The store itself, for its statistics.
-    pub store: Arc<EmbeddedStore>,
+    /// The store itself.
+    pub store: Arc<dyn Store>,
+    pub(crate) records: Records,
     /// For metrics, application checks and webhooks: no proxy, no redirects.
     pub http: reqwest::Client,
     /// Tells every task to stop.
@@ -189,7 +191,9 @@ impl Coordinator {
         for warning in &loaded.warnings {
             tracing::warn!("configuration: {warning}");
         }
-        let (store, history) = open_store(&options)?;
+        let records = Records::open(&options.state_directory, loaded.config.settings.store.as_ref()).await?;
+        let store = records.store();
+        let history = open_history(&options)?;
         let db = Db::take_over(store.clone(), now, fresh_incarnation()).await?;
         tracing::info!(epoch = %db.epoch(), config = loaded.version, "leading");
         let http = reqwest::Client::builder()
@@ -207,6 +211,7 @@ impl Coordinator {
             listen: options.listen.unwrap_or(loaded.config.settings.listen),
             history,
             store,
+            records,
             http,
             stop,
             runs: RunTable::default(),
@@ -263,6 +268,7 @@ impl Coordinator {
         self.keep_going("decider", self.clone().run_decider());
         self.keep_going("attention", self.clone().run_attention());
         self.keep_going("retention", self.clone().run_retention());
+        self.keep_going("upkeep", self.clone().run_upkeep());
         Ok(())
     }
 
@@ -289,22 +295,12 @@ fn fresh_incarnation() -> u64 {
     fastrand::u64(1..1 << 53)
 }
 
-fn open_store(options: &Options) -> Result<(Arc<EmbeddedStore>, History), CoordinatorError> {
-    let directory = options.state_directory.clone();
-    let fail = |source: Box<dyn std::error::Error + Send + Sync>| CoordinatorError::OpenStore {
-        directory: directory.clone(),
-        source,
-    };
-    std::fs::create_dir_all(&directory).map_err(|e| fail(e.into()))?;
-    // Judged by `status`, with the history and by the configuration in force.
-    let store_options =
-        drover_store::Options { size_alarm_bytes: u64::MAX, ..drover_store::Options::default() };
-    let (store, report) =
-        EmbeddedStore::open(directory.join("drover.redb"), store_options).map_err(|e| fail(e.into()))?;
-    tracing::info!(?report, "store verified");
+fn open_history(options: &Options) -> Result<History, CoordinatorError> {
+    let directory = &options.state_directory;
     let (history, report) =
-        History::open(directory.join("history.redb"), drover_store::HistoryOptions::default())
-            .map_err(|e| fail(e.into()))?;
+        History::open(directory.join("history.redb"), drover_store::HistoryOptions::default()).map_err(
+            |e| CoordinatorError::OpenStore { place: directory.display().to_string(), source: e.into() },
+        )?;
     tracing::debug!(?report, "history opened");
-    Ok((Arc::new(store), history))
+    Ok(history)
 }

@@ -22,13 +22,45 @@ pub enum CoordinatorError {
         diagnostics: Vec<Diagnostic>,
     },
     /// The store could not be opened.
-    #[error("can't open the store in {}", directory.display())]
+    #[error("can't open the store in {place}")]
     OpenStore {
         /// Where.
-        directory: PathBuf,
+        place: String,
         /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Its records are elsewhere than the configuration says: it would begin as if nothing had ever been.
+    #[error(
+        "the settings say that the records are in {wanted}, and this state directory's are in {found}: {next}"
+    )]
+    StoreElsewhere {
+        /// Where the settings say.
+        wanted: String,
+        /// Where they are.
+        found: String,
+        /// What to do.
+        next: String,
+    },
+    /// The store knows less than was seen of it.
+    #[error(
+        "the store in {place} is at revision {now}, and {seen} was seen before: it was put back to an earlier state, as by \
+         restoring a snapshot, and could give orders again that were given already; to go on from there, `drover store \
+         export` it and import that under another prefix, which gives it an incarnation of its own"
+    )]
+    StoreWentBack {
+        /// Which.
+        place: String,
+        /// The latest revision that was seen.
+        seen: u64,
+        /// The one that it has.
+        now: u64,
+    },
+    /// There is no store where one was asked for.
+    #[error("there is no store in {place}")]
+    NoStore {
+        /// Where.
+        place: String,
     },
     /// A record could not be read or written.
     #[error("can't {what}")]

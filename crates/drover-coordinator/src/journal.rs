@@ -71,7 +71,9 @@ impl StoreJournal {
             }
             Err(TxnError::Conflict { .. }) if self.stands(&key, record).await => Ok(()),
             Err(TxnError::Conflict { .. }) => Err(JournalError::Conflict { sequence: record.sequence }),
-            Err(e @ TxnError::OutOfSpace { .. }) => Err(JournalError::OutOfSpace { detail: e.to_string() }),
+            Err(e @ (TxnError::OutOfSpace { .. } | TxnError::QuotaReached { .. })) => {
+                Err(JournalError::OutOfSpace { detail: e.to_string() })
+            }
             Err(TxnError::TooLarge { what: Limited::Value { .. } | Limited::Bytes, actual, limit }) => {
                 Err(JournalError::TooLarge { bytes: actual, limit })
             }

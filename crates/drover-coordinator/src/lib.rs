@@ -32,6 +32,7 @@ pub mod programs;
 mod published;
 mod reconciler;
 mod recorder;
+pub mod records;
 mod reload;
 mod retention;
 mod rotation;

@@ -44,11 +44,19 @@ impl Coordinator {
 
     /// What of the configuration in force only counts from the next start.
     pub(crate) fn restart_needed(&self, loaded: &Loaded) -> Vec<String> {
-        let wanted = loaded.config.settings.listen;
-        if self.options.listen.is_some() || wanted == self.listen {
-            return Vec::new();
+        let settings = &loaded.config.settings;
+        let mut needed = Vec::new();
+        if self.options.listen.is_none() && settings.listen != self.listen {
+            let (wanted, now) = (settings.listen, self.listen);
+            needed
+                .push(format!("`listen: {wanted}` takes effect at the next start; until then {now} answers"));
         }
-        vec![format!("`listen: {wanted}` takes effect at the next start; until then {} answers", self.listen)]
+        if settings.store != self.records.settings() {
+            needed.push(
+                "`store` takes effect at the next start; until then the records stay where they are".into(),
+            );
+        }
+        needed
     }
 
     /// Reads the directory and takes it when it is new and good. Says what was done. One at a time: of two that

@@ -21,9 +21,7 @@ use drover_model::probe::REPORT_OBSERVATIONS_MAX;
 use drover_model::runbook::Purpose;
 use drover_model::traffic::Actor;
 use drover_model::{RegionId, RunId, Span, Timestamp, Weight};
-use drover_store::{
-    Committed, EmbeddedStore, Limited, Page, ReadError, Revision, Store, Txn, TxnError, Versioned, Watch,
-};
+use drover_store::{Committed, Limited, Page, ReadError, Revision, Store, Txn, TxnError, Versioned, Watch};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
@@ -226,20 +224,20 @@ type Meddle = dyn Fn(&Txn) -> BoxFuture<'static, Meddling> + Send + Sync;
 
 /// A store between which and its users somebody stands who may hold up a transaction, refuse it, or lose its answer.
 pub struct Meddled {
-    inner: Arc<EmbeddedStore>,
+    inner: Arc<dyn Store>,
     meddle: Box<Meddle>,
 }
 
 impl Meddled {
     pub fn new(
-        inner: Arc<EmbeddedStore>,
+        inner: Arc<dyn Store>,
         meddle: impl Fn(&Txn) -> BoxFuture<'static, Meddling> + Send + Sync + 'static,
     ) -> Arc<Self> {
         Arc::new(Self { inner, meddle: Box::new(meddle) })
     }
 
     /// As if the disk were full while the switch is on.
-    pub fn full_disk(inner: Arc<EmbeddedStore>) -> (Arc<Self>, Arc<AtomicBool>) {
+    pub fn full_disk(inner: Arc<dyn Store>) -> (Arc<Self>, Arc<AtomicBool>) {
         let full = Arc::new(AtomicBool::new(false));
         let switch = full.clone();
         let meddle = move |_: &Txn| {

@@ -223,6 +223,7 @@ fn settings() -> Settings {
             records: vec![],
             geography: None,
         }),
+        store: None,
         vantage: VantageSettings {
             references: vec![],
             reference_interval: Span::from_secs(10),

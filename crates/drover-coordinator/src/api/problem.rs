@@ -5,7 +5,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use drover_model::api::Problem;
 use drover_model::reason::Reason;
-use drover_store::TxnError;
+use drover_store::{ReadError, TxnError};
 
 const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -52,11 +52,13 @@ impl ApiError {
 impl From<CoordinatorError> for ApiError {
     fn from(e: CoordinatorError) -> Self {
         tracing::error!(error = &e as &dyn std::error::Error, "a request failed");
-        let full = full_disk(&e);
+        let store = store_trouble(&e);
         let (status, code) = match e {
             CoordinatorError::Fenced { .. } => (StatusCode::SERVICE_UNAVAILABLE, "fenced"),
-            _ if full.is_some() => (StatusCode::INSUFFICIENT_STORAGE, "no_space"),
-            _ => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            _ => match &store {
+                Some(trouble) => (trouble.status, trouble.code),
+                None => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            },
         };
         let mut text = e.to_string();
         let mut source = std::error::Error::source(&e);
@@ -66,16 +68,41 @@ impl From<CoordinatorError> for ApiError {
             source = cause.source();
         }
         let mut error = Self::new(status, code, text);
-        error.0.next = full.map(|directory| format!("df -h {directory}"));
+        error.0.next = store.map(|trouble| trouble.next);
         error
     }
 }
 
-/// Where there is no room, when that is why.
-fn full_disk(e: &CoordinatorError) -> Option<String> {
+/// What a person can look at when the store is why.
+struct StoreTrouble {
+    status: StatusCode,
+    code: &'static str,
+    next: String,
+}
+
+/// The first error of a type, among an error and its causes.
+fn in_chain<'a, T: std::error::Error + 'static>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a T> {
+    std::iter::successors(Some(error), |e| e.source()).find_map(|e| e.downcast_ref::<T>())
+}
+
+fn store_trouble(e: &CoordinatorError) -> Option<StoreTrouble> {
     let CoordinatorError::Store { source, .. } = e else { return None };
-    let TxnError::OutOfSpace { path, .. } = source.downcast_ref::<TxnError>()? else { return None };
-    path.parent().map(|directory| directory.display().to_string())
+    let (no_space, away) = (StatusCode::INSUFFICIENT_STORAGE, StatusCode::SERVICE_UNAVAILABLE);
+    let (status, code, next) = match (in_chain::<TxnError>(&**source), in_chain::<ReadError>(&**source)) {
+        (Some(TxnError::OutOfSpace { path, .. }), _) => {
+            (no_space, "no_space", format!("df -h {}", path.parent()?.display()))
+        }
+        (Some(TxnError::QuotaReached { .. }), _) => {
+            (no_space, "no_space", "etcdctl endpoint status --cluster -w table".to_owned())
+        }
+        (Some(TxnError::Unreachable { .. }), _) | (_, Some(ReadError::Unreachable { .. })) => {
+            (away, "store_unreachable", "etcdctl endpoint health --cluster".to_owned())
+        }
+        _ => return None,
+    };
+    Some(StoreTrouble { status, code, next })
 }
 
 impl IntoResponse for ApiError {

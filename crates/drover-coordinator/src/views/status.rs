@@ -71,13 +71,15 @@ impl Coordinator {
     }
 
     fn coordinator_view(&self, loaded: &Loaded, live: &Live) -> CoordinatorView {
-        let stats = self.store.stats();
+        let stats = self.records.stats();
         // Both files lie on one disk and are kept by one set of retentions.
-        let bytes = stats.as_ref().map_or(0, |s| s.bytes).saturating_add(self.history.bytes().unwrap_or(0));
+        let bytes =
+            stats.as_ref().map_or(0, |(bytes, _)| *bytes).saturating_add(self.history.bytes().unwrap_or(0));
         // Its size is judged here, by the configuration in force; the store knows only the one it was opened with.
         let large = bytes >= loaded.config.settings.retention.store_alarm_bytes;
-        let (failing, store_stopped) = failing(stats.map(|s| s.alarm));
+        let (failing, store_stopped) = failing(stats.map(|(_, alarm)| alarm));
         let directory = self.options.state_directory.display();
+        let failing = failing.map(|why| format!("{why} (in {directory})")).or_else(|| self.cluster_failing());
         CoordinatorView {
             version: env!("CARGO_PKG_VERSION").into(),
             epoch: self.db.epoch(),
@@ -87,12 +89,19 @@ impl Coordinator {
             restart_needed: self.restart_needed(loaded),
             store_bytes: bytes,
             store_alarm: large,
-            store_failing: failing.map(|why| format!("{why} (in {directory})")),
+            store_failing: failing,
             store_stopped,
             page_channels: loaded.config.settings.paging.channels(),
             pages_undelivered: live.pages_undelivered,
             pages_oldest: live.pages_oldest.map(|t| self.clock.now().since(t)),
         }
+    }
+}
+
+impl Coordinator {
+    /// Of a cluster, whose alarms are its own, what the last write ended in tells.
+    fn cluster_failing(&self) -> Option<String> {
+        self.records.settings().and_then(|_| self.db.write_failure())
     }
 }
 

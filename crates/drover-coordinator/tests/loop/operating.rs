@@ -3,7 +3,6 @@
 use crate::world::World;
 use drover_model::api::StatusView;
 use drover_model::journal::RunState;
-use drover_store::Store;
 use serde_json::{Value, json};
 
 fn person() -> Value {

@@ -185,6 +185,12 @@ pub const KEEP_TRANSITIONS: Span = Span::from_hours(90 * 24);
 /// 4 GiB: far above what the retention above needs, far below what fills a small disk.
 pub const STORE_ALARM_BYTES: u64 = 4 << 30;
 
+/// One installation a cluster is what most have.
+pub const ETCD_PREFIX: &str = "/drover";
+
+/// A watch is away for seconds. A day is what a person wants who looks up what a record was yesterday.
+pub const ETCD_KEEP_HISTORY: Span = Span::from_hours(24);
+
 /// Three tries ride out one restart of whatever answers.
 pub const STEP_ATTEMPTS: u64 = 3;
 

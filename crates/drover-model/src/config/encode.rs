@@ -396,6 +396,14 @@ pub(super) fn settings(s: &Settings) -> Written {
         });
     let mut entries = vec![("kind", text("Settings")), ("listen", text(s.listen))];
     entries.extend(dns.map(|d| ("dns", d)));
+    entries.extend(s.store.as_ref().map(|store| {
+        let etcd = Written::Map(vec![
+            ("endpoints", list(&store.etcd.endpoints)),
+            ("prefix", text(&store.etcd.prefix)),
+            ("keep_history", text(store.etcd.keep_history)),
+        ]);
+        ("store", Written::Map(vec![("etcd", etcd)]))
+    }));
     entries.extend([
         (
             "vantage",

@@ -275,6 +275,7 @@ dns:
   servers: [{name: ns1, query: 192.0.2.1:53}]
   key: {name: drover, secret_file: s}
   weights: lua
+store: {etcd: {endpoints: [http://192.0.2.1:2379]}}
 ";
 
     const HOSTED_ZONE: &str = "\

@@ -389,6 +389,24 @@ pub struct Retention {
     pub store_alarm_bytes: u64,
 }
 
+/// Where the records are kept when not in a file of the coordinator's machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StoreSettings {
+    /// A cluster of etcd.
+    pub etcd: EtcdSettings,
+}
+
+/// Records in an etcd cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EtcdSettings {
+    /// Client URLs of its members.
+    pub endpoints: Vec<String>,
+    /// What stands before every key of this installation.
+    pub prefix: String,
+    /// How long the cluster's history is kept.
+    pub keep_history: Span,
+}
+
 /// What holds for all (`kind: Settings`, at most one in a directory).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Settings {
@@ -396,6 +414,9 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// DNS; without it weights are decided but nobody answers, and `validate` says so.
     pub dns: Option<DnsSettings>,
+    /// Where records are kept; without it in a file of the state directory. A change takes effect at the next start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreSettings>,
     /// Vantage points.
     pub vantage: VantageSettings,
     /// Pages.

@@ -6,7 +6,9 @@ use super::sink::Sink;
 use super::tree::Node;
 use super::values::Scalar;
 use crate::config::shapes::settings::SETTINGS;
-use crate::config::{PagingSettings, Retention, Settings, VantageSettings, WebhookTarget};
+use crate::config::{
+    EtcdSettings, PagingSettings, Retention, Settings, StoreSettings, VantageSettings, WebhookTarget,
+};
 use std::collections::BTreeMap;
 
 /// What is known of the settings.
@@ -45,6 +47,11 @@ fn read_fields(fields: &Fields<'_, '_, '_>, path: &str) -> Draft {
         Got::Absent => Some(None),
         Got::Bad => None,
     };
+    let store = match fields.object("store") {
+        Got::Value(f) => store(&f).map(Some),
+        Got::Absent => Some(None),
+        Got::Bad => None,
+    };
     let vantage = fields.object("vantage").value().and_then(|f| vantage(&f));
     let paging = fields.object("paging").value().and_then(|f| paging(&f));
     let retention = fields.object("retention").value().and_then(|f| retention(&f));
@@ -52,6 +59,7 @@ fn read_fields(fields: &Fields<'_, '_, '_>, path: &str) -> Draft {
         Some(Settings {
             listen: listen?,
             dns: dns?,
+            store: store?,
             vantage: vantage?,
             paging: paging?,
             retention: retention?,
@@ -123,6 +131,16 @@ fn paging(fields: &Fields<'_, '_, '_>) -> Option<PagingSettings> {
         Got::Bad => None,
     };
     Some(PagingSettings { on_page: on_page?, webhook: webhook? })
+}
+
+fn store(fields: &Fields<'_, '_, '_>) -> Option<StoreSettings> {
+    let fields = fields.object("etcd").value()?;
+    let pick = |v: Scalar| if let Scalar::Text(t) = v { Some(t) } else { None };
+    let endpoints = fields.scalars("endpoints", pick).value();
+    let prefix = fields.text("prefix").value();
+    let keep_history = fields.span("keep_history").value();
+    let etcd = EtcdSettings { endpoints: endpoints?, prefix: prefix?, keep_history: keep_history? };
+    Some(StoreSettings { etcd })
 }
 
 fn retention(fields: &Fields<'_, '_, '_>) -> Option<Retention> {

@@ -24,6 +24,11 @@ pub(crate) static SETTINGS: Shape = Shape {
             Kind::Variants(&[&EMBEDDED, &RFC2136, &ROUTE53]),
             "The zone, and the servers that answer for it.",
         ),
+        optional(
+            "store",
+            Kind::Object(&STORE),
+            "Where the records are kept; left out, in a file of the coordinator's state directory.",
+        ),
         default("vantage", Kind::Object(&VANTAGE), Default::Object, "What is expected of a vantage point."),
         default("paging", Kind::Object(&PAGING), Default::Object, "Who is told."),
         default("retention", Kind::Object(&RETENTION), Default::Object, "How long things are kept."),
@@ -430,6 +435,36 @@ pub(crate) static WEBHOOK: Shape = Shape {
     fields: &[
         required("url", Kind::Text(Rule::Url), "Its address."),
         required("secret_file", FILE, "File with the key for the HMAC-SHA-256 signature."),
+    ],
+};
+
+pub(crate) static STORE: Shape = Shape {
+    name: "store",
+    doc: "Where the records are kept: journal, targets, runs and the audit.",
+    fields: &[required("etcd", Kind::Object(&ETCD), "A cluster of etcd.")],
+};
+
+pub(crate) static ETCD: Shape = Shape {
+    name: "etcd",
+    doc: "Records in an etcd cluster, which goes on while a majority of its members does.",
+    fields: &[
+        required(
+            "endpoints",
+            Kind::List { item: &Kind::Text(Rule::Url), min: 1, max: 16 },
+            "Client URLs of its members, one each.",
+        ),
+        default(
+            "prefix",
+            Kind::Text(Rule::Any),
+            Default::Text(defaults::ETCD_PREFIX),
+            "What stands before every key of this installation; another one for each that shares the cluster.",
+        ),
+        default(
+            "keep_history",
+            Kind::Span { min: Span::from_mins(10), max: Span::from_hours(24 * 30) },
+            Default::Span(defaults::ETCD_KEEP_HISTORY),
+            "How long values that were replaced are kept, for whoever watches and was away. The cluster's history is one: others in it lose theirs, too.",
+        ),
     ],
 };
 

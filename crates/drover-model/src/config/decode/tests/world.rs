@@ -183,6 +183,31 @@ fn a_hosted_zone_splits_by_weight_and_is_written_as_it_is_read() {
 }
 
 #[test]
+fn records_in_etcd_are_read_as_written_and_left_out_they_stay_in_a_file() {
+    assert_eq!(world().settings.store, None);
+    assert!(
+        !serde_json::to_string(&world().settings).unwrap().contains("\"store\""),
+        "as older versions read it"
+    );
+    let told = |store: &str| {
+        load_text(&base_with(&[("kind: Settings", &format!("kind: Settings\nstore: {store}"))]))
+    };
+    let config = told("{etcd: {endpoints: [http://10.0.0.1:2379, http://10.0.1.1:2379]}}").unwrap().config;
+    let etcd = config.settings.store.clone().unwrap().etcd;
+    assert_eq!((etcd.endpoints.len(), etcd.prefix.as_str()), (2, "/drover"));
+    assert_eq!(etcd.keep_history, Span::from_hours(24));
+    read_as_written(&config);
+    for (wrong, about) in [
+        ("{}", "etcd"),
+        ("{etcd: {endpoints: []}}", "endpoints"),
+        ("{etcd: {endpoints: [http://a:1], keep_history: 1s}}", "keep_history"),
+    ] {
+        let errors = told(wrong).unwrap_err();
+        assert!(errors.len() == 1 && errors[0].contains(about), "{wrong}: {errors:?}");
+    }
+}
+
+#[test]
 fn the_velocity_of_a_zone_is_read_wherever_it_is_and_has_its_defaults() {
     let own = world().settings.dns.unwrap().velocity;
     assert_eq!((own.most(0), own.most(33), own.most(1_000)), (10, 10, 300));
