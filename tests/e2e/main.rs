@@ -6,9 +6,13 @@
 )]
 
 mod backtest;
+#[allow(dead_code, reason = "its other half is for the tests of the store itself")]
+#[path = "../../crates/drover-store/src/etcd/tests/cluster.rs"]
+mod cluster;
 mod control_plane;
 mod crash;
 mod delegation;
+mod distributed;
 mod failover;
 mod faults;
 mod faults_run;

@@ -1,6 +1,6 @@
 //! From a verb to what it does.
 
-use crate::args::{Args, ConfigVerb, DnsArgs, DnsVerb, Global, PolicyVerb, RunbookVerb, StoreVerb, Verb};
+use crate::args::{Args, ConfigVerb, DnsArgs, DnsVerb, Global, PolicyVerb, RunbookVerb, Verb};
 use crate::context::{Surroundings, Target};
 use crate::demo;
 use crate::exit::ExitCode;
@@ -26,7 +26,7 @@ pub async fn dispatch(args: Args, out: &Out) -> Result<ExitCode> {
         Verb::Heal(args) => demo::run_heal(args, out).await,
         Verb::SampleService(args) => demo::service::run(args).await.map(|()| ExitCode::Done),
         Verb::Launch(args) => roles::launch::run(&args).await,
-        Verb::Store(StoreVerb::Check { state }) => verbs::tools::check_store(out, &state),
+        Verb::Store(verb) => verbs::store::run(out, verb).await,
         Verb::Completions { shell } => verbs::tools::completions(out, shell),
         Verb::Man { dir } => verbs::tools::man(out, dir.as_deref()),
         Verb::Config(ConfigVerb::Validate { dir, runbooks }) => verbs::config::validate(out, dir, runbooks),

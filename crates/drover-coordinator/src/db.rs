@@ -16,6 +16,10 @@ pub mod keys {
 
     /// Who leads.
     pub const LEADER: &str = "leader";
+    /// That nobody leads here any more.
+    pub const RETIRED: &str = "retired";
+    /// That the records are not all there yet.
+    pub const IMPORTING: &str = "importing";
     /// Written to see whether writing works again.
     pub const WRITE_TEST: &str = "write-test";
     /// Automatic action off.
@@ -193,6 +197,7 @@ impl Db {
         incarnation: u64,
     ) -> Result<Self, CoordinatorError> {
         let what = "take over the leader's record";
+        crate::transfer::refuse_unusable(&*store).await?;
         let held =
             get_json::<Leader>(&*store, keys::LEADER).await.map_err(|e| CoordinatorError::store(what, e))?;
         let (epoch, expect) = match held {
@@ -205,6 +210,8 @@ impl Db {
         let leader = Leader { epoch, pid: std::process::id(), since: now };
         let txn = Txn::new()
             .expect(keys::LEADER, expect)
+            .expect(keys::RETIRED, Expect::Absent)
+            .expect(keys::IMPORTING, Expect::Absent)
             .put_json(keys::LEADER, &leader)
             .map_err(|e| CoordinatorError::store(what, e))?
             // As long as there is room for the journal: a run that its predecessor left would else wait for a person.

@@ -1,5 +1,6 @@
 //! What can go wrong in a coordinator, by what was attempted.
 
+use drover_model::Timestamp;
 use drover_model::config::diagnostic::Diagnostic;
 use std::path::PathBuf;
 
@@ -61,6 +62,32 @@ pub enum CoordinatorError {
     NoStore {
         /// Where.
         place: String,
+    },
+    /// The store was given up for a copy of it.
+    #[error(
+        "this store was retired at {at} by `drover store export --retire`: its records live on where that export was \
+         imported; to go on here after all, import it into an empty state directory"
+    )]
+    Retired {
+        /// When.
+        at: Timestamp,
+    },
+    /// An import into the store was begun and not finished.
+    #[error(
+        "the import into this store (of the file with SHA-256 {sha256}) was not finished: remove what is there (the files \
+         of an embedded store, or `etcdctl del --prefix` its prefix), and import again"
+    )]
+    HalfImported {
+        /// Of the file.
+        sha256: String,
+    },
+    /// An import goes into an empty store.
+    #[error(
+        "the store is not empty: it has {key}; import into a new state directory, or under another prefix"
+    )]
+    NotEmpty {
+        /// One of its keys.
+        key: String,
     },
     /// A record could not be read or written.
     #[error("can't {what}")]

@@ -49,6 +49,7 @@ mod stopping;
 mod testbed;
 mod text;
 mod traffic;
+pub mod transfer;
 mod verdicts;
 mod views;
 mod world;

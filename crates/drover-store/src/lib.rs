@@ -20,6 +20,7 @@ mod etcd;
 mod history;
 mod json;
 mod packed;
+mod portable;
 mod store;
 mod types;
 mod watch;
@@ -35,6 +36,7 @@ pub use history::{
 };
 pub use json::{JsonError, JsonVersioned, get_json};
 pub use packed::{JSON_BYTES_MAX, PackError};
+pub use portable::{EXPORT_FORMAT, ExportEnd, ExportError, ExportHeader, Exported, Exporter, Importer};
 pub use store::Store;
 pub use types::{
     Change, ChangeKind, Changes, Committed, Compare, Entry, Expect, KEY_BYTES_MAX, LIST_LIMIT_MAX, Op,

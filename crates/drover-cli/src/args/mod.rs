@@ -273,12 +273,64 @@ pub struct LogArgs {
 #[derive(Debug, Subcommand)]
 pub enum StoreVerb {
     /// Verify every record of a store that no coordinator has open
-    #[command(after_help = "Example:\n  drover store check --state /var/lib/drover")]
+    #[command(after_help = "Examples:\n  drover store check --state /var/lib/drover\n  \
+                            drover store check --etcd http://10.0.0.1:2379,http://10.0.1.1:2379")]
     Check {
-        /// State directory of the coordinator
-        #[arg(long, value_name = "DIR")]
-        state: PathBuf,
+        /// Which
+        #[command(flatten)]
+        place: StorePlace,
     },
+    /// Write every record into a file that people can read and a store can be rebuilt from
+    Export(ExportArgs),
+    /// Rebuild a store, of either kind, from such a file
+    Import(ImportArgs),
+}
+
+/// Which store.
+#[derive(Debug, clap::Args)]
+pub struct StorePlace {
+    /// The embedded store in this state directory of a coordinator
+    #[arg(long, value_name = "DIR", required_unless_present = "etcd", conflicts_with = "etcd")]
+    pub state: Option<PathBuf>,
+    /// The store in an etcd cluster with these client URLs
+    #[arg(long, value_name = "URL,URL", value_delimiter = ',')]
+    pub etcd: Vec<String>,
+    /// What stands before every key of the installation in etcd
+    #[arg(long, value_name = "PREFIX", default_value = drover_model::config::defaults::ETCD_PREFIX)]
+    pub prefix: String,
+}
+
+/// Arguments of `store export`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  drover store export --etcd http://10.0.0.1:2379 --to drover.jsonl\n  \
+                        drover store export --state /var/lib/drover --retire --to drover.jsonl")]
+pub struct ExportArgs {
+    /// Which store
+    #[command(flatten)]
+    pub place: StorePlace,
+    /// The file, which must not be there yet
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+    /// Depose the store's leader first, and let no coordinator start on the store any more: for moving it
+    #[arg(long)]
+    pub retire: bool,
+    /// Read a store that was restored from a snapshot of etcd into another cluster
+    #[arg(long, requires = "etcd", conflicts_with = "retire")]
+    pub restored: bool,
+}
+
+/// Arguments of `store import`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  drover store import --etcd http://10.0.0.1:2379,http://10.0.1.1:2379 drover.jsonl"
+)]
+pub struct ImportArgs {
+    /// Which store, empty or not there yet
+    #[command(flatten)]
+    pub place: StorePlace,
+    /// The file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
 }
 
 fn short_footer() -> String {
@@ -295,7 +347,7 @@ fn long_footer() -> String {
     format!(
         "{}\n\nExit codes:\n{}\n\nService roles and tools, not listed above:\n  \
          agent, coordinator, dns    run by the service manager\n  \
-         store check                verify a store\n  completions, man           for packagers",
+         store                      check, export and import a store\n  completions, man           for packagers",
         short_footer(),
         codes.join("\n")
     )

@@ -12,6 +12,7 @@ pub mod policy;
 pub mod runbook;
 pub mod runs;
 pub mod status;
+pub mod store;
 pub mod tools;
 
 use crate::client::Client;
