@@ -269,10 +269,12 @@ pub(crate) static STATUS_SERVER: Shape = Shape {
     ],
 };
 
+static RECORD: Kind = Kind::Object(&FIXED_RECORD);
+
 // Zones of other kinds know these two as well, so that whoever sets them there is told why they have no use for them.
 const RECORDS_FIELD: Field = default(
     "records",
-    Kind::List { item: &Kind::Object(&FIXED_RECORD), min: 0, max: FIXED_RECORDS_MAX },
+    Kind::List { item: &RECORD, min: 0, max: FIXED_RECORDS_MAX },
     Default::Nothing,
     "Records that no traffic moves, such as TXT and CAA; of `kind: embedded` alone.",
 );
