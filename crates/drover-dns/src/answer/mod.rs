@@ -156,6 +156,16 @@ impl<'m, 's> Asked<'m, 's> {
         }
     }
 
+    /// The answer of who does not know the zone yet: a failure, so that another server is asked. Errors are told as ever.
+    #[must_use]
+    pub fn not_ready(&self, mut buffer: Vec<u8>, context: &Context) -> Option<Response> {
+        buffer.clear();
+        match &self.parsed {
+            Parsed::Malformed(malformed) => compose::reject(malformed),
+            Parsed::Query(query) => compose::compose(buffer, query, &respond::not_ready(), context),
+        }
+    }
+
     /// The answer that says nothing but "come over TCP"; `None` where the message is no question.
     #[must_use]
     pub fn come_over_tcp(&self, context: &Context) -> Option<Vec<u8>> {

@@ -65,6 +65,11 @@ impl Outcome {
     }
 }
 
+/// Of a server that does not know the zone yet.
+pub(super) fn not_ready() -> Outcome {
+    Outcome::refusal(OptRcode::SERVFAIL)
+}
+
 /// `found` is what the snapshot has at the question's name.
 pub(super) fn respond(snapshot: &Snapshot, query: &Query<'_>, found: Lookup<'_>, chance: Chance) -> Outcome {
     if query.edns.as_ref().is_some_and(|edns| edns.version > 0) {

@@ -23,6 +23,19 @@ use crate::server::Problem;
 /// The largest reply that is read.
 const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// How long one may take, and how long its reply may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Allowed {
+    pub(crate) time: Duration,
+    pub(crate) reply_bytes: usize,
+}
+
+impl Allowed {
+    const fn time(time: Duration) -> Self {
+        Self { time, reply_bytes: REPLY_BYTES_MAX }
+    }
+}
+
 /// Why a request brought no reply.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
@@ -54,7 +67,16 @@ pub(crate) async fn get<T: DeserializeOwned>(
     path: &str,
     after: Duration,
 ) -> Result<T, CallError> {
-    in_time(address, after, call(address, Method::GET, path, vec![])).await
+    get_within(address, path, Allowed::time(after)).await
+}
+
+/// As [`get`], from somebody whose reply shall be shorter than one's own servers' may be.
+pub(crate) async fn get_within<T: DeserializeOwned>(
+    address: SocketAddr,
+    path: &str,
+    allowed: Allowed,
+) -> Result<T, CallError> {
+    in_time(address, allowed.time, call(address, Method::GET, path, vec![], allowed.reply_bytes)).await
 }
 
 pub(crate) async fn send<B: Serialize + Sync, T: DeserializeOwned>(
@@ -64,9 +86,20 @@ pub(crate) async fn send<B: Serialize + Sync, T: DeserializeOwned>(
     body: &B,
     after: Duration,
 ) -> Result<T, CallError> {
+    send_within(address, method, path, body, Allowed::time(after)).await
+}
+
+/// As [`send`], to somebody whose reply shall be shorter than one's own servers' may be.
+pub(crate) async fn send_within<B: Serialize + Sync, T: DeserializeOwned>(
+    address: SocketAddr,
+    method: Method,
+    path: &str,
+    body: &B,
+    allowed: Allowed,
+) -> Result<T, CallError> {
     let body = serde_json::to_vec(body)
         .map_err(|error| CallError::NotSent { address, reason: error.to_string() })?;
-    in_time(address, after, call(address, method, path, body)).await
+    in_time(address, allowed.time, call(address, method, path, body, allowed.reply_bytes)).await
 }
 
 async fn in_time<T: DeserializeOwned>(
@@ -89,6 +122,7 @@ async fn call(
     method: Method,
     path: &str,
     body: Vec<u8>,
+    reply_bytes_max: usize,
 ) -> Result<(StatusCode, Bytes), CallError> {
     let not_sent = |error: io::Error| CallError::NotSent { address, reason: error.to_string() };
     let broken = |error: &dyn std::error::Error| CallError::Broken { address, reason: error.to_string() };
@@ -110,7 +144,7 @@ async fn call(
         .map_err(|error| broken(&error))?;
     let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
     let status = response.status();
-    let body = Limited::new(response.into_body(), REPLY_BYTES_MAX).collect().await;
+    let body = Limited::new(response.into_body(), reply_bytes_max).collect().await;
     let body = body.map_err(|error| CallError::Broken { address, reason: error.to_string() })?;
     Ok((status, body.to_bytes()))
 }

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ledger::Ledger;
 use super::proofs::{Sealed, SealedView};
-use super::state_file::{STATE_BYTES_MAX, StateBody};
+use super::state_file::{STATE_BYTES_MAX, StateBody, are_plain};
 use super::{AppliedBatch, CHANGES_BYTES_MAX};
 use crate::zone::{RecordKey, RecordSet, RecordType};
 
@@ -62,6 +62,12 @@ pub(super) struct StateChangeView<'a> {
     pub(super) applied: Option<&'a AppliedBatch>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) sealed: Option<SealedView<'a>>,
+}
+
+impl StateChangeView<'_> {
+    fn is_plain(&self) -> bool {
+        self.sealed.is_none() && are_plain(&self.put, self.applied)
+    }
 }
 
 /// The changes that a file holds behind its state.
@@ -227,6 +233,8 @@ pub(super) struct ChangeLog {
     length: u64,
     changes_bytes: u64,
     chain: u32,
+    /// The file says that an earlier drover may read it.
+    is_plain: bool,
 }
 
 /// How an attempt to append ended.
@@ -245,6 +253,8 @@ pub(super) enum Appended {
 pub(super) enum WhyNot {
     /// The changes are at their limit.
     Full,
+    /// The file says that an earlier drover may read it, and that one could not read this.
+    NotPlain,
     /// The file at the path is not the one that was written, or has another length.
     Replaced,
     /// It could not be written.
@@ -253,13 +263,16 @@ pub(super) enum WhyNot {
 
 impl ChangeLog {
     /// Behind a state of this length and checksum, which are all that the file holds.
-    pub(super) fn new(file: Box<dyn Appending>, length: u64, seed: u32) -> Self {
-        Self { file, length, changes_bytes: 0, chain: seed }
+    pub(super) fn new(file: Box<dyn Appending>, length: u64, seed: u32, is_plain: bool) -> Self {
+        Self { file, length, changes_bytes: 0, chain: seed, is_plain }
     }
 
     /// Appends a change and syncs it. Gives the log back only if all went well: what a failed sync leaves
     /// behind no later one reports, so such a file is never appended to again.
     pub(super) fn append(mut self, path: &Path, change: &StateChangeView<'_>) -> Appended {
+        if self.is_plain && !change.is_plain() {
+            return Appended::No(WhyNot::NotPlain);
+        }
         let (line, chain) = match line(change, self.chain) {
             Ok(line) => line,
             Err(error) => return Appended::No(WhyNot::Failed(error.into())),

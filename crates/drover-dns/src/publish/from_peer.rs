@@ -11,13 +11,11 @@ use drover_model::Epoch;
 use serde::{Deserialize, Serialize};
 
 use super::batch::{AppliedChange, PublishError};
-use super::proofs::{BUCKETS, NewProofs, Proof, Proofs, bucket};
+use super::page::{Offer, OfferPage};
+use super::proofs::{NewProofs, Proof, Proofs};
 use super::publisher::{Next, Publisher};
 use super::seal::{Digest, Seal, SealError};
-use crate::zone::{DnsName, RecordKey, RecordSet, Snapshot, ValidRecordSet};
-
-/// The record sets in one answer to a peer, at most; with their seals below 4 MiB, and usually a tenth of a MiB.
-const PAGE_OFFERS_MAX: usize = 200;
+use crate::zone::{DnsName, RecordKey, Snapshot, ValidRecordSet};
 
 /// What an instance holds, in short.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,32 +24,10 @@ pub struct PeerState {
     pub zone: DnsName,
     /// The snapshot's generation.
     pub generation: u64,
-    /// The highest epoch seen.
+    /// The highest epoch seen, or, where no coordinator has written yet, heard of from peers.
     pub highest_epoch: Option<Epoch>,
     /// A number for each part of the names; alike where the same is held.
     pub buckets: Vec<u64>,
-}
-
-/// One record set, or that it is gone, with its seal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Offer {
-    /// Which.
-    pub key: RecordKey,
-    /// As it was signed; none: removed.
-    pub record_set: Option<RecordSet>,
-    /// The seal, by its place in the page.
-    pub seal: usize,
-}
-
-/// Some of what an instance holds, by name.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OfferPage {
-    /// Each once.
-    pub seals: Vec<Seal>,
-    /// The record sets.
-    pub offers: Vec<Offer>,
-    /// Where the next page goes on; none: this is the last.
-    pub next: Option<RecordKey>,
 }
 
 /// Why a peer's record set was not taken.
@@ -84,6 +60,16 @@ pub enum WhyRefused {
         /// The highest seen.
         highest: Epoch,
     },
+    /// It is as old as removals that are not remembered any more.
+    #[error(
+        "zone generation {given} is not after {forgotten}, up to which removals are forgotten here: it may have been removed"
+    )]
+    MayBeRemoved {
+        /// Its zone generation.
+        given: u64,
+        /// That of the latest removal that was forgotten.
+        forgotten: u64,
+    },
     /// It may not be served.
     #[error("{0}")]
     Invalid(String),
@@ -105,6 +91,8 @@ pub struct Taken {
     pub taken: usize,
     /// What was not taken; what was there already is left out.
     pub refused: Vec<RefusedOffer>,
+    /// So many could not be read: a later version made them.
+    pub unreadable: usize,
 }
 
 /// What one page leads to, as far as it is gone through.
@@ -126,41 +114,33 @@ impl Publisher {
     #[must_use]
     pub fn peer_state(&self) -> Option<PeerState> {
         self.trusted.as_ref()?;
-        let snapshot = self.snapshot();
-        let fence = self.fence();
+        let (proofs, snapshot) = (self.proofs(), self.snapshot());
         Some(PeerState {
             zone: snapshot.zone().origin.clone(),
-            generation: fence.generation,
-            highest_epoch: fence.highest_epoch,
-            buckets: self.proofs().buckets(),
+            generation: snapshot.generation(),
+            highest_epoch: self.ledger.load().highest_epoch.or_else(|| proofs.heard()),
+            buckets: proofs.buckets(),
         })
     }
 
-    /// The record sets in these parts of the names, behind `after`.
+    /// Is nothing held, and nothing known to have been removed?
+    pub(crate) fn is_blank(&self) -> bool {
+        self.load().record_sets().is_empty() && self.proofs().is_empty()
+    }
+
+    /// How many record sets and removals were signed by a leader that had been deposed, and have not been replaced yet.
     #[must_use]
-    pub fn offers(&self, wanted: &[usize], after: Option<&RecordKey>) -> OfferPage {
-        let is_wanted: Vec<bool> = (0..BUCKETS).map(|bucket| wanted.contains(&bucket)).collect();
-        // The snapshot changes while they are held by the one who changes it.
+    pub fn contested(&self) -> usize {
+        let highest = self.ledger.load().highest_epoch;
         let proofs = self.proofs();
-        let snapshot = self.snapshot();
-        let mut page = OfferPage::default();
-        let mut places: BTreeMap<*const Seal, usize> = BTreeMap::new();
-        for (key, proof) in proofs.from(after) {
-            if !is_wanted.get(bucket(key)).copied().unwrap_or_default() {
-                continue;
-            }
-            if page.offers.len() == PAGE_OFFERS_MAX {
-                page.next = page.offers.last().map(|offer| offer.key.clone());
-                break;
-            }
-            let seal = *places.entry(Arc::as_ptr(&proof.seal)).or_insert_with(|| {
-                page.seals.push(Seal::clone(&proof.seal));
-                page.seals.len() - 1
-            });
-            let record_set = snapshot.get(key).map(|set| set.document().clone());
-            page.offers.push(Offer { key: key.clone(), record_set, seal });
-        }
-        page
+        proofs.contested(highest.or_else(|| proofs.heard()))
+    }
+
+    /// The epoch that `given` must not be before: the highest that has written; where none has, the highest of its own incarnation that
+    /// peers have shown.
+    pub(super) fn highest_for(&self, given: Epoch) -> Option<Epoch> {
+        let heard = || self.proofs().heard().filter(|heard| heard.incarnation == given.incarnation);
+        self.ledger.load().highest_epoch.or_else(heard)
     }
 
     /// The record sets that no trusted key has signed in this incarnation, so that no peer would take them.
@@ -169,15 +149,14 @@ impl Publisher {
         if self.trusted.is_none() {
             return vec![];
         }
-        let (proofs, highest) = (self.proofs(), self.fence().highest_epoch);
-        let snapshot = self.snapshot();
-        snapshot.record_sets().keys().filter(|key| !is_proven(&proofs, highest, key)).cloned().collect()
+        let (proofs, snapshot) = (self.proofs(), self.snapshot());
+        snapshot.record_sets().keys().filter(|key| proofs.get(key).is_none()).cloned().collect()
     }
 
     /// Is this one of [`Publisher::unsealed`]?
     #[must_use]
     pub fn is_unsealed(&self, key: &RecordKey) -> bool {
-        self.trusted.is_some() && !is_proven(&self.proofs(), self.fence().highest_epoch, key)
+        self.trusted.is_some() && self.proofs().get(key).is_none()
     }
 
     /// Takes what is newer of what a peer holds. Blocks for the disk.
@@ -185,50 +164,67 @@ impl Publisher {
     /// # Errors
     /// Those of writing.
     pub fn take_from_peer(&self, peer: &str, page: &OfferPage) -> Result<Taken, PublishError> {
-        match self.take_page(peer, page) {
-            // One that can't stand beside the others must not keep them from being taken.
-            Err(PublishError::InvalidSnapshot(_)) if page.offers.len() > 1 => {
-                let mut all = Taken::default();
-                for offer in &page.offers {
-                    let one =
-                        OfferPage { seals: page.seals.clone(), offers: vec![offer.clone()], next: None };
-                    let Taken { taken, refused } = self.take_from_peer(peer, &one)?;
-                    all.taken += taken;
-                    all.refused.extend(refused);
-                }
+        let Some(trusted) = &self.trusted else { return Ok(Taken::default()) };
+        let origin = self.load().zone().origin.clone();
+        let check = |seal: &Seal| seal.check(&origin, trusted).map(|()| Arc::new(seal.clone()));
+        // Once, however often some of the page must be gone through again.
+        let seals: CheckedSeals = page.seals.iter().map(check).collect();
+        self.take_some(peer, &page.offers, &seals)
+    }
+
+    fn take_some(&self, peer: &str, offers: &[Offer], seals: &CheckedSeals) -> Result<Taken, PublishError> {
+        match self.take_together(peer, offers, seals) {
+            // One that can't stand beside the others must not keep them from being taken; it is found by halves.
+            Err(PublishError::InvalidSnapshot(_)) if offers.len() > 1 => {
+                let (first, second) = offers.split_at(offers.len() / 2);
+                let mut all = self.take_some(peer, first, seals)?;
+                all.append(self.take_some(peer, second, seals)?);
                 Ok(all)
             }
             Err(PublishError::InvalidSnapshot(error)) => {
-                let refused = page.offers.iter().map(|offer| RefusedOffer {
+                let refused = offers.iter().map(|offer| RefusedOffer {
                     key: offer.key.clone(),
                     why: WhyRefused::Invalid(error.to_string()),
                 });
-                Ok(Taken { taken: 0, refused: refused.collect() })
+                Ok(Taken { refused: refused.collect(), ..Taken::default() })
             }
             taken => taken,
         }
     }
 
-    fn take_page(&self, peer: &str, page: &OfferPage) -> Result<Taken, PublishError> {
-        let Some(trusted) = &self.trusted else { return Ok(Taken::default()) };
-        let origin = self.load().zone().origin.clone();
-        let check = |seal: &Seal| seal.check(&origin, trusted).map(|()| Arc::new(seal.clone()));
-        let seals: Vec<Result<Arc<Seal>, SealError>> = page.seals.iter().map(check).collect();
+    fn take_together(
+        &self,
+        peer: &str,
+        offers: &[Offer],
+        seals: &CheckedSeals,
+    ) -> Result<Taken, PublishError> {
         let mut writer = self.writer();
         let (current, held, ledger) = (self.snapshot(), self.proofs(), self.ledger.load_full());
         let mut taking = Taking {
             current: &current,
             held: &held,
-            highest: ledger.highest_epoch,
-            head: ledger.highest_epoch.and_then(|highest| held.head(highest.incarnation)).cloned(),
+            highest: ledger.highest_epoch.or_else(|| held.heard()),
+            head: held.head().cloned(),
             record_sets: current.record_sets().clone(),
             generation: current.generation(),
             applied: vec![],
             proofs: NewProofs::new(),
             refused: vec![],
         };
-        for offer in &page.offers {
-            if let Err(why) = taking.offer(offer, &seals) {
+        // Whom nobody commands yet has no way to tell which of two incarnations it should be.
+        let first = offers.iter().filter_map(|offer| seals.get(offer.seal)?.as_ref().ok());
+        let mut first = first.map(|seal| seal.epoch);
+        if taking.highest.is_none()
+            && let Some(one) = first.next()
+            && let Some(other) = first.find(|other| other.incarnation != one.incarnation)
+        {
+            let why = WhyRefused::OtherIncarnation { given: other, highest: one };
+            let refused =
+                offers.iter().map(|offer| RefusedOffer { key: offer.key.clone(), why: why.clone() });
+            return Ok(Taken { refused: refused.collect(), ..Taken::default() });
+        }
+        for offer in offers {
+            if let Err(why) = taking.offer(offer, seals) {
                 taking.refused.push(RefusedOffer { key: offer.key.clone(), why });
             }
         }
@@ -237,26 +233,23 @@ impl Publisher {
         let taken = proofs.len();
         if let Some(epoch) = highest.filter(|_| taken > 0) {
             let name = format!("from peer {peer}");
-            let next = Next { generation, epoch, name: &name, record_sets, applied, proofs };
+            // A coordinator of another incarnation must not be kept out by the word of a peer alone.
+            let highest_epoch = ledger.highest_epoch.and(highest);
+            let next = Next { generation, epoch, highest_epoch, name: &name, record_sets, applied, proofs };
             self.make(&mut writer, next)?;
         }
-        Ok(Taken { taken, refused })
+        Ok(Taken { taken, refused, unreadable: 0 })
     }
 }
 
-fn is_proven(proofs: &Proofs, highest: Option<Epoch>, key: &RecordKey) -> bool {
-    let incarnation = |epoch: Epoch| epoch.incarnation;
-    proofs.get(key).is_some_and(|proof| highest.map(incarnation) == Some(proof.seal.epoch.incarnation))
-}
+/// The seals of a page, found to be a trusted key's or not.
+type CheckedSeals = Vec<Result<Arc<Seal>, SealError>>;
 
-impl OfferPage {
-    /// Puts another page behind this one.
-    pub(crate) fn append(&mut self, mut page: Self) {
-        let before = self.seals.len();
-        page.offers.iter_mut().for_each(|offer| offer.seal = offer.seal.saturating_add(before));
-        self.seals.append(&mut page.seals);
-        self.offers.append(&mut page.offers);
-        self.next = page.next;
+impl Taken {
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.taken += other.taken;
+        self.refused.append(&mut other.refused);
+        self.unreadable += other.unreadable;
     }
 }
 
@@ -275,7 +268,7 @@ impl Taking<'_> {
         if set.as_ref().is_some_and(|set| set.key() != key) || !seal.digests.contains(&digest) {
             return Err(SealError::Tampered { key: key.clone() }.into());
         }
-        let proof = Proof { seal, digest, is_gone: set.is_none() };
+        let proof = Proof::new(key, seal, digest, set.is_none());
         if self.is_held(key, &proof, set.as_deref())? {
             return Ok(());
         }
@@ -293,8 +286,15 @@ impl Taking<'_> {
     ) -> Result<bool, WhyRefused> {
         let given = proof.seal.generation;
         let Some(held) = self.proofs.get(key).or_else(|| self.held.get(key)) else {
-            // What nobody signed has its own generation alone to be compared by.
             let live = self.current.get(key).map(|live| live.document().generation);
+            if live.is_none()
+                && let Some(forgotten) = self.held.may_be_removed(proof)
+            {
+                let forgotten = forgotten.generation;
+                // That it is removed is so already, and would be forgotten again.
+                return set.map_or(Ok(true), |_| Err(WhyRefused::MayBeRemoved { given, forgotten }));
+            }
+            // What nobody signed has its own generation alone to be compared by.
             let is_older = live > set.map(|set| set.document().generation);
             return if is_older {
                 Err(WhyRefused::Backwards { given, held: live.unwrap_or_default() })
@@ -307,6 +307,11 @@ impl Taking<'_> {
         }
         match held.rank().cmp(&proof.rank()) {
             std::cmp::Ordering::Equal => Ok(true),
+            // Signed by a leader that had been deposed, and taken when nobody here could know: what may be taken now stands instead.
+            std::cmp::Ordering::Greater if self.is_deposed(&held.seal) && !self.is_deposed(&proof.seal) => {
+                cov_mark::hit!(i3_dns_replaces_what_was_signed_deposed);
+                Ok(false)
+            }
             std::cmp::Ordering::Greater => Err(WhyRefused::Backwards { given, held: held.seal.generation }),
             std::cmp::Ordering::Less => Ok(false),
         }
@@ -319,13 +324,17 @@ impl Taking<'_> {
         if given.incarnation != highest.incarnation {
             return Err(WhyRefused::OtherIncarnation { given, highest });
         }
-        let head = self.head.as_ref().filter(|head| head.epoch == highest);
-        let since = head.map(|head| head.since);
-        if given.counter < highest.counter && since.is_some_and(|since| seal.generation >= since) {
+        if self.is_deposed(seal) {
             cov_mark::hit!(i3_dns_refuses_what_was_signed_deposed);
             return Err(WhyRefused::OlderEpoch { given, highest });
         }
         Ok(())
+    }
+
+    /// Was it signed by an earlier leader after the one in command had begun?
+    fn is_deposed(&self, seal: &Seal) -> bool {
+        let head = self.head.as_ref().filter(|head| Some(head.epoch) == self.highest);
+        head.is_some_and(|head| seal.is_deposed(head.epoch, head.since))
     }
 
     fn put(&mut self, key: &RecordKey, set: Option<Arc<ValidRecordSet>>, proof: Proof) {

@@ -6,6 +6,7 @@ mod change_log;
 mod decide;
 mod from_peer;
 mod ledger;
+mod page;
 mod proofs;
 mod publisher;
 mod seal;
@@ -15,7 +16,9 @@ mod state_file;
 pub(crate) use batch::SentBatch;
 pub use batch::{AppliedBatch, AppliedChange, Batch, Change, Conflict, FenceReason, PublishError, Published};
 pub(crate) use decide::objection;
-pub use from_peer::{Offer, OfferPage, PeerState, RefusedOffer, Taken, WhyRefused};
+pub use from_peer::{PeerState, RefusedOffer, Taken, WhyRefused};
+pub use page::{Offer, OfferPage};
+pub(crate) use page::{ReadPage, UnreadPage};
 pub use proofs::BUCKETS;
 pub use publisher::{Fence, OpenError, Publisher};
 pub use seal::{

@@ -161,14 +161,17 @@ impl Publisher {
         let (state, seals) = stored.map(|stored| (stored.state, stored.seals)).unzip();
         let (snapshot, ledger, is_new) = restore(directory, zone, state)?;
         let proofs = match &trusted {
-            Some(trusted) => Proofs::restored(seals.unwrap_or_default(), &snapshot, trusted),
+            Some(trusted) => {
+                Proofs::restored(seals.unwrap_or_default(), &snapshot, trusted, ledger.highest_epoch)
+            }
             None => Proofs::default(),
         };
         let owes = if is_new { Owes::Nothing } else { Owes::Sync };
         let mut writer = Writer { owes, ..Writer::default() };
         let nothing = NewProofs::new();
         if is_new {
-            let sealed = trusted.as_ref().map(|_| SealedView::with(&proofs, &nothing));
+            let (held, forgotten) = proofs.copied();
+            let sealed = trusted.as_ref().map(|_| SealedView::with(&held, &nothing, forgotten));
             let written = state_file::write(directory, &body(&snapshot, &ledger, sealed));
             writer.log = Some(written.map_err(|error| match error {
                 WriteError::NotWritten(error) | WriteError::NotDurable(error) => OpenError::State(error),
@@ -229,7 +232,7 @@ impl Publisher {
         let mut writer = self.writer();
         let ledger = self.ledger.load_full();
         // I3: an older leader is told so before anything else, also when its wish is granted already.
-        check_fence(ledger.highest_epoch, batch.epoch)?;
+        check_fence(self.highest_for(batch.epoch), batch.epoch)?;
         let current = self.snapshot();
         let mut decision = decide(&current, batch)?;
         let proofs = match &self.trusted {
@@ -253,6 +256,7 @@ impl Publisher {
         let next = Next {
             generation,
             epoch: batch.epoch,
+            highest_epoch: Some(batch.epoch),
             name: &batch.idempotency_key,
             record_sets: decision.record_sets,
             applied: decision.applied,
@@ -264,13 +268,13 @@ impl Publisher {
 
     /// Makes what was decided durable and visible. Call it as the one writer.
     pub(super) fn make(&self, writer: &mut Writer, next: Next<'_>) -> Result<(), PublishError> {
-        let Next { generation, epoch, name, record_sets, applied, proofs } = next;
+        let Next { generation, epoch, highest_epoch, name, record_sets, applied, proofs } = next;
         // What was there already is put as it was signed now: its epoch and its note may be others.
         let keys: BTreeSet<&RecordKey> =
             applied.iter().map(|change| &change.key).chain(proofs.keys()).collect();
         let snapshot = self.snapshot().changed(generation, record_sets, keys);
         let snapshot = snapshot.map_err(PublishError::InvalidSnapshot)?;
-        let mut ledger = self.ledger.load().under(epoch);
+        let mut ledger = Ledger { highest_epoch, ..Ledger::clone(&self.ledger.load()) };
         let applied = (!applied.is_empty()).then(|| {
             Arc::new(AppliedBatch {
                 generation,
@@ -332,7 +336,7 @@ impl Publisher {
     /// `Fenced`, told by an older leader.
     pub fn shorten(&self, told: &Shortened, now: Instant) -> Result<(), PublishError> {
         let mut writer = self.writer();
-        check_fence(self.ledger.load().highest_epoch, told.epoch)?;
+        check_fence(self.highest_for(told.epoch), told.epoch)?;
         let times = told.by_key();
         writer.shortened_until = (!times.is_empty()).then(|| told.until(now));
         self.serve_shortened(times);
@@ -379,11 +383,11 @@ impl Publisher {
             Err(WriteError::NotWritten(error)) => return Err(PublishError::NotWritten(error)),
         };
         writer.owes = owes;
-        self.ledger.store(Arc::new(next));
         // Together, for whoever shows both.
         let mut proofs = self.proofs();
+        proofs.take(step.proofs, next.highest_epoch);
+        self.ledger.store(Arc::new(next));
         self.snapshot.store(snapshot);
-        proofs.take(step.proofs);
         committed
     }
 
@@ -403,7 +407,7 @@ impl Publisher {
                     writer.log = Some(log);
                     return Ok(());
                 }
-                Appended::No(WhyNot::Full) => {}
+                Appended::No(WhyNot::Full | WhyNot::NotPlain) => {}
                 Appended::No(WhyNot::Replaced) => {
                     tracing::warn!(file = %path.display(), "was changed from outside; it is written anew");
                 }
@@ -416,8 +420,9 @@ impl Publisher {
                 }
             }
         }
-        let held = self.proofs();
-        let sealed = self.trusted.as_ref().map(|_| SealedView::with(&held, &step.proofs));
+        // A copy: nobody who looks at them shall wait for the disk.
+        let (held, forgotten) = self.proofs().copied();
+        let sealed = self.trusted.as_ref().map(|_| SealedView::with(&held, &step.proofs, forgotten));
         match state_file::write(&self.directory, &body(snapshot, next, sealed)) {
             Ok(log) => {
                 writer.log = Some(log);
@@ -440,6 +445,8 @@ struct Step<'a> {
 pub(super) struct Next<'a> {
     pub(super) generation: u64,
     pub(super) epoch: Epoch,
+    /// Who may not be followed by an earlier one; none: no coordinator has written yet.
+    pub(super) highest_epoch: Option<Epoch>,
     /// For the log of applied batches.
     pub(super) name: &'a str,
     pub(super) record_sets: BTreeMap<RecordKey, Arc<ValidRecordSet>>,
@@ -458,8 +465,14 @@ fn prove(held: &Proofs, decision: &mut Decision, seals: &[Arc<Seal>]) -> Result<
         let Some(seal) = seal else {
             return Err(PublishError::NotSigned(SealError::Tampered { key: key.clone() }));
         };
-        let proof = Proof { seal: Arc::clone(seal), digest, is_gone: target.is_none() };
+        let proof = Proof::new(key, Arc::clone(seal), digest, target.is_none());
         let held = held.get(key).filter(|held| held.seal.epoch.incarnation == seal.epoch.incarnation);
+        // It is proven. Somebody else was meant, and to write the zone for that every few seconds is too much.
+        // (One removal is like another, whatever was put in between, so that the later must be known.)
+        let is_same = |held: &Proof| held.digest == digest && held.seal.epoch == seal.epoch;
+        if target.is_some() && !applied.contains(key) && held.is_some_and(is_same) {
+            continue;
+        }
         if let Some(held) = held.filter(|held| held.rank() >= proof.rank()) {
             if applied.contains(key) {
                 let (given, held) = (seal.generation, held.seal.generation);

@@ -5,29 +5,27 @@
 //! old file or the new one. What changes after that is appended (see [`super::change_log`]). A file that does
 //! not match its checksums is refused by name; serving half of a state would move traffic.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use drover_model::Epoch;
 use serde::{Deserialize, Serialize};
 
 use super::change_log::{self, ChangeLog};
-use super::proofs::{self, Sealed, SealedView};
-use super::seal::Seal;
+use super::proofs::{self, Sealed, SealedView, WrittenSeals};
 use super::{AppliedBatch, CHANGES_BYTES_MAX};
-use crate::zone::{RecordKey, RecordSet, ZoneConfig};
+use crate::zone::{Answering, RecordSet, RecordType, ZoneConfig};
 
 /// The file's name in the state directory.
 pub const STATE_FILE_NAME: &str = "snapshot.json";
 
-/// The newest version of the format that is read, written where there are seals.
+/// The newest version of the format that is read, written where there are seals, other types than addresses and aliases, or
+/// answers that are not the usual ones.
 const FORMAT: u32 = 3;
 
-/// What is written without any, so that an earlier drover reads it as well.
-const FORMAT_UNSEALED: u32 = 2;
+/// What is written without any of that, so that an earlier drover reads it as well.
+const FORMAT_PLAIN: u32 = 2;
 
 /// The oldest that is read: the body reaches to the file's end, no changes behind it.
 const FORMAT_WHOLE_ONLY: u32 = 1;
@@ -63,6 +61,23 @@ pub(super) struct StateView<'a> {
     /// None: this instance trusts no key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) sealed: Option<SealedView<'a>>,
+}
+
+impl StateView<'_> {
+    fn is_plain(&self) -> bool {
+        self.sealed.is_none() && are_plain(&self.record_sets, self.applied.iter().copied())
+    }
+}
+
+/// Is there nothing in these that a drover which knows [`FORMAT_PLAIN`] alone would take for damage?
+pub(super) fn are_plain<'a>(
+    record_sets: &[&RecordSet],
+    applied: impl IntoIterator<Item = &'a AppliedBatch>,
+) -> bool {
+    let is_plain = |rtype: RecordType| matches!(rtype, RecordType::A | RecordType::Aaaa | RecordType::Cname);
+    let mut changes = applied.into_iter().flat_map(|batch| &batch.changes);
+    record_sets.iter().all(|set| is_plain(set.rtype) && set.answering == Answering::USUAL)
+        && changes.all(|change| is_plain(change.key.rtype))
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -112,8 +127,7 @@ pub enum StateFileError {
 #[derive(Debug)]
 pub(super) struct Stored {
     pub(super) state: StateBody,
-    /// The seal of each record set that has one, and of those that were removed lately.
-    pub(super) seals: BTreeMap<RecordKey, Arc<Seal>>,
+    pub(super) seals: WrittenSeals,
     /// The length of a last change that a crash cut short; nobody was told of it. 0: there is none.
     pub(super) torn_bytes: usize,
 }
@@ -200,7 +214,7 @@ pub(super) fn write(directory: &Path, body: &StateView<'_>) -> Result<ChangeLog,
         WriteError::NotWritten(StateFileError::Io { doing: "write", path: partial, source })
     })?;
     sync_directory(directory).map_err(WriteError::NotDurable)?;
-    Ok(ChangeLog::new(Box::new(file), bytes.len() as u64, checksum))
+    Ok(ChangeLog::new(Box::new(file), bytes.len() as u64, checksum, body.is_plain()))
 }
 
 fn sync_directory(directory: &Path) -> Result<(), StateFileError> {
@@ -215,10 +229,9 @@ fn encode(path: &Path, body: &StateView<'_>) -> Result<(Vec<u8>, u32), StateFile
         path: path.to_owned(),
         source,
     };
-    let has_seals = body.sealed.is_some();
+    let format = if body.is_plain() { FORMAT_PLAIN } else { FORMAT };
     let body = serde_json::to_vec(body).map_err(|error| failed(error.into()))?;
     let checksum = crc32c::crc32c(&body);
-    let format = if has_seals { FORMAT } else { FORMAT_UNSEALED };
     let header = Header { format, body_bytes: body.len(), body_crc32c: spelled(checksum) };
     let mut bytes = serde_json::to_vec(&header).map_err(|error| failed(error.into()))?;
     bytes.push(b'\n');

@@ -18,7 +18,9 @@ use serde::{Deserialize, Serialize};
 use super::peers::SetsQuery;
 use super::problem::{Problem, ProblemCode};
 use super::{Limits, Shared};
-use crate::publish::{AppliedBatch, Fence, OfferPage, PeerState, PublishError, SentBatch, Shortened};
+use crate::publish::{
+    AppliedBatch, BUCKETS, Fence, OfferPage, PeerState, PublishError, SentBatch, Shortened,
+};
 use crate::zone::{DnsName, RecordKey, RecordSet, RecordType};
 
 /// Everything that is live, of one snapshot.
@@ -82,7 +84,8 @@ fn for_peers() -> Router<Arc<Shared>> {
     Router::new().route("/v1/peer", get(peer)).route("/v1/peer/sets", post(peer_sets))
 }
 
-/// For a listener of peers' own, which other machines may reach: nothing can be told there, and what is shown is what DNS answers, all of it.
+/// For a listener of peers' own, which other machines may reach: nothing can be told there. What is shown is each record set as it was
+/// signed, which is more than DNS answers: also members without weight, owners, notes, and the zone's geography.
 pub(super) fn peer_router(shared: Arc<Shared>) -> Router {
     let limits = shared.limits;
     for_peers()
@@ -148,6 +151,9 @@ async fn publish(
     let worker = Arc::clone(&shared);
     let published = in_background(move || worker.publisher.publish_sealed(&batch, seals)).await;
     shared.counters.published(&published);
+    if published.is_ok() {
+        shared.readiness.published();
+    }
     published.map(|published| Json(published).into_response()).map_err(Problem::of)
 }
 
@@ -193,11 +199,22 @@ async fn peer_sets(
     State(shared): State<Arc<Shared>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<OfferPage>, Problem> {
-    let query: SetsQuery = parse(&shared, body)?;
+    let SetsQuery { buckets, after } = parse(&shared, body)?;
     if shared.publisher.peer_state().is_none() {
         return Err(keeps_no_signatures());
     }
-    Ok(Json(shared.publisher.offers(&query.buckets, query.after.as_ref())))
+    if buckets.is_empty() || buckets.iter().any(|bucket| *bucket >= BUCKETS) {
+        let detail = format!("`buckets` must name parts of the names, 0 to {}", BUCKETS - 1);
+        return Err(Problem::new(StatusCode::BAD_REQUEST, ProblemCode::Malformed, detail));
+    }
+    let turn = Arc::clone(&shared.peer_pages).acquire_owned().await;
+    let publisher = Arc::clone(&shared.publisher);
+    let page = tokio::task::spawn_blocking(move || {
+        let page = publisher.offers(&buckets, after.as_ref());
+        drop(turn);
+        page
+    });
+    Ok(Json(page.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))))
 }
 
 fn keeps_no_signatures() -> Problem {
@@ -206,7 +223,7 @@ fn keeps_no_signatures() -> Problem {
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    let text = shared.counters.prometheus(&shared.publisher.load());
+    let text = shared.counters.prometheus(&shared.publisher.load(), shared.publisher.contested());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 

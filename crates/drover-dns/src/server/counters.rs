@@ -92,10 +92,11 @@ impl PeerCounters {
 
     pub(super) fn took(&self, all: &Taken) {
         add(&self.taken, all.taken);
+        add(&self.invalid, all.unreadable);
         for refused in &all.refused {
             increment(match refused.why {
                 WhyRefused::NotSigned(_) => &self.not_signed,
-                WhyRefused::Backwards { .. } => &self.backwards,
+                WhyRefused::Backwards { .. } | WhyRefused::MayBeRemoved { .. } => &self.backwards,
                 WhyRefused::OtherIncarnation { .. } => &self.other_incarnation,
                 WhyRefused::OlderEpoch { .. } => &self.older_epoch,
                 WhyRefused::Invalid(_) => &self.invalid,
@@ -192,7 +193,7 @@ impl Counters {
 
     /// All of it in Prometheus' text format.
     #[must_use]
-    pub fn prometheus(&self, snapshot: &Snapshot) -> String {
+    pub fn prometheus(&self, snapshot: &Snapshot, contested: usize) -> String {
         let mut text = String::with_capacity(4096);
         let mut family = |name: &str, kind: &str, help: &str, samples: &[(&str, u64)]| {
             // Writing to a String can't fail.
@@ -213,7 +214,7 @@ impl Counters {
             .collect();
         let rcodes: Vec<(&str, u64)> = rcodes.iter().map(|(label, value)| (label.as_str(), *value)).collect();
         family("drover_dns_answers_total", "counter", "Answers by result code.", &rcodes);
-        for (name, kind, help, value) in self.single_values(snapshot) {
+        for (name, kind, help, value) in self.single_values(snapshot, contested) {
             family(name, kind, help, &[("", value)]);
         }
         let outcomes = [
@@ -264,7 +265,11 @@ impl Counters {
     }
 
     /// What has one value and no label: name, kind, help, value.
-    fn single_values(&self, snapshot: &Snapshot) -> [(&'static str, &'static str, &'static str, u64); 10] {
+    fn single_values(
+        &self,
+        snapshot: &Snapshot,
+        contested: usize,
+    ) -> [(&'static str, &'static str, &'static str, u64); 11] {
         [
             ("drover_dns_truncated_total", "counter", "Answers that did not fit.", read(&self.truncated)),
             ("drover_dns_unanswered_total", "counter", "Messages without an answer.", read(&self.unanswered)),
@@ -305,6 +310,12 @@ impl Counters {
                 "gauge",
                 "Record sets that are given for less long while a failover seems near.",
                 snapshot.short_times().len() as u64,
+            ),
+            (
+                "drover_dns_contested_record_sets",
+                "gauge",
+                "Record sets that were signed by a leader that had been deposed, and have nothing that could stand instead.",
+                contested as u64,
             ),
         ]
     }

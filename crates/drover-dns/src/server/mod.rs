@@ -6,6 +6,7 @@ mod http;
 mod peers;
 mod problem;
 mod rate;
+mod readiness;
 mod send_many;
 mod sockets;
 mod tcp;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -30,14 +32,19 @@ pub use counters::{Counters, RcodeCount};
 pub use peers::{PEER_INTERVAL, PEERS_AT_START_MAX, PEERS_MAX, Peer, Peering, PeeringError};
 pub(crate) use problem::{Problem, ProblemCode};
 
+use self::http::Bounds;
 use self::peers::Asking;
 use self::rate::{RateLimit, Verdict};
+use self::readiness::Readiness;
 use crate::answer::{AnswerKind, Asked, Context, CookieContext, Response, Transport};
 use crate::publish::{OpenError, Publisher};
 use crate::zone::{Snapshot, ZoneConfig};
 
 /// How often it is tried again to put on disk what is served.
 const SETTLE_EVERY: Duration = Duration::from_secs(5);
+
+/// So many pages are made for peers at once; whoever asks for more waits.
+const PEER_PAGES_AT_ONCE: usize = 2;
 
 /// How long open connections get to finish when the instance ends.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
@@ -185,6 +192,9 @@ struct Shared {
     cookie_secret: [u8; 16],
     limits: Limits,
     rate_limit: Option<RateLimit>,
+    readiness: Readiness,
+    /// Who may go through the zone for a peer.
+    peer_pages: Arc<Semaphore>,
 }
 
 /// Starts an instance: reads its state, binds its sockets, answers until `shutdown` is cancelled.
@@ -206,7 +216,9 @@ pub async fn run(config: ServerConfig, shutdown: CancellationToken) -> Result<Ru
         .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
         .map_err(StartError::State)?;
     let counters = Counters::of_peers(peering.peers.iter().map(|peer| peer.name.clone()));
-    let shared = Arc::new(Shared::new(publisher, counters, limits)?);
+    let waits_for = peering.peers.iter().map(|peer| peer.name.clone()).filter(|_| publisher.is_blank());
+    let readiness = Readiness::waiting_for(waits_for.collect());
+    let shared = Arc::new(Shared::new(publisher, counters, limits, readiness)?);
     let peer_listen = peering.listen;
     let mut asking = Asking::new(peering);
     asking.at_start(&shared).await;
@@ -231,15 +243,15 @@ pub async fn run(config: ServerConfig, shutdown: CancellationToken) -> Result<Ru
         udp::spawn(pair.udp, &shared, &shutdown, &tracker).map_err(failed)?;
         tracker.spawn(tcp::serve(pair.tcp, Arc::clone(&shared), shutdown.clone(), tracker.clone()));
     }
-    let serve = |listener, router| {
-        let connections_max = limits.control_connections_max;
-        tracker.spawn(http::serve(listener, router, connections_max, shutdown.clone(), tracker.clone()));
+    let serve = |listener, router, bounds| {
+        tracker.spawn(http::serve(listener, router, bounds, shutdown.clone(), tracker.clone()));
     };
+    let connections_max = limits.control_connections_max;
     let peers = peer_listener.map(|(listener, address)| {
-        serve(listener, control::peer_router(Arc::clone(&shared)));
+        serve(listener, control::peer_router(Arc::clone(&shared)), Bounds::of_strangers(connections_max));
         address
     });
-    serve(control_listener, control::router(Arc::clone(&shared)));
+    serve(control_listener, control::router(Arc::clone(&shared)), Bounds::local(connections_max));
     tracker.spawn(asking.run(Arc::clone(&shared), shutdown.clone()));
     tracker.spawn(settle(Arc::clone(&shared.publisher), shutdown.clone()));
     info!(?dns, %control, generation = shared.publisher.load().generation(), "DNS instance serves");
@@ -299,7 +311,12 @@ struct Moment<'s> {
 }
 
 impl Shared {
-    fn new(publisher: Publisher, counters: Counters, limits: Limits) -> Result<Self, StartError> {
+    fn new(
+        publisher: Publisher,
+        counters: Counters,
+        limits: Limits,
+        readiness: Readiness,
+    ) -> Result<Self, StartError> {
         let randomness = |error: getrandom::Error| StartError::Randomness(error.into());
         let mut cookie_secret = [0; 16];
         getrandom::fill(&mut cookie_secret).map_err(randomness)?;
@@ -311,7 +328,8 @@ impl Shared {
             }
         };
         let (publisher, counters) = (Arc::new(publisher), Arc::new(counters));
-        Ok(Self { publisher, counters, cookie_secret, limits, rate_limit })
+        let peer_pages = Arc::new(Semaphore::new(PEER_PAGES_AT_ONCE));
+        Ok(Self { publisher, counters, cookie_secret, limits, rate_limit, readiness, peer_pages })
     }
 
     fn moment(&self) -> Moment<'_> {
@@ -338,8 +356,11 @@ impl Moment<'_> {
         let reads_client_subnet = self.shared.limits.client_subnet;
         let context = Context { transport, client, draw, reads_client_subnet, cookie: Some(self.cookie) };
         let counters = &self.shared.counters;
-        let Some((asked, response)) = asked.and_then(|asked| Some((asked, asked.answer(buffer, &context)?)))
-        else {
+        let answered = |asked: &Asked<'_, '_>| match self.shared.readiness.is_waiting() {
+            false => asked.answer(buffer, &context),
+            true => asked.not_ready(buffer, &context),
+        };
+        let Some((asked, response)) = asked.and_then(|asked| Some((asked, answered(asked)?))) else {
             counters::increment(&counters.unanswered);
             return None;
         };

@@ -9,19 +9,24 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use drover_model::Epoch;
 use futures::future::join_all;
 use hyper::Method;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::Shared;
 use super::counters::{PeerCounters, increment};
-use crate::provider::control_client::{self, CallError};
+use super::readiness::Has;
+use crate::provider::control_client::{self, Allowed, CallError};
 use crate::publish::{
-    BUCKETS, OfferPage, PeerState, PublicKey, RefusedOffer, TRUSTED_KEYS_MAX, Taken, TrustedKeys, WhyRefused,
+    BUCKETS, GONE_KEPT_MAX, PeerState, PublicKey, ReadPage, RefusedOffer, TRUSTED_KEYS_MAX, Taken,
+    TrustedKeys, UnreadPage, WhyRefused,
 };
-use crate::zone::RecordKey;
+use crate::zone::{RECORD_SETS_MAX, RecordKey};
 
 /// How long a start waits for peers, at most: longer than any round trip on Earth takes, shorter than a resolver's patience.
 pub const PEERS_AT_START_MAX: Duration = Duration::from_secs(2);
@@ -41,8 +46,17 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// For all that one round asks of a peer: a zone of 100,000 record sets is some 500 requests.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What is fetched is taken together up to here: names that are new cost a look at the whole zone each time.
-const TAKEN_AT_ONCE: usize = 5_000;
+/// Of the time of a round the pages may take this part, so that what they brought is taken within it.
+const FETCHING: f64 = 0.75;
+
+/// One reply of a peer, at most: a page is 1 MiB, or one record set as large as a batch can be.
+const REPLY_BYTES_MAX: usize = 5 * 1024 * 1024;
+
+/// So many pages are taken together: names that are new cost a look at the whole zone each time.
+const PAGES_AT_ONCE: usize = 16;
+
+/// What an instance can hold; a peer that has more leads in circles.
+const OFFERS_MAX: usize = RECORD_SETS_MAX + GONE_KEPT_MAX;
 
 /// What is refused is logged one by one up to here; of more in one round, how many they are.
 const REFUSALS_LOGGED_MAX: usize = 4;
@@ -154,11 +168,18 @@ impl Peering {
 }
 
 /// Which record sets a peer wants to see.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SetsQuery {
     pub(super) buckets: Vec<usize>,
     pub(super) after: Option<RecordKey>,
+}
+
+/// The same, as it is sent: where the last page ended, as the peer said it.
+#[derive(Debug, Serialize)]
+struct SentQuery {
+    buckets: Vec<usize>,
+    after: Option<serde_json::Value>,
 }
 
 /// What is remembered of a peer between two rounds.
@@ -166,7 +187,11 @@ pub(super) struct SetsQuery {
 struct Known {
     /// Parts of the names that were compared and brought nothing: theirs and ours. They are not fetched again until one of the two changes.
     compared: BTreeMap<usize, (u64, u64)>,
+    /// Under which epoch, ours and theirs: another one may take what was refused.
+    compared_under: (Option<Epoch>, Option<Epoch>),
     is_failing: bool,
+    /// Held while something of this peer's is taken, also when nobody waits for it any more.
+    taking: Arc<Mutex<()>>,
 }
 
 /// All peers, each with what is known of it.
@@ -188,7 +213,9 @@ impl Asking {
             return;
         }
         let (begun, before) = (Instant::now(), shared.publisher.load().generation());
-        let in_time = tokio::time::timeout(PEERS_AT_START_MAX, self.round(shared)).await.is_ok();
+        let in_time =
+            timeout(PEERS_AT_START_MAX, self.round(shared, begun + PEERS_AT_START_MAX.mul_f64(FETCHING)));
+        let in_time = in_time.await.is_ok();
         let answered = shared.counters.peers.iter().filter(|peer| peer.has_answered()).count();
         info!(
             answered,
@@ -209,24 +236,39 @@ impl Asking {
                 let mut random = super::seeded_random();
                 loop {
                     tokio::time::sleep(interval.mul_f64(0.75 + random.f64() / 2.0)).await;
-                    ask_and_tell(shared, &peer, &mut known, counters).await;
+                    let until = Instant::now() + ROUND_TIMEOUT.mul_f64(FETCHING);
+                    ask_and_tell(shared, &peer, &mut known, counters, until).await;
                 }
             },
         );
         shutdown.run_until_cancelled(join_all(loops)).await;
     }
 
-    async fn round(&mut self, shared: &Arc<Shared>) {
+    async fn round(&mut self, shared: &Arc<Shared>, until: Instant) {
         let peers = self.peers.iter_mut().zip(&shared.counters.peers);
-        let asked = peers.map(|((peer, known), counters)| ask_and_tell(shared, peer, known, counters));
+        let asked = peers.map(|((peer, known), counters)| ask_and_tell(shared, peer, known, counters, until));
         join_all(asked).await;
     }
 }
 
-async fn ask_and_tell(shared: &Arc<Shared>, peer: &Peer, known: &mut Known, counters: &PeerCounters) {
-    let asked = tokio::time::timeout(ROUND_TIMEOUT, ask(shared, peer, known, counters)).await;
+async fn ask_and_tell(
+    shared: &Arc<Shared>,
+    peer: &Peer,
+    known: &mut Known,
+    counters: &PeerCounters,
+    until: Instant,
+) {
+    let mut all = Taken::default();
+    let asked = timeout(ROUND_TIMEOUT, ask(shared, peer, known, counters, until, &mut all)).await;
+    tell(shared, peer, counters, &all);
     let failed = match asked {
-        Ok(Ok(())) => None,
+        Ok(Ok(has)) => {
+            // Where nothing of it could be taken, nothing is known either.
+            if has == Has::Nothing || !shared.publisher.is_blank() {
+                shared.readiness.heard_all_of(&peer.name, has);
+            }
+            None
+        }
         Ok(Err(error)) => Some(error.to_string()),
         Err(_) => Some(format!("more than {} s", ROUND_TIMEOUT.as_secs())),
     };
@@ -241,59 +283,129 @@ async fn ask_and_tell(shared: &Arc<Shared>, peer: &Peer, known: &mut Known, coun
     known.is_failing = is_failing;
 }
 
-/// Takes from one peer what is newer there.
+/// Takes from one peer what is newer there, and says whether it has anything at all.
 async fn ask(
     shared: &Arc<Shared>,
     peer: &Peer,
     known: &mut Known,
     counters: &PeerCounters,
-) -> Result<(), CallError> {
-    let theirs: PeerState = control_client::get(peer.control, "/v1/peer", REQUEST_TIMEOUT).await?;
+    until: Instant,
+    all: &mut Taken,
+) -> Result<Has, CallError> {
+    let allowed = Allowed { time: REQUEST_TIMEOUT, reply_bytes: REPLY_BYTES_MAX };
+    let theirs: PeerState = control_client::get_within(peer.control, "/v1/peer", allowed).await?;
     counters.contact.note();
-    let Some(ours) = shared.publisher.peer_state() else { return Ok(()) };
+    let has = if theirs.buckets.iter().all(|bucket| *bucket == 0) { Has::Nothing } else { Has::Something };
+    let Some(ours) = shared.publisher.peer_state() else { return Ok(has) };
+    let under = (ours.highest_epoch, theirs.highest_epoch);
+    if known.compared_under != under {
+        known.compared_under = under;
+        known.compared.clear();
+    }
     let pairs = || theirs.buckets.iter().copied().zip(ours.buckets.iter().copied()).enumerate().take(BUCKETS);
     let differs =
         |(bucket, pair): &(usize, (u64, u64))| pair.0 != pair.1 && known.compared.get(bucket) != Some(pair);
     let buckets: Vec<usize> = pairs().filter(differs).map(|(bucket, _)| bucket).collect();
     if buckets.is_empty() {
-        return Ok(());
+        return Ok(has);
     }
-    let mut all = Taken::default();
-    let mut query = SetsQuery { buckets, after: None };
-    let mut fetched = OfferPage::default();
-    loop {
-        let page = control_client::send(peer.control, Method::POST, "/v1/peer/sets", &query, REQUEST_TIMEOUT)
-            .await?;
-        fetched.append(page);
-        // A peer that leads in circles would lead for ever.
-        let next = fetched.next.clone().filter(|next| Some(next) > query.after.as_ref());
-        if next.is_none() || fetched.offers.len() >= TAKEN_AT_ONCE {
-            let Taken { taken, refused } = take(shared, peer, std::mem::take(&mut fetched)).await?;
-            all.taken += taken;
-            all.refused.extend(refused);
-        }
-        match next {
-            Some(next) => query.after = Some(next),
-            None => break,
-        }
-    }
+    let mut query = SentQuery { buckets, after: None };
+    fetch(shared, peer, known, &mut query, until, all).await?;
     if all.taken == 0 {
         let fetched = pairs().filter(|(bucket, _)| query.buckets.contains(bucket));
         known.compared.extend(fetched);
     }
-    tell(shared, peer, counters, &all);
-    Ok(())
+    Ok(has)
+}
+
+/// Page by page. What came before it broke off is taken all the same.
+async fn fetch(
+    shared: &Arc<Shared>,
+    peer: &Peer,
+    known: &Known,
+    query: &mut SentQuery,
+    until: Instant,
+    all: &mut Taken,
+) -> Result<(), CallError> {
+    let (mut fetched, mut pages, mut offers) = (ReadPage::default(), 0, 0);
+    loop {
+        let page = match next_page(peer, query, until).await {
+            Ok(page) => page,
+            Err(error) => {
+                take(shared, peer, known, fetched, all).await?;
+                return Err(error);
+            }
+        };
+        let (next, page) = page;
+        offers += page.page.offers.len() + page.unreadable;
+        fetched.append(page);
+        pages += 1;
+        if next.is_none() || pages % PAGES_AT_ONCE == 0 {
+            take(shared, peer, known, std::mem::take(&mut fetched), all).await?;
+        }
+        if next.is_none() {
+            return Ok(());
+        }
+        if offers > OFFERS_MAX {
+            take(shared, peer, known, fetched, all).await?;
+            return Err(broken(peer, format!("it shows more than {OFFERS_MAX} record sets")));
+        }
+        query.after = next;
+    }
+}
+
+/// Where the one behind it begins, and the page.
+async fn next_page(
+    peer: &Peer,
+    query: &SentQuery,
+    until: Instant,
+) -> Result<(Option<serde_json::Value>, ReadPage), CallError> {
+    let time = until.saturating_duration_since(Instant::now()).min(REQUEST_TIMEOUT);
+    let allowed = Allowed { time, reply_bytes: REPLY_BYTES_MAX };
+    let page: UnreadPage =
+        control_client::send_within(peer.control, Method::POST, "/v1/peer/sets", query, allowed).await?;
+    let next = page.next.clone();
+    let read = page.read().map_err(|error| broken(peer, error.to_string()))?;
+    Ok((next, read))
+}
+
+fn broken(peer: &Peer, reason: String) -> CallError {
+    CallError::Broken { address: peer.control, reason }
 }
 
 /// Writing waits for the disk: off the threads that answer queries.
-async fn take(shared: &Arc<Shared>, peer: &Peer, page: OfferPage) -> Result<Taken, CallError> {
+async fn take(
+    shared: &Arc<Shared>,
+    peer: &Peer,
+    known: &Known,
+    read: ReadPage,
+    all: &mut Taken,
+) -> Result<(), CallError> {
+    let ReadPage { page, unreadable, reason } = read;
+    if unreadable > 0 {
+        warn!(
+            peer = peer.name,
+            record_sets = unreadable,
+            reason,
+            "can't read what a peer has; if that is a later version, upgrade this server"
+        );
+        all.unreadable += unreadable;
+    }
+    if page.offers.is_empty() {
+        return Ok(());
+    }
     let (publisher, name) = (Arc::clone(&shared.publisher), peer.name.clone());
-    let taken = tokio::task::spawn_blocking(move || publisher.take_from_peer(&name, &page)).await;
-    let taken = taken.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
-    taken.map_err(|error| {
-        let reason = format!("what it has can't be taken: {}", drover_model::chain(&error));
-        CallError::Broken { address: peer.control, reason }
-    })
+    let turn = Arc::clone(&known.taking).lock_owned().await;
+    let taken = tokio::task::spawn_blocking(move || {
+        let taken = publisher.take_from_peer(&name, &page);
+        drop(turn);
+        taken
+    });
+    let taken = taken.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
+    all.append(taken.map_err(|error| {
+        broken(peer, format!("what it has can't be taken: {}", drover_model::chain(&error)))
+    })?);
+    Ok(())
 }
 
 fn tell(shared: &Shared, peer: &Peer, counters: &PeerCounters, all: &Taken) {

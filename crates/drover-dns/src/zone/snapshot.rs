@@ -225,6 +225,12 @@ impl Snapshot {
 
     fn add(&mut self, set: Arc<ValidRecordSet>) -> Result<(), InvalidSnapshot> {
         let key = set.key().clone();
+        if self.record_sets.contains_key(&key) {
+            return Err(InvalidSnapshot::Duplicate { key });
+        }
+        if self.record_sets.len() >= RECORD_SETS_MAX {
+            return Err(InvalidSnapshot::TooMany { found: self.record_sets.len() + 1 });
+        }
         if !self.zone.is_inside(&key.name) {
             return Err(InvalidSnapshot::OutOfZone { key, origin: self.zone.origin.clone() });
         }
@@ -255,12 +261,7 @@ impl Snapshot {
         }
         node.record_sets.push(Placed::new(&set, &ShortTimes::new()));
         node.record_sets.sort_by_key(|placed| placed.served.rtype());
-        if self.record_sets.insert(key.clone(), set).is_some() {
-            return Err(InvalidSnapshot::Duplicate { key });
-        }
-        if self.record_sets.len() > RECORD_SETS_MAX {
-            return Err(InvalidSnapshot::TooMany { found: self.record_sets.len() });
-        }
+        self.record_sets.insert(key, set);
         Ok(())
     }
 

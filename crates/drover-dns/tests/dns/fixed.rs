@@ -9,7 +9,7 @@ use hickory_proto::rr::{RData, RecordType as QueryType};
 
 use crate::common::{app, batch, exchange, key, put, query, serve, set};
 
-fn fixed(name: &str, rtype: RecordType, values: &[&str]) -> RecordSet {
+pub fn fixed(name: &str, rtype: RecordType, values: &[&str]) -> RecordSet {
     let numbers: Vec<String> = (1..=values.len()).map(|n| format!("#{n}")).collect();
     let members: Vec<(&str, &str, u16)> =
         numbers.iter().zip(values).map(|(number, value)| (number.as_str(), *value, 1)).collect();

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use drover_dns::answer::{Context, Transport, answer};
 use drover_dns::publish::PublishError;
-use drover_dns::zone::{Answering, Answers, Draws, RecordSet, RecordType, Snapshot, ValidRecordSet};
+use drover_dns::zone::{
+    Answering, Answers, Draws, InvalidSnapshot, RecordSet, RecordType, Snapshot, ValidRecordSet,
+};
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::opt::{ClientSubnet, EdnsCode, EdnsOption};
 use hickory_proto::rr::{RData, RecordType as QueryType};
@@ -67,6 +69,14 @@ fn scope(message: &Message) -> Option<u8> {
         EdnsOption::Subnet(subnet) => Some(subnet.scope_prefix()),
         _ => None,
     }
+}
+
+#[test]
+fn a_zone_has_one_geography() {
+    let sets = [geography("answer", 1), geography("answer", 2)];
+    let sets = sets.map(|set| Arc::new(ValidRecordSet::new(set).unwrap()));
+    let refused = Snapshot::new(zone(), 1, sets).unwrap_err();
+    assert!(matches!(refused, InvalidSnapshot::Duplicate { .. }), "{refused}");
 }
 
 #[test]

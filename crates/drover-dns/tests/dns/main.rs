@@ -11,6 +11,7 @@ mod health_checks;
 mod hosted;
 mod matrix;
 mod peers;
+mod peers_distrust;
 mod persistence;
 mod programs;
 mod properties;

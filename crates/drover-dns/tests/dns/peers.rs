@@ -50,15 +50,15 @@ impl Key {
 }
 
 /// Three places for instances that know each other.
-struct Bed {
-    directories: Vec<tempfile::TempDir>,
-    controls: Vec<SocketAddr>,
-    trusted: Vec<PublicKey>,
-    key: Key,
+pub struct Bed {
+    pub directories: Vec<tempfile::TempDir>,
+    pub controls: Vec<SocketAddr>,
+    pub trusted: Vec<PublicKey>,
+    pub key: Key,
 }
 
 impl Bed {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let key = Key::new();
         // Held until all are chosen, so that they differ.
         let free: Vec<_> = NAMES.iter().map(|_| std::net::TcpListener::bind(LOOPBACK).unwrap()).collect();
@@ -70,7 +70,7 @@ impl Bed {
         }
     }
 
-    async fn start(&self, place: usize) -> Served {
+    pub async fn start(&self, place: usize) -> Served {
         let others = NAMES.iter().zip(&self.controls).enumerate().filter(|(other, _)| *other != place);
         let peers = others.map(|(_, (name, control))| Peer { name: (*name).to_owned(), control: *control });
         let mut config = config(self.directories[place].path(), Limits::default());
@@ -86,7 +86,7 @@ impl Bed {
     }
 
     /// A coordinator that has just begun.
-    fn provider(&self, instances: Vec<Instance>) -> EmbeddedInstances {
+    pub fn provider(&self, instances: Vec<Instance>) -> EmbeddedInstances {
         let signer = BatchSigner {
             key_file: self.key.file(),
             zone: name("example.test"),
@@ -96,7 +96,7 @@ impl Bed {
     }
 }
 
-fn generation(served: &Served) -> Option<u64> {
+pub fn generation(served: &Served) -> Option<u64> {
     served.running.publisher().snapshot().get(&app_key()).map(|set| set.document().generation)
 }
 
@@ -104,7 +104,7 @@ fn serial(served: &Served) -> u64 {
     served.running.publisher().fence().generation
 }
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = std::time::Instant::now();
     while !holds() {
         assert!(begun.elapsed() < GUARD, "{what} never came");
@@ -280,13 +280,13 @@ pub fn everything(publisher: &Publisher) -> OfferPage {
     publisher.offers(&(0..drover_dns::publish::BUCKETS).collect::<Vec<_>>(), None)
 }
 
-fn refused_as(taken: &Taken) -> &WhyRefused {
+pub fn refused_as(taken: &Taken) -> &WhyRefused {
     assert_eq!((taken.taken, taken.refused.len()), (0, 1), "{taken:?}");
     &taken.refused[0].why
 }
 
 /// `app` at `generation` as a page, signed by a leader.
-fn page(key: &Key, counter: u64, since: u64, zone_generation: u64, set: RecordSet) -> OfferPage {
+pub fn page(key: &Key, counter: u64, since: u64, zone_generation: u64, set: RecordSet) -> OfferPage {
     let directory = tempfile::tempdir().unwrap();
     let publisher = publisher(&directory, key);
     let batch = batch(counter, vec![put(None, set)]);
@@ -362,6 +362,10 @@ async fn the_listener_for_peers_takes_nothing() {
         [("GET", "/v1/fence"), ("PUT", "/v1/recordsets"), ("PUT", "/v1/ttls"), ("GET", "/metrics")]
     {
         assert_eq!(http(at, method, path, "{}").await.0, 404, "{path}");
+    }
+    for buckets in ["[]", "[256]"] {
+        let question = format!("{{\"buckets\":{buckets},\"after\":null}}");
+        assert_eq!(http(at, "POST", "/v1/peer/sets", &question).await.0, 400, "{buckets}");
     }
     let long = " ".repeat(100_000);
     assert_eq!(http(at, "POST", "/v1/peer/sets", &long).await.0, 413);

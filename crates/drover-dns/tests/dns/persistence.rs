@@ -10,6 +10,7 @@ use drover_dns::publish::{
 use drover_dns::zone::{RecordType, ZoneConfig};
 
 use crate::common::{app, batch, epoch, key, put, record_sets, serve, set, zone};
+use crate::fixed::fixed;
 
 fn open(directory: &tempfile::TempDir, zone: ZoneConfig) -> Result<Publisher, OpenError> {
     Publisher::open(directory.path(), zone)
@@ -251,6 +252,23 @@ fn the_file_of_an_earlier_version_is_read_and_replaced_by_the_first_publication(
     publisher.publish(&batch(2, vec![put(Some(1), app(2))])).unwrap();
     assert!(fs::read_to_string(&path).unwrap().starts_with("{\"format\":2,"));
     assert!(is_refused(&[earlier.as_bytes(), b"\n"].concat()), "nothing stands behind a state of format 1");
+}
+
+/// An earlier version would take what it does not know for damage, and advise to start empty.
+#[test]
+fn what_an_earlier_version_can_not_read_is_of_a_format_that_it_refuses() {
+    let directory = tempfile::tempdir().unwrap();
+    let publisher = open(&directory, zone()).unwrap();
+    let path = directory.path().join(STATE_FILE_NAME);
+    let format = || fs::read_to_string(&path).unwrap()[..11].to_owned();
+    publisher.publish(&batch(1, vec![put(None, app(1))])).unwrap();
+    assert_eq!(format(), "{\"format\":2");
+    let text = fixed("text.example.test", RecordType::Txt, &["here"]);
+    publisher.publish(&batch(1, vec![put(None, text)])).unwrap();
+    assert_eq!(format(), "{\"format\":3");
+    drop(publisher);
+    let publisher = open(&directory, zone()).unwrap();
+    assert_eq!(publisher.snapshot().record_sets().len(), 2);
 }
 
 #[test]

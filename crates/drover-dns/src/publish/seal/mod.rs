@@ -46,8 +46,8 @@ pub struct Seal {
 /// The order of what was signed for one record set: later epochs of an incarnation first, then later generations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {
-    counter: u64,
-    generation: u64,
+    pub(super) counter: u64,
+    pub(super) generation: u64,
 }
 
 /// Why a signature proves nothing.
@@ -153,6 +153,11 @@ impl Seal {
         } else {
             Err(SealError::Untrusted)
         }
+    }
+
+    /// Was it signed by a leader after a later one, whose epoch is `highest`, had begun at the zone's generation `since`?
+    pub(super) const fn is_deposed(&self, highest: Epoch, since: u64) -> bool {
+        self.epoch.counter < highest.counter && self.generation >= since
     }
 
     pub(crate) const fn rank(&self) -> Rank {
