@@ -7,12 +7,16 @@
 use crate::client::CoordinatorClient;
 use crate::error::AgentError;
 use crate::meter::Meter;
-use drover_dns::sight::ask;
-use drover_model::sight::{DnsQuestion, QUESTIONS_MAX, QuestionList, Sight, SightReport, TrafficSight};
+use drover_dns::sight::{Silent, ask};
+use drover_model::sight::{
+    DnsQuestion, QUESTIONS_MAX, QuestionList, SightReport, TrafficLevel, TrafficQuestion, TrafficSight,
+};
 use futures::stream::{self, StreamExt as _};
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::time::Duration;
-use tokio::time::sleep;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 /// For how long a coordinator may let the request for questions stand. Below the time that it has for any request.
@@ -23,6 +27,12 @@ pub const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// Pause between two counts of traffic: a rate over less would jump.
 pub const COUNT_EVERY: Duration = Duration::from_secs(1);
+
+/// A count that takes longer is unknown, as one of a file system that is gone.
+pub const COUNT_WITHIN: Duration = Duration::from_secs(1);
+
+/// Who asks for longer looks whether there is something else to ask by now.
+const LOOKS_AFTER: Duration = Duration::from_millis(200);
 
 /// For one exchange with one server, its repetitions included.
 pub const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -44,13 +54,16 @@ pub struct Asker {
     /// What showed what it should, or nothing: not asked again.
     settled: BTreeSet<u64>,
     meter: Meter,
+    /// A count that has not ended.
+    counting: Option<JoinHandle<(Meter, Vec<TrafficSight>)>>,
 }
 
 impl Asker {
     /// Asks what the coordinator behind `client` wants to know.
     #[must_use]
     pub fn new(client: CoordinatorClient) -> Self {
-        Self { client, list: QuestionList::default(), settled: BTreeSet::new(), meter: Meter::default() }
+        let (list, settled) = (QuestionList::default(), BTreeSet::new());
+        Self { client, list, settled, meter: Meter::default(), counting: None }
     }
 
     /// Asks until told to stop.
@@ -87,47 +100,108 @@ impl Asker {
             (false, false) => COUNT_EVERY,
             (false, true) => PATIENCE,
         };
-        if let Some(list) = self.client.questions(self.list.version, patience).await? {
-            let kept: BTreeSet<u64> = list.questions.iter().map(|q| q.id).collect();
-            self.settled.retain(|id| kept.contains(id));
-            self.list = list;
+        let mut news = self.client.questions(self.list.version, patience).await?;
+        loop {
+            if let Some(list) = news {
+                let kept: BTreeSet<u64> = list.questions.iter().map(|q| q.id).collect();
+                self.settled.retain(|id| kept.contains(id));
+                self.list = list;
+            }
+            self.tell_counts().await?;
+            news = self.ask_all().await?;
+            if news.is_none() {
+                return Ok(());
+            }
         }
-        let (sights, traffic) = (self.ask_all().await, self.count().await);
-        if sights.is_empty() && traffic.is_empty() {
-            return Ok(());
-        }
-        let settled: Vec<u64> = sights.iter().filter(|s| s.is_settled()).map(|s| s.question).collect();
-        self.client.sights(&SightReport { sights, traffic }).await?;
-        self.settled.extend(settled);
-        Ok(())
     }
 
     fn open(&self) -> impl Iterator<Item = &DnsQuestion> {
-        let questions = self.list.questions.iter().take(QUESTIONS_MAX);
-        questions.filter(|q| !self.settled.contains(&q.id))
+        open(&self.list, &self.settled)
     }
 
-    /// Off the runtime's threads: tables and logs may be large.
+    async fn tell_counts(&mut self) -> Result<(), AgentError> {
+        let traffic = self.count().await;
+        if traffic.is_empty() {
+            return Ok(());
+        }
+        self.client.sights(&SightReport { sights: vec![], traffic }).await
+    }
+
+    /// Off the runtime's threads: tables and logs may be large, and a file system may be gone. Then what began is waited for, and
+    /// nothing else is begun beside it.
     async fn count(&mut self) -> Vec<TrafficSight> {
         let questions: Vec<_> = self.list.traffic.iter().take(QUESTIONS_MAX).cloned().collect();
-        if questions.is_empty() {
+        if questions.is_empty() && self.counting.is_none() {
             self.meter = Meter::default();
             return vec![];
         }
-        let mut meter = std::mem::take(&mut self.meter);
-        let counting = tokio::task::spawn_blocking(move || {
-            let counted = meter.read(&questions);
-            (meter, counted)
+        // One that is late already keeps nobody waiting again.
+        let within = if self.counting.is_some() { Duration::ZERO } else { COUNT_WITHIN };
+        let mut counting = self.counting.take().unwrap_or_else(|| {
+            let (mut meter, questions) = (std::mem::take(&mut self.meter), questions.clone());
+            tokio::task::spawn_blocking(move || {
+                let counted = meter.read(&questions);
+                (meter, counted)
+            })
         });
+        let Ok(ended) = tokio::time::timeout(within, &mut counting).await else {
+            self.counting = Some(counting);
+            let why = format!("it has not been counted within {} ms", COUNT_WITHIN.as_millis());
+            let unknown = |q: &TrafficQuestion| TrafficSight {
+                question: q.id,
+                level: TrafficLevel::Unknown { why: why.clone() },
+            };
+            return questions.iter().map(unknown).collect();
+        };
         // A panic there costs one count.
-        let (meter, counted) = counting.await.unwrap_or_default();
+        let (meter, counted) = ended.unwrap_or_default();
         self.meter = meter;
         counted
     }
 
-    async fn ask_all(&self) -> Vec<Sight> {
-        let servers = &self.list.servers;
-        let asked: Vec<_> = self.open().map(|q| ask(servers, q, EXCHANGE_TIMEOUT)).collect();
-        stream::iter(asked).buffer_unordered(ASKED_AT_ONCE).collect().await
+    /// Asks the newest first, since a run waits for those, and tells as answers come: a server that is silent must not keep back what
+    /// the others say. Other questions break it off, and are returned.
+    async fn ask_all(&mut self) -> Result<Option<QuestionList>, AgentError> {
+        let Self { client, list, settled, .. } = self;
+        let silent = Silent::default();
+        let mut newest: Vec<&DnsQuestion> = open(list, settled).collect();
+        newest.sort_by_key(|q| std::cmp::Reverse(q.id));
+        let asked: Vec<_> =
+            newest.into_iter().map(|q| ask(&list.servers, q, EXCHANGE_TIMEOUT, &silent)).collect();
+        let parts = stream::iter(asked).buffer_unordered(ASKED_AT_ONCE).ready_chunks(ASKED_AT_ONCE);
+        let mut parts = pin!(parts);
+        let looks_from = Instant::now() + LOOKS_AFTER;
+        let mut news = pin!(look(client, list.version, LOOKS_AFTER));
+        loop {
+            tokio::select! {
+                biased;
+                found = &mut news => match found? {
+                    Some(list) => return Ok(Some(list)),
+                    None => news.set(look(client, list.version, Duration::ZERO)),
+                },
+                part = parts.next() => {
+                    let Some(sights) = part else { break };
+                    let done: Vec<u64> = sights.iter().filter(|s| s.is_settled()).map(|s| s.question).collect();
+                    client.sights(&SightReport { sights, traffic: vec![] }).await?;
+                    settled.extend(done);
+                }
+            }
+        }
+        // A request that stands is not broken off: it would take its connection with it.
+        if Instant::now() < looks_from { Ok(None) } else { news.await }
     }
+}
+
+fn open<'l>(list: &'l QuestionList, settled: &BTreeSet<u64>) -> impl Iterator<Item = &'l DnsQuestion> {
+    list.questions.iter().take(QUESTIONS_MAX).filter(|q| !settled.contains(&q.id))
+}
+
+/// Other questions than those of version `have`, should there be any in a moment.
+async fn look(
+    client: &CoordinatorClient,
+    have: u64,
+    after: Duration,
+) -> Result<Option<QuestionList>, AgentError> {
+    sleep(after).await;
+    client.questions(have, ASK_AGAIN_AFTER).await
 }

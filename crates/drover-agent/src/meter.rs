@@ -4,12 +4,14 @@
 //! other region. What can't be counted is told as unknown, never as nothing.
 
 use drover_model::sight::{TrafficCount, TrafficLevel, TrafficQuestion, TrafficSight};
+use nix::fcntl::OFlag;
+use procfs::ProcError;
 use procfs::net::{TcpNetEntry, TcpState};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Instant;
 
@@ -36,17 +38,18 @@ impl Meter {
     /// Counts once. A log gives nothing at its first look: a rate needs two.
     pub fn read(&mut self, questions: &[TrafficQuestion]) -> Vec<TrafficSight> {
         self.tails.retain(|id, _| questions.iter().any(|q| q.id == *id));
+        // Read once for all questions: on a busy machine it is some megabytes.
+        let sockets = questions.iter().any(|q| q.how == TrafficCount::Connections).then(Sockets::read);
         let one = |q: &TrafficQuestion| {
-            let counted = match &q.how {
-                TrafficCount::Connections => connections(&q.address, q.port).map(Some),
-                TrafficCount::AccessLog { path } => {
-                    self.lines(q.id, path).map_err(|e| format!("cannot read {}: {e}", path.display()))
-                }
-            };
-            let level = match counted {
-                Ok(None) => return None,
-                Ok(Some(thousandths)) => TrafficLevel::Counted { thousandths },
-                Err(why) => TrafficLevel::Unknown { why },
+            let level = match (&q.how, &sockets) {
+                (TrafficCount::Connections, Some(Ok(sockets))) => sockets.level(&q.address, q.port),
+                (TrafficCount::Connections, Some(Err(why))) => TrafficLevel::Unknown { why: why.clone() },
+                (TrafficCount::Connections, None) => return None,
+                (TrafficCount::AccessLog { path }, _) => match self.lines(q.id, path) {
+                    Ok(None) => return None,
+                    Ok(Some(thousandths)) => TrafficLevel::Counted { thousandths },
+                    Err(e) => TrafficLevel::Unknown { why: format!("cannot read {}: {e}", path.display()) },
+                },
             };
             Some(TrafficSight { question: q.id, level })
         };
@@ -56,7 +59,7 @@ impl Meter {
     /// Thousandths of a line a second since the last look.
     fn lines(&mut self, id: u64, path: &Path) -> io::Result<Option<u64>> {
         let Some(tail) = self.tails.get_mut(&id) else {
-            let mut file = File::open(path)?;
+            let mut file = log(path)?;
             let offset = file.seek(SeekFrom::End(0))?;
             let inode = file.metadata()?.ino();
             self.tails.insert(id, Tail { file, inode, offset, at: Instant::now() });
@@ -71,10 +74,16 @@ impl Meter {
     }
 }
 
+/// Opens a log. Whoever opens a pipe waits for its writer, and what is read from it is gone for its reader.
+fn log(path: &Path) -> io::Result<File> {
+    let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
+}
+
 impl Tail {
     fn count(&mut self, path: &Path) -> io::Result<u64> {
         let mut lines = self.appended()?;
-        let mut now = File::open(path)?;
+        let mut now = log(path)?;
         let inode = now.metadata()?.ino();
         if inode != self.inode {
             // Rotated: what came into the old file since is counted, and all of the new one.
@@ -110,19 +119,39 @@ impl Tail {
     }
 }
 
-/// Thousandths of an established connection to a port. Where the address is this machine's own, of that alone; else it is a balancer's or
-/// translated, and the port on any address counts.
-fn connections(address: &str, port: u16) -> Result<u64, String> {
-    let own = address.parse::<IpAddr>().ok().filter(|ip| UdpSocket::bind((*ip, 0)).is_ok());
-    let of_v4 = procfs::net::tcp().map_err(|e| format!("cannot read /proc/net/tcp: {e}"))?;
-    // A kernel without IPv6 has no such table.
-    let of_v6 = procfs::net::tcp6().unwrap_or_default();
-    let counts = |entry: &&TcpNetEntry| {
-        let at: SocketAddr = entry.local_address;
-        let is_there = at.port() == port && own.is_none_or(|ip| at.ip().to_canonical() == ip);
-        entry.state == TcpState::Established && is_there
-    };
-    Ok(of_v4.iter().chain(&of_v6).filter(counts).count() as u64 * 1_000)
+/// The machine's TCP sockets.
+struct Sockets(Vec<TcpNetEntry>);
+
+impl Sockets {
+    fn read() -> Result<Self, String> {
+        let mut all = procfs::net::tcp().map_err(|e| format!("cannot read /proc/net/tcp: {e}"))?;
+        match procfs::net::tcp6() {
+            Ok(of_v6) => all.extend(of_v6),
+            // A kernel without IPv6 has no such table.
+            Err(ProcError::NotFound(_)) => {}
+            Err(e) => return Err(format!("cannot read /proc/net/tcp6: {e}")),
+        }
+        Ok(Self(all))
+    }
+
+    /// Established connections to a port. Where the address is this machine's own, to that alone; else it is a balancer's or
+    /// translated, and the port on any address counts. Where nothing listens nobody can connect, and no connection is no news.
+    fn level(&self, address: &str, port: u16) -> TrafficLevel {
+        let own = address.parse::<IpAddr>().ok().filter(|ip| UdpSocket::bind((*ip, 0)).is_ok());
+        let of = |state: TcpState| {
+            self.0.iter().filter(move |entry| {
+                let at: SocketAddr = entry.local_address;
+                let ip = at.ip().to_canonical();
+                let takes_any = state == TcpState::Listen && ip.is_unspecified();
+                entry.state == state && at.port() == port && (takes_any || own.is_none_or(|own| own == ip))
+            })
+        };
+        let established = of(TcpState::Established).count() as u64;
+        if established == 0 && of(TcpState::Listen).next().is_none() {
+            return TrafficLevel::NotHere;
+        }
+        TrafficLevel::Counted { thousandths: established * 1_000 }
+    }
 }
 
 #[cfg(test)]
@@ -158,6 +187,26 @@ mod tests {
         let served: Vec<_> = (0..3).map(|_| listener.accept().unwrap()).collect();
         assert_eq!(counted(&mut meter, &q), 3_000);
         drop((clients, served));
+    }
+
+    #[test]
+    fn where_nothing_listens_nothing_is_counted() {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let q = question(TrafficCount::Connections, free);
+        assert_eq!(level(&mut Meter::default(), &q), Some(TrafficLevel::NotHere));
+        let any = TcpListener::bind("0.0.0.0:0").unwrap();
+        let q = question(TrafficCount::Connections, any.local_addr().unwrap().port());
+        assert_eq!(counted(&mut Meter::default(), &q), 0, "who listens to any address takes this one, too");
+    }
+
+    #[test]
+    fn a_log_that_is_a_pipe_is_unknown_and_waits_for_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("access.log");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let q = question(TrafficCount::AccessLog { path }, 80);
+        let Some(TrafficLevel::Unknown { why }) = level(&mut Meter::default(), &q) else { panic!("counted") };
+        assert!(why.ends_with("it is no regular file"), "{why}");
     }
 
     #[test]

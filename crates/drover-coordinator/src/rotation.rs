@@ -7,7 +7,7 @@ use crate::coordinator::Coordinator;
 use crate::live::Live;
 use crate::sights::Other;
 use crate::traffic::{record_key, record_set};
-use drover_dns::sight::{ask, question};
+use drover_dns::sight::{Silent, ask, question};
 use drover_dns::zone::{RecordKey, RecordSet};
 use drover_model::api::ContradictionView;
 use drover_model::config::{DnsServers, DnsSettings, ZoneServer};
@@ -137,7 +137,8 @@ impl Coordinator {
             dns.answering().map(|(name, query)| ZoneServer { name: name.to_owned(), query }).collect();
         let questions: Vec<DnsQuestion> =
             keyed.iter().filter_map(|(key, set)| question(0, key, set, dns)).collect();
-        let asked: Vec<_> = questions.iter().map(|q| ask(&servers, q, EXCHANGE_TIMEOUT)).collect();
+        let silent = Silent::default();
+        let asked: Vec<_> = questions.iter().map(|q| ask(&servers, q, EXCHANGE_TIMEOUT, &silent)).collect();
         let sights: Vec<_> = stream::iter(asked).buffered(ASKED_AT_ONCE).collect().await;
         turn.heard.insert(HERE.to_owned());
         for (question, sight) in questions.iter().zip(sights) {
@@ -147,7 +148,8 @@ impl Coordinator {
                         agent: HERE.to_owned(),
                         name: question.name.clone(),
                         found: found.to_owned(),
-                        server: server.server,
+                        is_old: server.old().is_some(),
+                        server: server.server.clone(),
                     });
                 } else if server.silent().is_some() {
                     turn.unreached.insert((HERE.to_owned(), server.server));
@@ -184,7 +186,7 @@ impl Live {
             let is_there = traffic.contains_key(&seen.service) && now.since(seen.seen_at) < FORGOTTEN_AFTER;
             !is_right && is_there
         });
-        for Other { agent, server, name, found } in &turn.others {
+        for Other { agent, server, name, found, .. } in &turn.others {
             let Some(service) = is_same(name) else { continue };
             let at = Where { server: server.clone(), name: name.clone(), from: agent.clone() };
             let since = known.get(&at).map_or(now, |seen| seen.since);
@@ -193,6 +195,12 @@ impl Live {
                 known.insert(at, Contradiction { service, found, since, seen_at: now });
             }
         }
+    }
+
+    /// From where, and at which servers, something else than the zone has was seen before a time, and nothing right since.
+    pub(crate) fn contradicted_before(&self, at: Timestamp) -> BTreeSet<(String, String)> {
+        let before = self.contradictions.iter().filter(|(_, seen)| seen.since < at);
+        before.map(|(place, _)| (place.from.clone(), place.server.clone())).collect()
     }
 
     /// What a server answers that is not what the zone has.
@@ -210,6 +218,16 @@ impl Live {
 }
 
 #[cfg(test)]
+impl Live {
+    /// As if a turn had found it.
+    pub(crate) fn contradict(&mut self, from: &str, server: &str, since: Timestamp) {
+        let (service, found) = (ServiceId::new("checkout").unwrap(), "generation 0".to_owned());
+        let at = Where { server: server.into(), name: "checkout.drover.test".into(), from: from.into() };
+        self.contradictions.insert(at, Contradiction { service, found, since, seen_at: since });
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::testbed::Bed;
@@ -222,7 +240,7 @@ mod tests {
 
     fn other(agent: &str, found: &str) -> Other {
         let (server, name) = ("dns-1".to_owned(), "checkout.drover.test".to_owned());
-        Other { agent: agent.to_owned(), server, name, found: found.to_owned() }
+        Other { agent: agent.to_owned(), server, name, found: found.to_owned(), is_old: true }
     }
 
     async fn turn(bed: &Bed, others: &[Other], heard: &[&str]) -> Turn {

@@ -164,6 +164,7 @@ impl Bed {
             attempt: 1,
             keeps: false,
             declared_at: None,
+            began_at: self.c.clock.now(),
             key: "run-1/shift".into(),
             deadline: self.c.clock.now() + Span::from_millis(u64::try_from(GUARD.as_millis()).unwrap()),
         }

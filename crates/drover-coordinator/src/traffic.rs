@@ -13,7 +13,7 @@ use drover_dns::provider::{
 use drover_dns::publish::Change;
 use drover_dns::zone::{AliasTarget, DnsName, Member, RecordKey, RecordSet, RecordType};
 use drover_model::config::{
-    self, ALIAS_TTL, Answering, DnsInstance, DnsServers, DnsSettings, Endpoint, Service, Split, version_of,
+    ALIAS_TTL, Answering, DnsInstance, DnsServers, DnsSettings, Endpoint, Service, Split, version_of,
 };
 use drover_model::traffic::{TargetOrigin, TrafficState};
 use drover_model::{Epoch, Timestamp};
@@ -23,19 +23,11 @@ use std::sync::Arc;
 /// Owner of every record set that drover publishes.
 pub const OWNER: &str = "drover";
 
-fn record_type(t: config::RecordType) -> RecordType {
-    match t {
-        config::RecordType::A => RecordType::A,
-        config::RecordType::Aaaa => RecordType::Aaaa,
-        config::RecordType::Cname => RecordType::Cname,
-    }
-}
-
 /// What a service is known by in DNS; nothing when its name is none.
 #[must_use]
 pub fn record_key(service: &Service) -> Option<RecordKey> {
     let name: DnsName = service.dns_name.parse().ok()?;
-    Some(RecordKey::new(name, record_type(service.record_type)))
+    Some(RecordKey::new(name, RecordType::from(service.record_type)))
 }
 
 /// The record set that a target asks for.
@@ -43,7 +35,7 @@ pub fn record_key(service: &Service) -> Option<RecordKey> {
 pub fn record_set(service: &Service, target: &TrafficState, epoch: Epoch) -> RecordSet {
     RecordSet {
         name: service.dns_name.clone(),
-        rtype: record_type(service.record_type),
+        rtype: RecordType::from(service.record_type),
         ttl_seconds: kept_seconds(service),
         members: service
             .endpoints

@@ -4,6 +4,7 @@
 //! otherwise a partition that hides most vantages would let the few on one side decide alone.
 
 use drover_model::api::QuorumView;
+use drover_model::config::Config;
 use drover_model::decision::VantageState;
 use drover_model::plan::World;
 use drover_model::{AgentId, RegionId, ServiceId};
@@ -38,8 +39,14 @@ pub fn need_under(n: u32, policy_quorum: Option<u32>) -> u32 {
 /// The need for `service` in `region`: what a coordinator writes into [`drover_model::decision::VerdictInputs`].
 #[must_use]
 pub fn need_for(world: &World, service: &ServiceId, region: &RegionId) -> u32 {
-    let configured = count(world.config.outside_vantages(region).len());
-    need_under(configured, world.config.services.get(service).and_then(|s| s.failover.quorum))
+    need_of(&world.config, region, std::slice::from_ref(service))
+}
+
+/// The need for all of `services` in `region`: that of whichever needs the most agreement.
+#[must_use]
+pub fn need_of(config: &Config, region: &RegionId, services: &[ServiceId]) -> u32 {
+    let raised = services.iter().filter_map(|s| config.services.get(s)?.failover.quorum).max();
+    need_under(count(config.outside_vantages(region).len()), raised)
 }
 
 /// Whether each of `regions` could be failed over automatically, for whichever of its services needs the most agreement.

@@ -3,23 +3,19 @@
 //!
 //! It asks over UDP and over TCP, because what stands between a client and a server may treat the two differently.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use drover_model::config::{self, DnsServers, DnsSettings, ZoneServer};
 use drover_model::sight::{DnsQuestion, GenerationMark, MarkForm, Seen, ServerSight, Sight};
 use futures::future::join_all;
 
+use crate::provider::drawn::{DRAWS, OneOf};
 use crate::provider::{Registered, registry_name};
 use crate::resolver::{Answer, QueryType, Rcode, ResolveError, resolve, resolve_over_tcp};
-use crate::zone::{
-    AliasTarget, DnsName, Draws, GENERATION_LABEL, RecordKey, RecordSet, RecordType, ValidRecordSet,
-};
-
-/// Answers that are drawn where no text says which version a server has. Of a value that must not be answered a set that was left
-/// has had one part in ten in most cases: 16 draws miss it once in five times, and the question is asked of each server, by each
-/// vantage, over both transports.
-const DRAWS_WITHOUT_MARK: u32 = 16;
+use crate::zone::{DnsName, Draws, GENERATION_LABEL, RecordKey, RecordSet, RecordType, ValidRecordSet};
 
 /// The question that shows whether a service's `set` is answered; none where its name can't be asked for.
 #[must_use]
@@ -27,12 +23,7 @@ pub fn question(id: u64, key: &RecordKey, set: &RecordSet, dns: &DnsSettings) ->
     // Values as servers write them.
     let valid = ValidRecordSet::with_aliases(set.clone()).ok()?;
     let set = valid.document();
-    let with_weight = || set.members.iter().filter(|m| m.weight > 0).map(|m| m.value.clone());
-    let (aliases, values): (Vec<String>, Vec<String>) =
-        with_weight().partition(|value| AliasTarget::parse(value).is_some());
-    // Two regions may have one address.
-    let drained = set.members.iter().filter(|m| m.weight == 0 && !values.contains(&m.value));
-    let drained = drained.map(|m| m.value.clone()).collect();
+    let OneOf { values, drained, has_alias, .. } = OneOf::of(Some(set));
     let named = |name: DnsName, form| GenerationMark {
         name: name.as_str().to_owned(),
         form,
@@ -46,26 +37,39 @@ pub fn question(id: u64, key: &RecordKey, set: &RecordSet, dns: &DnsSettings) ->
         DnsServers::Rfc2136(_) => Some(named(registry_name(key).ok()?, MarkForm::Registry)),
         DnsServers::Route53(_) => None,
     };
-    let record_type = match key.rtype {
-        RecordType::A => config::RecordType::A,
-        RecordType::Aaaa => config::RecordType::Aaaa,
-        RecordType::Cname => config::RecordType::Cname,
-        // No traffic moves them.
-        RecordType::Caa | RecordType::Mx | RecordType::Txt | RecordType::Geography => return None,
-    };
+    let record_type = config::RecordType::try_from(key.rtype).ok()?;
     let name = key.name.as_str().to_owned();
     let may_refuse = set.answering.draws == Draws::Nearest && dns.refuses_clients();
-    let has_alias = !aliases.is_empty();
+    let (values, drained) = (values.into_iter().collect(), drained.into_iter().collect());
     Some(DnsQuestion { id, name, record_type, mark, values, drained, has_alias, may_refuse })
 }
 
-/// Asks every server; `timeout` is for one exchange.
-pub async fn ask(servers: &[ZoneServer], question: &DnsQuestion, timeout: Duration) -> Sight {
+/// Servers that have been silent while many questions were asked of them. Each is waited for once: of a thousand questions the others
+/// would be told too late.
+#[derive(Debug, Default)]
+pub struct Silent {
+    at: Mutex<BTreeMap<(SocketAddr, Transport), String>>,
+}
+
+impl Silent {
+    fn at(&self) -> MutexGuard<'_, BTreeMap<(SocketAddr, Transport), String>> {
+        // Half-made state is a server that is asked once more.
+        self.at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Asks every server but those that were silent; `timeout` is for one exchange.
+pub async fn ask(
+    servers: &[ZoneServer],
+    question: &DnsQuestion,
+    timeout: Duration,
+    silent: &Silent,
+) -> Sight {
     let one = |server: &ZoneServer| {
         let (name, address) = (server.name.clone(), server.query);
         async move {
-            let over_udp = seen(address, question, timeout, Transport::Udp);
-            let over_tcp = seen(address, question, timeout, Transport::Tcp);
+            let over_udp = seen(address, question, timeout, Transport::Udp, silent);
+            let over_tcp = seen(address, question, timeout, Transport::Tcp, silent);
             let (udp, tcp) = futures::join!(over_udp, over_tcp);
             ServerSight { server: name, udp, tcp }
         }
@@ -73,7 +77,7 @@ pub async fn ask(servers: &[ZoneServer], question: &DnsQuestion, timeout: Durati
     Sight { question: question.id, servers: join_all(servers.iter().map(one)).await }
 }
 
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Transport {
     Udp,
     Tcp,
@@ -94,9 +98,22 @@ impl Transport {
     }
 }
 
-async fn seen(server: SocketAddr, question: &DnsQuestion, timeout: Duration, transport: Transport) -> Seen {
-    let asked = looked(server, question, timeout, transport).await;
-    asked.unwrap_or_else(|e| Seen::Silent { why: drover_model::chain(&e) })
+async fn seen(
+    server: SocketAddr,
+    question: &DnsQuestion,
+    timeout: Duration,
+    transport: Transport,
+    silent: &Silent,
+) -> Seen {
+    let known = silent.at().get(&(server, transport)).cloned();
+    if let Some(why) = known {
+        return Seen::Silent { why };
+    }
+    looked(server, question, timeout, transport).await.unwrap_or_else(|e| {
+        let why = drover_model::chain(&e);
+        silent.at().insert((server, transport), why.clone());
+        Seen::Silent { why }
+    })
 }
 
 async fn looked(
@@ -105,12 +122,8 @@ async fn looked(
     timeout: Duration,
     transport: Transport,
 ) -> Result<Seen, ResolveError> {
-    let other = |found: String| Ok(Seen::Other { found });
-    let rtype = match question.record_type {
-        config::RecordType::A => RecordType::A,
-        config::RecordType::Aaaa => RecordType::Aaaa,
-        config::RecordType::Cname => RecordType::Cname,
-    };
+    let other = |found: String, is_old: bool| Ok(Seen::Other { found, is_old });
+    let rtype = RecordType::from(question.record_type);
     let Ok(name) = DnsName::parse(&question.name) else {
         return Ok(Seen::Silent { why: format!("{} is no name", question.name) });
     };
@@ -123,16 +136,17 @@ async fn looked(
             Some(found) if found == mark.generation => {}
             // What it answers is judged by whoever published that.
             Some(later) if later > mark.generation => return Ok(Seen::Wanted),
-            Some(earlier) => return other(format!("generation {earlier}")),
-            None if answer.rcode != Rcode::NOERROR => return other(answer.rcode.to_string()),
-            None => return other("no generation".to_owned()),
+            Some(earlier) => return other(format!("generation {earlier}"), true),
+            None if answer.rcode != Rcode::NOERROR => return other(answer.rcode.to_string(), false),
+            None => return other("no generation".to_owned(), false),
         }
     }
-    let draws = if question.mark.is_some() { 1 } else { DRAWS_WITHOUT_MARK };
+    let draws = if question.mark.is_some() { 1 } else { DRAWS };
     for _ in 0..draws {
         let answer = transport.ask(server, &name, QueryType::from(rtype), timeout).await?;
         if let Some(found) = contradicted_by(question, &answer) {
-            return other(found);
+            let is_old = question.drained.contains(&found);
+            return other(found, is_old);
         }
     }
     Ok(Seen::Wanted)

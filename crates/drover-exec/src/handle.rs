@@ -214,6 +214,7 @@ impl Execution {
             deadline,
             keeps: false,
             declared_at: self.progress.declared_at(),
+            began_at: self.progress.created_at,
         })
     }
 
@@ -265,6 +266,7 @@ impl Execution {
                 summary: format!("waited {span}"),
                 measurements: Vec::new(),
                 published_partial: vec![],
+                exception: None,
             };
             self.live.in_flight = None;
             return self.propose(Entry::StepDone { step, attempt, outcome }, now);

@@ -84,6 +84,8 @@ pub struct Order {
     pub keeps: bool,
     /// When what the run moved was live in DNS and verified everywhere; none before.
     pub declared_at: Option<Timestamp>,
+    /// When the run was created.
+    pub began_at: Timestamp,
 }
 
 impl Order {

@@ -254,6 +254,12 @@ impl Progress {
         Some(validated.max(self.declared_at()?))
     }
 
+    /// Where the objective ends: recovered, or declared where nothing validates. What caches keep counts to neither.
+    pub(crate) fn objective_ends_at(&self) -> Option<Timestamp> {
+        let validates = self.plan.steps.iter().any(|s| matches!(s.kind, StepKind::Validate { .. }));
+        if validates { self.recovered_at() } else { self.declared_at() }
+    }
+
     /// When the traffic had left, and whether that is assumed of any of the services.
     pub(crate) fn drained_at(&self) -> Option<(Timestamp, bool)> {
         let step = self.last_done(|k| matches!(k, StepKind::Drained { .. }))?;

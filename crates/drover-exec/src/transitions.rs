@@ -169,6 +169,8 @@ impl Progress {
         step.summary.clone_from(&outcome.summary);
         step.measurements.clone_from(&outcome.measurements);
         step.published_partial.clone_from(&outcome.published_partial);
+        let id = self.step(index).id.clone();
+        self.exceptions.extend(outcome.exception.iter().map(|why| format!("{id}: {why}")));
         self.advance();
         Ok(())
     }

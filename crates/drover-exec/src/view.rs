@@ -136,7 +136,8 @@ impl Execution {
         let stands = !matches!(self.state(), RunState::RollingBack | RunState::RolledBack);
         let recovered_at = self.progress.recovered_at().filter(|_| stands);
         let drained = self.progress.drained_at().filter(|_| stands);
-        let until = recovered_at.filter(|_| self.plan().intent.purpose == Purpose::Failover);
+        let is_failover = self.plan().intent.purpose == Purpose::Failover;
+        let until = self.progress.objective_ends_at().filter(|_| stands && is_failover);
         RunView {
             schema: API_SCHEMA,
             summary: self.summary(),

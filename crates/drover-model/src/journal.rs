@@ -203,6 +203,9 @@ pub struct StepOutcome {
     /// The DNS servers that could not be told or asked: what was published may not be answered there yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub published_partial: Vec<String>,
+    /// What was not as it should be and stopped nothing: the run can then end only `succeeded_with_exceptions`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exception: Option<String>,
 }
 
 /// How a step's attempt ended badly.

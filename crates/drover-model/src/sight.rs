@@ -74,6 +74,8 @@ pub enum TrafficLevel {
         /// Why, in words.
         why: String,
     },
+    /// Nothing listens to the endpoint's port on the agent's machine: it is not where this is counted.
+    NotHere,
 }
 
 /// A record set, and how an answer is told to be of the version that should be there.
@@ -165,8 +167,17 @@ impl ServerSight {
     #[must_use]
     pub fn other(&self) -> Option<&str> {
         [&self.udp, &self.tcp].into_iter().find_map(|seen| match seen {
-            Seen::Other { found } => Some(found.as_str()),
+            Seen::Other { found, .. } => Some(found.as_str()),
             Seen::Wanted | Seen::Silent { .. } => None,
+        })
+    }
+
+    /// What stood there before, when that is still answered.
+    #[must_use]
+    pub fn old(&self) -> Option<&str> {
+        [&self.udp, &self.tcp].into_iter().find_map(|seen| match seen {
+            Seen::Other { found, is_old: true } => Some(found.as_str()),
+            Seen::Other { .. } | Seen::Wanted | Seen::Silent { .. } => None,
         })
     }
 
@@ -190,6 +201,10 @@ pub enum Seen {
     Other {
         /// What, in words.
         found: String,
+        /// It is what stood there before: an older generation, or a value that must not be answered any more. Whatever else there is
+        /// (a refusal, an answer without authority) may be the doing of what stands between the two.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_old: bool,
     },
     /// No answer: what is there is not known.
     Silent {
@@ -208,10 +223,13 @@ mod tests {
 
     #[test]
     fn one_answer_of_something_else_outweighs_and_silence_says_nothing() {
-        let other = || Seen::Other { found: "generation 6".to_owned() };
+        let other = || Seen::Other { found: "generation 6".to_owned(), is_old: true };
         let silent = || Seen::Silent { why: "refused".to_owned() };
         assert_eq!(server(Seen::Wanted, other()).other(), Some("generation 6"));
         assert_eq!(server(other(), silent()).other(), Some("generation 6"));
+        let refused = || Seen::Other { found: "REFUSED".to_owned(), is_old: false };
+        assert_eq!(server(refused(), other()).old(), Some("generation 6"));
+        assert_eq!(server(refused(), Seen::Wanted).old(), None);
         assert_eq!(server(silent(), Seen::Wanted).silent(), None);
         assert_eq!(server(silent(), silent()).silent(), Some("refused"));
         let settled = Sight { question: 1, servers: vec![server(silent(), silent())] };

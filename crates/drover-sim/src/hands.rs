@@ -17,7 +17,13 @@ pub(crate) fn failed(kind: FailureNature, message: impl Into<String>) -> StepFai
 }
 
 pub(crate) fn done(changed: bool, summary: impl Into<String>) -> StepOutcome {
-    StepOutcome { changed, summary: summary.into(), measurements: vec![], published_partial: vec![] }
+    StepOutcome {
+        changed,
+        summary: summary.into(),
+        measurements: vec![],
+        published_partial: vec![],
+        exception: None,
+    }
 }
 
 /// The journal as one leader holds it.
@@ -238,5 +244,5 @@ async fn drained(
     let bound = || format!("assumed: {quiet} after DNS");
     let measurements = targets.iter().map(|t| Measurement::drained(&t.endpoint, at, bound(), true)).collect();
     let summary = format!("assumed drained {quiet} after DNS");
-    Ok(StepOutcome { changed: false, summary, measurements, published_partial: vec![] })
+    Ok(StepOutcome { changed: false, summary, measurements, published_partial: vec![], exception: None })
 }

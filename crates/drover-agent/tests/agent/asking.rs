@@ -23,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 struct Board {
     list: watch::Sender<QuestionList>,
     told: watch::Sender<Vec<Sight>>,
+    /// The version that was fetched last.
+    given: watch::Sender<u64>,
 }
 
 impl Board {
@@ -44,7 +46,11 @@ async fn questions(State(board): State<Arc<Board>>, Query(query): Query<BTreeMap
     let patience = std::time::Duration::from_millis(query["patience_millis"]);
     let news = tokio::time::timeout(patience, listed.wait_for(|list| list.version != query["have"])).await;
     match news {
-        Ok(list) => Json(list.unwrap().clone()).into_response(),
+        Ok(list) => {
+            let list = list.unwrap().clone();
+            board.given.send_replace(list.version);
+            Json(list).into_response()
+        }
         Err(_) => axum::http::StatusCode::NOT_MODIFIED.into_response(),
     }
 }
@@ -55,7 +61,7 @@ async fn sights(State(board): State<Arc<Board>>, Json(report): Json<SightReport>
 
 async fn board() -> (Arc<Board>, String) {
     let list = watch::Sender::new(QuestionList { version: 7, ..QuestionList::default() });
-    let board = Arc::new(Board { list, told: watch::Sender::new(vec![]) });
+    let board = Arc::new(Board { list, told: watch::Sender::new(vec![]), given: watch::Sender::new(0) });
     let router = Router::new()
         .route("/v1/agents/{agent}/questions", get(questions))
         .route("/v1/agents/{agent}/sights", post(sights))
@@ -128,6 +134,57 @@ fn question(id: u64, generation: u64) -> DnsQuestion {
     }
 }
 
+/// Takes connections and datagrams, and says nothing.
+async fn mute() -> (SocketAddr, tokio::net::TcpListener, tokio::net::UdpSocket) {
+    let tcp = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = tcp.local_addr().unwrap();
+    let udp = tokio::net::UdpSocket::bind(at).await.unwrap();
+    (at, tcp, udp)
+}
+
+/// Were each question to wait for the server that is silent, these would take a minute.
+#[tokio::test]
+async fn a_silent_server_is_waited_for_once_and_what_a_run_asks_comes_before_what_stood_there() {
+    let state = tempfile::tempdir().unwrap();
+    let dns = dns(&state.path().join("dns")).await;
+    publish(&dns, None);
+    let (mute, _tcp, _udp) = mute().await;
+    let (board, url) = board().await;
+    let agent = start(identity(&state.path().join("agent"), &[&url]));
+    let server = |name: &str, query| config::ZoneServer { name: name.into(), query };
+    let servers = vec![server("ns1", dns.dns[0]), server("mute", mute)];
+    let rotation: Vec<_> = (1..=1_000).map(|id| question(id, 1)).collect();
+    board.list.send_replace(QuestionList {
+        version: 8,
+        servers: servers.clone(),
+        questions: rotation.clone(),
+        traffic: vec![],
+    });
+    let newest = board.sees("the newest of many", |sight| sight.question == 1_000).await;
+    assert!(newest.servers[1].silent().is_some() && newest.servers[0].udp == Seen::Wanted, "{newest:?}");
+    board.sees("the oldest of many", |sight| sight.question == 1).await;
+    let order: Vec<u64> = board.told.borrow().iter().map(|s| s.question).collect();
+    let at = |id| order.iter().position(|told| *told == id).unwrap();
+    assert!(at(1_000) < at(1), "the newest come first");
+
+    // Another list, whose silent server is waited for anew; and while it is, a run's.
+    let again: Vec<_> = (2_001..=3_000).map(|id| question(id, 1)).collect();
+    let list =
+        QuestionList { version: 9, servers: servers.clone(), questions: again.clone(), traffic: vec![] };
+    board.list.send_replace(list);
+    let mut given = board.given.subscribe();
+    let fetched = given.wait_for(|given| *given == 9);
+    tokio::time::timeout(HANG_GUARD, fetched).await.expect("never fetched").unwrap();
+    let of_a_run = again.into_iter().chain([question(3_001, 1)]).collect();
+    let servers = servers[..1].to_vec();
+    board.list.send_replace(QuestionList { version: 10, servers, questions: of_a_run, traffic: vec![] });
+    let seen = board.sees("a run's question", |sight| sight.question == 3_001).await;
+    assert_eq!(seen.servers.len(), 1);
+    let of_both = |s: &&Sight| s.question > 1_000 && s.servers.len() > 1;
+    assert_eq!(board.told.borrow().iter().find(of_both), None, "what was asked before is broken off");
+    agent.stop().await;
+}
+
 #[tokio::test]
 async fn an_agent_asks_what_a_coordinator_wants_to_know_until_it_is_new() {
     let state = tempfile::tempdir().unwrap();
@@ -141,7 +198,7 @@ async fn an_agent_asks_what_a_coordinator_wants_to_know_until_it_is_new() {
     board.list.send_replace(QuestionList { version: 8, servers, questions, traffic: vec![] });
 
     let old = board.sees("the old set", |sight| !sight.is_settled()).await;
-    let found = Seen::Other { found: "generation 1".into() };
+    let found = Seen::Other { found: "generation 1".into(), is_old: true };
     assert_eq!((&old.servers[0].udp, &old.servers[0].tcp), (&found, &found));
     assert!(old.servers[1].silent().is_some(), "{old:?}");
 

@@ -7,6 +7,7 @@ use crate::output::{Look, table};
 use drover_model::Timestamp;
 use drover_model::api::{RunSummary, RunView, ShareView, StepView, TimelineEntry};
 use drover_model::journal::{Measurement, Trigger};
+use drover_model::plan::StepKind;
 use drover_model::runbook::Purpose;
 
 /// Runs in one line each.
@@ -123,12 +124,19 @@ pub fn trigger(trigger: &Trigger) -> String {
 
 /// Elapsed time, against the objective where there is one: it is of recovery, and nothing but a failover recovers.
 pub fn time_taken(view: &RunView) -> String {
-    let (elapsed, rto) = (span(whole(view.elapsed)), span(view.rto));
+    let (mut elapsed, rto) = (span(whole(view.elapsed)), span(view.rto));
+    if view.summary.purpose == Purpose::Failover && view.declared_at.is_some() && !validates(view) {
+        elapsed.push_str(" to declared (nothing validates)");
+    }
     match (view.summary.purpose, view.elapsed <= view.rto) {
         (Purpose::Failover, true) => format!("{elapsed} within the objective of {rto}"),
         (Purpose::Failover, false) => format!("{elapsed} OVER the objective of {rto}"),
         (Purpose::Failback | Purpose::Drain | Purpose::Undrain, _) => elapsed,
     }
+}
+
+fn validates(view: &RunView) -> bool {
+    view.plan.steps.iter().any(|s| matches!(s.kind, StepKind::Validate { .. }))
 }
 
 /// A ramp: what each stage asked the region to carry, beside what it carried while it was judged.

@@ -11,7 +11,7 @@ pub(crate) use counted::Counted;
 use drover_dns::sight::question;
 use drover_dns::zone::{RecordKey, RecordSet};
 use drover_model::config::{DnsSettings, ZoneServer};
-use drover_model::sight::{DnsQuestion, QUESTIONS_MAX, QuestionList, Sight};
+use drover_model::sight::{DnsQuestion, QUESTIONS_MAX, QuestionList, Seen, ServerSight, Sight};
 use drover_model::{AgentId, RegionId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,6 +25,11 @@ pub(crate) const ROUND_SETS_MAX: usize = 128;
 pub(crate) const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 /// One that has fetched questions is at work on them for so long, at most.
 const AT_WORK_MAX: Duration = Duration::from_secs(5);
+
+/// Characters of what a vantage says that are kept: it may say anything, and it is journaled.
+const WORDS_MAX: usize = 200;
+/// Vantages and servers that are named in one line.
+const NAMED_MAX: usize = 8;
 
 /// The board.
 #[derive(Debug)]
@@ -87,6 +92,8 @@ pub(crate) struct Other {
     pub(crate) server: String,
     pub(crate) name: String,
     pub(crate) found: String,
+    /// It is what stood there before.
+    pub(crate) is_old: bool,
 }
 
 /// What came of a round.
@@ -176,18 +183,54 @@ impl Sights {
         }
     }
 
-    /// Takes in what a vantage saw.
+    /// Takes in what a vantage saw: of servers that it was asked about, of each once.
     pub(crate) fn take(&self, agent: &AgentId, sights: Vec<Sight>) {
         {
             let mut state = self.state();
+            let State { servers, open, .. } = &mut *state;
             for sight in sights {
-                if let Some(open) = state.open.get_mut(&sight.question) {
-                    open.sights.insert(agent.clone(), sight);
+                if let Some(open) = open.get_mut(&sight.question) {
+                    open.sights.insert(agent.clone(), bounded(sight, servers));
                 }
             }
         }
         self.heard.send_replace(());
     }
+}
+
+fn bounded(sight: Sight, listed: &[ZoneServer]) -> Sight {
+    let mut told: BTreeMap<String, ServerSight> =
+        sight.servers.into_iter().map(|s| (s.server.clone(), s)).collect();
+    let mut one = |server: &ZoneServer| {
+        let ServerSight { server, udp, tcp } = told.remove(&server.name)?;
+        Some(ServerSight { server, udp: in_short(udp), tcp: in_short(tcp) })
+    };
+    Sight { question: sight.question, servers: listed.iter().filter_map(&mut one).collect() }
+}
+
+fn in_short(seen: Seen) -> Seen {
+    match seen {
+        Seen::Wanted => Seen::Wanted,
+        Seen::Other { found, is_old } => Seen::Other { found: cut(found), is_old },
+        Seen::Silent { why } => Seen::Silent { why: cut(why) },
+    }
+}
+
+fn cut(mut words: String) -> String {
+    if let Some((end, _)) = words.char_indices().nth(WORDS_MAX) {
+        words.truncate(end);
+    }
+    words
+}
+
+/// The first of many, and how many more there are.
+fn some_of(names: impl ExactSizeIterator<Item = String>) -> Vec<String> {
+    let more = names.len().saturating_sub(NAMED_MAX);
+    let mut some: Vec<String> = names.take(NAMED_MAX).collect();
+    if more > 0 {
+        some.push(format!("{more} more"));
+    }
+    some
 }
 
 impl State {
@@ -243,16 +286,16 @@ impl Round<'_> {
         self.ids.len()
     }
 
-    /// Waits until everybody who listens has answered, and nobody sees anything else at a server that `counts`; until the given time
+    /// Waits until everybody who listens has answered, and nobody sees what stood there before where that `counts`; until the given time
     /// at most. Who does not answer within [`ANSWERS_WITHIN`] is not waited for.
-    pub(crate) async fn told(&self, counts: impl Fn(&str) -> bool, until: Instant) -> Told {
+    pub(crate) async fn told(&self, counts: impl Fn(&Other) -> bool, until: Instant) -> Told {
         let mut heard = self.board.heard.subscribe();
         loop {
             let told = self.now();
             let now = Instant::now();
             let answers_until = (self.began + ANSWERS_WITHIN).min(until);
             let is_waited_for = now < answers_until && !self.awaited.is_subset(&told.reported);
-            let is_other = self.is_held(&told, &counts);
+            let is_other = !self.held_by(&told, &counts).is_empty();
             let wake = if is_other { until } else { answers_until };
             if !(is_waited_for || is_other) || now >= wake {
                 return told;
@@ -262,11 +305,13 @@ impl Round<'_> {
         }
     }
 
-    /// Does somebody who listens see anything else at a server that `counts`? What a vantage saw that is gone since, nobody can see right.
-    pub(crate) fn is_held(&self, told: &Told, counts: impl Fn(&str) -> bool) -> bool {
+    /// Who listens and sees what stood there before, where that `counts`. What a vantage saw that is gone since, nobody can see right.
+    pub(crate) fn held_by(&self, told: &Told, counts: impl Fn(&Other) -> bool) -> BTreeSet<AgentId> {
         let listening = self.board.state().listening();
-        let is_here = |other: &Other| listening.iter().any(|agent| agent.as_str() == other.agent);
-        told.others.iter().any(|other| counts(&other.server) && is_here(other))
+        let sees_old = |agent: &AgentId| {
+            told.others.iter().any(|other| other.agent == agent.as_str() && other.is_old && counts(other))
+        };
+        listening.into_iter().filter(sees_old).collect()
     }
 
     /// What is known so far.
@@ -284,7 +329,8 @@ impl Round<'_> {
                             agent: agent.to_string(),
                             server: server.server.clone(),
                             name: self.names.get(id).cloned().unwrap_or_default(),
-                            found: found.to_owned(),
+                            found: server.old().unwrap_or(found).to_owned(),
+                            is_old: server.old().is_some(),
                         });
                     } else if server.silent().is_some() {
                         told.unreached.insert((agent.clone(), server.server.clone()));
@@ -318,19 +364,24 @@ impl Told {
         let is_well = |agent: &&AgentId| self.others.iter().all(|other| other.agent != agent.as_str());
         let seen = configured.intersection(&self.reported).filter(is_well).count();
         let mut said = vec![format!("seen from {seen} of {} vantages", configured.len())];
-        let silent: Vec<&str> = configured.difference(&self.reported).map(AgentId::as_str).collect();
+        let silent: Vec<&AgentId> = configured.difference(&self.reported).collect();
+        let silent = some_of(silent.into_iter().map(ToString::to_string));
         if !silent.is_empty() {
             said.push(format!("{} did not report", silent.join(", ")));
         }
-        said.extend(self.others.first().map(Other::to_string));
-        said.extend(self.unreached.iter().map(|(agent, server)| format!("{agent} can't reach {server}")));
+        // What stood there before comes first: it is what a run waits for.
+        let old = self.others.iter().find(|other| other.is_old);
+        said.extend(old.or(self.others.first()).map(Other::to_string));
+        said.extend(some_of(
+            self.unreached.iter().map(|(agent, server)| format!("{agent} can't reach {server}")),
+        ));
         said.join("; ")
     }
 }
 
 impl std::fmt::Display for Other {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { agent, server, name, found } = self;
+        let Self { agent, server, name, found, .. } = self;
         write!(f, "{agent} sees {found} of {name} at {server}")
     }
 }
@@ -340,7 +391,6 @@ mod tests {
     use super::*;
     use crate::testbed::Bed;
     use crate::traffic::{record_key, record_set};
-    use drover_model::sight::{Seen, ServerSight};
     use futures::FutureExt as _;
 
     const SOON: Duration = Duration::from_millis(50);
@@ -421,7 +471,7 @@ mod tests {
         let eu = agent("eu-1");
         let round = board.begin(&dns, &sets);
         let list = board.questions(&eu, &home(), 1, SOON).await.unwrap();
-        board.take(&eu, sights(&list, &Seen::Other { found: "generation 6".into() }));
+        board.take(&eu, sights(&list, &Seen::Other { found: "generation 6".into(), is_old: true }));
         let held = round.told(|_| true, Instant::now() + SOON).await;
         let first = held.others.first().unwrap().to_string();
         assert!(first.starts_with("eu-1 sees generation 6 of ") && first.ends_with(" at dns-1"), "{first}");
@@ -431,6 +481,43 @@ mod tests {
         let mends = async { board.take(&eu, sights(&list, &Seen::Wanted)) };
         let (told, ()) = tokio::join!(waits, mends);
         assert!(told.others.is_empty() && told.reported.contains(&eu));
+    }
+
+    #[tokio::test]
+    async fn what_stands_between_a_vantage_and_a_server_holds_nobody() {
+        let (_bed, dns, sets) = sets().await;
+        let board = Sights::new(1);
+        let eu = agent("eu-1");
+        let round = board.begin(&dns, &sets);
+        let list = board.questions(&eu, &home(), 1, SOON).await.unwrap();
+        board.take(&eu, sights(&list, &Seen::Other { found: "REFUSED".into(), is_old: false }));
+        let told = round.told(|_| true, later()).await;
+        assert!(!told.others.is_empty() && round.held_by(&told, |_| true).is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_a_vantage_says_is_bounded() {
+        let (_bed, dns, sets) = sets().await;
+        let board = Sights::new(1);
+        let eu = agent("eu-1");
+        let round = board.begin(&dns, &sets);
+        let mut list = board.questions(&eu, &home(), 1, SOON).await.unwrap();
+        let servers = list.servers.len();
+        let made_up =
+            (0..100).map(|n| ZoneServer { name: format!("made-up-{n}"), ..list.servers[0].clone() });
+        list.servers = list.servers.iter().cycle().take(50).cloned().chain(made_up).collect();
+        let long = || "\u{e9}".repeat(5_000);
+        board.take(&eu, sights(&list, &Seen::Other { found: long(), is_old: true }));
+        let told = round.now();
+        assert_eq!(told.others.len(), servers * sets.len());
+        assert!(told.others.iter().all(|o| o.found.chars().count() == WORDS_MAX));
+        board.take(&eu, sights(&list, &Seen::Silent { why: long() }));
+        let kept = board.state().open[&round.ids[0]].sights[&eu].clone();
+        assert_eq!(kept.servers.len(), servers);
+        assert!(kept.servers.iter().all(|s| s.silent().unwrap().chars().count() == WORDS_MAX));
+        let unreached = (0..1_000).map(|n| (eu.clone(), format!("dns-{n}"))).collect();
+        let sentence = Told { unreached, ..Told::default() }.sentence(&BTreeSet::new());
+        assert!(sentence.contains("can't reach dns-0") && sentence.ends_with("; 992 more"), "{sentence}");
     }
 
     #[tokio::test]

@@ -11,16 +11,20 @@ use drover_exec::Order;
 use drover_model::config::{TrafficFrom, TrafficSource};
 use drover_model::journal::{CheckOutcome, FailureNature, Measurement, StepFailure, StepOutcome};
 use drover_model::plan::DrainTarget;
+use drover_model::sight::QUESTIONS_MAX;
 use drover_model::sight::{TrafficCount, TrafficQuestion};
 use drover_model::{EndpointKey, Span, Timestamp};
-use futures::future::join_all;
+use futures::stream::{self, StreamExt as _};
 use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Between two looks: as often as agents count.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// For one query.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Queries that are asked together.
+const ASKED_AT_ONCE: usize = 8;
 /// Bytes of a query's answer, at most.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// Before the attempt is given up: what was measured must be told by then.
@@ -49,7 +53,7 @@ pub(super) async fn act(
     let until = Timestamp::from_millis(order.deadline.as_millis() - TELLS_BEFORE_DEADLINE.as_millis() as i64);
     let mut measured: Vec<Measured<'_>> = targets.iter().filter_map(|t| Measured::of(c, t)).collect();
     loop {
-        join_all(measured.iter_mut().map(|m| m.look(c))).await;
+        look(c, &mut measured).await;
         let now = c.clock.now();
         let is_over = now >= due && measured.iter().all(|m| m.is_drained(now));
         if is_over || now >= until {
@@ -68,19 +72,30 @@ impl<'t> Measured<'t> {
             TrafficFrom::AccessLog { path } => Some(TrafficCount::AccessLog { path: path.clone() }),
             TrafficFrom::Prometheus { .. } => None,
         };
-        let counted = how.map(|how| {
+        let region = &target.endpoint.region;
+        let counted = how.and_then(|how| {
             let question = TrafficQuestion { id: 0, address: target.address.clone(), port: target.port, how };
-            c.sights.count(&target.endpoint.region, question)
+            c.sights.count(region, question)
         });
-        let level = Err("not measured yet".to_owned());
+        let too_many = || format!("{QUESTIONS_MAX} others of {region} are counted, which is all that can be");
+        let is_one_too_many = counted.is_none() && !matches!(source.from, TrafficFrom::Prometheus { .. });
+        let level = Err(if is_one_too_many { too_many() } else { "not measured yet".to_owned() });
         Some(Self { endpoint: &target.endpoint, source, counted, level, below_since: None, looks: 0 })
     }
 
-    async fn look(&mut self, c: &Coordinator) {
-        self.level = match (&self.counted, &self.source.from) {
+    /// What is asked for it, and where.
+    fn query(&self) -> Option<(&'t str, String)> {
+        let TrafficFrom::Prometheus { url, query } = &self.source.from else { return None };
+        let query = query.replace("{region}", self.endpoint.region.as_str());
+        Some((url, query.replace("{service}", self.endpoint.service.as_str())))
+    }
+
+    fn note(&mut self, c: &Coordinator, answers: &BTreeMap<(&'t str, String), Result<u64, String>>) {
+        self.level = match (&self.counted, self.query().and_then(|query| answers.get(&query))) {
             (Some(counted), _) => counted.level(),
-            (None, TrafficFrom::Prometheus { url, query }) => queried(c, url, query, self.endpoint).await,
-            (None, TrafficFrom::Connections | TrafficFrom::AccessLog { .. }) => return,
+            (None, Some(answer)) => answer.clone(),
+            // Not asked for at all, and it stands there why.
+            (None, None) => return,
         };
         self.looks += u64::from(self.level.is_ok());
         // Of what could not be read nobody knows whether it stayed below.
@@ -175,9 +190,21 @@ struct Sample {
     value: (f64, String),
 }
 
-async fn queried(c: &Coordinator, url: &str, query: &str, endpoint: &EndpointKey) -> Result<u64, String> {
-    let query = query.replace("{region}", endpoint.region.as_str());
-    let query = query.replace("{service}", endpoint.service.as_str());
+/// Looks at all of them once. A query that is that of several is asked once.
+async fn look<'t>(c: &Coordinator, measured: &mut [Measured<'t>]) {
+    let queries: BTreeSet<(&'t str, String)> = measured.iter().filter_map(Measured::query).collect();
+    let one = |(url, query): (&'t str, String)| async move {
+        let answer = queried(c, url, &query).await;
+        ((url, query), answer)
+    };
+    let asked: Vec<_> = queries.into_iter().map(one).collect();
+    let answers: BTreeMap<_, _> = stream::iter(asked).buffer_unordered(ASKED_AT_ONCE).collect().await;
+    for one in measured {
+        one.note(c, &answers);
+    }
+}
+
+async fn queried(c: &Coordinator, url: &str, query: &str) -> Result<u64, String> {
     let at = format!("{}/api/v1/query", url.trim_end_matches('/'));
     let told = |e: reqwest::Error| format!("{url}: {}", drover_model::chain(&e.without_url()));
     let request = c.http.get(at).query(&[("query", query)]).timeout(QUERY_TIMEOUT);

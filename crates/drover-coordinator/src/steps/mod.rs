@@ -42,7 +42,7 @@ fn store_failure(e: CoordinatorError) -> StepFailure {
 }
 
 pub(crate) fn done(changed: bool, summary: impl Into<String>, measurements: Vec<Measurement>) -> StepOutcome {
-    StepOutcome { changed, summary: summary.into(), measurements, published_partial: vec![] }
+    StepOutcome { changed, summary: summary.into(), measurements, published_partial: vec![], exception: None }
 }
 
 /// The same, published without these servers.

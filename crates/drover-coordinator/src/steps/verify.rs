@@ -6,13 +6,15 @@ use crate::coordinator::Coordinator;
 use crate::db::keys;
 use crate::endpoint::{Target, tls_of};
 use crate::out_of_service::Carried;
-use crate::sights::Round;
+use crate::sights::{Other, Round};
 use crate::traffic::{record_key, record_set};
+use drover_core::quorum;
 use drover_dns::zone::{RecordKey, RecordSet};
 use drover_exec::Order;
 use drover_model::AgentId;
 use drover_model::journal::{CheckOutcome, FailureNature, Measurement, StepFailure, StepOutcome};
 use drover_model::plan::{AppCheckTarget, TrafficChange};
+use drover_model::runbook::Purpose;
 use drover_model::traffic::TrafficState;
 use futures::stream::StreamExt;
 use std::collections::BTreeSet;
@@ -155,19 +157,24 @@ pub(super) async fn dns(
             outcome: CheckOutcome::Pass,
         })
         .collect();
+    let mut exception = None;
     let mut summary = format!("DNS answers {} record set(s) as published", measurements.len());
     if let Some(round) = round {
-        let seen = from_vantages(c, order, &round, &missing).await;
+        let (seen, dissent) = from_vantages(c, order, &round, &missing).await;
+        let value = seen.value.clone().unwrap_or_default();
         summary.push_str("; ");
-        summary.push_str(seen.value.as_deref().unwrap_or_default());
-        let holds = (seen.outcome == CheckOutcome::Fail).then(|| seen.value.clone().unwrap_or_default());
+        summary.push_str(&value);
         measurements.push(seen);
-        if let Some(message) = holds {
-            let message = format!("not seen everywhere: {message}");
-            return Err(StepFailure { kind: FailureNature::Retryable, message, measurements });
+        let message = format!("not seen everywhere: {value}");
+        match dissent {
+            Dissent::None => {}
+            Dissent::Holds => {
+                return Err(StepFailure { kind: FailureNature::Retryable, message, measurements });
+            }
+            Dissent::Excepted => exception = Some(message),
         }
     }
-    Ok(reaching_all_but(missing, done(false, summary, measurements)))
+    Ok(StepOutcome { exception, ..reaching_all_but(missing, done(false, summary, measurements)) })
 }
 
 /// The record sets that stand, which must be at least as new as what was planned.
@@ -201,32 +208,69 @@ async fn standing(
     Ok(sets)
 }
 
-/// What vantages see. Who says nothing is named and holds nobody: the region that is being left may be dead. Who sees something else at
-/// a server that shows the new set to us holds the step; one that we can't ask either can't be brought to anything by waiting.
+/// What vantages that still see what stood there before come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dissent {
+    /// There are none.
+    None,
+    /// The step fails, and is tried again while it has attempts.
+    Holds,
+    /// The run goes on, and ends with an exception.
+    Excepted,
+}
+
+/// One vantage alone decides nothing (I6): it may lie, or be where nobody else is. So few can keep a failover waiting until the deadline of
+/// one attempt, and whatever else for all its attempts, but neither can be failed by less than a quorum.
+fn dissent(c: &Coordinator, order: &Order, held_by: &BTreeSet<AgentId>) -> Dissent {
+    let (loaded, plan) = (c.loaded(), &order.plan);
+    let outside = loaded.config.outside_vantages(&plan.intent.region);
+    let seeing = outside.iter().filter(|agent| held_by.contains(*agent)).count();
+    let need = quorum::need_of(&loaded.config, &plan.intent.region, &plan.services);
+    let is_last = order.attempt >= order.step().attempts;
+    match (held_by.is_empty(), seeing >= need as usize) {
+        (true, _) => Dissent::None,
+        (false, true) => Dissent::Holds,
+        (false, false) if plan.intent.purpose == Purpose::Failover || is_last => Dissent::Excepted,
+        (false, false) => Dissent::Holds,
+    }
+}
+
+/// What vantages see. Who says nothing is named and holds nobody: the region that is being left may be dead. Who sees what stood there
+/// before, at a server that shows the new set to us, holds the step. A server that we can't ask either can't be brought to anything by
+/// waiting, nor one that stood against the zone before the run began; and what is neither old nor right may be the doing of what
+/// stands between the two.
 async fn from_vantages(
     c: &Coordinator,
     order: &Order,
     round: &Round<'_>,
     silent: &BTreeSet<String>,
-) -> Measurement {
+) -> (Measurement, Dissent) {
     let left = order.deadline.since(c.clock.now()).to_duration().saturating_sub(TELLS_BEFORE_DEADLINE);
-    let counts = |server: &str| !silent.contains(server);
+    let before = c.live().contradicted_before(order.began_at);
+    let counts = |other: &Other| {
+        !silent.contains(&other.server) && !before.contains(&(other.agent.clone(), other.server.clone()))
+    };
     let told = round.told(&counts, Instant::now() + left).await;
     let configured: BTreeSet<AgentId> = c.loaded().config.agents().into_keys().collect();
-    let holds = round.is_held(&told, counts);
+    let dissent = dissent(c, order, &round.held_by(&told, counts));
     let mut value = told.sentence(&configured);
     if round.asked() < round.of {
         value.push_str(&format!("; {} of {} record sets were asked for", round.asked(), round.of));
     }
-    Measurement {
+    let proves = !told.reported.is_empty() && told.others.is_empty();
+    let measurement = Measurement {
         name: "DNS from vantages".to_owned(),
         value: Some(value),
         bound: "none that reports sees anything else".to_owned(),
         samples: told.reported.len() as u64,
-        outcome: match (holds, told.reported.is_empty()) {
-            (true, _) => CheckOutcome::Fail,
-            (false, true) => CheckOutcome::Noted,
-            (false, false) => CheckOutcome::Pass,
+        outcome: match dissent {
+            Dissent::Holds => CheckOutcome::Fail,
+            Dissent::None if proves => CheckOutcome::Pass,
+            Dissent::None | Dissent::Excepted => CheckOutcome::Noted,
         },
-    }
+    };
+    (measurement, dissent)
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,21 +10,21 @@ use crate::resolver::{Answer, QueryType, Rcode, Resolver};
 use crate::zone::{AliasTarget, RecordKey, RecordSet};
 
 /// Answers that are drawn of each server. Which version is live is proven by what stands beside it; a value that must not be
-/// answered at all would have had at least one part in 255.
-const DRAWS: u32 = 16;
+/// answered at all would have had at least one part in 255, and in most cases one in ten: 16 draws miss that once in five times.
+pub(crate) const DRAWS: u32 = 16;
 
 /// What must be answered, one at a time; no values: nothing.
-pub(super) struct OneOf {
-    values: BTreeSet<String>,
+pub(crate) struct OneOf {
+    pub(crate) values: BTreeSet<String>,
     /// Members without weight. Beside an alias they alone can be told from its target's answers.
-    drained: BTreeSet<String>,
+    pub(crate) drained: BTreeSet<String>,
     ttl_seconds: u32,
     /// Among them is an alias, whose answers are its target's: nobody here can know them, only that there are some.
-    has_alias: bool,
+    pub(crate) has_alias: bool,
 }
 
 impl OneOf {
-    pub(super) fn of(set: Option<&RecordSet>) -> Self {
+    pub(crate) fn of(set: Option<&RecordSet>) -> Self {
         let of_weight = |is_meant: fn(u16) -> bool| {
             let members = set.into_iter().flat_map(|set| &set.members);
             members.filter(move |m| is_meant(m.weight)).map(|m| m.value.clone())

@@ -6,7 +6,7 @@
 
 pub(crate) mod control_client;
 mod diff;
-mod drawn;
+pub(crate) mod drawn;
 mod embedded;
 mod finding;
 mod gate;

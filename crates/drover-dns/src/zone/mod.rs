@@ -22,7 +22,7 @@ pub(crate) use geography::{Geography, NotAllowed};
 pub(crate) use index::NameHash;
 pub use index::WireName;
 pub use name::{DnsName, InvalidName};
-pub use record::{Member, RecordKey, RecordSet, RecordType};
+pub use record::{Member, NoService, RecordKey, RecordSet, RecordType};
 pub(crate) use served::{Drawn, Served};
 pub use snapshot::{InvalidSnapshot, Snapshot};
 pub(crate) use snapshot::{Lookup, Node, Placed};

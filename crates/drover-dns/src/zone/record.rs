@@ -5,8 +5,9 @@ use std::fmt;
 
 use domain::base::iana::Rtype;
 use drover_model::Epoch;
-use drover_model::config::{Answering, FixedType};
+use drover_model::config::{self, Answering, FixedType};
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use super::DnsName;
 
@@ -31,6 +32,30 @@ pub enum RecordType {
     Txt,
     /// No record: where clients are, in lines that servers read and never answer. At the zone's name alone.
     Geography,
+}
+
+impl From<config::RecordType> for RecordType {
+    fn from(of_service: config::RecordType) -> Self {
+        match of_service {
+            config::RecordType::A => Self::A,
+            config::RecordType::Aaaa => Self::Aaaa,
+            config::RecordType::Cname => Self::Cname,
+        }
+    }
+}
+
+/// No service has records of this type: no traffic moves them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("no service has {0} records")]
+pub struct NoService(RecordType);
+
+impl TryFrom<RecordType> for config::RecordType {
+    type Error = NoService;
+
+    fn try_from(rtype: RecordType) -> Result<Self, NoService> {
+        let is_it = |of_service: &Self| RecordType::from(*of_service) == rtype;
+        [Self::A, Self::Aaaa, Self::Cname].into_iter().find(is_it).ok_or(NoService(rtype))
+    }
 }
 
 impl RecordType {

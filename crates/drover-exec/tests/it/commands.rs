@@ -91,6 +91,7 @@ fn a_pause_stops_the_work_and_resuming_tries_afresh() {
         summary: String::new(),
         measurements: vec![],
         published_partial: vec![],
+        exception: None,
     });
     let late = Event::ActDone { step: 0, attempt: 1, result };
     assert_eq!(execution.handle(late, at(2)).unwrap(), []);
@@ -144,6 +145,7 @@ fn a_skip_needs_a_person_a_reason_and_the_step_that_stands() {
         summary: String::new(),
         measurements: vec![],
         published_partial: vec![],
+        exception: None,
     });
     feed(&mut execution, Event::ActDone { step: 1, attempt: 1, result }, at(10)).unwrap();
     assert_eq!(execution.state(), RunState::SucceededWithExceptions);
@@ -188,6 +190,7 @@ fn a_stuck_rollback_can_be_resumed_left_or_ended() {
         summary: String::new(),
         measurements: vec![],
         published_partial: vec![],
+        exception: None,
     });
     feed(&mut left, Event::UndoDone { step: 0, attempt: 1, result }, at(100)).unwrap();
     assert_eq!(left.state(), RunState::Aborted, "with something left in place it is not rolled back");

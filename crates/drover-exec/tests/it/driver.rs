@@ -84,7 +84,13 @@ impl Effects for FakeEffects {
             return Err(StepFailure { kind: FailureNature::Fenced, message, measurements: vec![] });
         }
         let measurements = vec![measurement(CheckOutcome::Pass)];
-        Ok(StepOutcome { changed: true, summary: String::new(), measurements, published_partial: vec![] })
+        Ok(StepOutcome {
+            changed: true,
+            summary: String::new(),
+            measurements,
+            published_partial: vec![],
+            exception: None,
+        })
     }
 
     async fn undo(&self, _: &Order) -> Result<StepOutcome, StepFailure> {
@@ -93,6 +99,7 @@ impl Effects for FakeEffects {
             summary: String::new(),
             measurements: vec![],
             published_partial: vec![],
+            exception: None,
         })
     }
 

@@ -40,6 +40,7 @@ fn only_proof_left_is_validating() {
             summary: String::new(),
             measurements: vec![],
             published_partial: vec![],
+            exception: None,
         },
     };
     let records = journal([created(&plan, None), Entry::StepStarted { step: 0, attempt: 1 }, done(0)]);

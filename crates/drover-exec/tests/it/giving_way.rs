@@ -56,6 +56,7 @@ fn done(execution: &mut Execution, step: u32, now: Timestamp) {
         summary: String::new(),
         measurements: vec![],
         published_partial: vec![],
+        exception: None,
     });
     feed(execution, Event::ActDone { step, attempt: 1, result }, now);
 }

@@ -89,6 +89,7 @@ fn watched(people: impl Fn(&[Record]) -> Option<Command>) -> (World, Execution) 
                         summary: if order.keeps { "stays" } else { "as planned" }.into(),
                         measurements: vec![measurement(drover_model::journal::CheckOutcome::Pass)],
                         published_partial: vec![],
+                        exception: None,
                     };
                     let result = Ok(outcome);
                     events.push_back(if undo {

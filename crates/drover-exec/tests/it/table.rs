@@ -23,6 +23,7 @@ fn done(step: u32, attempt: u32) -> Entry {
         summary: String::new(),
         measurements: vec![],
         published_partial: vec![],
+        exception: None,
     };
     Entry::StepDone { step, attempt, outcome }
 }
@@ -82,6 +83,7 @@ fn every_entry(plan: &Plan) -> Vec<(String, Entry)> {
                 summary: String::new(),
                 measurements: vec![],
                 published_partial: vec![],
+                exception: None,
             };
             all.push((format!("started {step}/{attempt}"), started(step, attempt)));
             all.push((format!("done {step}/{attempt}"), done(step, attempt)));
@@ -234,6 +236,7 @@ fn going_back() {
         summary: String::new(),
         measurements: vec![],
         published_partial: vec![],
+        exception: None,
     };
     let undone = with(&[undo, Entry::UndoDone { step: 1, attempt: 1, outcome }]);
     check("all undone", &undone, &["ended rolled back", "taken over"]);

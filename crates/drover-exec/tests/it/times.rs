@@ -13,8 +13,13 @@ fn sample() -> Plan {
 }
 
 fn done(step: u32, measurements: Vec<Measurement>) -> Entry {
-    let outcome =
-        StepOutcome { changed: false, summary: String::new(), measurements, published_partial: vec![] };
+    let outcome = StepOutcome {
+        changed: false,
+        summary: String::new(),
+        measurements,
+        published_partial: vec![],
+        exception: None,
+    };
     Entry::StepDone { step, attempt: 1, outcome }
 }
 
@@ -55,6 +60,29 @@ fn the_objective_counts_to_declared_and_validated_and_not_to_drained() {
     let drained = view(entries);
     assert_eq!((drained.drained_at, drained.drained_is_assumed), (Some(at(50)), true));
     assert_eq!(drained.elapsed, Span::from_secs(6));
+}
+
+#[test]
+fn where_nothing_validates_the_objective_counts_to_declared() {
+    let plan = plan(vec![forward_only(Pause), verify_dns(), drained()]);
+    let mut entries = vec![created(&plan, None)];
+    for step in 0..2 {
+        entries.extend([Entry::StepStarted { step, attempt: 1 }, done(step, vec![])]);
+    }
+    entries.push(Entry::StepStarted { step: 2, attempt: 1 });
+    let draining = view(entries);
+    assert_eq!((draining.declared_at, draining.recovered_at), (Some(at(4)), None));
+    assert_eq!(draining.elapsed, Span::from_secs(4), "what caches keep is not its matter");
+}
+
+#[test]
+fn a_step_that_is_done_with_an_exception_leaves_it_to_the_run() {
+    let mut entries = until_validated();
+    let Entry::StepDone { outcome, .. } = &mut entries[4] else { panic!("{:?}", entries[4]) };
+    outcome.exception = Some("us-1 sees generation 6".into());
+    let view = view(entries);
+    assert_eq!(view.exceptions.len(), 1);
+    assert!(view.exceptions[0].ends_with(": us-1 sees generation 6"), "{:?}", view.exceptions);
 }
 
 #[test]

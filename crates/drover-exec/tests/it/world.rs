@@ -37,6 +37,7 @@ impl Answer {
                 summary: "as planned".into(),
                 measurements,
                 published_partial: vec![],
+                exception: None,
             }))
         };
         match self {

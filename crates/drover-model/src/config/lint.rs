@@ -133,6 +133,10 @@ fn drained(runbook: &Runbook, steps: &[Placed<'_>], findings: &mut Vec<LintFindi
             let message = format!("`drained` in a runbook for {}", runbook.purpose);
             findings.push(finding(at, message, "only failover and drain leave a region"));
         }
+        if last_proof.is_none() {
+            let message = "`drained` without `validate`: what was gained is proven by nothing";
+            findings.push(finding(at, message, "put `validate` before it: the objective counts to that"));
+        }
         if last_proof.is_some_and(|proof| index < proof) {
             let message = "`drained` before `validate`: recovery would wait for other people's caches";
             findings.push(finding(at, message, "move it behind the last `validate`"));
@@ -240,6 +244,7 @@ mod tests {
                 vec![ShiftTraffic, VerifyDns, Drained, Validate],
                 "step 3: `drained` before `validate`",
             ),
+            (Purpose::Drain, vec![ShiftTraffic, VerifyDns, Drained], "step 3: `drained` without `validate`"),
             (
                 Purpose::Undrain,
                 vec![ShiftTraffic, VerifyDns, Validate, Drained],

@@ -33,6 +33,7 @@ async fn order(bed: &Bed, deadline: Timestamp, declared_at: Timestamp) -> Order 
         attempt: 1,
         keeps: false,
         declared_at: Some(declared_at),
+        began_at: declared_at,
         key: "run-1/drained".into(),
         deadline,
     }

@@ -80,6 +80,7 @@ fn order(command: &Program, repeatability: Repeatability) -> Order {
         deadline: Timestamp::from_millis(0),
         keeps: false,
         declared_at: None,
+        began_at: Timestamp::from_millis(0),
     }
 }
 
