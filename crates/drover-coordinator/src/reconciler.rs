@@ -8,11 +8,11 @@ use crate::traffic::{blocked_sentence, still_to_do};
 use drover_dns::provider::{
     Admitted, Applied, Diff, Gate, Lagging, LaggingState, Observed, ProviderError, Right, Withheld,
 };
-use drover_dns::publish::{Batch, Change};
+use drover_dns::publish::{Batch, Change, SigningKey};
 use drover_dns::zone::{RecordKey, RecordSet};
 use drover_model::ServiceId;
 use drover_model::api::DnsView;
-use drover_model::config::version_of;
+use drover_model::config::{DnsServers, Draws, version_of};
 use drover_model::traffic::TrafficState;
 use drover_model::units::Generation;
 use std::collections::BTreeMap;
@@ -100,6 +100,25 @@ fn once_more(observed: &Observed, live: &RecordSet) -> Option<Change> {
     })
 }
 
+/// Why nothing can be signed, where what is published must be. Looked for at each pass: a failover is no time to find out.
+async fn unusable_key(loaded: &Loaded) -> Option<String> {
+    let DnsServers::Embedded(own) = &loaded.config.settings.dns.as_ref()?.servers else { return None };
+    let file = own.signing_key_file.clone()?;
+    let read = tokio::task::spawn_blocking(move || SigningKey::read(&file)).await.ok()?;
+    read.err().map(|e| format!("nothing can be published there: {}", drover_model::chain(&e)))
+}
+
+/// A server that has no geography refuses nobody, and answers everybody by weight.
+fn without_geography(loaded: &Loaded, in_line: &BTreeMap<ServiceId, Generation>) -> Option<String> {
+    let geography = loaded.config.settings.dns.as_ref()?.geography.as_ref()?;
+    let services = loaded.config.services.values();
+    let nearest = services.filter(|s| s.answering.draws == Draws::Nearest).count();
+    let is_told = nearest > 0 && !in_line.contains_key(&geography.id);
+    is_told.then(|| {
+        format!("the geography that is configured is not live: {nearest} service(s) are answered as nearest without it")
+    })
+}
+
 impl Coordinator {
     /// Reconciles until told to stop.
     pub(crate) async fn run_reconciler(self: Arc<Self>) {
@@ -147,7 +166,12 @@ impl Coordinator {
             self.settle_missed(dns, &compared.observed);
         }
         self.note_dns(&loaded, &compared.observed, &blocked);
-        self.live().dns_in_line = compared.in_line();
+        let in_line = compared.in_line();
+        let without = without_geography(&loaded, &in_line);
+        for trouble in without.into_iter().chain(unusable_key(&loaded).await) {
+            self.live().dns_views.iter_mut().for_each(|view| view.behind.insert(0, trouble.clone()));
+        }
+        self.live().dns_in_line = in_line;
         let ByOrigin { decided, unasked, services, standing } = compared.by_origin();
         let Some(dns) = loaded.config.settings.dns.as_ref() else { return Ok(()) };
         let mut applied = self.put(gate, &decided, &compared.observed, Right::Decided).await;

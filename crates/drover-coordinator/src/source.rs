@@ -119,22 +119,25 @@ pub(crate) fn first_target(name: &ServiceId, now: Timestamp) -> TrafficState {
     }
 }
 
-/// All that a configuration has: services first, in the order of their names.
+/// All that a configuration has, in the order in which it is published: where clients are before the services that are answered by it,
+/// since without that a server refuses nobody. Services are in the order of their names.
 pub(crate) fn sources(config: &Config) -> impl Iterator<Item = Source<'_>> + Clone {
-    config.services.values().map(Source::Service).chain(of_zone(config))
+    let services = config.services.values().map(Source::Service);
+    geography(config).chain(services).chain(fixed(config))
 }
 
-/// What no traffic moves.
-fn of_zone(config: &Config) -> impl Iterator<Item = Source<'_>> + Clone {
-    config.settings.dns.iter().flat_map(move |dns| {
-        let geography = dns.geography.iter().map(move |g| Source::Geography(dns, g, config));
-        dns.records.iter().map(Source::Fixed).chain(geography)
-    })
+fn geography(config: &Config) -> impl Iterator<Item = Source<'_>> + Clone {
+    let dns = config.settings.dns.iter();
+    dns.flat_map(move |dns| dns.geography.iter().map(move |g| Source::Geography(dns, g, config)))
+}
+
+fn fixed(config: &Config) -> impl Iterator<Item = Source<'_>> + Clone {
+    config.settings.dns.iter().flat_map(|dns| dns.records.iter().map(Source::Fixed))
 }
 
 /// The one of this name.
 pub(crate) fn source<'l>(config: &'l Config, name: &ServiceId) -> Option<Source<'l>> {
-    let of_zone = || of_zone(config).find(|source| source.name() == name);
+    let of_zone = || fixed(config).chain(geography(config)).find(|source| source.name() == name);
     config.services.get(name).map(Source::Service).or_else(of_zone)
 }
 
@@ -241,15 +244,32 @@ mod tests {
         };
         let networks = vec![network("203.0.113.0/24")];
         let geography = Geography { id: "geography".parse().unwrap(), networks, outside: Outside::Refuse };
-        bed.rewrite(|c| c.settings.dns.as_mut().unwrap().geography = Some(geography.clone()));
+        let checkout = ServiceId::new("checkout").unwrap();
+        bed.rewrite(|c| {
+            c.settings.dns.as_mut().unwrap().geography = Some(geography.clone());
+            c.services.get_mut(&checkout).unwrap().answering.draws = Draws::Nearest;
+        });
         bed.c.reload_now().await.unwrap();
+        let is_told = || {
+            let dns = bed.c.status_view().dns;
+            dns.iter().any(|d| d.behind.iter().any(|why| why.contains("answered as nearest without it")))
+        };
         reconcile(&bed).await;
+        assert!(is_told(), "it was not there when this pass began");
+        reconcile(&bed).await;
+        assert!(!is_told());
         let zone = bed.c.loaded().config.settings.dns.clone().unwrap().zone;
         let live = dns.live().into_iter().find(|s| s.rtype == RecordType::Geography).unwrap();
         assert_eq!((live.name, live.generation, live.members.len()), (zone, 1, 3));
         assert_eq!(live.members[0].value, r#"{"outside":"refuse"}"#);
         assert!(live.members[1].value.contains(r#""eu-west":"EU""#), "{}", live.members[1].value);
         assert_eq!(record(&bed, "geography").await.state, RecordState::InLine);
+        let first = |config: &Config| sources(config).next().map(|s| s.name().clone());
+        assert_eq!(
+            first(&bed.c.loaded().config).unwrap().as_str(),
+            "geography",
+            "before who is answered by it"
+        );
         // A region that lies elsewhere now is another geography.
         bed.rewrite(|c| c.regions.values_mut().for_each(|r| r.location.jurisdiction = "EU".into()));
         bed.c.reload_now().await.unwrap();

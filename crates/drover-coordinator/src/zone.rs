@@ -286,13 +286,17 @@ pub(crate) mod tests {
     use crate::coordinator::Dns;
     use crate::testbed::{Bed, PlayedDns, send};
     use axum::http::Method;
-    use drover_model::config::DnsVelocity;
+    use drover_dns::publish::SigningKey;
+    use drover_model::config::{DnsServers, DnsVelocity};
     use drover_model::traffic::Actor;
     use drover_model::{RunId, Weight};
 
     /// A coordinator whose only zone is played, with every target published.
     pub(crate) async fn published() -> (Bed, Arc<PlayedDns>) {
-        let bed = Bed::new().await;
+        published_on(Bed::new().await).await
+    }
+
+    async fn published_on(bed: Bed) -> (Bed, Arc<PlayedDns>) {
         bed.c.retarget_all().await.unwrap();
         let dns = Arc::new(PlayedDns::default());
         let settings = bed.c.loaded().config.settings.dns.clone().unwrap();
@@ -319,6 +323,31 @@ pub(crate) mod tests {
 
     pub(crate) fn of(dns: &PlayedDns, name: &str) -> RecordSet {
         dns.live().into_iter().find(|set| set.name.starts_with(name)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_key_that_can_not_be_used_is_told_before_anything_is_to_be_published() {
+        let keys = tempfile::tempdir().unwrap();
+        let file = keys.path().join("dns-signing.key");
+        let configured = file.clone();
+        let (bed, _dns) = published_on(
+            Bed::with(move |c| match &mut c.settings.dns.as_mut().unwrap().servers {
+                DnsServers::Embedded(own) => own.signing_key_file = Some(configured),
+                DnsServers::Rfc2136(_) | DnsServers::Route53(_) => panic!("the shipped zone is drover's own"),
+            })
+            .await,
+        )
+        .await;
+        let view = bed.c.status_view();
+        assert!(view.dns.iter().all(|d| d.behind[0].contains("dns-signing.key")), "{:?}", view.dns);
+        assert!(
+            view.attention.iter().any(|a| a.sentence.contains("dns-signing.key")),
+            "{:?}",
+            view.attention
+        );
+        SigningKey::create(&file).unwrap();
+        reconcile(&bed).await;
+        assert!(bed.c.status_view().dns.iter().all(|d| d.behind.is_empty()));
     }
 
     #[tokio::test]

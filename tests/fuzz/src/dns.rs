@@ -11,7 +11,7 @@ use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use hickory_proto::rr::{DNSClass, RData, RecordType as QueryType};
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, LazyLock};
 
 /// Bytes of a query's header.
@@ -22,6 +22,16 @@ const DRAINED: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 4);
 /// Answered with all its values, and with two that stay with the client's network.
 const ALL: &str = "all.example.test.";
 const STABLE: &str = "stable.example.test.";
+
+/// Answered by where the client is.
+const NEAR: &str = "near.example.test.";
+/// Its networks with their lengths: of the first only one region may answer, of the second none.
+const HOME: (Ipv4Addr, u8) = (Ipv4Addr::new(127, 0, 0, 0), 9);
+const NOWHERE: (Ipv4Addr, u8) = (Ipv4Addr::new(198, 51, 100, 0), 24);
+/// The one that may.
+const OF_HOME: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// Bits of a client's address that are looked at.
+const CLIENT_BITS: u8 = 24;
 
 static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(snapshot);
 
@@ -37,7 +47,24 @@ pub fn check(bytes: &[u8]) {
         check_response(message, transport, &response);
         let again = answer(&SNAPSHOT, message, &context).expect("answered a moment ago");
         assert_eq!(again.bytes, response.bytes, "the same question and chance, another answer");
+        let by_chance = Context { draw: !context.draw, ..context };
+        check_stable(message, &response, &answer(&SNAPSHOT, message, &by_chance));
     }
+}
+
+/// What stays with a network is no matter of chance.
+fn check_stable(message: &[u8], response: &Response, by_chance: &Option<Response>) {
+    let Ok(query) = Message::from_vec(message) else { return };
+    let asks = |q: &hickory_proto::op::Query| q.name().to_ascii().eq_ignore_ascii_case(STABLE);
+    if !query.queries.iter().any(asks) {
+        return;
+    }
+    let values = |response: &Response| {
+        let read = Message::from_vec(&response.bytes).ok()?;
+        Some(read.answers.iter().map(|r| r.data.to_string()).collect::<BTreeSet<String>>())
+    };
+    let by_chance = by_chance.as_ref().expect("answered a moment ago");
+    assert_eq!(values(by_chance), values(response), "another chance, other values");
 }
 
 fn check_response(message: &[u8], transport: Transport, response: &Response) {
@@ -60,6 +87,7 @@ fn check_response(message: &[u8], transport: Transport, response: &Response) {
     if let Ok(query) = Message::from_vec(message) {
         check_subnet(&query, &read);
         check_meaning(&query, &read);
+        check_near(&query, &read);
     }
 }
 
@@ -69,10 +97,70 @@ fn check_subnet(query: &Message, read: &Message) {
         EdnsOption::Subnet(subnet) => Some(*subnet),
         _ => None,
     };
-    let Some(answered) = told(read) else { return };
+    let Some(answered) = told(read) else {
+        let must_tell = matches!(read.metadata.response_code, ResponseCode::NoError | ResponseCode::Refused);
+        assert!(told(query).is_none() || !must_tell, "it was told of a client, and does not say so: {read}");
+        return;
+    };
     let asked = told(query).expect("an answer tells of a client of whom it was told");
     assert_eq!((answered.addr(), answered.source_prefix()), (asked.addr(), asked.source_prefix()));
     assert!(answered.scope_prefix() <= answered.source_prefix(), "more than it was told: {read}");
+    if let (IpAddr::V4(client), true) = (asked.addr(), asks_near(query)) {
+        let bits = asked.source_prefix().min(CLIENT_BITS);
+        let is_by_place =
+            matches!(read.metadata.response_code, ResponseCode::NoError | ResponseCode::Refused);
+        assert!(
+            !is_by_place || answered.scope_prefix() == depends_on(client).min(bits),
+            "{client} is told {answered:?}: {read}"
+        );
+    }
+}
+
+fn asks_near(query: &Message) -> bool {
+    let [question] = query.queries.as_slice() else { return false };
+    question.query_class() == DNSClass::IN
+        && question.query_type() == QueryType::A
+        && question.name().to_ascii().eq_ignore_ascii_case(NEAR)
+}
+
+/// As many bits of an address as tell in which network it lies, or that it lies in none.
+fn depends_on(client: Ipv4Addr) -> u8 {
+    let of = |(network, bits): (Ipv4Addr, u8)| {
+        let common = common_bits(network, client);
+        if common >= bits { bits } else { common + 1 }
+    };
+    of(HOME).max(of(NOWHERE))
+}
+
+fn common_bits(one: Ipv4Addr, other: Ipv4Addr) -> u8 {
+    u8::try_from((one.to_bits() ^ other.to_bits()).leading_zeros()).unwrap_or(u8::MAX)
+}
+
+/// Where the client is decides: of one network there is one region, of another none, and of any other any that has weight.
+fn check_near(query: &Message, read: &Message) {
+    if !asks_near(query) || query.metadata.op_code != OpCode::Query {
+        return;
+    }
+    let told = query.edns.as_ref().and_then(|edns| match edns.option(EdnsCode::Subnet)? {
+        EdnsOption::Subnet(subnet) => Some(*subnet),
+        _ => None,
+    });
+    let client = match told.map(|subnet| (subnet.addr(), subnet.source_prefix())) {
+        // The resolver itself, which is here.
+        None | Some((_, 0)) => Ipv4Addr::LOCALHOST,
+        Some((IpAddr::V4(client), _)) => client,
+        Some((IpAddr::V6(_), _)) => return,
+    };
+    let is_in = |(network, bits): (Ipv4Addr, u8)| common_bits(network, client) >= bits;
+    if read.metadata.response_code == ResponseCode::NoError && !read.metadata.truncation {
+        assert!(!is_in(NOWHERE), "no region may answer {client}: {read}");
+        assert_eq!(read.answers.len(), 1, "{read}");
+        let is_home = read.answers[0].data == RData::A(OF_HOME.into());
+        assert!(!is_in(HOME) || is_home, "another region may not answer {client}: {read}");
+    }
+    if read.metadata.response_code == ResponseCode::Refused {
+        assert!(is_in(NOWHERE), "a region may answer {client}: {read}");
+    }
 }
 
 /// Of a query that the other library understands: the service always has an answer (I4).
@@ -132,7 +220,7 @@ fn snapshot() -> Snapshot {
             &["10 app.example.test", "20 mail.example.org"],
         ),
         answered(ALL, Answers::All, Draws::Anew),
-        answered("near.example.test", Answers::One, Draws::Nearest),
+        answered(NEAR, Answers::One, Draws::Nearest),
         fixed(
             "example.test",
             RecordType::Geography,

@@ -25,8 +25,7 @@ pub(super) fn data(rtype: FixedType, text: &str) -> Option<(Data, String)> {
         }
         FixedValue::Mx { preference, host } => {
             let host = DnsName::parse(host).ok()?;
-            let spelled = FixedValue::Mx { preference, host: host.as_str() }.to_string();
-            (Mx::new(preference, host.wire().clone()).into(), spelled)
+            (Mx::new(preference, host.wire().clone()).into(), value.spelled())
         }
         FixedValue::Caa { flags, tag, value: given } => {
             let tag = CaaTag::from_octets(Bytes::copy_from_slice(tag.as_bytes())).ok()?;

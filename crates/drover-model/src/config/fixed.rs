@@ -116,6 +116,20 @@ impl<'t> FixedValue<'t> {
     }
 }
 
+impl FixedValue<'_> {
+    /// As servers have it: of all texts that say the same, one.
+    #[must_use]
+    pub fn spelled(&self) -> String {
+        match self {
+            Self::Mx { preference, host } if *host != "." => {
+                let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+                FixedValue::Mx { preference: *preference, host: &host }.to_string()
+            }
+            Self::Mx { .. } | Self::Caa { .. } | Self::Txt(_) => self.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for FixedValue<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,6 +1,7 @@
 //! `dns` of `kind: Settings`.
 
 use super::cursor::Fields;
+use super::rules::host_name;
 use super::settings::unique;
 use super::values::Scalar;
 use crate::config::geography::client_network;
@@ -13,7 +14,7 @@ use crate::config::{
     TsigAlgorithm, TsigKey, WeightRecords, ZoneServer,
 };
 use crate::ids::{AgentId, RegionId, ServiceId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The zone, as far as it is known, and all of it.
 pub(super) fn read(fields: &Fields<'_, '_, '_>) -> (Option<String>, Option<DnsSettings>) {
@@ -67,16 +68,39 @@ fn records(fields: &Fields<'_, '_, '_>) -> Option<Vec<FixedRecord>> {
         if let (Some(name), Some(rtype)) = (&name, rtype) {
             unique(&f, "name", Some(&format!("{name} {rtype}")), &mut keys);
         }
-        for (value, rtype) in values.iter().flatten().zip(rtype.into_iter().cycle()) {
-            if let Err(form) = FixedValue::read(rtype, value) {
-                let shown: String = value.chars().take(60).collect();
-                let message = format!("`{shown}` is no value of a record of type {rtype}");
-                f.sink.error(f.place_of("values"), message, Some(format!("give {form}")));
-            }
+        if let (Some(values), Some(rtype)) = (&values, rtype) {
+            fixed_values(&f, rtype, values);
         }
         Some(FixedRecord { id: id?, name: name?, record_type: rtype?, ttl: ttl?, values: values? })
     });
     all(read)
+}
+
+/// Each must be what servers take, and none be there twice: in the one spelling that they have there.
+fn fixed_values(record: &Fields<'_, '_, '_>, rtype: FixedType, values: &[String]) {
+    let mut spelled = BTreeSet::new();
+    for text in values {
+        let shown: String = text.chars().take(60).collect();
+        let place = || record.place_of("values");
+        let value = match FixedValue::read(rtype, text) {
+            Ok(value) => value,
+            Err(form) => {
+                let message = format!("`{shown}` is no value of a record of type {rtype}");
+                record.sink.error(place(), message, Some(format!("give {form}")));
+                continue;
+            }
+        };
+        let one = value.spelled();
+        if let FixedValue::Mx { host, .. } = value
+            && host != "."
+            && let Err((what, help)) = host_name(&host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase())
+        {
+            record.sink.error(place(), format!("the host of `{shown}` {what}"), help);
+        } else if !spelled.insert(one) {
+            let message = format!("`{shown}` stands there twice");
+            record.sink.error(place(), message, Some("leave one of them out".to_owned()));
+        }
+    }
 }
 
 #[allow(clippy::option_option, reason = "the outer level is: could it be read")]

@@ -373,6 +373,16 @@ fn records_that_no_traffic_moves_are_read_and_the_wrong_ones_told() {
         ("[{id: a, name: ns1.drover.test, type: TXT, values: [x]}]", "belongs to a name server"),
         ("[{id: checkout, name: drover.test, type: TXT, values: [x]}]", "is a service already"),
         ("[{id: a, name: drover.test, type: CAA, values: [issue]}]", "is no value of a record of type CAA"),
+        ("[{id: a, name: drover.test, type: MX, values: [10 mail_1.drover.test]}]", "is not a host name"),
+        ("[{id: a, name: drover.test, type: MX, values: [10 .mail.test]}]", "is not a host name"),
+        (
+            "[{id: a, name: drover.test, type: CAA, values: ['0 issue \"ca.example\"', 0 issue ca.example]}]",
+            "stands there twice",
+        ),
+        (
+            "[{id: a, name: drover.test, type: MX, values: [10 mail.drover.test, 10 Mail.Drover.Test.]}]",
+            "stands there twice",
+        ),
         ("[{id: a, name: drover.test, type: SRV, values: [x]}]", "`type` must be one of CAA, MX, TXT"),
         ("[{id: a, name: -a.drover.test, type: TXT, values: [x]}]", "is not a host name"),
         (
