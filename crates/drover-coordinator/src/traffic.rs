@@ -327,7 +327,8 @@ mod tests {
     fn an_alias_target_is_published_in_place_of_the_name_that_is_probed() {
         let mut service = service();
         let known = published_from(&service);
-        let alias = config::Route53Alias { hosted_zone: "Z1".into(), evaluate_target_health: false };
+        let alias =
+            drover_model::config::Route53Alias { hosted_zone: "Z1".into(), evaluate_target_health: false };
         for (number, endpoint) in service.endpoints.values_mut().enumerate() {
             endpoint.address = format!("lb-{number}.example.org");
             endpoint.alias = Some(alias.clone());
