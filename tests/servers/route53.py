@@ -364,7 +364,8 @@ def status_of_check(self):
     if check.type_ == "CALCULATED":
         raise Route53ClientError("InvalidInput", "The status of a calculated health check can't be asked for.")
     report = checkers.seen.get(check.id, {}).get("report")
-    found = [{"Region": "us-east-1", "IPAddress": "192.0.2.53", "StatusReport": {"Status": report, "CheckedTime": responses.utcnow()}}] if report else []
+    one = lambda number: {"Region": "us-east-1", "IPAddress": f"192.0.2.{number}", "StatusReport": {"Status": report, "CheckedTime": responses.utcnow()}}
+    found = [one(number) for number in (53, 54, 55)] if report else []
     return responses.ActionResult({"HealthCheckObservations": found})
 
 

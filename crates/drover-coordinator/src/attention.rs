@@ -5,7 +5,8 @@ use crate::outbox::NewPage;
 use crate::text::{list, wire_name};
 use drover_model::AgentId;
 use drover_model::api::{
-    Attention, CheckState, DnsView, EndpointView, RegionStanding, ServiceView, Severity, StatusView,
+    Attention, CheckState, DnsView, EndpointView, HealthChecksView, RegionStanding, ServiceView, Severity,
+    StatusView,
 };
 use drover_model::decision::{FailureClass, VantageState, VerdictState};
 use drover_model::journal::RunState;
@@ -24,6 +25,8 @@ pub const LAPSE_WARNING: Span = Span::from_mins(15);
 const STARTING: Span = Span::from_secs(90);
 /// How long records may take to say what health checks say already: some more than Route 53 has for a change.
 const FOLLOWING: Span = Span::from_mins(2);
+/// An agent that reports another declaration than the newest for so long has refused it: it takes one with the answer to a report.
+const REFUSES_AFTER: Span = Span::from_mins(1);
 /// What goes away and is back within this time is the same trouble still, and pages once.
 const SAME_TROUBLE: Span = Span::from_mins(5);
 
@@ -217,6 +220,22 @@ fn dns(view: &StatusView, all: &mut Vec<Attention>) {
     }
 }
 
+/// Status servers that go on holding another word than the newest, as those do which refuse it.
+fn not_taken(view: &StatusView, checks: &HealthChecksView, all: &mut Vec<Attention>) {
+    let pages = checks.regions.iter().flat_map(|r| &r.pages);
+    let behind: BTreeMap<&AgentId, Timestamp> =
+        pages.filter_map(|page| Some((&page.agent, page.behind_since?))).collect();
+    for (agent, since) in behind.into_iter().filter(|(_, since)| view.at.since(*since) >= REFUSES_AFTER) {
+        let sentence = format!(
+            "status server {agent} does not take what the coordinator declares; what its pages say is an earlier word, or another store's"
+        );
+        let next = Some("drover dns checks".to_owned());
+        let mut a = line(Severity::Warning, agent, "health_check_not_taken", sentence, next);
+        a.since = Some(since);
+        all.push(a);
+    }
+}
+
 /// What health checks carry for the records, and what keeps them from it.
 fn health_checks(view: &StatusView, all: &mut Vec<Attention>) {
     let Some(checks) = &view.health_checks else { return };
@@ -232,9 +251,11 @@ fn health_checks(view: &StatusView, all: &mut Vec<Attention>) {
             RegionStanding::Withdrawing => {
                 let deaf: Vec<&AgentId> =
                     r.pages.iter().filter(|p| !p.has_newest).map(|p| &p.agent).collect();
-                let sentence =
-                    format!("{} is in service again, and {} may not have heard it", r.region, list(&deaf));
-                ("health_check_lingers", sentence)
+                let who = match deaf.is_empty() {
+                    true => "Route 53's checkers may not have followed yet".to_owned(),
+                    false => format!("{} may not have heard it", list(&deaf)),
+                };
+                ("health_check_lingers", format!("{} is in service again, and {who}", r.region))
             }
         };
         // Of a move that is made at the same time it is over within a minute.
@@ -244,6 +265,7 @@ fn health_checks(view: &StatusView, all: &mut Vec<Attention>) {
         a.since = r.since;
         all.push(a);
     }
+    not_taken(view, checks, all);
     for c in
         checks.checks.iter().filter(|c| matches!(c.state, CheckState::ChangedByHand | CheckState::Refused))
     {

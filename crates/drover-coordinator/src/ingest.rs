@@ -46,7 +46,7 @@ impl Coordinator {
             }
         };
         known.note(report);
-        live.out_of_service.heard(report);
+        live.out_of_service.heard(report, self.db.epoch(), now);
         // A vantage that may speak again, or no longer, changes what everything it sees is concluded from.
         let now_speaks = known.gate.state(now, &config.settings.vantage).counts();
         let mut touched = Vec::new();

@@ -13,6 +13,14 @@ use std::sync::Arc;
 #[serde(transparent)]
 pub struct Shared<T>(Arc<T>);
 
+impl<T> Shared<T> {
+    /// Is it the very same value, unchanged since one was cloned from the other?
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
 impl<T> Clone for Shared<T> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))

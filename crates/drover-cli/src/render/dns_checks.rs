@@ -81,6 +81,7 @@ pub(crate) mod tests {
             at: at.parse().unwrap(),
             url: format!("http://{agent}:7412/v1/out-of-service/eu-west"),
             has_newest: true,
+            behind_since: None,
         };
         let found = |page: Option<&str>, id: &str| CheckFound {
             region: "eu-west".into(),

@@ -73,6 +73,27 @@ fn hear(bed: &Bed) {
     }
 }
 
+/// Checkers that take no time, so that nobody waits for them.
+fn quick_checkers(bed: &Bed) {
+    let mut loaded = crate::config_dir::Loaded::clone(&bed.c.loaded());
+    let dns = Arc::make_mut(&mut loaded.config).settings.dns.as_mut().unwrap();
+    let DnsServers::Route53(zone) = &mut dns.servers else { panic!("{dns:?}") };
+    let checks = zone.health_checks.as_mut().unwrap();
+    assert_eq!(checks.follows_within(), Span::from_secs(20));
+    checks.interval = Span::from_millis(50);
+    bed.c.loaded.store(Arc::new(loaded));
+}
+
+async fn until_in_service(bed: &Bed) {
+    let looking = async {
+        while standing(bed) != RegionStanding::InService {
+            bed.c.look_out_of_service().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(GUARD, looking).await.unwrap();
+}
+
 /// Route 53's checkers follow what the pages say, until the end.
 async fn follow(c: Arc<Coordinator>, dns: Arc<PlayedDns>) {
     loop {
@@ -88,6 +109,12 @@ fn us_east() -> RegionId {
 fn standing(bed: &Bed) -> RegionStanding {
     let view = bed.c.status_view().health_checks.unwrap();
     view.regions.into_iter().find(|r| r.region == us_east()).unwrap().standing
+}
+
+fn waits_for(bed: &Bed) -> String {
+    let view = bed.c.status_view().health_checks.unwrap();
+    let of_it = view.regions.into_iter().find(|r| r.region == us_east()).unwrap();
+    of_it.waits_for.unwrap_or_default()
 }
 
 async fn shift(bed: &Bed, order: &Order) -> Result<String, String> {
@@ -135,7 +162,65 @@ async fn while_the_control_plane_is_down_pages_carry_a_move_until_the_records_sa
     assert_eq!(standing(&bed), RegionStanding::Withdrawing, "nobody has heard it yet");
     hear(&bed);
     bed.c.look_out_of_service().await.unwrap();
-    assert_eq!(standing(&bed), RegionStanding::InService);
+    assert_eq!(standing(&bed), RegionStanding::Withdrawing, "Route 53's checkers may not have followed");
+    quick_checkers(&bed);
+    until_in_service(&bed).await;
+    following.abort();
+}
+
+#[tokio::test]
+async fn endpoints_that_are_taken_out_of_the_configuration_do_not_bring_their_region_back() {
+    let (bed, dns) = published().await;
+    let order = bed.order().await;
+    dns.cut_off(true);
+    let following = tokio::spawn(follow(bed.c.clone(), dns.clone()));
+    shift(&bed, &order).await.unwrap();
+    // Whoever cleans up after the dead region.
+    let mut loaded = crate::config_dir::Loaded::clone(&bed.c.loaded());
+    let config = Arc::make_mut(&mut loaded.config);
+    config.services.values_mut().for_each(|service| drop(service.endpoints.remove(&us_east())));
+    bed.c.loaded.store(Arc::new(loaded));
+    quick_checkers(&bed);
+    hear(&bed);
+    assert!(bed.c.look_out_of_service().await.unwrap().is_empty(), "the records are behind");
+    bed.c.withdraw_proven(&[us_east()]).await.unwrap();
+    assert_eq!(standing(&bed), RegionStanding::Declared);
+    // Nor is what is known of no service a proof that none has it.
+    bed.c.live().out_of_service.set_seen(BTreeMap::new());
+    let mut loaded = crate::config_dir::Loaded::clone(&bed.c.loaded());
+    Arc::make_mut(&mut loaded.config).services.clear();
+    bed.c.loaded.store(Arc::new(loaded));
+    assert_eq!(bed.c.look_out_of_service().await.unwrap(), [us_east()], "a reading is wanting");
+    bed.c.withdraw_proven(&[us_east()]).await.unwrap();
+    assert_eq!(standing(&bed), RegionStanding::Declared, "and there is none");
+    following.abort();
+}
+
+#[tokio::test]
+async fn nothing_is_moved_to_where_checks_may_still_leave_out_all_of_it() {
+    let (bed, dns) = published().await;
+    let mut order = bed.order().await;
+    dns.cut_off(true);
+    let following = tokio::spawn(follow(bed.c.clone(), dns.clone()));
+    shift(&bed, &order).await.unwrap();
+    let drover_model::plan::StepKind::ShiftTraffic { changes, .. } = order.step().kind.clone() else {
+        panic!("it moves traffic")
+    };
+    let mut changes = changes.to_vec();
+    changes.truncate(1);
+    let (name, target) = (changes[0].service.clone(), changes[0].weights_after.clone());
+    let mut all_there: Weights = target.iter().map(|(r, _)| (r.clone(), drover_model::Weight(0))).collect();
+    all_there.insert(us_east(), drover_model::Weight(100));
+    let why = bed.c.out_by_checks(&name, &all_there).unwrap();
+    assert!(why.contains("us-east alone") && why.contains("drover dns checks"), "{why}");
+    let mut some_elsewhere = all_there.clone();
+    some_elsewhere.insert(RegionId::new("eu-west").unwrap(), drover_model::Weight(1));
+    assert_eq!(bed.c.out_by_checks(&name, &some_elsewhere), None);
+    // A step waits for as long as it has, and says so.
+    changes[0].weights_after = all_there;
+    order.deadline = bed.c.clock.now();
+    let refused = crate::steps::until_some_is_left(&bed.c, &order, &changes).await.unwrap_err();
+    assert!(refused.message.contains("us-east alone"), "{}", refused.message);
     following.abort();
 }
 
@@ -161,18 +246,47 @@ async fn a_successor_goes_on_with_what_was_declared_though_nobody_can_read_the_r
 }
 
 #[tokio::test]
+async fn a_hand_at_any_record_of_the_region_is_no_proof() {
+    let (bed, dns) = published().await;
+    let order = bed.order().await;
+    dns.cut_off(true);
+    let following = tokio::spawn(follow(bed.c.clone(), dns.clone()));
+    shift(&bed, &order).await.unwrap();
+    dns.cut_off(false);
+    for _ in 0..2 {
+        reconcile(&bed).await;
+    }
+    let waiting = bed.c.look_out_of_service().await.unwrap();
+    assert_eq!(waiting, [us_east()]);
+    dns.change_by_hand(dns.live().pop().unwrap());
+    bed.c.withdraw_proven(&waiting).await.unwrap();
+    bed.c.look_out_of_service().await.unwrap();
+    assert_eq!(standing(&bed), RegionStanding::Declared);
+    assert!(waits_for(&bed).contains("changed by hand"), "{}", waits_for(&bed));
+    following.abort();
+}
+
+#[tokio::test]
+async fn a_set_whose_owner_is_gone_may_answer_anything() {
+    let (bed, dns) = published().await;
+    let order = bed.order().await;
+    let mut set = dns.live().remove(0);
+    set.owner = String::new();
+    dns.change_by_hand(set);
+    reconcile(&bed).await;
+    dns.cut_off(true);
+    let failure = shift(&bed, &order).await.unwrap_err();
+    assert!(failure.contains("no region is declared"), "{failure}");
+    assert!(waits_for(&bed).contains("are not known"), "{}", waits_for(&bed));
+}
+
+#[tokio::test]
 async fn what_pages_can_not_carry_fails_as_it_would_without_them() {
     let (bed, dns) = published().await;
     let order = bed.order().await;
     dns.cut_off(true);
     // Nobody follows: as where checkers can't reach the pages, or records follow no check. A step has the time to wait for it.
-    let mut loaded = crate::config_dir::Loaded::clone(&bed.c.loaded());
-    let dns = Arc::make_mut(&mut loaded.config).settings.dns.as_mut().unwrap();
-    let DnsServers::Route53(zone) = &mut dns.servers else { panic!("{dns:?}") };
-    let checks = zone.health_checks.as_mut().unwrap();
-    assert_eq!(checks.follows_within(), Span::from_secs(20));
-    checks.interval = Span::from_millis(50);
-    bed.c.loaded.store(Arc::new(loaded));
+    quick_checkers(&bed);
     let failure = shift(&bed, &order).await.unwrap_err();
     assert!(failure.contains("cut off") && failure.contains("is answered and must not be"), "{failure}");
 }

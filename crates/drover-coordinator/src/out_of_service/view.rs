@@ -1,6 +1,6 @@
 //! What is shown of it, and the checks kept as they should be.
 
-use super::known::OutOfServiceLive;
+use super::known::{OutOfServiceLive, follows_within};
 use crate::coordinator::Coordinator;
 use crate::live::Live;
 use crate::traffic::record_key;
@@ -64,10 +64,13 @@ impl Coordinator {
 
     /// The checks at a glance.
     pub(crate) fn health_checks_view(&self, config: &Config, live: &Live) -> Option<HealthChecksView> {
-        let checks = config.health_checks()?;
         let known = &live.out_of_service;
+        // Whatever is still said is shown, also where the configuration has no checks any more.
+        if config.health_checks().is_none() && known.is_quiet() {
+            return None;
+        }
         let needed = u32::try_from(DECLARING_MIN).unwrap_or(u32::MAX);
-        let mut view = HealthChecksView::new(needed, checks.follows_within());
+        let mut view = HealthChecksView::new(needed, follows_within(config));
         if let Some((found, at)) = &known.checks {
             (view.checks, view.read_at) = (found.clone(), Some(*at));
         }
@@ -82,6 +85,7 @@ impl Coordinator {
             Some(StatusPageView {
                 at: config.region_of_agent(&server.agent)?.clone(),
                 url: server.page(region),
+                behind_since: known.behind_since(&server.agent),
                 has_newest: known.has_newest(&server.agent, self.db.epoch()),
                 agent: server.agent.clone(),
             })

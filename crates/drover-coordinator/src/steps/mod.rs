@@ -12,6 +12,10 @@ mod to_the_end;
 mod validate;
 mod verify;
 
+pub(crate) use publish::ASKED_AT_ONCE;
+#[cfg(test)]
+pub(crate) use shift::until_some_is_left;
+
 use crate::coordinator::Coordinator;
 use crate::error::CoordinatorError;
 use crate::outbox::NewPage;

@@ -21,7 +21,7 @@ use std::collections::BTreeSet;
 
 /// Questions asked at the same time: enough that a hundred services take a few round trips, few enough not to flood
 /// a server.
-pub(super) const ASKED_AT_ONCE: usize = 32;
+pub(crate) const ASKED_AT_ONCE: usize = 32;
 
 /// A service that was planned for and is configured no longer: nothing can be published for it.
 pub(super) fn gone(service: &ServiceId) -> StepFailure {

@@ -19,7 +19,7 @@ use crate::coordinator::Coordinator;
 use crate::db::keys;
 use crate::error::CoordinatorError;
 use crate::fault;
-use crate::out_of_service::Carried;
+use crate::out_of_service::{Carried, Ended};
 use crate::traffic::blocked_sentence;
 use drover_dns::provider::Blocked;
 use drover_exec::Order;
@@ -28,13 +28,15 @@ use drover_model::journal::{FailureNature, StepFailure, StepOutcome};
 use drover_model::plan::{TrafficChange, shares_with_run};
 use drover_model::traffic::{RegionShare, TargetOrigin, TrafficState};
 use drover_model::units::Generation;
-use drover_model::{EndpointKey, RegionId, ServiceId, Weight};
+use drover_model::{EndpointKey, RegionId, ServiceId, Span, Weight};
 use drover_store::{Expect, Revision, Txn};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Services that one transaction moves: each with its block period, beside the run's note and holds that it ends.
 const TARGETS_PER_TXN: usize = 48;
+/// Between two looks whether health checks may still leave out all that a target would have.
+const LOOK_EVERY: Span = Span::from_millis(500);
 
 pub(super) async fn act(
     c: &Arc<Coordinator>,
@@ -45,6 +47,7 @@ pub(super) async fn act(
     if let Some(change) = changes.iter().find(|x| !loaded.config.services.contains_key(&x.service)) {
         return Err(gone(&change.service));
     }
+    until_some_is_left(c, order, changes).await?;
     let moved = move_forth(c, order, changes).await?;
     fault::point(|| fault::within("after-move", order));
     // First what needs no API: where all of a region is to be left, its status pages say so from now on.
@@ -55,10 +58,10 @@ pub(super) async fn act(
         // The records can be written all the same.
         tracing::warn!(error = &error as &dyn std::error::Error, "can't declare what is left out of service");
     }
-    let Published { left_alone, missing } = match publish(c, order, changes).await {
-        Ok(published) => published,
-        Err(failure) => {
-            let Carried { sentence, .. } = c.carried(changes, failure).await?;
+    let published = c.or_carried(changes, order.deadline, publish(c, order, changes)).await?;
+    let Published { left_alone, missing } = match published {
+        Ended::Published(published) => published,
+        Ended::Carried(Carried { sentence, .. }) => {
             c.reconcile_wake.notify_one();
             return Ok(done(moved, sentence, Vec::new()));
         }
@@ -76,6 +79,7 @@ pub(super) async fn undo(
     order: &Order,
     changes: &[TrafficChange],
 ) -> Result<StepOutcome, StepFailure> {
+    until_some_is_left(c, order, changes).await?;
     let moved = move_back(c, order, changes).await?;
     fault::point(|| fault::within("after-move", order));
     // All of them, also what an earlier attempt moved back: that attempt may have ended before DNS had it.
@@ -179,6 +183,7 @@ async fn move_targets(
         let target = target_of(c, order, change, change.to_generation, shares);
         pending.push(Pending { now, revision, target });
     }
+    refuse_to_reserve(c, &pending)?;
     let moved = !pending.is_empty();
     let last = pending.len().div_ceil(TARGETS_PER_TXN).saturating_sub(1);
     for (number, some) in pending.chunks(TARGETS_PER_TXN).enumerate() {
@@ -218,6 +223,7 @@ pub(super) async fn move_targets_back(
         let target = target_of(c, order, change, now.generation.next(), shares);
         pending.push(Pending { now, revision, target });
     }
+    refuse_to_reserve(c, &pending)?;
     let moved = !pending.is_empty();
     // What stands beside the targets goes with the last of them: until then it still describes some.
     let last_from = pending.len().saturating_sub(1) / TARGETS_PER_TXN * TARGETS_PER_TXN;
@@ -271,6 +277,32 @@ pub(super) fn gains_though_down(
 /// Is it held for down, so that nothing may stay there? Where nothing is held of it, it is not.
 pub(super) fn is_down(c: &Coordinator, key: &EndpointKey) -> bool {
     c.live().standing.get(key).is_some_and(|s| s.verdict.state.moves_traffic())
+}
+
+/// Waits while these changes would leave nobody surely answered, for as long as the attempt has.
+pub(crate) async fn until_some_is_left(
+    c: &Coordinator,
+    order: &Order,
+    changes: &[TrafficChange],
+) -> Result<(), StepFailure> {
+    loop {
+        let moves = |change: &&TrafficChange| {
+            let live = c.live();
+            live.traffic.get(&change.service).is_some_and(|now| now.weights != change.weights_after)
+        };
+        let leaves_none = |change: &TrafficChange| c.out_by_checks(&change.service, &change.weights_after);
+        let Some(why) = changes.iter().filter(moves).find_map(leaves_none) else { return Ok(()) };
+        if order.deadline.since(c.clock.now()) <= LOOK_EVERY.times(2) {
+            return Err(failed(FailureNature::Retryable, why));
+        }
+        tokio::time::sleep(LOOK_EVERY.to_duration()).await;
+    }
+}
+
+/// The same once nothing else moves or is declared.
+fn refuse_to_reserve(c: &Coordinator, pending: &[Pending]) -> Result<(), StepFailure> {
+    let why = pending.iter().find_map(|p| c.out_by_checks(&p.target.service, &p.target.weights));
+    why.map_or(Ok(()), |why| Err(failed(FailureNature::Retryable, why)))
 }
 
 fn target_of(

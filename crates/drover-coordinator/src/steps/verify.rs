@@ -5,7 +5,7 @@ use super::{done, failed, reaching_all_but, store_failure};
 use crate::coordinator::Coordinator;
 use crate::db::keys;
 use crate::endpoint::{Target, tls_of};
-use crate::out_of_service::Carried;
+use crate::out_of_service::{Carried, Ended};
 use crate::sights::{Other, Round};
 use crate::traffic::{record_key, record_set};
 use drover_core::quorum;
@@ -104,23 +104,6 @@ async fn ask(c: &Coordinator, target: &AppCheckTarget) -> Result<(), String> {
     }
 }
 
-/// The records can't be read: are the regions that were left out of the answers all the same?
-async fn by_health_checks(
-    c: &Coordinator,
-    expected: &[TrafficChange],
-    failure: StepFailure,
-) -> Result<StepOutcome, StepFailure> {
-    let Carried { sentence, asked } = c.carried(expected, failure).await?;
-    let measurement = |(key, value)| Measurement {
-        name: format!("DNS {key}"),
-        value: Some(value),
-        bound: "no region that was left".to_owned(),
-        samples: 1,
-        outcome: CheckOutcome::Pass,
-    };
-    Ok(done(false, sentence, asked.into_iter().map(measurement).collect()))
-}
-
 /// Before the attempt is given up: what holds it must be told by then.
 const TELLS_BEFORE_DEADLINE: Duration = Duration::from_millis(500);
 
@@ -141,9 +124,10 @@ pub(super) async fn dns(
     // Vantages ask while we do.
     let loaded = c.loaded();
     let round = loaded.config.settings.dns.as_ref().map(|dns| c.sights.begin(dns, &sets));
-    let answers = match all_verified(&provider, &sets).await {
-        Ok(answers) => answers,
-        Err(failure) => return by_health_checks(c, expected, failure).await,
+    let answers = match c.or_carried(expected, order.deadline, all_verified(&provider, &sets)).await? {
+        Ended::Published(answers) => answers,
+        // The records can't be read, and the regions that were left are out of the answers all the same.
+        Ended::Carried(Carried { sentence, measurements }) => return Ok(done(false, sentence, measurements)),
     };
     let missing: BTreeSet<String> = answers.iter().flat_map(|a| a.missing.iter().cloned()).collect();
     let mut measurements: Vec<Measurement> = answers

@@ -6,15 +6,16 @@
 //! weight, and it ends when the records say by themselves what the targets want.
 //!
 //! The hard case is the end. A region that is declared in service while its records still have weight would be answered again by itself.
-//! So a declaration ends on proof alone: every record set was read anew, is what its target wants, and has reached all name servers.
+//! So a declaration ends on proof alone: every record set was read anew, is what its target wants, and has reached all name servers. That
+//! holds also where no service has an endpoint there any more: the configuration is no proof of what is answered.
 //! Unknown records, like a coordinator that has just started or an API that is down, change nothing.
 //!
 //! A declaration takes out the whole region, for each service at once, and moves weight to whoever has any. So it begins only where that
 //! answers no region that a target does not want: see [`answered`] for records without weight.
 //!
 //! Who was told that it is over may not have heard it: an agent that is cut off keeps its last word. So a region is *withdrawing* until so
-//! few status servers may still declare it that their word does not count, and until then every other decision must hold both with it and
-//! without it.
+//! few status servers may still declare it that their word does not count, for as long as checkers may take to follow. Until then every
+//! other decision must hold both with it and without it: also a move of traffic, see [`Told::leaves_some`].
 
 mod answered;
 
@@ -47,7 +48,7 @@ impl Records {
     }
 }
 
-/// A service that has an endpoint in the region.
+/// A service of which the region may be answered: see [`concerns`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Concerned<'a> {
     /// Which.
@@ -56,6 +57,13 @@ pub struct Concerned<'a> {
     pub target: &'a Weights,
     /// Its records.
     pub records: Records,
+}
+
+/// May a service's answers have the region? By its configuration, or because its records have it still: an endpoint that was taken out of the
+/// configuration is answered for as long as nobody has written the records, and one of weight 0 is in their reserve.
+#[must_use]
+pub fn concerns(region: &RegionId, has_endpoint: bool, records: &Records) -> bool {
+    has_endpoint || records.weights().is_some_and(|weights| weights.get(region).is_some())
 }
 
 /// How a region stands.
@@ -85,6 +93,13 @@ impl Told {
     /// The regions that stand so.
     pub fn those(&self, standing: Standing) -> impl Iterator<Item = &RegionId> {
         self.0.iter().filter(move |(_, s)| **s == standing).map(|(region, _)| region)
+    }
+
+    /// Is somebody of these surely answered, whichever of the regions in question are left out? Without it Route 53 goes to the records of
+    /// weight 0, its reserve, which nobody wants to be answered.
+    #[must_use]
+    pub fn leaves_some(&self, weights: &Weights) -> bool {
+        weights.iter().any(|(region, weight)| weight.0 > 0 && self.standing(region) == Standing::InService)
     }
 
     /// What the status pages declare.
@@ -139,13 +154,17 @@ pub enum Stays {
         /// Of which service.
         service: ServiceId,
     },
-    /// Too many status servers may not have heard that it is in service.
+    /// Too many status servers may not have heard that it is in service, or Route 53's checkers may not have followed.
     NotHeard,
     /// They say so as far as is known, and nobody has read them just now.
     NotProven {
         /// Of which service.
         service: ServiceId,
     },
+    /// No service is known to have it, and nobody has read the records just now to say that none has.
+    NotRead,
+    /// There are not so many status servers outside of it as it takes.
+    TooFewPages,
 }
 
 impl fmt::Display for Stays {
@@ -167,8 +186,12 @@ impl fmt::Display for Stays {
             Self::RecordsBehind { service } => {
                 write!(f, "the records of {service} are not yet what its target wants")
             }
-            Self::NotHeard => f.write_str("status servers that were not heard since may still declare it"),
+            Self::NotHeard => f.write_str("status servers or Route 53's checkers may not have followed yet"),
             Self::NotProven { service } => write!(f, "the records of {service} were not read anew"),
+            Self::NotRead => {
+                f.write_str("no service is known to have it, and the records were not read anew")
+            }
+            Self::TooFewPages => f.write_str("too few status servers stand outside of it to declare it"),
         }
     }
 }
@@ -178,8 +201,13 @@ impl fmt::Display for Stays {
 pub struct Facts<'a> {
     /// Every service that has an endpoint there.
     pub concerned: &'a [Concerned<'a>],
-    /// So few status servers may not have heard the newest word that they can't keep the region out.
-    pub is_heard: bool,
+    /// Are there so many status servers outside of it that a declaration counts?
+    pub can_be_left: bool,
+    /// So few status servers may not have heard the newest word that they can't keep the region out, and have been so few for as long as
+    /// Route 53's checkers may take to follow.
+    pub is_followed: bool,
+    /// All records were read just now, and every name server has them.
+    pub is_proven: bool,
     /// The records of all services are proven to be what their targets want: with nothing declared, just that is answered.
     pub is_all_settled: bool,
 }
@@ -191,16 +219,17 @@ pub struct Facts<'a> {
 pub fn next(region: &RegionId, told: &Told, facts: Facts<'_>) -> Result<Standing, Stays> {
     match told.standing(region) {
         Standing::Declared => may_withdraw(region, told, facts).map(|()| Standing::Withdrawing),
-        Standing::InService => may_declare(region, told, facts.concerned).map(|()| Standing::Declared),
-        Standing::Withdrawing => match may_declare(region, told, facts.concerned) {
+        Standing::InService => may_declare(region, told, facts).map(|()| Standing::Declared),
+        Standing::Withdrawing => match may_declare(region, told, facts) {
             Ok(()) => Ok(Standing::Declared),
-            Err(_) if facts.is_heard => Ok(Standing::InService),
+            Err(_) if facts.is_followed => Ok(Standing::InService),
             Err(_) => Err(Stays::NotHeard),
         },
     }
 }
 
-fn may_declare(region: &RegionId, told: &Told, concerned: &[Concerned<'_>]) -> Result<(), Stays> {
+fn may_declare(region: &RegionId, told: &Told, facts: Facts<'_>) -> Result<(), Stays> {
+    let concerned = facts.concerned;
     let leaves = |one: &&Concerned<'_>| one.target.of(region).0 == 0;
     if concerned.iter().filter(leaves).count() == 0 {
         return Err(Stays::NothingToDo);
@@ -220,10 +249,17 @@ fn may_declare(region: &RegionId, told: &Told, concerned: &[Concerned<'_>]) -> R
             only_wanted(one, weights, &then)?;
         }
     }
-    if is_answered { Ok(()) } else { Err(Stays::NothingToDo) }
+    match (is_answered, facts.can_be_left) {
+        (true, true) => Ok(()),
+        (true, false) => Err(Stays::TooFewPages),
+        (false, _) => Err(Stays::NothingToDo),
+    }
 }
 
 fn may_withdraw(region: &RegionId, told: &Told, facts: Facts<'_>) -> Result<(), Stays> {
+    if facts.concerned.is_empty() && !facts.is_proven {
+        return Err(Stays::NotRead);
+    }
     let then = told.with(region, Standing::InService);
     for one in facts.concerned {
         let service = one.service.clone();

@@ -1,6 +1,9 @@
 //! Hosted zones of Route 53, against moto with the real one's rules, and PowerDNS as the name server.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use aws_sdk_route53::types::{AliasTarget, ChangeAction, ResourceRecordSet, RrType};
@@ -11,6 +14,8 @@ use drover_dns::provider::{
 use drover_dns::publish::{Change, FenceReason};
 use drover_dns::zone::{RecordKey, RecordSet, RecordType};
 use drover_model::Span;
+use futures::future::join_all;
+use tokio::net::TcpListener;
 
 use crate::common::{app, app_key, batch, drained, epoch, key, put, set};
 use crate::hosted::{Asked, Hosted, plain};
@@ -43,6 +48,38 @@ fn many(generation: u64) -> Vec<RecordSet> {
 
 fn of_region(sets: Vec<ResourceRecordSet>, region: &str) -> ResourceRecordSet {
     sets.into_iter().find(|set| set.set_identifier().is_some_and(|id| id.starts_with(region))).unwrap()
+}
+
+/// An API that takes connections and says nothing.
+async fn hanging() -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (at, connections) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let counted = connections.clone();
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::SeqCst);
+            held.push(stream);
+        }
+    });
+    (at, connections)
+}
+
+#[tokio::test]
+async fn all_who_wait_for_an_api_that_hangs_wait_for_it_once() {
+    let hosted = Hosted::start().await;
+    let (at, connections) = hanging().await;
+    let provider = hosted.provider_with(|settings| {
+        settings.endpoint = Some(format!("http://{at}"));
+        settings.timeout = Span::from_millis(200);
+    });
+    let keys = [app_key()];
+    for found in join_all((0..8).map(|_| provider.observe(&keys))).await {
+        assert!(matches!(found, Err(ProviderError::Unreachable { .. })), "{found:?}");
+    }
+    // As often as one call is tried, and not eight times that.
+    let connections = connections.load(Ordering::SeqCst);
+    assert!((1..=3).contains(&connections), "{connections}");
 }
 
 #[tokio::test]

@@ -87,6 +87,9 @@ pub struct StatusPageView {
     pub url: String,
     /// Is the newest word there, as the agent itself reports?
     pub has_newest: bool,
+    /// Since when it reports that it holds another, where it does: it may have refused the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind_since: Option<Timestamp>,
 }
 
 /// A health check as it was found.

@@ -43,6 +43,8 @@ pub(super) struct Memory {
     /// How long the reading took.
     took: Duration,
     glanced_at: Option<Instant>,
+    /// When the API was found not to answer, and how that was.
+    unreachable: Option<(Instant, ProviderError)>,
 }
 
 /// What a reading must have begun after, to be used.
@@ -104,21 +106,35 @@ impl HostedZone {
         self.stale.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The zone. Nobody else reads or changes what is remembered meanwhile.
+    /// The zone. Nobody else reads or changes what is remembered meanwhile. Who waited for one that found nobody there is told the same:
+    /// an API that hangs must not cost each of a hundred a time of its own.
     pub(super) async fn look(&self) -> Result<Arc<Zone>, ProviderError> {
+        let asked_at = Instant::now();
         let mut memory = self.memory.lock().await;
+        if let Some((_, error)) = memory.unreachable.as_ref().filter(|(found_at, _)| *found_at >= asked_at) {
+            return Err(error.clone());
+        }
+        let looked = self.look_again(&mut memory).await;
+        memory.unreachable = match &looked {
+            Err(error @ ProviderError::Unreachable { .. }) => Some((Instant::now(), error.clone())),
+            _ => None,
+        };
+        looked
+    }
+
+    async fn look_again(&self, memory: &mut Memory) -> Result<Arc<Zone>, ProviderError> {
         let (everything, these) = {
             let stale = self.stale();
             (stale.everything, stale.these.clone())
         };
         let zone = memory.zone.clone().filter(|_| memory.is_trusted() && memory.read_at >= everything);
-        let Some(zone) = zone else { return self.read_all(&mut memory).await };
+        let Some(zone) = zone else { return self.read_all(memory).await };
         let is_fresh = memory.glanced_at.is_some_and(|at| at.elapsed() <= GLANCE_EVERY);
         if these.is_empty() && is_fresh {
             return Ok(zone);
         }
         if self.glance().await? != zone.fence(&self.fence_name()?) {
-            return self.read_all(&mut memory).await;
+            return self.read_all(memory).await;
         }
         memory.glanced_at = Some(Instant::now());
         if these.is_empty() {
@@ -168,6 +184,7 @@ impl HostedZone {
                 read_at: Some(began),
                 took: began.elapsed(),
                 glanced_at: Some(Instant::now()),
+                unreachable: None,
             };
             self.stale().read(began);
             return Ok(zone);

@@ -24,7 +24,7 @@ mod provision;
 mod verify;
 mod zone;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex as StdMutex;
 use std::time::{Duration, Instant};
 
@@ -69,6 +69,8 @@ pub struct HostedZone {
     checks: Option<WantedChecks>,
     /// Which of them records are to follow.
     follow: StdMutex<Follow>,
+    /// The name servers that did not answer when answers were drawn, since when and why.
+    silent: StdMutex<BTreeMap<String, (Instant, String)>>,
 }
 
 impl HostedZone {
@@ -93,6 +95,7 @@ impl HostedZone {
             updating: Mutex::default(),
             checks,
             follow: StdMutex::new(Follow::AsTheyDo),
+            silent: StdMutex::default(),
         }
     }
 

@@ -22,6 +22,8 @@ use crate::zone::{DnsName, RecordKey, RecordSet, ValidRecordSet};
 
 /// From one answer whether a change has reached all servers to the next question: so they can't come closer together on their way.
 const ASK_AFTER: Duration = Duration::from_secs(1);
+/// A name server that did not answer is left in peace for so long, where answers are drawn of all.
+const SILENT_FOR: Duration = Duration::from_secs(3);
 /// Between two looks at a name server that shows an earlier zone.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -77,10 +79,32 @@ impl HostedZone {
         values: &BTreeSet<String>,
         draws: u32,
     ) -> Result<Verification, ProviderError> {
-        let (servers, timeout) = (&self.settings.servers, self.settings.timeout.to_duration());
-        let asked = servers.iter().map(|server| none_of(values, draws, server.query, key, timeout));
-        let findings = join_all(asked).await.into_iter().map(|f| f.unwrap_or_else(Finding::Missing));
+        let servers = &self.settings.servers;
+        let findings = join_all(servers.iter().map(|server| self.drawn_of(server, key, values, draws))).await;
         sum_up(servers.iter().map(|server| server.name.clone()).zip(findings))
+    }
+
+    /// A server that was silent a moment ago is not asked again for each of a hundred services.
+    async fn drawn_of(
+        &self,
+        server: &ZoneServer,
+        key: &RecordKey,
+        values: &BTreeSet<String>,
+        draws: u32,
+    ) -> Finding {
+        let silent = |one: &HostedZone| one.silent.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((_, reason)) = silent(self).get(&server.name).filter(|(at, _)| at.elapsed() < SILENT_FOR)
+        {
+            return Finding::Missing(reason.clone());
+        }
+        match none_of(values, draws, server.query, key, self.settings.timeout.to_duration()).await {
+            Ok(found) => found,
+            Err(reason) => {
+                let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+                silent.insert(server.name.clone(), (Instant::now(), reason.clone()));
+                Finding::Missing(reason)
+            }
+        }
     }
 
     /// From now on this change is waited for, also by whoever waits for an earlier one: all of that is in it.
