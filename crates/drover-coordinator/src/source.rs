@@ -243,7 +243,7 @@ mod tests {
             jurisdiction: Some("EU".into()),
         };
         let networks = vec![network("203.0.113.0/24")];
-        let geography = Geography { id: "geography".parse().unwrap(), networks, outside: Outside::Refuse };
+        let geography = Geography { id: "geography".parse().unwrap(), networks, outside: Outside::Answer };
         let checkout = ServiceId::new("checkout").unwrap();
         bed.rewrite(|c| {
             c.settings.dns.as_mut().unwrap().geography = Some(geography.clone());
@@ -261,7 +261,7 @@ mod tests {
         let zone = bed.c.loaded().config.settings.dns.clone().unwrap().zone;
         let live = dns.live().into_iter().find(|s| s.rtype == RecordType::Geography).unwrap();
         assert_eq!((live.name, live.generation, live.members.len()), (zone, 1, 3));
-        assert_eq!(live.members[0].value, r#"{"outside":"refuse"}"#);
+        assert_eq!(live.members[0].value, r#"{"outside":"answer"}"#);
         assert!(live.members[1].value.contains(r#""eu-west":"EU""#), "{}", live.members[1].value);
         assert_eq!(record(&bed, "geography").await.state, RecordState::InLine);
         let first = |config: &Config| sources(config).next().map(|s| s.name().clone());
