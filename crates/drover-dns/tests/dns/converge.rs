@@ -137,12 +137,16 @@ impl World {
 
     fn ask(&self, who: usize, whom: usize) {
         let (before, serial) = (self.shown(who), self.at(who).fence().generation);
-        let taken = self.at(who).take_from_peer("peer", &everything(self.at(whom))).unwrap();
+        let page = everything(self.at(whom));
+        let taken = self.at(who).take_from_peer("peer", &page).unwrap();
         assert!(self.at(who).fence().generation >= serial, "{taken:?}");
         let after = self.shown(who);
-        let deposes = head(after.values());
+        // By whom it knew before, or by whom it has just heard of: a leader between may have deposed what its successor would not.
+        let known = before.values().map(|((counter, _), since, _)| (*counter, *since));
+        let heard = page.seals.iter().map(|seal| (seal.epoch.counter, seal.since));
+        let leaders: BTreeSet<_> = known.chain(heard).collect();
         for (key, (rank, since, content)) in before {
-            let is_deposed = deposes.is_some_and(|deposes| was_deposed(rank, deposes));
+            let is_deposed = leaders.iter().any(|leader| was_deposed(rank, *leader));
             assert!(is_deposed || after[&key].0 >= rank, "{key} went backwards from {since} {content:?}");
         }
     }
