@@ -11,18 +11,11 @@ use drover_model::{RegionId, out_of_service::NotTaken};
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What is held, and why the last one that came is not.
-#[derive(Debug, Default)]
-struct Held {
-    declared: Option<OutOfService>,
-    refused: Option<String>,
-}
-
 /// Holds the newest declaration.
 #[derive(Debug)]
 pub struct Declarations {
     state: Arc<StateDir>,
-    held: Mutex<Held>,
+    held: Mutex<DeclarationView>,
     /// One is written at a time.
     taking: tokio::sync::Mutex<()>,
 }
@@ -43,12 +36,12 @@ impl Declarations {
         let declared = state.load_declaration();
         Self {
             state,
-            held: Mutex::new(Held { declared, refused: None }),
+            held: Mutex::new(DeclarationView { declared, refused: None }),
             taking: tokio::sync::Mutex::default(),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Held> {
+    fn lock(&self) -> MutexGuard<'_, DeclarationView> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -67,8 +60,7 @@ impl Declarations {
     /// As it stands.
     #[must_use]
     pub fn view(&self) -> DeclarationView {
-        let held = self.lock();
-        DeclarationView { declared: held.declared.clone(), refused: held.refused.clone() }
+        self.lock().clone()
     }
 
     /// Takes what a coordinator says, if it is later than what is held.

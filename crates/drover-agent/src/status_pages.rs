@@ -90,7 +90,6 @@ impl Places {
 #[derive(Debug)]
 pub struct StatusPages {
     listener: TcpListener,
-    address: SocketAddr,
 }
 
 impl StatusPages {
@@ -103,13 +102,7 @@ impl StatusPages {
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         state.save_pages_address(&bound.to_string())?;
-        Ok(Self { listener, address: bound })
-    }
-
-    /// Where it listens.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+        Ok(Self { listener })
     }
 
     /// Answers until told to stop.

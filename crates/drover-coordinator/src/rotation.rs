@@ -10,7 +10,7 @@ use crate::traffic::{record_key, record_set};
 use drover_dns::sight::{Silent, ask, question};
 use drover_dns::zone::{RecordKey, RecordSet};
 use drover_model::api::ContradictionView;
-use drover_model::config::{DnsServers, DnsSettings, ZoneServer};
+use drover_model::config::{DnsServers, DnsSettings};
 use drover_model::sight::DnsQuestion;
 use drover_model::units::Generation;
 use drover_model::{ServiceId, Span, Timestamp};
@@ -133,8 +133,7 @@ impl Coordinator {
     }
 
     async fn ask_here(&self, dns: &DnsSettings, keyed: &[(RecordKey, RecordSet)], turn: &mut Turn) {
-        let servers: Vec<ZoneServer> =
-            dns.answering().map(|(name, query)| ZoneServer { name: name.to_owned(), query }).collect();
+        let servers = dns.zone_servers();
         let questions: Vec<DnsQuestion> =
             keyed.iter().filter_map(|(key, set)| question(0, key, set, dns)).collect();
         let silent = Silent::default();
@@ -175,12 +174,13 @@ impl Live {
             let (service, generation) = turn.asked.get(name)?;
             (traffic.get(service)?.generation == *generation).then_some(service)
         };
+        let others: BTreeSet<(&str, &str, &str)> =
+            turn.others.iter().map(|o| (o.agent.as_str(), o.server.as_str(), o.name.as_str())).collect();
         let known = &mut self.contradictions;
         known.retain(|at, seen| {
             let was_asked = is_same(&at.name).is_some() && turn.heard.contains(&at.from);
             let is_known = !turn.unreached.contains(&(at.from.clone(), at.server.clone()));
-            let still =
-                turn.others.iter().any(|o| o.agent == at.from && o.server == at.server && o.name == at.name);
+            let still = others.contains(&(at.from.as_str(), at.server.as_str(), at.name.as_str()));
             let is_right = was_asked && is_known && !still;
             // Who left the configuration, and what nobody sees any more.
             let is_there = traffic.contains_key(&seen.service) && now.since(seen.seen_at) < FORGOTTEN_AFTER;

@@ -215,7 +215,8 @@ fn record_view(
     let wanted = valid.as_ref().map_or(wanted, ValidRecordSet::document);
     let Compared { observed, diff, .. } = compared;
     let key = &source.key()?;
-    let live = observed.iter().find(|o| o.key == *key).and_then(|o| o.current.as_ref());
+    let found = observed.iter().find(|o| o.key == *key);
+    let live = found.and_then(|o| o.current.as_ref());
     let blocked =
         diff.blocked.iter().find(|b| b.desired.name == wanted.name && b.desired.rtype == wanted.rtype);
     let (state, sentence) = match blocked {
@@ -233,7 +234,7 @@ fn record_view(
         sentence,
         live: live.map(version),
         wanted: version(wanted),
-        published_partial: observed.iter().find(|o| o.key == *key).map(not_showing).unwrap_or_default(),
+        published_partial: found.map(not_showing).unwrap_or_default(),
     };
     let next = || format!("drover dns adopt {} --reason TEXT", view.service);
     view.next = view.can_be_adopted().then(next);

@@ -262,11 +262,8 @@ impl Execution {
         let InFlight { step, attempt, .. } = work;
         if let (Work::Wait, StepKind::Wait { span, .. }) = (work.work, &self.progress.step(step).kind) {
             let outcome = StepOutcome {
-                changed: false,
-                summary: format!("waited {span}"),
                 measurements: Vec::new(),
-                published_partial: vec![],
-                exception: None,
+                ..StepOutcome::done(false, format!("waited {span}"))
             };
             self.live.in_flight = None;
             return self.propose(Entry::StepDone { step, attempt, outcome }, now);

@@ -208,6 +208,19 @@ pub struct StepOutcome {
     pub exception: Option<String>,
 }
 
+impl StepOutcome {
+    /// All went well, and nothing more is to be told of it.
+    pub fn done(changed: bool, summary: impl Into<String>) -> Self {
+        Self {
+            changed,
+            summary: summary.into(),
+            measurements: vec![],
+            published_partial: vec![],
+            exception: None,
+        }
+    }
+}
+
 /// How a step's attempt ended badly.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StepFailure {

@@ -16,16 +16,6 @@ pub(crate) fn failed(kind: FailureNature, message: impl Into<String>) -> StepFai
     StepFailure { kind, message: message.into(), measurements: vec![] }
 }
 
-pub(crate) fn done(changed: bool, summary: impl Into<String>) -> StepOutcome {
-    StepOutcome {
-        changed,
-        summary: summary.into(),
-        measurements: vec![],
-        published_partial: vec![],
-        exception: None,
-    }
-}
-
 /// The journal as one leader holds it.
 pub(crate) struct MemoryJournal {
     pub(crate) shared: Shared,
@@ -173,13 +163,13 @@ impl Effects for Hands {
                 let (key, run) = (order.key.clone(), order.run.clone());
                 let page = PageOrder { key, run, about: PageAbout::Holds, message: message.clone() };
                 self.page(&page);
-                Ok(done(true, "told"))
+                Ok(StepOutcome::done(true, "told"))
             }
             // The planner names programs by what is in their files, and this world has none.
             StepKind::Run { command, .. } => {
                 Err(failed(FailureNature::Permanent, format!("{} is not there", command.path)))
             }
-            StepKind::Wait { .. } | StepKind::Approve { .. } => Ok(done(false, "nothing to do")),
+            StepKind::Wait { .. } | StepKind::Approve { .. } => Ok(StepOutcome::done(false, "nothing to do")),
         }
     }
 
@@ -188,7 +178,7 @@ impl Effects for Hands {
             std::future::pending::<()>().await;
         }
         match &order.step().reversal {
-            Reversal::Nothing => Ok(done(false, "nothing to undo")),
+            Reversal::Nothing => Ok(StepOutcome::done(false, "nothing to undo")),
             Reversal::RestoreWeights { changes } => publishing::undo(&mut self.shared.lock(), order, changes),
             Reversal::StepBack { changes, out } => {
                 stepping_back::undo(&self.shared, order, changes, out).await
@@ -212,7 +202,7 @@ fn preflight(state: &State, all: &[Predicate]) -> Result<StepOutcome, StepFailur
     let broken: Vec<String> =
         all.iter().filter_map(|p| predicates::evaluate(p, &world).err()).map(|r| r.to_string()).collect();
     if broken.is_empty() {
-        return Ok(done(false, format!("{} conditions hold", all.len())));
+        return Ok(StepOutcome::done(false, format!("{} conditions hold", all.len())));
     }
     Err(failed(FailureNature::Retryable, broken.join("; ")))
 }
@@ -227,7 +217,10 @@ fn verify_app(state: &State, targets: &[AppCheckTarget]) -> Result<StepOutcome, 
         Some(t) => {
             Err(failed(FailureNature::Retryable, format!("{} {}: no answer", t.endpoint, t.check.name)))
         }
-        None => Ok(done(false, format!("{} scripted request(s) answered as expected", targets.len()))),
+        None => Ok(StepOutcome::done(
+            false,
+            format!("{} scripted request(s) answered as expected", targets.len()),
+        )),
     }
 }
 
@@ -244,5 +237,5 @@ async fn drained(
     let bound = || format!("assumed: {quiet} after DNS");
     let measurements = targets.iter().map(|t| Measurement::drained(&t.endpoint, at, bound(), true)).collect();
     let summary = format!("assumed drained {quiet} after DNS");
-    Ok(StepOutcome { changed: false, summary, measurements, published_partial: vec![], exception: None })
+    Ok(StepOutcome { measurements, ..StepOutcome::done(false, summary) })
 }

@@ -1,7 +1,7 @@
 //! `shift_traffic` and its undo: the target moves by compare-and-swap, then DNS gets it. Looks first and does only
 //! what is missing, so that doing it again is harmless.
 
-use crate::hands::{done, failed};
+use crate::hands::failed;
 use crate::state::{Answers, State};
 use drover_exec::Order;
 use drover_model::journal::{FailureNature, StepFailure, StepOutcome, Trigger};
@@ -47,7 +47,7 @@ pub(crate) fn shift(
         sides(state, order);
     }
     publish(state, order.epoch, changes)?;
-    Ok(done(moved, format!("{} service(s) moved", changes.len())))
+    Ok(StepOutcome::done(moved, format!("{} service(s) moved", changes.len())))
 }
 
 /// Puts back what this run moved, and only that; never into a region that is down.
@@ -109,7 +109,7 @@ pub(crate) fn move_back(
         state.store.holds.remove(&order.run);
     }
     publish(state, order.epoch, changes)?;
-    Ok(done(true, format!("weights of {} service(s) restored", changes.len())))
+    Ok(StepOutcome::done(true, format!("weights of {} service(s) restored", changes.len())))
 }
 
 pub(crate) fn standing(state: &State, service: &ServiceId) -> Result<TrafficState, StepFailure> {
@@ -179,7 +179,7 @@ pub(crate) fn verify(state: &State, expected: &[TrafficChange]) -> Result<StepOu
             FailureNature::Retryable,
             format!("DNS does not answer {} as planned", change.service),
         )),
-        None => Ok(done(false, format!("{} name(s) answer as planned", expected.len()))),
+        None => Ok(StepOutcome::done(false, format!("{} name(s) answer as planned", expected.len()))),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `validate`: what users and probes saw over the window, judged by the plan's bounds. Too little is inconclusive.
 
-use crate::hands::{done, failed};
+use crate::hands::failed;
 use crate::state::{Shared, State, Tally};
 use crate::truth::Requests;
 use drover_model::journal::{CheckOutcome, FailureNature, Measurement, StepFailure, StepOutcome};
@@ -59,7 +59,7 @@ pub(crate) async fn act(shared: &Shared, targets: &[ValidationTarget]) -> Result
     let nature = match worst {
         CheckOutcome::Pass => {
             let summary = format!("{} figures within their bounds over {watched}", measured.len());
-            return Ok(StepOutcome { measurements: measured, ..done(false, summary) });
+            return Ok(StepOutcome { measurements: measured, ..StepOutcome::done(false, summary) });
         }
         CheckOutcome::Fail => FailureNature::Permanent,
         CheckOutcome::Error => FailureNature::Retryable,

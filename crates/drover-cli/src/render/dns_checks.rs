@@ -57,7 +57,6 @@ fn check(c: &CheckFound) -> Vec<String> {
     let state = match c.state {
         CheckState::InLine => paint(Tone::Good, "in line"),
         CheckState::Waiting => paint(Tone::Doubtful, "waits"),
-        CheckState::Missing => paint(Tone::Bad, "missing"),
         CheckState::ChangedByHand => paint(Tone::Bad, "changed by hand"),
         CheckState::Refused => paint(Tone::Bad, "can't be made"),
     };

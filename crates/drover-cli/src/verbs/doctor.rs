@@ -23,8 +23,7 @@ pub async fn run(bench: &Bench) -> Result<ExitCode> {
         Err(failure) => return Err(failure),
     };
     offline::keep_snapshot(&bench.target, &text);
-    let dns = offline::ask_dns(&view.dns, &view.services).await;
-    let pages = offline::ask_pages(&view).await;
+    let (dns, pages) = futures::join!(offline::ask_dns(&view.dns, &view.services), offline::ask_pages(&view));
     let diagnosis = diagnose(&view, &dns, &pages, env!("CARGO_PKG_VERSION"), &out.look());
     out.show(&diagnosis, |look| render(&diagnosis, look))?;
     Ok(if diagnosis.worst() == Mark::Ok { ExitCode::Done } else { ExitCode::Attention })

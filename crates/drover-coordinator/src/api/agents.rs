@@ -29,10 +29,14 @@ pub(super) struct QuestionsQuery {
 
 /// The agent, and where it is.
 fn known(c: &Coordinator, agent: &str) -> Result<(AgentId, RegionId), ApiError> {
-    let mut agents = c.loaded().config.agents();
-    let found = AgentId::new(agent).ok().and_then(|a| agents.remove_entry(&a));
+    let loaded = c.loaded();
+    let found = AgentId::new(agent).ok().and_then(|agent| {
+        let region = loaded.config.region_of_agent(&agent)?.clone();
+        Some((agent, region))
+    });
     found.ok_or_else(|| {
-        ApiError::not_found(format!("agent {agent}"), agents.keys().map(ToString::to_string).collect())
+        let known = loaded.config.agents().keys().map(ToString::to_string).collect();
+        ApiError::not_found(format!("agent {agent}"), known)
     })
 }
 

@@ -19,7 +19,9 @@ use crate::error::CoordinatorError;
 use crate::source::Source;
 use crate::text::list;
 use crate::traffic::record_key;
-use drover_core::out_of_service::{Concerned, Facts, Records, Standing, Stays, concerns, next};
+use drover_core::out_of_service::{
+    Concerned, Facts, Records, Standing, Stays, concerns, next, says_the_same,
+};
 use drover_dns::provider::{Gate, ProviderError, Verification};
 use drover_dns::zone::RecordKey;
 use drover_model::config::Config;
@@ -311,8 +313,7 @@ fn concerned<'a>(
 fn all_settled(config: &Config, targets: &BTreeMap<ServiceId, TrafficState>, seen: &Seen) -> bool {
     let is_settled = |name: &ServiceId| {
         let (Some(records), Some(target)) = (seen.get(name), targets.get(name)) else { return false };
-        records.iter().all(|(region, weight)| target.weight(region) == *weight)
-            && target.weights.iter().all(|(region, weight)| records.of(region) == *weight)
+        says_the_same(records, &target.weights)
     };
     config.services.keys().all(is_settled)
 }

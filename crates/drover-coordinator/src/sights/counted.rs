@@ -89,12 +89,7 @@ impl Counted<'_> {
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        {
-            let mut state = self.board.state();
-            state.counts.remove(&self.id);
-            state.version += 1;
-        }
-        self.board.listed.send_replace(());
+        self.board.relist(|state| state.counts.remove(&self.id));
     }
 }
 

@@ -76,7 +76,6 @@ impl Listener {
 pub(crate) struct Round<'s> {
     board: &'s Sights,
     ids: Vec<u64>,
-    names: BTreeMap<u64, String>,
     /// Who listened when it began, or came since.
     awaited: BTreeSet<AgentId>,
     began: Instant,
@@ -127,27 +126,32 @@ impl Sights {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Changes what is asked, and has whoever listens told.
+    fn relist<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let changed = {
+            let mut state = self.state();
+            state.version += 1;
+            change(&mut state)
+        };
+        self.listed.send_replace(());
+        changed
+    }
+
     /// Puts questions up that show whether these sets are answered.
     pub(crate) fn begin(&self, dns: &DnsSettings, sets: &[(RecordKey, RecordSet)]) -> Round<'_> {
-        let servers: Vec<ZoneServer> =
-            dns.answering().map(|(name, query)| ZoneServer { name: name.to_owned(), query }).collect();
         let every = sets.len().div_ceil(ROUND_SETS_MAX).max(1);
-        let (mut ids, mut names) = (vec![], BTreeMap::new());
-        let awaited = {
-            let mut state = self.state();
-            state.servers = servers;
+        let mut ids = vec![];
+        let awaited = self.relist(|state| {
+            state.servers = dns.zone_servers();
             for (key, set) in sets.iter().step_by(every) {
                 state.next_id += 1;
                 let Some(question) = question(state.next_id, key, set, dns) else { continue };
                 ids.push(question.id);
-                names.insert(question.id, question.name.clone());
                 state.open.insert(question.id, Open { question, sights: BTreeMap::new() });
             }
-            state.version += 1;
             state.listening()
-        };
-        self.listed.send_replace(());
-        Round { board: self, ids, names, awaited, began: Instant::now(), of: sets.len() }
+        });
+        Round { board: self, ids, awaited, began: Instant::now(), of: sets.len() }
     }
 
     /// The questions, as soon as they are others than those of version `have`; none when they are not within `patience`, or when the
@@ -328,7 +332,7 @@ impl Round<'_> {
                         told.others.insert(Other {
                             agent: agent.to_string(),
                             server: server.server.clone(),
-                            name: self.names.get(id).cloned().unwrap_or_default(),
+                            name: open.question.name.clone(),
                             found: server.old().unwrap_or(found).to_owned(),
                             is_old: server.old().is_some(),
                         });
@@ -347,14 +351,11 @@ impl Round<'_> {
 
 impl Drop for Round<'_> {
     fn drop(&mut self) {
-        {
-            let mut state = self.board.state();
+        self.board.relist(|state| {
             for id in &self.ids {
                 state.open.remove(id);
             }
-            state.version += 1;
-        }
-        self.board.listed.send_replace(());
+        });
     }
 }
 

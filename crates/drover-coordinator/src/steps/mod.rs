@@ -46,7 +46,7 @@ fn store_failure(e: CoordinatorError) -> StepFailure {
 }
 
 pub(crate) fn done(changed: bool, summary: impl Into<String>, measurements: Vec<Measurement>) -> StepOutcome {
-    StepOutcome { changed, summary: summary.into(), measurements, published_partial: vec![], exception: None }
+    StepOutcome { measurements, ..StepOutcome::done(changed, summary) }
 }
 
 /// The same, published without these servers.

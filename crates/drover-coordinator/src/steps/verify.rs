@@ -1,9 +1,8 @@
 //! `verify_app` and `verify_dns`: ask the service, ask DNS.
 
 use super::publish::{ASKED_AT_ONCE, all_verified, gone};
-use super::{done, failed, reaching_all_but, store_failure};
+use super::{done, failed, reaching_all_but, shift};
 use crate::coordinator::Coordinator;
-use crate::db::keys;
 use crate::endpoint::{Target, tls_of};
 use crate::out_of_service::{Carried, Ended};
 use crate::sights::{Other, Round};
@@ -15,7 +14,6 @@ use drover_model::AgentId;
 use drover_model::journal::{CheckOutcome, FailureNature, Measurement, StepFailure, StepOutcome};
 use drover_model::plan::{AppCheckTarget, TrafficChange};
 use drover_model::runbook::Purpose;
-use drover_model::traffic::TrafficState;
 use futures::stream::StreamExt;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -116,7 +114,7 @@ pub(super) async fn dns(
     let Some(provider) = c.dns() else {
         return Err(failed(FailureNature::Permanent, "no DNS server is configured"));
     };
-    let sets = standing(c, expected).await?;
+    let sets = standing_sets(c, expected).await?;
     if sets.is_empty() {
         // Nobody was asked, so nothing is proved (I10).
         return Err(failed(FailureNature::Inconclusive, "there is no record set to ask DNS about"));
@@ -162,7 +160,7 @@ pub(super) async fn dns(
 }
 
 /// The record sets that stand, which must be at least as new as what was planned.
-async fn standing(
+async fn standing_sets(
     c: &Coordinator,
     expected: &[TrafficChange],
 ) -> Result<Vec<(RecordKey, RecordSet)>, StepFailure> {
@@ -172,11 +170,7 @@ async fn standing(
         let Some(service) = loaded.config.services.get(&change.service) else {
             return Err(gone(&change.service));
         };
-        let standing = c.db.get::<TrafficState>(&keys::traffic(&change.service)).await;
-        let Some((target, _)) = standing.map_err(store_failure)? else {
-            let message = format!("{} has no published target", change.service);
-            return Err(failed(FailureNature::Permanent, message));
-        };
+        let (target, _) = shift::standing(c, change).await?;
         if target.generation < change.to_generation
             || (target.generation == change.to_generation && target.weights != change.weights_after)
         {

@@ -277,8 +277,9 @@ fn may_withdraw(region: &RegionId, told: &Told, facts: Facts<'_>) -> Result<(), 
     Ok(())
 }
 
-/// A region of which nothing is said has no weight.
-fn says_the_same(one: &Weights, other: &Weights) -> bool {
+/// Do both give every region the same weight? One of which nothing is said has none.
+#[must_use]
+pub fn says_the_same(one: &Weights, other: &Weights) -> bool {
     let has_all = |of: &Weights, all: &Weights| all.iter().all(|(region, weight)| of.of(region) == *weight);
     has_all(one, other) && has_all(other, one)
 }

@@ -153,8 +153,9 @@ fn answer_node<'a>(
             return answer_glue(snapshot, node, qtype, owner, outcome);
         };
         let around = snapshot.around();
-        outcome.client_bits = outcome.client_bits.max(placed.depends_on(&around, chance.client));
-        let Ok(chosen) = placed.chosen(&around, chance) else {
+        let (client_bits, chosen) = placed.chosen(&around, chance);
+        outcome.client_bits = outcome.client_bits.max(client_bits);
+        let Ok(chosen) = chosen else {
             // Not "there is none", which would be kept.
             *outcome = Outcome { client_bits: outcome.client_bits, ..Outcome::refusal(OptRcode::REFUSED) };
             return;

@@ -44,17 +44,8 @@ impl OneOf {
         key: &RecordKey,
         timeout: Duration,
     ) -> Result<Finding, String> {
-        let told = |e: &dyn std::error::Error| drover_model::chain(e);
-        let mut resolver = Resolver::connect(server).await.map_err(|e| told(&e))?;
         let draws = if self.values.is_empty() && !self.has_alias { 1 } else { DRAWS };
-        for _ in 0..draws {
-            let asked = resolver.resolve(&key.name, QueryType::from(key.rtype), timeout);
-            let answer = asked.await.map_err(|e| told(&e))?;
-            if let Some(found) = self.contradicted_by(&answer) {
-                return Ok(Finding::Mismatch(found));
-            }
-        }
-        Ok(Finding::Verified)
+        draw(draws, server, key, timeout, |answer| self.contradicted_by(answer)).await
     }
 
     fn contradicted_by(&self, answer: &Answer) -> Option<Mismatch> {
@@ -87,17 +78,32 @@ pub(super) async fn none_of(
     key: &RecordKey,
     timeout: Duration,
 ) -> Result<Finding, String> {
+    draw(draws, server, key, timeout, |answer| {
+        // No answer is no proof that another is given.
+        if answer.rcode != Rcode::NOERROR || !answer.is_authoritative || answer.values.is_empty() {
+            return Some(bad_rcode(answer));
+        }
+        let found = answer.values.iter().find(|value| values.contains(*value));
+        found.map(|value| Mismatch::Value { value: value.clone() })
+    })
+    .await
+}
+
+/// Draws so many answers of one server, up to the first that must not be.
+async fn draw(
+    draws: u32,
+    server: SocketAddr,
+    key: &RecordKey,
+    timeout: Duration,
+    contradiction: impl Fn(&Answer) -> Option<Mismatch>,
+) -> Result<Finding, String> {
     let told = |e: &dyn std::error::Error| drover_model::chain(e);
     let mut resolver = Resolver::connect(server).await.map_err(|e| told(&e))?;
     for _ in 0..draws {
         let asked = resolver.resolve(&key.name, QueryType::from(key.rtype), timeout);
         let answer = asked.await.map_err(|e| told(&e))?;
-        // No answer is no proof that another is given.
-        if answer.rcode != Rcode::NOERROR || !answer.is_authoritative || answer.values.is_empty() {
-            return Ok(Finding::Mismatch(bad_rcode(&answer)));
-        }
-        if let Some(value) = answer.values.iter().find(|value| values.contains(*value)) {
-            return Ok(Finding::Mismatch(Mismatch::Value { value: value.clone() }));
+        if let Some(found) = contradiction(&answer) {
+            return Ok(Finding::Mismatch(found));
         }
     }
     Ok(Finding::Verified)

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::publish::{
     AppliedBatch, Batch, CHANGES_PER_BATCH_MAX, Change, Conflict, Fence, FenceReason, Published, Seal,
-    SentBatch, Shortened,
+    SentBatchView, Shortened,
 };
 use crate::server::{Adoption, AppliedReply, ProblemCode, RecordSetReply, RecordSetsReply};
 use crate::zone::{RecordKey, RecordSet, WEIGHT_MAX};
@@ -257,7 +257,7 @@ impl EmbeddedInstances {
 
     async fn put(&self, instance: &Instance, batch: &Batch, seals: &[Seal]) -> Outcome {
         let timeout = self.options.control_timeout;
-        let sent = SentBatch::new(batch.clone(), seals.to_vec());
+        let sent = SentBatchView { batch, seals };
         let put = control_client::send(instance.control, Method::PUT, "/v1/recordsets", &sent, timeout).await;
         put.map_or_else(Outcome::of, Outcome::Done)
     }

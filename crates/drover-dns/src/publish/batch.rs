@@ -23,22 +23,26 @@ pub struct Batch {
 }
 
 /// A batch as it is sent: with the signatures over it, where its sender has a key.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
+pub(crate) struct SentBatchView<'b> {
+    #[serde(flatten)]
+    pub(crate) batch: &'b Batch,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub(crate) seals: &'b [Seal],
+}
+
+/// The same as it is received: `flatten` would let unknown fields pass.
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SentBatch {
-    pub(crate) epoch: Epoch,
-    pub(crate) idempotency_key: String,
-    pub(crate) changes: Vec<Change>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) seals: Vec<Seal>,
+    epoch: Epoch,
+    idempotency_key: String,
+    changes: Vec<Change>,
+    #[serde(default)]
+    seals: Vec<Seal>,
 }
 
 impl SentBatch {
-    pub(crate) fn new(batch: Batch, seals: Vec<Seal>) -> Self {
-        let Batch { epoch, idempotency_key, changes } = batch;
-        Self { epoch, idempotency_key, changes, seals }
-    }
-
     pub(crate) fn into_parts(self) -> (Batch, Vec<Seal>) {
         let Self { epoch, idempotency_key, changes, seals } = self;
         (Batch { epoch, idempotency_key, changes }, seals)

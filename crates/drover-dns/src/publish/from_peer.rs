@@ -110,10 +110,17 @@ struct Taking<'a> {
 }
 
 impl Publisher {
+    /// Does it trust any key?
+    pub(crate) const fn keeps_signatures(&self) -> bool {
+        self.trusted.is_some()
+    }
+
     /// What this instance holds; none: it trusts no key, and can show nothing.
     #[must_use]
     pub fn peer_state(&self) -> Option<PeerState> {
-        self.trusted.as_ref()?;
+        if !self.keeps_signatures() {
+            return None;
+        }
         let (proofs, snapshot) = (self.proofs(), self.snapshot());
         Some(PeerState {
             zone: snapshot.zone().origin.clone(),

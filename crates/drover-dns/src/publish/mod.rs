@@ -13,8 +13,8 @@ mod seal;
 mod shortened;
 mod state_file;
 
-pub(crate) use batch::SentBatch;
 pub use batch::{AppliedBatch, AppliedChange, Batch, Change, Conflict, FenceReason, PublishError, Published};
+pub(crate) use batch::{SentBatch, SentBatchView};
 pub(crate) use decide::objection;
 pub use from_peer::{PeerState, RefusedOffer, Taken, WhyRefused};
 pub use page::{Offer, OfferPage};

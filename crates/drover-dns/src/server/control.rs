@@ -200,7 +200,7 @@ async fn peer_sets(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<OfferPage>, Problem> {
     let SetsQuery { buckets, after } = parse(&shared, body)?;
-    if shared.publisher.peer_state().is_none() {
+    if !shared.publisher.keeps_signatures() {
         return Err(keeps_no_signatures());
     }
     if buckets.is_empty() || buckets.iter().any(|bucket| *bucket >= BUCKETS) {

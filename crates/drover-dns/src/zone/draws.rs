@@ -15,6 +15,7 @@ use drover_model::config::{Answering, Answers, Draws};
 use siphasher::sip::SipHasher24;
 use smallvec::SmallVec;
 
+use super::served::point;
 use super::{DnsName, Drawn, Geography, NotAllowed, Placed, RecordKey};
 
 /// Of a client's address, what counts as one network, in bits.
@@ -68,40 +69,33 @@ pub(crate) type Chosen<'a> = SmallVec<[Drawn<'a>; 1]>;
 type Running<T> = SmallVec<[(T, usize); 8]>;
 
 impl Placed {
-    /// The values of one answer, in their order. None of weight 0; none at all where there are aliases.
-    ///
-    /// # Errors
-    /// When the zone's geography allows none of them.
-    pub(crate) fn chosen(&self, around: &Around<'_>, chance: Chance) -> Result<Chosen<'_>, NotAllowed> {
+    /// How many bits of the client's address decide what he gets, and the values of one answer, in their order: none of weight 0, and none at all where
+    /// there are aliases; or that the zone's geography allows none of them.
+    pub(crate) fn chosen(&self, around: &Around<'_>, chance: Chance) -> (u8, Result<Chosen<'_>, NotAllowed>) {
         let Answering { answers, draws } = self.served.answering();
-        Ok(match (answers, draws) {
+        match (answers, draws) {
             (Answers::One, Draws::Anew) => match self.served.draw(chance.draw) {
-                Some(drawn) => Chosen::from_buf([drawn]),
-                None => Chosen::new(),
+                Some(drawn) => (0, Ok(Chosen::from_buf([drawn]))),
+                None => (0, Ok(Chosen::new())),
             },
             (answers, Draws::Anew) => {
                 let weights = self.members_by_weight().map(|(_, weight)| weight);
-                self.at(&in_drawn_order(weights, answers, chance.draw))
+                (0, Ok(self.at(&in_drawn_order(weights, answers, chance.draw))))
             }
             (answers, Draws::Stable) => {
                 let run = Run::new(around.origin, self.set.key(), network(chance.client));
-                self.at(&in_stable_order(&run, self.members_by_weight(), answers))
+                (u8::MAX, Ok(self.at(&in_stable_order(&run, self.members_by_weight(), answers))))
             }
             (answers, Draws::Nearest) => {
-                let allowed = around.geography.place(chance.client).allowed(self.members_by_weight())?;
-                let drawn = in_drawn_order(allowed.iter().map(|(_, weight)| *weight), answers, chance.draw);
-                let places = drawn.iter().filter_map(|at| allowed.get(*at));
-                self.at(&places.map(|(place, _)| *place).collect::<Places>())
+                let place = around.geography.place(chance.client);
+                let chosen = place.allowed(self.members_by_weight()).map(|allowed| {
+                    let weights = allowed.iter().map(|(_, weight)| *weight);
+                    let drawn = in_drawn_order(weights, answers, chance.draw);
+                    let places = drawn.iter().filter_map(|at| allowed.get(*at));
+                    self.at(&places.map(|(place, _)| *place).collect::<Places>())
+                });
+                (place.bits, chosen)
             }
-        })
-    }
-
-    /// How many bits of the client's address decide what he gets.
-    pub(crate) fn depends_on(&self, around: &Around<'_>, client: IpAddr) -> u8 {
-        match self.served.answering().draws {
-            Draws::Anew => 0,
-            Draws::Stable => u8::MAX,
-            Draws::Nearest => around.geography.place(client).bits,
         }
     }
 
@@ -124,11 +118,11 @@ fn in_drawn_order(weights: impl Iterator<Item = u32>, answers: Answers, draw: u6
         .filter(|(_, weight)| *weight > 0)
         .map(|(place, weight)| (weight, place))
         .collect();
-    let mut total: u64 = left.iter().map(|(weight, _)| u64::from(*weight)).sum();
+    let mut total: u32 = left.iter().map(|(weight, _)| *weight).sum();
     let (mut draw, mut places) = (draw, Places::new());
     for _ in 0..answers.of(left.len()) {
-        let mut point = ((draw >> 32) * total) >> 32;
-        let found = left.iter().position(|(weight, _)| match point.checked_sub(u64::from(*weight)) {
+        let mut point = point(draw, total);
+        let found = left.iter().position(|(weight, _)| match point.checked_sub(*weight) {
             Some(beyond) => {
                 point = beyond;
                 false
@@ -138,7 +132,7 @@ fn in_drawn_order(weights: impl Iterator<Item = u32>, answers: Answers, draw: u6
         let Some(at) = found else { break };
         let (weight, place) = left.remove(at);
         places.push(place);
-        total -= u64::from(weight);
+        total -= weight;
         draw = next_draw(draw);
     }
     places

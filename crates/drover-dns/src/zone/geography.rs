@@ -96,8 +96,10 @@ impl Place<'_> {
             members.enumerate().filter(|(_, (_, weight))| *weight > 0).collect();
         let wanted = self.network.and_then(|network| network.jurisdiction.as_ref());
         let is_inside = |region: &str| {
-            let place = self.geography.jurisdictions.iter().find(|(name, _)| name.as_str() == region);
-            wanted.is_none_or(|wanted| place.is_some_and(|(_, place)| place == wanted))
+            wanted.is_none_or(|wanted| {
+                let place = self.geography.jurisdictions.iter().find(|(name, _)| name.as_str() == region);
+                place.is_some_and(|(_, place)| place == wanted)
+            })
         };
         let mut left: Vec<_> =
             with_weight.iter().copied().filter(|(_, (region, _))| is_inside(region)).collect();

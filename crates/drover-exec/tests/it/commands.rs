@@ -86,13 +86,7 @@ fn a_pause_stops_the_work_and_resuming_tries_afresh() {
     assert_eq!(execution.state(), RunState::Paused);
     assert_eq!(order(&mut execution, pause, at(1)).unwrap_err().code(), "wrong_state");
     // What the cancelled attempt says after that is not heard.
-    let result = Ok(drover_model::journal::StepOutcome {
-        changed: true,
-        summary: String::new(),
-        measurements: vec![],
-        published_partial: vec![],
-        exception: None,
-    });
+    let result = Ok(drover_model::journal::StepOutcome::done(true, String::new()));
     let late = Event::ActDone { step: 0, attempt: 1, result };
     assert_eq!(execution.handle(late, at(2)).unwrap(), []);
     let effects = order(&mut execution, Command::Resume { by: person(), reason: why() }, at(3)).unwrap();
@@ -140,13 +134,7 @@ fn a_skip_needs_a_person_a_reason_and_the_step_that_stands() {
     assert_eq!(execution.exceptions(), ["1-shift_traffic skipped by mara: moved by hand"]);
     let running = order(&mut execution, skip("in a hurry", None), at(9)).unwrap_err();
     assert_eq!(running.code(), "wrong_state");
-    let result = Ok(drover_model::journal::StepOutcome {
-        changed: false,
-        summary: String::new(),
-        measurements: vec![],
-        published_partial: vec![],
-        exception: None,
-    });
+    let result = Ok(drover_model::journal::StepOutcome::done(false, String::new()));
     feed(&mut execution, Event::ActDone { step: 1, attempt: 1, result }, at(10)).unwrap();
     assert_eq!(execution.state(), RunState::SucceededWithExceptions);
 }
@@ -185,13 +173,7 @@ fn a_stuck_rollback_can_be_resumed_left_or_ended() {
     let mut left = stuck.clone();
     order(&mut left, skip("rebuilt by hand", Some("2-shift_traffic")), at(99)).unwrap();
     assert_eq!(left.current_step(), Some(0), "the rest is still undone");
-    let result = Ok(drover_model::journal::StepOutcome {
-        changed: true,
-        summary: String::new(),
-        measurements: vec![],
-        published_partial: vec![],
-        exception: None,
-    });
+    let result = Ok(drover_model::journal::StepOutcome::done(true, String::new()));
     feed(&mut left, Event::UndoDone { step: 0, attempt: 1, result }, at(100)).unwrap();
     assert_eq!(left.state(), RunState::Aborted, "with something left in place it is not rolled back");
     assert!(

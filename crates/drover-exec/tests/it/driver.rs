@@ -84,23 +84,11 @@ impl Effects for FakeEffects {
             return Err(StepFailure { kind: FailureNature::Fenced, message, measurements: vec![] });
         }
         let measurements = vec![measurement(CheckOutcome::Pass)];
-        Ok(StepOutcome {
-            changed: true,
-            summary: String::new(),
-            measurements,
-            published_partial: vec![],
-            exception: None,
-        })
+        Ok(StepOutcome { measurements, ..StepOutcome::done(true, String::new()) })
     }
 
     async fn undo(&self, _: &Order) -> Result<StepOutcome, StepFailure> {
-        Ok(StepOutcome {
-            changed: true,
-            summary: String::new(),
-            measurements: vec![],
-            published_partial: vec![],
-            exception: None,
-        })
+        Ok(StepOutcome::done(true, String::new()))
     }
 
     fn page(&self, page: &PageOrder) {

@@ -35,13 +35,7 @@ fn only_proof_left_is_validating() {
     let done = |step| Entry::StepDone {
         step,
         attempt: 1,
-        outcome: drover_model::journal::StepOutcome {
-            changed: true,
-            summary: String::new(),
-            measurements: vec![],
-            published_partial: vec![],
-            exception: None,
-        },
+        outcome: drover_model::journal::StepOutcome::done(true, String::new()),
     };
     let records = journal([created(&plan, None), Entry::StepStarted { step: 0, attempt: 1 }, done(0)]);
     assert_eq!(Execution::replay(&records[..2]).unwrap().state(), RunState::Running);

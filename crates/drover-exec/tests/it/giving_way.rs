@@ -51,13 +51,7 @@ fn failover() -> Plan {
 }
 
 fn done(execution: &mut Execution, step: u32, now: Timestamp) {
-    let result = Ok(StepOutcome {
-        changed: true,
-        summary: String::new(),
-        measurements: vec![],
-        published_partial: vec![],
-        exception: None,
-    });
+    let result = Ok(StepOutcome::done(true, String::new()));
     feed(execution, Event::ActDone { step, attempt: 1, result }, now);
 }
 

@@ -85,11 +85,11 @@ fn watched(people: impl Fn(&[Record]) -> Option<Command>) -> (World, Execution) 
                     let (step, attempt) = (order.index, order.attempt);
                     world.orders.push((undo, step, attempt));
                     let outcome = drover_model::journal::StepOutcome {
-                        changed: !order.keeps,
-                        summary: if order.keeps { "stays" } else { "as planned" }.into(),
                         measurements: vec![measurement(drover_model::journal::CheckOutcome::Pass)],
-                        published_partial: vec![],
-                        exception: None,
+                        ..drover_model::journal::StepOutcome::done(
+                            !order.keeps,
+                            if order.keeps { "stays" } else { "as planned" },
+                        )
                     };
                     let result = Ok(outcome);
                     events.push_back(if undo {

@@ -18,13 +18,7 @@ fn started(step: u32, attempt: u32) -> Entry {
 }
 
 fn done(step: u32, attempt: u32) -> Entry {
-    let outcome = StepOutcome {
-        changed: true,
-        summary: String::new(),
-        measurements: vec![],
-        published_partial: vec![],
-        exception: None,
-    };
+    let outcome = StepOutcome::done(true, String::new());
     Entry::StepDone { step, attempt, outcome }
 }
 
@@ -78,13 +72,7 @@ fn every_entry(plan: &Plan) -> Vec<(String, Entry)> {
         all.push((format!("skipped {step}"), skip(person())));
         all.push((format!("skipped {step} by drover"), skip(Actor::Automatic)));
         for attempt in 0..4 {
-            let outcome = StepOutcome {
-                changed: true,
-                summary: String::new(),
-                measurements: vec![],
-                published_partial: vec![],
-                exception: None,
-            };
+            let outcome = StepOutcome::done(true, String::new());
             all.push((format!("started {step}/{attempt}"), started(step, attempt)));
             all.push((format!("done {step}/{attempt}"), done(step, attempt)));
             all.push((format!("undo {step}/{attempt}"), Entry::UndoStarted { step, attempt }));
@@ -231,13 +219,7 @@ fn going_back() {
     let left =
         [needs.clone(), vec![Entry::StepSkipped { step: 1, by: person(), reason: "x".into() }]].concat();
     check("an undo left out", &left, &["ended aborted", "taken over"]);
-    let outcome = StepOutcome {
-        changed: true,
-        summary: String::new(),
-        measurements: vec![],
-        published_partial: vec![],
-        exception: None,
-    };
+    let outcome = StepOutcome::done(true, String::new());
     let undone = with(&[undo, Entry::UndoDone { step: 1, attempt: 1, outcome }]);
     check("all undone", &undone, &["ended rolled back", "taken over"]);
 }

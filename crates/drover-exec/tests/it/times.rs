@@ -13,13 +13,7 @@ fn sample() -> Plan {
 }
 
 fn done(step: u32, measurements: Vec<Measurement>) -> Entry {
-    let outcome = StepOutcome {
-        changed: false,
-        summary: String::new(),
-        measurements,
-        published_partial: vec![],
-        exception: None,
-    };
+    let outcome = StepOutcome { measurements, ..StepOutcome::done(false, String::new()) };
     Entry::StepDone { step, attempt: 1, outcome }
 }
 

@@ -32,13 +32,7 @@ impl Answer {
             Some(Err(StepFailure { kind, message: message.into(), measurements: vec![] }))
         };
         let done = |changed, measurements| {
-            Some(Ok(StepOutcome {
-                changed,
-                summary: "as planned".into(),
-                measurements,
-                published_partial: vec![],
-                exception: None,
-            }))
+            Some(Ok(StepOutcome { measurements, ..StepOutcome::done(changed, "as planned") }))
         };
         match self {
             Answer::Done => done(true, vec![measurement(CheckOutcome::Pass)]),

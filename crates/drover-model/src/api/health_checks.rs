@@ -115,8 +115,6 @@ pub enum CheckState {
     InLine,
     /// It is there, and Route 53's checkers have not all reported yet, or records do not follow it yet.
     Waiting,
-    /// There is none.
-    Missing,
     /// A hand has changed it.
     ChangedByHand,
     /// It can't be made.

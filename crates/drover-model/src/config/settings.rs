@@ -272,6 +272,12 @@ impl DnsSettings {
         own.chain(others.iter().map(|s| (s.name.as_str(), s.query)))
     }
 
+    /// The same as a list, for whoever is to ask them.
+    #[must_use]
+    pub fn zone_servers(&self) -> Vec<ZoneServer> {
+        self.answering().map(|(name, query)| ZoneServer { name: name.to_owned(), query }).collect()
+    }
+
     /// Are clients refused whom no region may answer?
     #[must_use]
     pub fn refuses_clients(&self) -> bool {

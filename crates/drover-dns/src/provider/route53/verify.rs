@@ -92,10 +92,13 @@ impl HostedZone {
         values: &BTreeSet<String>,
         draws: u32,
     ) -> Finding {
-        let silent = |one: &HostedZone| one.silent.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((_, reason)) = silent(self).get(&server.name).filter(|(at, _)| at.elapsed() < SILENT_FOR)
-        {
-            return Finding::Missing(reason.clone());
+        let known = {
+            let silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+            let recent = silent.get(&server.name).filter(|(at, _)| at.elapsed() < SILENT_FOR);
+            recent.map(|(_, reason)| reason.clone())
+        };
+        if let Some(reason) = known {
+            return Finding::Missing(reason);
         }
         match none_of(values, draws, server.query, key, self.settings.timeout.to_duration()).await {
             Ok(found) => found,

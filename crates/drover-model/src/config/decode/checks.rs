@@ -123,6 +123,10 @@ fn endpoint_regions(sink: &Sink<'_>, directory: &Directory, service: &service::D
     }
 }
 
+pub(super) fn lies_in(name: &str, zone: &str) -> bool {
+    name.strip_suffix(zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
 fn names_in_zone(sink: &Sink<'_>, directory: &Directory, service: &service::Draft) {
     let (Some(name), Some(zone)) =
         (&service.dns_name, directory.settings.iter().find_map(|s| s.zone.as_ref()))
@@ -130,13 +134,12 @@ fn names_in_zone(sink: &Sink<'_>, directory: &Directory, service: &service::Draf
         return;
     };
     let place = sink.place(&format!("{}/dns/name", service.path));
-    let inside = name.strip_suffix(zone.as_str()).is_some_and(|rest| rest.ends_with('.'));
     if name == zone {
         if service.record_type == Some(crate::config::RecordType::Cname) {
             let message = format!("`{name}` is the top of the zone, where DNS forbids a CNAME record");
             sink.error(place, message, Some("use type A or AAAA, or a name below it".to_owned()));
         }
-    } else if !inside {
+    } else if !lies_in(name, zone) {
         let label = name.split('.').next().unwrap_or(name);
         let message = format!("dns name `{name}` lies outside of the zone `{zone}`");
         sink.error(place, message, Some(format!("such as `{label}.{zone}`")));

@@ -1,5 +1,6 @@
 //! Checks of what is published in ways that not every kind of server has.
 
+use super::checks::lies_in;
 use super::sink::Sink;
 use super::{Directory, service};
 use crate::config::diagnostic::suggest;
@@ -67,8 +68,7 @@ pub(super) fn records(sink: &Sink<'_>, directory: &Directory) {
             sink.error(at(&format!("records/{place}/{field}")), message, Some(hint));
         };
         let (name, zone) = (&record.name, &dns.zone);
-        let is_inside = name.strip_suffix(zone.as_str()).is_some_and(|r| r.is_empty() || r.ends_with('.'));
-        if !is_inside {
+        if !lies_in(name, zone) {
             let message = format!("record `{name}` lies outside of the zone `{zone}`");
             report("name", message, format!("such as {zone} or _dmarc.{zone}"));
         }
