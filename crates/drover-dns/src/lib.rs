@@ -12,6 +12,7 @@
 //! coordinator answers on from its last snapshot, also after a restart (I12).
 
 pub mod answer;
+mod background;
 pub mod provider;
 pub mod publish;
 pub mod resolver;

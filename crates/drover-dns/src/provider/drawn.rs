@@ -29,8 +29,8 @@ impl OneOf {
             let members = set.into_iter().flat_map(|set| &set.members);
             members.filter(move |m| is_meant(m.weight)).map(|m| m.value.clone())
         };
-        let (aliases, values): (BTreeSet<String>, BTreeSet<String>) =
-            of_weight(|weight| weight > 0).partition(|value| AliasTarget::parse(value).is_some());
+        let (aliases, values): (BTreeSet<String>, BTreeSet<String>) = of_weight(|weight| weight > 0)
+            .partition(|value| set.is_some_and(|set| AliasTarget::of(set.rtype, value).is_some()));
         // Two regions may have one address.
         let drained = of_weight(|weight| weight == 0).filter(|value| !values.contains(value)).collect();
         let ttl_seconds = set.map_or(0, |set| set.ttl_seconds);

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use drover_model::Epoch;
 
 use super::ProviderError;
+use crate::background::in_background;
 use crate::publish::{Batch, Seal, Sealing, SigningKey};
 use crate::zone::DnsName;
 
@@ -75,7 +76,7 @@ impl BatchSigner {
         let (file, zone, batch) = (self.key_file.clone(), self.zone.clone(), batch.clone());
         let Numbered { since, generation } = numbered;
         let not_now = |detail| ProviderError::NotNow { instance: COORDINATOR.to_owned(), detail };
-        let signed = tokio::task::spawn_blocking(move || {
+        in_background(move || {
             let key = SigningKey::read(&file).map_err(|error| not_now(drover_model::chain(&error)))?;
             Sealing { key: &key, zone: &zone, since, generation }.seal(&batch).map_err(|error| {
                 ProviderError::Refused {
@@ -84,8 +85,8 @@ impl BatchSigner {
                     detail: drover_model::chain(&error),
                 }
             })
-        });
-        signed.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+        })
+        .await
     }
 }
 

@@ -15,12 +15,11 @@ use drover_model::Epoch;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::peers::SetsQuery;
+use super::peers::{PeerReply, SetsQuery};
 use super::problem::{Problem, ProblemCode};
 use super::{Limits, Shared};
-use crate::publish::{
-    AppliedBatch, BUCKETS, Fence, OfferPage, PeerState, PublishError, SentBatch, Shortened,
-};
+use crate::background::in_tracked_background;
+use crate::publish::{AppliedBatch, BUCKETS, Fence, OfferPage, SentBatch, Shortened};
 use crate::zone::{DnsName, RecordKey, RecordSet, RecordType};
 
 /// Everything that is live, of one snapshot.
@@ -149,7 +148,8 @@ async fn publish(
 ) -> Result<Response, Problem> {
     let (batch, seals) = parse::<SentBatch>(&shared, body)?.into_parts();
     let worker = Arc::clone(&shared);
-    let published = in_background(move || worker.publisher.publish_sealed(&batch, seals)).await;
+    let published =
+        in_tracked_background(&shared.tracker, move || worker.publisher.publish_sealed(&batch, seals)).await;
     shared.counters.published(&published);
     if published.is_ok() {
         shared.readiness.published();
@@ -163,7 +163,9 @@ async fn shorten(
 ) -> Result<Json<Fence>, Problem> {
     let told: Shortened = parse(&shared, body)?;
     let worker = Arc::clone(&shared);
-    in_background(move || worker.publisher.shorten(&told, Instant::now())).await.map_err(Problem::of)?;
+    in_tracked_background(&shared.tracker, move || worker.publisher.shorten(&told, Instant::now()))
+        .await
+        .map_err(Problem::of)?;
     Ok(Json(shared.publisher.fence()))
 }
 
@@ -173,7 +175,9 @@ async fn adopt(
 ) -> Result<Json<Fence>, Problem> {
     let adoption: Adoption = parse(&shared, body)?;
     let worker = Arc::clone(&shared);
-    in_background(move || worker.publisher.adopt(adoption.from, adoption.to)).await.map_err(Problem::of)?;
+    in_tracked_background(&shared.tracker, move || worker.publisher.adopt(adoption.from, adoption.to))
+        .await
+        .map_err(Problem::of)?;
     Ok(Json(shared.publisher.fence()))
 }
 
@@ -191,8 +195,9 @@ async fn by_the_coordinator(State(shared): State<Arc<Shared>>, request: Request,
     next.run(request).await
 }
 
-async fn peer(State(shared): State<Arc<Shared>>) -> Result<Json<PeerState>, Problem> {
-    shared.publisher.peer_state().map(Json).ok_or_else(keeps_no_signatures)
+async fn peer(State(shared): State<Arc<Shared>>) -> Result<Json<PeerReply>, Problem> {
+    let state = shared.publisher.peer_state().ok_or_else(keeps_no_signatures)?;
+    Ok(Json(PeerReply { state, process: Some(shared.process) }))
 }
 
 async fn peer_sets(
@@ -209,12 +214,12 @@ async fn peer_sets(
     }
     let turn = Arc::clone(&shared.peer_pages).acquire_owned().await;
     let publisher = Arc::clone(&shared.publisher);
-    let page = tokio::task::spawn_blocking(move || {
+    let page = in_tracked_background(&shared.tracker, move || {
         let page = publisher.offers(&buckets, after.as_ref());
         drop(turn);
         page
     });
-    Ok(Json(page.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))))
+    Ok(Json(page.await))
 }
 
 fn keeps_no_signatures() -> Problem {
@@ -225,14 +230,6 @@ fn keeps_no_signatures() -> Problem {
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     let text = shared.counters.prometheus(&shared.publisher.load(), shared.publisher.contested());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
-}
-
-/// Writing waits for the disk: off the threads that answer queries.
-async fn in_background<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, PublishError> + Send + 'static,
-) -> Result<T, PublishError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
 }
 
 fn parse<T: DeserializeOwned>(shared: &Shared, body: Result<Bytes, BytesRejection>) -> Result<T, Problem> {

@@ -37,6 +37,7 @@ use self::peers::Asking;
 use self::rate::{RateLimit, Verdict};
 use self::readiness::Readiness;
 use crate::answer::{AnswerKind, Asked, Context, CookieContext, Response, Transport};
+use crate::background::in_background;
 use crate::publish::{OpenError, Publisher};
 use crate::zone::{Snapshot, ZoneConfig};
 
@@ -195,6 +196,10 @@ struct Shared {
     readiness: Readiness,
     /// Who may go through the zone for a peer.
     peer_pages: Arc<Semaphore>,
+    /// By which it knows itself among its peers: one list of them may lie on every machine.
+    process: u64,
+    /// All that must be over before this server is: whoever starts anew needs the state's directory for itself.
+    tracker: TaskTracker,
 }
 
 /// Starts an instance: reads its state, binds its sockets, answers until `shutdown` is cancelled.
@@ -210,11 +215,8 @@ pub async fn run(config: ServerConfig, shutdown: CancellationToken) -> Result<Ru
     }
     let ServerConfig { listen, control, state_dir, zone, limits, peering } = config;
     let trusted = peering.check().map_err(StartError::Peering)?;
-    let opened =
-        tokio::task::spawn_blocking(move || Publisher::open_trusting(&state_dir, zone, trusted)).await;
-    let publisher = opened
-        .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
-        .map_err(StartError::State)?;
+    let opened = in_background(move || Publisher::open_trusting(&state_dir, zone, trusted));
+    let publisher = opened.await.map_err(StartError::State)?;
     let counters = Counters::of_peers(peering.peers.iter().map(|peer| peer.name.clone()));
     let waits_for = peering.peers.iter().map(|peer| peer.name.clone()).filter(|_| publisher.is_blank());
     let readiness = Readiness::waiting_for(waits_for.collect());
@@ -225,7 +227,7 @@ pub async fn run(config: ServerConfig, shutdown: CancellationToken) -> Result<Ru
 
     let shutdown = shutdown.child_token();
     let stop = shutdown.clone().drop_guard();
-    let tracker = TaskTracker::new();
+    let tracker = shared.tracker.clone();
     let mut bound = Vec::with_capacity(listen.len());
     for address in listen {
         let pair = sockets::bind_pair(address).map_err(|source| listen_error(address, "DNS", source))?;
@@ -329,7 +331,19 @@ impl Shared {
         };
         let (publisher, counters) = (Arc::new(publisher), Arc::new(counters));
         let peer_pages = Arc::new(Semaphore::new(PEER_PAGES_AT_ONCE));
-        Ok(Self { publisher, counters, cookie_secret, limits, rate_limit, readiness, peer_pages })
+        let process = getrandom::u64().map_err(randomness)?;
+        let tracker = TaskTracker::new();
+        Ok(Self {
+            publisher,
+            counters,
+            cookie_secret,
+            limits,
+            rate_limit,
+            readiness,
+            peer_pages,
+            process,
+            tracker,
+        })
     }
 
     fn moment(&self) -> Moment<'_> {

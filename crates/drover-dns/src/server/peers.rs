@@ -21,6 +21,7 @@ use tracing::{debug, info, warn};
 use super::Shared;
 use super::counters::{PeerCounters, increment};
 use super::readiness::Has;
+use crate::background::in_tracked_background;
 use crate::provider::control_client::{self, Allowed, CallError};
 use crate::publish::{
     BUCKETS, GONE_KEPT_MAX, PeerState, PublicKey, ReadPage, RefusedOffer, TRUSTED_KEYS_MAX, Taken,
@@ -175,7 +176,17 @@ pub(super) struct SetsQuery {
     pub(super) after: Option<RecordKey>,
 }
 
-/// The same, as it is sent: where the last page ended, as the peer said it.
+/// What an instance says of itself to another.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct PeerReply {
+    #[serde(flatten)]
+    pub(super) state: PeerState,
+    /// A random number of this process; an earlier version says none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) process: Option<u64>,
+}
+
+/// [`SetsQuery`] as it is sent: where the last page ended, as the peer said it.
 #[derive(Debug, Serialize)]
 struct SentQuery {
     buckets: Vec<usize>,
@@ -190,6 +201,8 @@ struct Known {
     /// Under which epoch, ours and theirs: another one may take what was refused.
     compared_under: (Option<Epoch>, Option<Epoch>),
     is_failing: bool,
+    /// It is this server.
+    is_itself: bool,
     /// Held while something of this peer's is taken, also when nobody waits for it any more.
     taking: Arc<Mutex<()>>,
 }
@@ -264,7 +277,7 @@ async fn ask_and_tell(
     let failed = match asked {
         Ok(Ok(has)) => {
             // Where nothing of it could be taken, nothing is known either.
-            if has == Has::Nothing || !shared.publisher.is_blank() {
+            if has != Has::Something || !shared.publisher.is_blank() {
                 shared.readiness.heard_all_of(&peer.name, has);
             }
             None
@@ -293,8 +306,15 @@ async fn ask(
     all: &mut Taken,
 ) -> Result<Has, CallError> {
     let allowed = Allowed { time: REQUEST_TIMEOUT, reply_bytes: REPLY_BYTES_MAX };
-    let theirs: PeerState = control_client::get_within(peer.control, "/v1/peer", allowed).await?;
+    let reply: PeerReply = control_client::get_within(peer.control, "/v1/peer", allowed).await?;
+    let theirs = reply.state;
     counters.contact.note();
+    if reply.process == Some(shared.process) {
+        if !std::mem::replace(&mut known.is_itself, true) {
+            warn!(peer = peer.name, at = %peer.control, "this peer is this server itself, and counts for nothing");
+        }
+        return Ok(Has::Itself);
+    }
     let has = if theirs.buckets.iter().all(|bucket| *bucket == 0) { Has::Nothing } else { Has::Something };
     let Some(ours) = shared.publisher.peer_state() else { return Ok(has) };
     let under = (ours.highest_epoch, theirs.highest_epoch);
@@ -396,13 +416,12 @@ async fn take(
     }
     let (publisher, name) = (Arc::clone(&shared.publisher), peer.name.clone());
     let turn = Arc::clone(&known.taking).lock_owned().await;
-    let taken = tokio::task::spawn_blocking(move || {
+    let taken = in_tracked_background(&shared.tracker, move || {
         let taken = publisher.take_from_peer(&name, &page);
         drop(turn);
         taken
     });
-    let taken = taken.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
-    all.append(taken.map_err(|error| {
+    all.append(taken.await.map_err(|error| {
         broken(peer, format!("what it has can't be taken: {}", drover_model::chain(&error)))
     })?);
     Ok(())

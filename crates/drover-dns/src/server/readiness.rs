@@ -14,48 +14,60 @@ use tracing::info;
 pub(super) enum Has {
     Something,
     Nothing,
+    /// It is this server itself, which one list of peers for every machine names too.
+    Itself,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Readiness {
     is_waiting: AtomicBool,
+    heard: Mutex<Heard>,
+}
+
+#[derive(Debug, Default)]
+struct Heard {
     /// Peers that are not known to have nothing either.
-    unheard: Mutex<BTreeSet<String>>,
+    not_of: BTreeSet<String>,
+    /// Another server has said so.
+    has_another_nothing: bool,
 }
 
 impl Readiness {
     /// Of an instance that has nothing, and these peers; without any there is nobody to wait for.
     pub(super) fn waiting_for(peers: BTreeSet<String>) -> Self {
         let is_waiting = AtomicBool::new(!peers.is_empty());
-        Self { is_waiting, unheard: Mutex::new(peers) }
+        Self { is_waiting, heard: Mutex::new(Heard { not_of: peers, has_another_nothing: false }) }
     }
 
     pub(super) fn is_waiting(&self) -> bool {
         self.is_waiting.load(Ordering::Relaxed)
     }
 
-    /// All that a peer has was heard. If that is nothing, another may still have something.
+    /// All that a peer has was heard. If that is nothing, another may still have something; and that it has nothing itself is no news.
     pub(super) fn heard_all_of(&self, peer: &str, has: Has) {
         if !self.is_waiting() {
             return;
         }
-        let mut unheard = self.unheard.lock().unwrap_or_else(PoisonError::into_inner);
-        unheard.remove(peer);
-        if has == Has::Something || unheard.is_empty() {
-            self.end("its peers");
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.not_of.remove(peer);
+        heard.has_another_nothing |= has == Has::Nothing;
+        if has == Has::Something {
+            self.end("a peer has shown all it has");
+        } else if heard.not_of.is_empty() && heard.has_another_nothing {
+            self.end("no peer has anything either");
         }
     }
 
     /// The coordinator has published.
     pub(super) fn published(&self) {
         if self.is_waiting() {
-            self.end("the coordinator");
+            self.end("the coordinator has published");
         }
     }
 
-    fn end(&self, by: &str) {
+    fn end(&self, why: &str) {
         if self.is_waiting.swap(false, Ordering::Relaxed) {
-            info!(by, "this server, which had nothing, was told the zone, and answers");
+            info!(why, "this server, which had nothing, answers from now on");
         }
     }
 }
@@ -76,6 +88,17 @@ mod tests {
         none.heard_all_of("b", Has::Nothing);
         told.published();
         assert_eq!((none.is_waiting(), told.is_waiting()), (false, false));
+        for order in [["a", "b"], ["b", "a"]] {
+            let listed = two();
+            for peer in order {
+                assert!(listed.is_waiting());
+                listed.heard_all_of(peer, if peer == "a" { Has::Itself } else { Has::Nothing });
+            }
+            assert!(!listed.is_waiting());
+        }
+        let alone = Readiness::waiting_for(["a".to_owned()].into());
+        alone.heard_all_of("a", Has::Itself);
+        assert!(alone.is_waiting(), "whoever lists nobody else may have meant to");
         assert!(!Readiness::waiting_for(BTreeSet::new()).is_waiting());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::DnsName;
+use super::{DnsName, RecordType};
 
 /// The longest id of a hosted zone, by the API's own model.
 const HOSTED_ZONE_CHARS_MAX: usize = 32;
@@ -22,6 +22,12 @@ pub struct AliasTarget {
 }
 
 impl AliasTarget {
+    /// The alias target that a value of this type is: a text may read as one, and is a text.
+    #[must_use]
+    pub fn of(rtype: RecordType, value: &str) -> Option<Self> {
+        matches!(rtype, RecordType::A | RecordType::Aaaa).then(|| Self::parse(value)).flatten()
+    }
+
     /// Reads what [`fmt::Display`] writes; none: it is something else.
     #[must_use]
     pub fn parse(value: &str) -> Option<Self> {

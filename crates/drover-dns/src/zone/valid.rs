@@ -134,7 +134,7 @@ impl ValidRecordSet {
     /// The first thing found that forbids to publish it.
     pub fn new(document: RecordSet) -> Result<Self, InvalidRecordSet> {
         let set = Self::with_aliases(document)?;
-        let is_alias = |member: &&Member| AliasTarget::parse(&member.value).is_some();
+        let is_alias = |member: &&Member| AliasTarget::of(set.key.rtype, &member.value).is_some();
         match set.document.members.iter().find(is_alias) {
             None => Ok(set),
             Some(alias) => Err(InvalidRecordSet::Alias { set_id: alias.set_id.clone(), key: set.key }),
@@ -343,8 +343,7 @@ where
 
 /// The alias target that this member is. One of the name itself is none.
 fn alias(key: &RecordKey, member: &Member) -> Option<AliasTarget> {
-    let alias = AliasTarget::parse(&member.value)?;
-    (key.rtype != RecordType::Cname && alias.name != key.name).then_some(alias)
+    AliasTarget::of(key.rtype, &member.value).filter(|alias| alias.name != key.name)
 }
 
 fn check_member(key: &RecordKey, member: &Member) -> Result<(), InvalidRecordSet> {

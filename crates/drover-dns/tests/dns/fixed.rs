@@ -41,6 +41,8 @@ async fn all_values_are_answered_as_the_standards_have_them() {
         ),
         fixed("example.test", RecordType::Mx, &["10 Mail.example.org", "20 app.example.test"]),
         fixed("app.example.test", RecordType::Mx, &["0 ."]),
+        // Of addresses this would be an alias target, which this server has not.
+        fixed("note.example.test", RecordType::Txt, &["alias lb.example.com (Z1)"]),
     ];
     served.publish_all(sets.clone());
     let ask = async |name: &str, qtype| {
@@ -59,6 +61,7 @@ async fn all_values_are_answered_as_the_standards_have_them() {
     let mx = ask("example.test.", QueryType::MX).await;
     assert_eq!(data(&mx), ["10 mail.example.org.", "20 app.example.test."]);
     assert_eq!(data(&ask("app.example.test.", QueryType::MX).await), ["0 ."]);
+    assert_eq!(data(&ask("note.example.test.", QueryType::TXT).await), ["alias lb.example.com (Z1)"]);
     // The name goes on answering by weight, and a name above it is there.
     assert_eq!(ask("app.example.test.", QueryType::A).await.answers.len(), 1);
     assert!(ask("_domainkey.example.test.", QueryType::TXT).await.answers.is_empty());

@@ -112,7 +112,7 @@ pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-async fn metric(served: &Served, line: &str) -> u64 {
+pub async fn metric(served: &Served, line: &str) -> u64 {
     let (_, text) = http(served.running.control, "GET", "/metrics", "").await;
     let found = text.lines().find_map(|l| l.strip_prefix(line)?.trim().parse().ok());
     found.unwrap_or_else(|| panic!("no {line} in {text}"))

@@ -1,6 +1,7 @@
 //! What peers can't do to an instance: command it in a coordinator's place, keep from it what another says, or have it tell what it does not know.
 
 use std::fs;
+use std::time::Duration;
 
 use drover_dns::provider::RecordSets;
 use drover_dns::publish::{
@@ -17,10 +18,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::common::{
-    LOOPBACK, Served, app, app_key, batch, config, drained, epoch, exchange, http, key, put, query, set,
+    GUARD, LOOPBACK, Served, app, app_key, batch, config, drained, epoch, exchange, http, key, put, query,
+    set,
 };
 use crate::fixed::fixed;
-use crate::peers::{Bed, Key, everything, generation, page, publisher, refused_as, until};
+use crate::peers::{Bed, Key, everything, generation, metric, page, publisher, refused_as, until};
 
 fn named(label: &str, generation: u64) -> RecordSet {
     set(&format!("{label}.example.test"), RecordType::A, generation, &[("eu-west", "192.0.2.7", 1)])
@@ -228,6 +230,31 @@ async fn a_server_that_knows_nothing_says_so_until_it_was_told() {
     one.end().await;
     let one = start(&bed.directories[0]).await;
     assert_eq!(asked(&one, "none.example.test").await.0, ResponseCode::NXDomain, "it serves its disk alone");
+    one.end().await;
+}
+
+/// One list of peers for every machine names each server to itself, too.
+#[tokio::test]
+async fn a_server_that_is_its_own_peer_takes_its_own_word_for_nothing() {
+    let bed = Bed::new();
+    let mut config = config(bed.directories[0].path(), Limits::default());
+    config.control = bed.controls[0];
+    let peer = Peer { name: "one".into(), control: bed.controls[0] };
+    let interval = Duration::from_millis(100);
+    config.peering =
+        Peering { trusted_keys: bed.trusted.clone(), peers: vec![peer], interval, ..Peering::default() };
+    let shutdown = CancellationToken::new();
+    let one = Served { running: run(config, shutdown.clone()).await.unwrap(), shutdown };
+    let begun = std::time::Instant::now();
+    while metric(&one, "drover_dns_peer_rounds_total{peer=\"one\",outcome=\"answered\"}").await < 2 {
+        assert!(begun.elapsed() < GUARD, "it never asked");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let asked = exchange(one.dns(), &query("app.example.test", QueryType::A, Some(1232))).await;
+    assert_eq!(asked.metadata.response_code, ResponseCode::ServFail);
+    bed.provider(vec![one.instance("one")]).apply(&batch(1, vec![put(None, app(1))])).await.unwrap();
+    let asked = exchange(one.dns(), &query("app.example.test", QueryType::A, Some(1232))).await;
+    assert_eq!(asked.metadata.response_code, ResponseCode::NoError);
     one.end().await;
 }
 
