@@ -202,7 +202,8 @@ fn refusal(problem: Problem) -> Failure {
         (409, _) | (_, "unknown_plan") => ExitCode::Refused,
         (400 | 404 | 413 | 415 | 422, _) => ExitCode::Usage,
         (503, _) => ExitCode::Unreachable,
-        (507, _) => ExitCode::Failed,
+        // DNS could not be asked or told: not the coordinator's fault.
+        (502 | 507, _) => ExitCode::Failed,
         (500.., _) => ExitCode::Internal,
         _ => ExitCode::Failed,
     };
@@ -239,6 +240,7 @@ mod tests {
             (503, "fenced", ExitCode::Unreachable),
             (500, "internal", ExitCode::Internal),
             (507, "no_space", ExitCode::Failed),
+            (502, "dns_not_read", ExitCode::Failed),
             (408, "", ExitCode::Failed),
         ] {
             assert_eq!(refusal(problem(status, code)).code, expected, "{status} {code}");

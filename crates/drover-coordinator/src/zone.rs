@@ -125,10 +125,13 @@ impl Coordinator {
         // What is live is topped, which would take a run's generation from under it; none begins meanwhile, for whoever
         // adopts holds the admission.
         let generation = next_generation(live.as_ref(), &target);
-        let next = if generation == target.generation {
+        if generation != target.generation {
+            self.check_no_run_works_on(name)?;
+        }
+        let next = if generation == target.generation && !target.origin.is_configuration() {
             target
         } else {
-            self.check_no_run_works_on(name)?;
+            // Also where the velocity held back what the configuration wanted: now a person has decided it.
             self.retargeted(source, target, generation, revision).await?
         };
         let change = Change::Put {
@@ -201,7 +204,10 @@ async fn patiently<T>(exchange: impl Future<Output = Result<T, ProviderError>>) 
 }
 
 fn not_read(error: &ProviderError) -> ApiError {
-    ApiError::new(StatusCode::BAD_GATEWAY, "dns_not_read", drover_model::chain(error))
+    let mut told = ApiError::new(StatusCode::BAD_GATEWAY, "dns_not_read", drover_model::chain(error));
+    told.0.next =
+        Some("drover status says since when; drover dns history, what was published last".to_owned());
+    told
 }
 
 fn record_view(
@@ -406,6 +412,8 @@ pub(crate) mod tests {
         reconcile(&bed).await;
         assert_eq!(record(&bed, "checkout").await.state, RecordState::InLine);
         assert_eq!(record(&bed, "catalog").await.state, RecordState::Withheld);
+        let decided = bed.c.live().traffic[&ServiceId::new("checkout").unwrap()].origin.clone();
+        assert_eq!(decided, TargetOrigin::Adoption, "no configuration alone");
         // A higher limit does, at once.
         bed.rewrite(|c| c.settings.dns.as_mut().unwrap().velocity.at_least = 2);
         bed.c.reload_now().await.unwrap();

@@ -103,7 +103,7 @@ pub enum Verb {
     /// Policies: backtest one on a history, or two side by side
     #[command(subcommand)]
     Policy(PolicyVerb),
-    /// DNS: show, drift, adopt; without one of these words, answer for the services' names
+    /// DNS: show, verify, drift, adopt, history, export, checks, keygen; without one of these words, answer for the services' names
     Dns(DnsArgs),
     /// Check everything that failover depends on
     Doctor(DoctorArgs),

@@ -29,6 +29,7 @@ pub use up::{UpArgs, run_up};
 
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
+use crate::output::words::count;
 use crate::output::{Format, Out};
 use dns::DnsChoice;
 use report::{DEMO_SCHEMA, DemoReport};
@@ -94,7 +95,7 @@ pub async fn run_demo(args: DemoArgs, out: &Out) -> Result<ExitCode> {
         standing = played.left;
     }
     report.took_seconds = (began.elapsed().as_secs_f64() * 10.0).round() / 10.0;
-    conclude(&screen, &report);
+    conclude(&screen, &report, args.dns);
     if out.format != Format::Table {
         out.show(&report, |_| String::new())?;
     }
@@ -118,13 +119,17 @@ fn introduce(screen: &Screen, factor: u64) {
 
 /// The scenes to play: all that the servers can show, or those that were asked for.
 fn chosen(args: &DemoArgs) -> Result<Vec<Scene>> {
-    let shows = |scene: &Scene| args.dns.has_weights() || !scene.needs_weights();
     let asked = |scene: &Scene| args.scene.contains(&scene.number());
-    if let Some(scene) = Scene::ALL.iter().find(|s| asked(s) && !shows(s)) {
+    if let Some(scene) = Scene::ALL.iter().find(|s| asked(s) && !shows(args.dns, s)) {
         let message = format!("scene {} needs weights, which these DNS servers don't know", scene.number());
         return Err(Failure::usage(message).hint(format!("drover demo --scene {}", scene.number())));
     }
-    Ok(Scene::ALL.into_iter().filter(|s| shows(s) && (args.scene.is_empty() || asked(s))).collect())
+    let is_played = |s: &Scene| shows(args.dns, s) && (args.scene.is_empty() || asked(s));
+    Ok(Scene::ALL.into_iter().filter(is_played).collect())
+}
+
+fn shows(dns: DnsChoice, scene: &Scene) -> bool {
+    dns.has_weights() || !scene.needs_weights()
 }
 
 /// A scene that was played.
@@ -239,15 +244,23 @@ async fn pause(screen: &Screen) -> Result<()> {
     }
 }
 
-fn conclude(screen: &Screen, report: &DemoReport) {
+fn conclude(screen: &Screen, report: &DemoReport, dns: DnsChoice) {
     let took = seconds(drover_model::Span::from_millis((report.took_seconds * 1_000.0) as u64));
     let expectations: Vec<_> = report.scenes.iter().flat_map(|s| &s.expectations).collect();
     let met = expectations.iter().filter(|e| e.met).count();
     screen.title("the end");
-    let scenes = report.scenes.len();
+    let scenes = count(report.scenes.len(), "scene");
     screen.verdict(
         report.met,
-        &format!("{met} of {} expectations met in {scenes} scene(s), {took}", expectations.len()),
+        &format!("{met} of {} expectations met in {scenes}, {took}", expectations.len()),
     );
+    let left = Scene::ALL.iter().filter(|scene| !shows(dns, scene)).map(|scene| scene.number().to_string());
+    let left: Vec<String> = left.collect();
+    if !left.is_empty() {
+        screen.say(&format!(
+            "Scene {} is left out: it needs weights, which these DNS servers don't know.",
+            left.join(", ")
+        ));
+    }
     screen.say("`drover up` keeps this world running, to break and to mend it yourself.");
 }

@@ -28,22 +28,55 @@ pub fn render(zone: &ZoneView, look: &Look) -> String {
         text.push('\n');
         text.push_str(&difference(record, look));
     }
-    let against = contradictions(zone, look);
-    if !against.is_empty() {
+    for more in [servers(zone, look), contradictions(zone, look)].iter().filter(|more| !more.is_empty()) {
         text.push('\n');
-        text.push_str(&against);
+        text.push_str(more);
     }
     text
 }
 
 /// Only what differs.
 pub fn drift(zone: &ZoneView, look: &Look) -> String {
-    let against = contradictions(zone, look);
-    if zone.records.is_empty() && against.is_empty() {
+    let differs = zone.records.iter().map(|r| difference(r, look));
+    let all =
+        differs.chain([servers(zone, look), contradictions(zone, look)]).filter(|part| !part.is_empty());
+    let all = all.collect::<Vec<_>>().join("\n");
+    if all.is_empty() {
         return table::paragraph(look, &format!("{} is as it should be", zone.zone));
     }
-    let differs = zone.records.iter().map(|r| difference(r, look));
-    differs.chain((!against.is_empty()).then_some(against)).collect::<Vec<_>>().join("\n")
+    all
+}
+
+/// Was it reached, and has it got all that was published?
+pub fn shows_all(server: &DnsView) -> bool {
+    server.is_in_line() && server.published_partial == 0
+}
+
+/// Of one server so many reasons are shown; a zone has many records.
+const REASONS_MAX: usize = 5;
+
+/// Servers that do not show what they should, and why.
+fn servers(zone: &ZoneView, look: &Look) -> String {
+    let mut rows = Vec::new();
+    for server in zone.servers.iter().filter(|s| !shows_all(s)) {
+        let mut why: Vec<String> = Vec::new();
+        if !server.reachable {
+            why.push("it can't be reached".to_owned());
+        }
+        if server.published_partial > 0 {
+            let missed = count(server.published_partial as usize, "record set");
+            why.push(format!("{missed} published without it"));
+        }
+        why.extend(server.behind.iter().take(REASONS_MAX).cloned());
+        let left = server.behind.len().saturating_sub(REASONS_MAX);
+        why.extend((left > 0).then(|| format!("and {left} more: -o json")));
+        rows.extend(why.into_iter().map(|why| vec![server.instance.clone(), why]));
+    }
+    if rows.is_empty() {
+        String::new()
+    } else {
+        table::table(look, &["server", "what is wrong with it"], rows)
+    }
 }
 
 /// Servers that answer something else than the zone has.

@@ -156,6 +156,9 @@ fn automatic(r: &RegionView) -> Check {
     }
 }
 
+/// Of what the coordinator says of one server so much is told.
+const BEHIND_TOLD_MAX: usize = 3;
+
 /// What servers answer to real queries, against the generation that was published.
 fn resolvers(view: &StatusView, answers: &[DnsAnswer], checks: &mut Vec<Check>) {
     if view.dns.is_empty() {
@@ -168,8 +171,8 @@ fn resolvers(view: &StatusView, answers: &[DnsAnswer], checks: &mut Vec<Check>) 
         let of_server: Vec<&DnsAnswer> = answers.iter().filter(|a| a.instance == server.instance).collect();
         let mut wrong: Vec<String> = of_server.iter().filter_map(|a| wrong(view, a)).collect();
         let unversioned = of_server.iter().any(|a| a.is_unversioned);
-        // What a server can't say of itself the coordinator has compared.
-        wrong.extend(server.behind.iter().filter(|_| unversioned).cloned());
+        // What the coordinator has compared, of every record of the zone; and why it can publish nothing there.
+        wrong.extend(server.behind.iter().take(BEHIND_TOLD_MAX).cloned());
         let what = format!("DNS server {}", server.instance);
         if wrong.is_empty() {
             let n = count(of_server.len(), "name");
@@ -177,7 +180,10 @@ fn resolvers(view: &StatusView, answers: &[DnsAnswer], checks: &mut Vec<Check>) 
             checks.push(check(Mark::Ok, what, format!("answers {n} {at}")));
         } else {
             let finding = format!("at {}: {}", server.query, wrong.join("; "));
-            checks.push(check(Mark::Bad, what, finding).then("is its process running? drover status --all"));
+            let is_silent = of_server.iter().any(|a| a.error.is_some());
+            let next =
+                if is_silent { "is its process running? drover status --all" } else { "drover dns drift" };
+            checks.push(check(Mark::Bad, what, finding).then(next));
         }
     }
 }

@@ -84,13 +84,16 @@ pub fn rows(lines: &[&Attention], look: &Look) -> String {
 
 /// One line that reassures, with the numbers that it rests on.
 fn nothing_wrong(view: &StatusView, notes: &[&Attention], look: &Look) -> String {
+    let endpoints = || view.services.iter().flat_map(|s| &s.endpoints);
+    // Unknown is not down, and not well either.
+    let verdict = if endpoints().any(|e| e.verdict == VerdictState::Unknown) {
+        paint(Tone::Doubtful, "nothing is known to be wrong, and not all is known")
     // A drain, a pause of automatic action and a run are somebody's doing, and still not everyday.
-    let verdict = if view.attention.iter().any(stands_below) {
+    } else if view.attention.iter().any(stands_below) {
         paint(Tone::Doubtful, "but for what stands below, all is well")
     } else {
         paint(Tone::Good, "all is well")
     };
-    let endpoints = || view.services.iter().flat_map(|s| &s.endpoints);
     let healthy = endpoints().filter(|e| e.verdict == VerdictState::Healthy).count();
     let reporting = view.vantages.iter().filter(|v| v.state.counts()).count();
     let in_line = view.dns.iter().filter(|d| d.is_in_line()).count();

@@ -6,6 +6,7 @@ use crate::output::Look;
 use crate::output::fixture::look;
 use crate::output::paint::finish;
 use drover_model::api::{Attention, Severity, StatusView};
+use drover_model::decision::VerdictState;
 
 fn dns(generation: u64) -> Vec<DnsAnswer> {
     vec![DnsAnswer {
@@ -119,6 +120,9 @@ fn all_is_well_only_where_nobody_laid_anything_down() {
         since: None,
     }];
     assert!(said(&view).contains("but for what stands below, all is well"));
+    // As just after a start, when no agent has reported.
+    view.services[0].endpoints[0].verdict = VerdictState::Unknown;
+    assert!(said(&view).contains("nothing is known to be wrong, and not all is known: "), "{}", said(&view));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::output::document::Items;
 use crate::render;
 use drover_dns::resolver::{Answer, QueryType, Rcode, Resolver, resolve_over_tcp};
 use drover_dns::zone::{AliasTarget, DnsName, Draws, RecordType};
-use drover_model::api::{RecordState, RecordView, ValueView, ZoneView};
+use drover_model::api::{RecordView, ValueView, ZoneView};
 use drover_model::{RegionId, ServiceId};
 use futures::future::try_join_all;
 use futures::stream::{self, StreamExt};
@@ -251,9 +251,10 @@ fn unstable(answers: &[Answer]) -> Option<String> {
     ))
 }
 
-/// An alias of Route 53 answers with its target's addresses, which only Route 53 knows.
+/// An alias of Route 53 answers with its target's addresses, which only Route 53 knows. A text of the zone, which is no region's, may read
+/// as one.
 fn is_alias(value: &ValueView) -> bool {
-    AliasTarget::parse(&value.value).is_some()
+    value.region.is_some() && AliasTarget::parse(&value.value).is_some()
 }
 
 /// Some region's own value is in it, also one without weight: then it is no answer of an alias's target.
@@ -331,12 +332,12 @@ fn shares_beside_aliases(record: &RecordView, wanted: &[&ValueView], answers: &[
     shares
 }
 
-/// Did nobody change it, and is nothing on its way?
+/// Was it the same before and after? Something that is on its way, and was all the time, is none that came while it was asked.
 fn is_same(before: &RecordView, after: &ZoneView) -> bool {
     let after = after.records.iter().find(|record| record.service == before.service);
-    let is_on_its_way = |record: &RecordView| record.state == RecordState::Pending;
-    after
-        .is_some_and(|after| after.wanted == before.wanted && !is_on_its_way(before) && !is_on_its_way(after))
+    after.is_some_and(|after| {
+        (&after.wanted, &after.live, after.state) == (&before.wanted, &before.live, before.state)
+    })
 }
 
 /// The splits that look wrong. Judged together: of a thousand tests one in a thousand looks wrong by chance.

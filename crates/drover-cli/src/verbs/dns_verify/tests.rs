@@ -2,7 +2,7 @@
 
 use super::*;
 use drover_dns::zone::Answers;
-use drover_model::api::RecordVersion;
+use drover_model::api::{RecordState, RecordVersion};
 
 fn split(parts: &[(f64, f64)]) -> Vec<Share> {
     let share = |(wanted, answered): &(f64, f64)| Share {
@@ -36,6 +36,11 @@ fn record() -> RecordView {
     }
 }
 
+fn alias_of(region: &str) -> ValueView {
+    let region = drover_model::RegionId::new(region).ok();
+    ValueView { region, value: "alias lb.example.org (Z1)".into(), weight: 50 }
+}
+
 fn zone(has_weights: bool) -> ZoneView {
     ZoneView {
         schema: 1,
@@ -57,7 +62,7 @@ fn answer(values: &[&str]) -> Answer {
 #[test]
 fn of_an_alias_only_that_something_is_answered_is_judged_and_its_share() {
     let mut record = record();
-    record.wanted.values[0].value = "alias lb.example.org (Z1)".into();
+    record.wanted.values[0] = alias_of("eu-west");
     let (zone, alias) = (zone(true), answer(&["198.51.100.1", "198.51.100.2"]));
     assert_eq!(check(&zone, &record, &alias), Vec::<String>::new());
     assert!(check(&zone, &record, &answer(&[]))[0].contains("nothing is answered"));
@@ -71,7 +76,7 @@ fn of_an_alias_only_that_something_is_answered_is_judged_and_its_share() {
 #[test]
 fn a_drained_address_is_not_taken_for_the_answer_of_an_alias() {
     let mut record = record();
-    record.wanted.values[0].value = "alias lb.example.org (Z1)".into();
+    record.wanted.values[0] = alias_of("eu-west");
     let zone = zone(true);
     let (alias, drained) = (answer(&["198.51.100.1"]), answer(&["192.0.2.3"]));
     assert_eq!(check(&zone, &record, &drained), ["192.0.2.3 is answered and must not be"]);
@@ -203,6 +208,9 @@ fn what_changes_meanwhile_is_no_finding() {
     assert!(is_same(&before, &after));
     after.records[0].state = RecordState::Pending;
     assert!(!is_same(&before, &after));
+    // On its way all the time: nothing came meanwhile, and clients are told the wrong thing.
+    let stuck = RecordView { state: RecordState::Pending, ..record() };
+    assert!(is_same(&stuck, &after));
     after = zone(true);
     after.records[0].wanted.generation += 1;
     assert!(!is_same(&before, &after));

@@ -41,11 +41,18 @@ pub fn apply(config: &Config, words: &[String]) -> Result<Config> {
     let text = SourceFile::new(format!("with {}", words.join(" ")), encode::to_yaml(&config));
     let loaded = decode::load(&[text]).map_err(|found| {
         let mut failure =
-            Failure::usage(format!("--set {}: these do not go together", words.join(" --set ")));
-        failure.causes =
-            found.iter().map(|d| format!("{}{}", d.message, said(d.suggestion.as_ref()))).collect();
+            Failure::usage(format!("--set {}: no configuration could have this", words.join(" --set ")));
+        // Each service has the value, and says the same of it.
+        let mut causes: Vec<String> = vec![];
+        for told in found.iter().map(|d| format!("{}{}", d.message, said(d.suggestion.as_ref()))) {
+            if !causes.contains(&told) {
+                causes.push(told);
+            }
+        }
+        failure.causes = causes;
         failure.hint(
-            "set the other value, too, such as --set failure_window=10m with a larger failure_threshold",
+            "give a value that is allowed; where two depend on each other set both, such as --set failure_window=10m \
+             with a larger failure_threshold",
         )
     })?;
     Ok(loaded.config)
@@ -167,7 +174,7 @@ pub(super) mod tests {
         assert!(told(&["failure_window"]).contains("there is no `=`"));
         assert!(told(&["failure_window=10"]).contains("write it with its unit"));
         assert!(
-            told(&["failure_threshold=30"]).contains("do not go together"),
+            told(&["failure_threshold=30"]).contains("no configuration could have this"),
             "{}",
             told(&["failure_threshold=30"])
         );

@@ -5,7 +5,7 @@ use super::{Directory, published, region, service};
 use crate::config::diagnostic::suggest;
 use crate::config::{ALIAS_TTL, DnsServers, FailoverPolicy, RecordType, RegionRole, Split};
 use crate::ids::RegionId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn run(sink: &Sink<'_>, directory: &Directory) {
     duplicates(sink, directory);
@@ -21,6 +21,7 @@ pub(super) fn run(sink: &Sink<'_>, directory: &Directory) {
             quorum(sink, directory, service, policy);
         }
         advice(sink, service);
+        unused_weights(sink, directory, service);
     }
     published::records(sink, directory);
     published::geography(sink, directory);
@@ -273,6 +274,22 @@ fn one_alias(sink: &Sink<'_>, directory: &Directory, service: &service::Draft) {
             sink.error(sink.place(&format!("{}/endpoints", service.path)), message, Some(hint));
             return;
         }
+    }
+}
+
+/// Whoever writes 50, 25 and 25 may count on it.
+fn unused_weights(sink: &Sink<'_>, directory: &Directory, draft: &service::Draft) {
+    let dns = directory.settings.first().and_then(|d| d.settings.as_ref()).and_then(|s| s.dns.as_ref());
+    let Some((dns, service)) = dns.zip(draft.service.as_ref()) else { return };
+    let weights = service.endpoints.values().filter_map(|e| e.weight).filter(|weight| *weight > 0);
+    let distinct: BTreeSet<u8> = weights.collect();
+    if dns.split_of(service.answering) == Split::Equally && distinct.len() > 1 {
+        let message = format!(
+            "the weights of `{}` are not equal, and these DNS servers answer in equal shares: 0 or not is all that counts",
+            service.name
+        );
+        let hint = "leave them out, or use servers that know weights".to_owned();
+        sink.warn(sink.place(&format!("{}/endpoints", draft.path)), message, Some(hint));
     }
 }
 

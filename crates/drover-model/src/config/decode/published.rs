@@ -121,7 +121,12 @@ pub(super) fn geography(sink: &Sink<'_>, directory: &Directory) {
             let hint = suggest(region.as_str(), regions.iter().copied());
             sink.error(at(&format!("/networks/{number}/prefer")), message, hint);
         }
-        if let Some(wanted) = network.jurisdiction.as_deref().filter(|j| !places.contains(j)) {
+        // Of a region whose `location` is wrong it is not known where it lies; that error comes first.
+        let wanted = network
+            .jurisdiction
+            .as_deref()
+            .filter(|_| directory.regions.iter().all(|r| r.location.is_some()));
+        if let Some(wanted) = wanted.filter(|j| !places.contains(j)) {
             let message = format!("no region lies in jurisdiction `{wanted}`");
             let hint = suggest(wanted, places.iter().copied());
             sink.error(at(&format!("/networks/{number}/jurisdiction")), message, hint);

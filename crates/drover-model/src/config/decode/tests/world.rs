@@ -245,6 +245,25 @@ fn a_drift_is_reported_unless_it_says_otherwise() {
 }
 
 #[test]
+fn weights_that_no_server_knows_are_warned_of() {
+    let warned = |weights: [u8; 2]| {
+        let endpoint = |region: &str, address: &str, weight: u8| {
+            let at = format!("region: {region}, address: {address}, port: 8081");
+            (
+                format!("  - {{{at}, capacity: 250rps}}\n"),
+                format!("  - {{{at}, capacity: 250rps, weight: {weight}}}\n"),
+            )
+        };
+        let (eu, us) = (endpoint("eu", "127.0.11.1", weights[0]), endpoint("us", "127.0.12.1", weights[1]));
+        let changes = [RFC2136, (eu.0.as_str(), eu.1.as_str()), (us.0.as_str(), us.1.as_str())];
+        load_text(&base_with(&changes)).unwrap().warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let told = warned([70, 30]);
+    assert!(told.len() == 1 && told[0].contains("in equal shares"), "{told:?}");
+    assert_eq!((warned([50, 50]), warned([100, 0])), (vec![], vec![]));
+}
+
+#[test]
 fn such_a_zone_has_one_alias_a_name() {
     let aliases = |more: &str| {
         let endpoints = (
