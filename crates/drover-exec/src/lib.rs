@@ -11,11 +11,13 @@
 //! - [`Approved`] is the only way into a run: a plan that a person named, or that the policy lets pass.
 //!
 //! - [`write_right`] is who may write a dataset, at an agent and at the leader.
+//! - [`leadership`] is who leads among coordinators that share a store.
 //!
 //! The hard case is the crash between an effect and its record. A step kind is observable or keyed, so that the new
 //! leader takes the run over on the record, and tries the step again as a further attempt; a kind that is neither stops
 //! for a person. The barrier that keeps the old leader's effect from landing late is the epoch: on one machine the old
-//! process is dead before its successor holds the store's lock, so the barrier is met by starting at all.
+//! process is dead before its successor holds the store's lock, so the barrier is met by starting at all. Where coordinators
+//! share a store, [`leadership`] keeps the old one from acting before the new one may.
 
 mod append;
 pub mod approved;
@@ -25,6 +27,7 @@ pub mod error;
 mod giving_way;
 mod handle;
 pub mod journal;
+pub mod leadership;
 mod pages;
 mod policy;
 mod progress;
