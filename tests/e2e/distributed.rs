@@ -8,10 +8,8 @@ use drover_model::{RunId, Span};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-#[test]
-fn records_move_from_the_machine_into_a_cluster_that_outlives_its_members() {
-    let mut cluster = Cluster::start(3, &[]);
-    let w = World::up();
+/// Moves a world's records into a cluster, and waits until it leads there and all is well.
+pub fn moved(w: &World, cluster: &Cluster) {
     let endpoints = cluster.endpoints().join(",");
     let state = w.coordinator().option("--state").unwrap().to_owned();
     // Something to find again.
@@ -22,6 +20,7 @@ fn records_move_from_the_machine_into_a_cluster_that_outlives_its_members() {
         endpoints: cluster.endpoints(),
         prefix: "/drover".into(),
         keep_history: Span::from_hours(24),
+        leader_lost_after: Span::from_secs(3),
     };
     w.edit(|c| c.settings.store = Some(StoreSettings { etcd }));
     let needed = w.status().coordinator.restart_needed;
@@ -49,6 +48,14 @@ fn records_move_from_the_machine_into_a_cluster_that_outlives_its_members() {
     assert!(status.freeze.is_some(), "what was known is known");
     w.drover(&["unfreeze", "--reason", "moved"]).expect_code(0);
     w.until("all vantages report again", is_well);
+}
+
+#[test]
+fn records_move_from_the_machine_into_a_cluster_that_outlives_its_members() {
+    let mut cluster = Cluster::start(3, &[]);
+    let w = World::up();
+    moved(&w, &cluster);
+    let endpoints = cluster.endpoints().join(",");
 
     let plan = w.plan(&["drain", "us-east", "--for", "1h", "--reason", "kernel update"]);
     let begun: Value = w

@@ -18,6 +18,7 @@ mod faults;
 mod faults_run;
 mod holding;
 mod killpoints;
+mod leadership;
 mod leaving;
 mod network;
 mod operating;

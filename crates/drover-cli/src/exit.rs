@@ -24,11 +24,13 @@ pub enum ExitCode {
     DoneWithExceptions = 7,
     /// Something needs attention (`status --exit-code`, `doctor`), or changes are pending (`--plan`, `config diff`).
     Attention = 8,
+    /// A coordinator ends because another one leads: whoever supervises it starts it as a follower.
+    Deposed = 9,
 }
 
 impl ExitCode {
     /// Every code in order, for the help.
-    pub const ALL: [ExitCode; 9] = [
+    pub const ALL: [ExitCode; 10] = [
         ExitCode::Done,
         ExitCode::Internal,
         ExitCode::Usage,
@@ -38,6 +40,7 @@ impl ExitCode {
         ExitCode::Unreachable,
         ExitCode::DoneWithExceptions,
         ExitCode::Attention,
+        ExitCode::Deposed,
     ];
 
     /// The number that a script sees.
@@ -57,6 +60,7 @@ impl ExitCode {
             ExitCode::Unreachable => "coordinator unreachable",
             ExitCode::DoneWithExceptions => "done with exceptions",
             ExitCode::Attention => "attention needed or changes pending",
+            ExitCode::Deposed => "another coordinator leads",
         }
     }
 
@@ -90,7 +94,7 @@ mod tests {
     #[test]
     fn the_numbers_are_an_interface() {
         let numbers: Vec<u8> = ExitCode::ALL.iter().map(|c| c.number()).collect();
-        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
     }
 
     #[test]

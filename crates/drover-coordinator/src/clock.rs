@@ -4,7 +4,8 @@
 //! Sleep counts (`CLOCK_BOOTTIME` on Linux): after a virtual machine was suspended for an hour, everything known is an
 //! hour old, where a clock that stood still would take an hour-old opinion for a fresh one.
 
-use drover_model::Timestamp;
+use drover_model::write_right::BootTime;
+use drover_model::{Span, Timestamp};
 use nix::time::{ClockId, clock_gettime};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -32,6 +33,12 @@ impl Clock {
     #[must_use]
     pub fn start() -> Self {
         Self { wall_at_start: Self::wall().as_millis(), started: monotonic_millis() }
+    }
+
+    /// Now, as this machine alone counts it: for how long, never for when.
+    #[must_use]
+    pub fn boot() -> BootTime {
+        BootTime::after_boot(Span::from_millis(u64::try_from(monotonic_millis()).unwrap_or(0)))
     }
 
     /// The wall clock as it is just now, for the comparison of clocks alone.

@@ -5,6 +5,7 @@ use crate::clock::Clock;
 use crate::config_dir::{ConfigDir, Loaded, judge};
 use crate::db::{Db, keys};
 use crate::error::CoordinatorError;
+use crate::leading::Leading;
 use crate::live::Live;
 use crate::out_of_service::OutOfServiceLive;
 use crate::recorder::{DECISIONS_WAITING_MAX, ToRecord};
@@ -15,9 +16,11 @@ use crate::worlds::Worlds;
 use arc_swap::ArcSwap;
 use drover_dns::provider::{Gate, WantedChecks, ZoneGenerations};
 use drover_model::config::DnsSettings;
+use drover_model::plan::StandingVerdict;
 use drover_model::traffic::{Block, Freeze, Hold, TrafficState};
 use drover_model::{EndpointKey, Timestamp};
 use drover_store::{History, Store};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -59,6 +62,8 @@ pub struct Coordinator {
     /// The store itself.
     pub store: Arc<dyn Store>,
     pub(crate) records: Records,
+    /// Who leads, where several share the store.
+    pub(crate) leading: Leading,
     /// For metrics, application checks and webhooks: no proxy, no redirects.
     pub http: reqwest::Client,
     /// Tells every task to stop.
@@ -123,7 +128,7 @@ pub struct Dns {
 }
 
 /// What the store holds of what is kept in memory.
-async fn recalled(db: &Db, now: Timestamp) -> Result<Live, CoordinatorError> {
+pub(crate) async fn recalled(db: &Db, now: Timestamp) -> Result<Live, CoordinatorError> {
     let mut live = Live::new(now);
     live.traffic = by_key(db.list::<TrafficState>(keys::TRAFFIC).await?, |t| t.service.clone()).into();
     live.fixed = by_key(db.list::<TrafficState>(keys::FIXED).await?, |t| t.service.clone()).into();
@@ -173,7 +178,7 @@ impl Coordinator {
         (at != 0).then(|| Timestamp::from_millis(at))
     }
 
-    /// Opens the store, reads the configuration and takes over.
+    /// Opens the store, reads the configuration, and takes over where nobody else can have the store; else it follows.
     ///
     /// # Errors
     /// When configuration or store can't be used; each error names the place and the next step.
@@ -182,27 +187,47 @@ impl Coordinator {
         stop: CancellationToken,
         tasks: TaskTracker,
     ) -> Result<Arc<Self>, CoordinatorError> {
+        let loaded = Self::read_config(&options)?;
+        let wanted = loaded.1.config.settings.store.clone();
+        let records = Records::open(&options.state_directory, wanted.as_ref()).await?;
+        Self::open_on(records, loaded, options, stop, tasks).await
+    }
+
+    /// What the directory says, with the digest of its texts.
+    pub(crate) fn read_config(options: &Options) -> Result<(String, Loaded), CoordinatorError> {
+        let texts = options.config.read()?;
+        let loaded = judge(&texts, Clock::start().now())
+            .map_err(|diagnostics| CoordinatorError::BadConfig { diagnostics })?;
+        for warning in &loaded.warnings {
+            tracing::warn!("configuration: {warning}");
+        }
+        Ok((texts.digest(), loaded))
+    }
+
+    pub(crate) async fn open_on(
+        records: Records,
+        (config_digest, loaded): (String, Loaded),
+        options: Options,
+        stop: CancellationToken,
+        tasks: TaskTracker,
+    ) -> Result<Arc<Self>, CoordinatorError> {
         // The HTTP client needs a provider; a second installation is refused, and then one is there already.
         let _already = rustls::crypto::ring::default_provider().install_default();
         let clock = Clock::start();
         let now = clock.now();
-        let texts = options.config.read()?;
-        let loaded = judge(&texts, now).map_err(|diagnostics| CoordinatorError::BadConfig { diagnostics })?;
-        for warning in &loaded.warnings {
-            tracing::warn!("configuration: {warning}");
-        }
-        let records = Records::open(&options.state_directory, loaded.config.settings.store.as_ref()).await?;
         let store = records.store();
         let history = open_history(&options)?;
-        let db = Db::take_over(store.clone(), now, fresh_incarnation()).await?;
-        tracing::info!(epoch = %db.epoch(), config = loaded.version, "leading");
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(Duration::from_secs(5))
-            .build()
-            .map_err(|source| CoordinatorError::HttpClient { source })?;
-        let live = Live { config_digest: texts.digest(), ..recalled(&db, now).await? };
+        let alone = records.shared_bound().is_none();
+        let db = if alone {
+            let db = Db::take_over(store.clone(), now, fresh_incarnation()).await?;
+            tracing::info!(epoch = %db.epoch(), config = loaded.version, "leading");
+            db
+        } else {
+            crate::transfer::refuse_unusable(&*store).await?;
+            tracing::info!(config = loaded.version, "following");
+            Db::follow(store.clone())
+        };
+        let live = Live { config_digest, ..recalled(&db, now).await? };
         let (recorder, inbox) = mpsc::channel(DECISIONS_WAITING_MAX);
         let coordinator = Arc::new(Self {
             clock,
@@ -212,7 +237,8 @@ impl Coordinator {
             history,
             store,
             records,
-            http,
+            leading: Leading::new(alone),
+            http: http_client()?,
             stop,
             runs: RunTable::default(),
             decide_wake: Notify::new(),
@@ -239,17 +265,43 @@ impl Coordinator {
             options,
         });
         coordinator.find_counters().await?;
-        coordinator.recall_standing().await?;
-        coordinator.connect_dns();
-        coordinator.retarget_all().await?;
+        if alone {
+            let standing = coordinator.stored_standing().await?;
+            coordinator.begin_with(standing);
+            coordinator.connect_dns();
+            coordinator.retarget_all().await?;
+        }
         Ok(coordinator)
     }
 
-    /// Starts every task. They end when `stop` is cancelled.
+    fn begin_with(&self, recalled: BTreeMap<EndpointKey, StandingVerdict>) {
+        let mut live = self.live();
+        live.recalled = recalled;
+        live.keep_only(&self.loaded().config);
+    }
+
+    /// Starts every task, or those of a follower, which starts the others when it begins to lead. They end when `stop` is
+    /// cancelled.
     ///
     /// # Errors
     /// When the runs of the store can't be read.
     pub async fn start(self: &Arc<Self>) -> Result<(), CoordinatorError> {
+        match self.records.shared_bound() {
+            None => self.start_leading().await?,
+            Some(lost_after) => {
+                self.begin_leadership(lost_after);
+                self.keep_going("mirror", self.clone().run_mirror());
+            }
+        }
+        self.keep_going("reload", self.clone().run_reload());
+        self.keep_going("verdicts", self.clone().run_verdicts());
+        self.keep_going("upkeep", self.clone().run_upkeep());
+        self.keep_going("retention", self.clone().run_retention());
+        Ok(())
+    }
+
+    /// Goes on with the runs of the store, and starts what only a leader does.
+    pub(crate) async fn start_leading(self: &Arc<Self>) -> Result<(), CoordinatorError> {
         self.resume_runs().await?;
         let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(inbox) = inbox {
@@ -262,13 +314,9 @@ impl Coordinator {
         self.keep_going("health_checks", self.clone().run_health_checks());
         self.keep_going("rotation", self.clone().run_rotation());
         self.keep_going("short_ttls", self.clone().run_short_ttls());
-        self.keep_going("reload", self.clone().run_reload());
         self.keep_going("scraper", self.clone().run_scraper());
-        self.keep_going("verdicts", self.clone().run_verdicts());
         self.keep_going("decider", self.clone().run_decider());
         self.keep_going("attention", self.clone().run_attention());
-        self.keep_going("retention", self.clone().run_retention());
-        self.keep_going("upkeep", self.clone().run_upkeep());
         Ok(())
     }
 
@@ -286,13 +334,22 @@ impl Coordinator {
     }
 }
 
-fn by_key<K: Ord, V>(list: Vec<(String, V)>, key: impl Fn(&V) -> K) -> std::collections::BTreeMap<K, V> {
+fn by_key<K: Ord, V>(list: Vec<(String, V)>, key: impl Fn(&V) -> K) -> BTreeMap<K, V> {
     list.into_iter().map(|(_, v)| (key(&v), v)).collect()
 }
 
 /// A random name for a new store's lifetime; 53 bits, so that it survives any JSON reader.
-fn fresh_incarnation() -> u64 {
+pub(crate) fn fresh_incarnation() -> u64 {
     fastrand::u64(1..1 << 53)
+}
+
+fn http_client() -> Result<reqwest::Client, CoordinatorError> {
+    reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(5))
+        .build()
+        .map_err(|source| CoordinatorError::HttpClient { source })
 }
 
 fn open_history(options: &Options) -> Result<History, CoordinatorError> {

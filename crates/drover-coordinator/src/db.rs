@@ -3,6 +3,7 @@
 
 use crate::audit::number_of_key;
 use crate::error::CoordinatorError;
+use arc_swap::ArcSwap;
 use drover_model::{Epoch, Timestamp};
 use drover_store::{Expect, JsonError, Limited, Op, Revision, Store, Txn, TxnError, get_json};
 use serde::de::DeserializeOwned;
@@ -14,8 +15,10 @@ pub mod keys {
     use drover_model::decision::FailureClass;
     use drover_model::{EndpointKey, PlanId, RunId, ServiceId};
 
-    /// Who leads.
+    /// Who leads. Begins the key of its beat too, so that one list shows both.
     pub const LEADER: &str = "leader";
+    /// The leader's sign of life. Not in its record, whose revision is the fence of every write.
+    pub const LEADER_BEAT: &str = "leader-beat";
     /// That nobody leads here any more.
     pub const RETIRED: &str = "retired";
     /// That the records are not all there yet.
@@ -171,14 +174,31 @@ pub struct Leader {
     pub pid: u32,
     /// Since when.
     pub since: Timestamp,
+    /// Where its API is reached, when others may need it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advertise: Option<String>,
+    /// It was put down: whoever sees it takes over at once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub released: bool,
 }
+
+/// Whether this coordinator leads.
+#[derive(Debug, Clone, Copy)]
+struct Standing {
+    /// Who commands: its own, or that of the leader it saw last.
+    epoch: Epoch,
+    /// The revision of its record; nothing while another one leads.
+    fence: Option<Revision>,
+}
+
+/// A revision that no record ever has: nothing lands that requires it.
+const NEVER: Revision = Revision(i64::MAX as u64);
 
 /// The store under this leader's epoch.
 #[derive(Clone)]
 pub struct Db {
     store: Arc<dyn Store>,
-    epoch: Epoch,
-    leader_revision: Revision,
+    standing: Arc<ArcSwap<Standing>>,
     /// Why the last write failed, when it did; a write that was refused for its content is no failure.
     write_failure: Arc<Mutex<Option<String>>>,
 }
@@ -207,7 +227,7 @@ impl Db {
                 (epoch, Expect::ModRevision(l.mod_revision))
             }
         };
-        let leader = Leader { epoch, pid: std::process::id(), since: now };
+        let leader = Leader { epoch, pid: std::process::id(), since: now, advertise: None, released: false };
         let txn = Txn::new()
             .expect(keys::LEADER, expect)
             .expect(keys::RETIRED, Expect::Absent)
@@ -217,12 +237,39 @@ impl Db {
             // As long as there is room for the journal: a run that its predecessor left would else wait for a person.
             .for_journal();
         match store.txn(txn).await {
-            Ok(done) => {
-                Ok(Self { store, epoch, leader_revision: done.revision, write_failure: Arc::default() })
-            }
+            Ok(done) => Ok(Self::standing(store, Standing { epoch, fence: Some(done.revision) })),
             Err(TxnError::Conflict { .. }) => Err(CoordinatorError::Fenced { what: what.into() }),
             Err(e) => Err(CoordinatorError::store(what, e)),
         }
+    }
+
+    fn standing(store: Arc<dyn Store>, standing: Standing) -> Self {
+        let standing = Arc::new(ArcSwap::from_pointee(standing));
+        Self { store, standing, write_failure: Arc::default() }
+    }
+
+    /// The store as a follower has it: to read, while every write requires what never is (I3).
+    #[must_use]
+    pub fn follow(store: Arc<dyn Store>) -> Self {
+        Self::standing(store, Standing { epoch: Epoch { incarnation: 0, counter: 0 }, fence: None })
+    }
+
+    /// Another one leads, under this epoch.
+    pub(crate) fn note_leader(&self, epoch: Epoch) {
+        if !self.is_leader() {
+            self.standing.store(Arc::new(Standing { epoch, fence: None }));
+        }
+    }
+
+    /// From now on this coordinator writes under this epoch, behind this fence.
+    pub(crate) fn lead(&self, epoch: Epoch, fence: Revision) {
+        self.standing.store(Arc::new(Standing { epoch, fence: Some(fence) }));
+    }
+
+    /// Did this coordinator take over? Whether its record still stands only the store knows.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.standing.load().fence.is_some()
     }
 
     /// The same leader on another store: one that misbehaves.
@@ -231,16 +278,21 @@ impl Db {
         Self { store, ..self.clone() }
     }
 
+    pub(crate) fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
     /// Who commands.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
-        self.epoch
+        self.standing.load().epoch
     }
 
     /// A transaction that only lands while this coordinator leads.
     #[must_use]
     pub fn fenced(&self) -> Txn {
-        Txn::new().expect(keys::LEADER, Expect::ModRevision(self.leader_revision))
+        let fence = self.standing.load().fence.unwrap_or(NEVER);
+        Txn::new().expect(keys::LEADER, Expect::ModRevision(fence))
     }
 
     /// Commits; a conflict on the leader's record is [`CoordinatorError::Fenced`], any other comes back as `Ok(None)`.
@@ -288,7 +340,8 @@ impl Db {
     /// # Errors
     /// When the store can't be read.
     pub async fn leads(&self) -> Result<bool, CoordinatorError> {
-        Ok(self.get::<Leader>(keys::LEADER).await?.is_some_and(|(_, r)| r == self.leader_revision))
+        let fence = self.standing.load().fence;
+        Ok(self.get::<Leader>(keys::LEADER).await?.is_some_and(|(_, r)| Some(r) == fence))
     }
 
     /// Reads one record.
@@ -431,10 +484,20 @@ impl Db {
     /// # Errors
     /// When the store fails.
     pub async fn last_number(&self, prefix: &str) -> Result<u64, CoordinatorError> {
-        // There is nothing above `high`, and something above every number below `low`.
-        let (mut low, mut high) = (0, keys::NUMBER_MAX);
+        self.last_number_from(prefix, 0).await
+    }
+
+    /// The same, where the number is known to be `known` at least: fewer reads, the less was added since.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn last_number_from(&self, prefix: &str, known: u64) -> Result<u64, CoordinatorError> {
+        // There is nothing above `high`, and something above every number below `low`. Until something bounds the search
+        // from above, its steps double.
+        let (mut low, mut high, mut step) = (known, keys::NUMBER_MAX, 1);
+        let mut is_bounded = false;
         while low < high {
-            let middle = low + (high - low) / 2;
+            let middle = if is_bounded { low + (high - low) / 2 } else { (low + step - 1).min(high - 1) };
             // After the last key of that number: `~` comes after `/`.
             let after = format!("{}~", keys::numbered(prefix, middle));
             let page = self
@@ -443,9 +506,9 @@ impl Db {
                 .await
                 .map_err(|e| CoordinatorError::store(format!("list {prefix}"), e))?;
             if page.items.is_empty() {
-                high = middle;
+                (high, is_bounded) = (middle, true);
             } else {
-                low = middle + 1;
+                (low, step) = (middle + 1, step * 2);
             }
         }
         Ok(low)
@@ -465,6 +528,25 @@ impl Db {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_follower_reads_and_writes_nothing_until_it_leads() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) =
+            drover_store::EmbeddedStore::open(dir.path().join("s.redb"), drover_store::Options::default())
+                .unwrap();
+        let store: Arc<dyn Store> = Arc::new(store);
+        let follows = Db::follow(store.clone());
+        let refused = |done| matches!(done, Err(CoordinatorError::Fenced { .. }));
+        assert!(refused(follows.put("k", &1).await), "before anybody leads");
+        let leads = Db::take_over(store, Timestamp::from_millis(0), 1).await.unwrap();
+        leads.put("k", &2).await.unwrap();
+        follows.note_leader(leads.epoch());
+        assert_eq!(follows.epoch(), leads.epoch(), "it speaks of who commands");
+        assert!(refused(follows.put("k", &3).await), "and does not command itself");
+        assert_eq!(follows.get::<i32>("k").await.unwrap().unwrap().0, 2);
+        assert!(!follows.leads().await.unwrap());
+    }
 
     #[tokio::test]
     async fn numbered_records_are_walked_down_across_gaps() {
@@ -489,6 +571,10 @@ mod tests {
         db.put(&keys::journal(&drover_model::RunId::numbered(7), 3), &0).await.unwrap();
         for (prefix, last) in [(keys::AUDIT, 5_002), (keys::RUNS, 7), (keys::DECISIONS, 0)] {
             assert_eq!(db.last_number(prefix).await.unwrap(), last, "{prefix}");
+            for known in 0..=last.min(9) {
+                let found = db.last_number_from(prefix, last - known).await.unwrap();
+                assert_eq!(found, last, "{prefix} from {known} below");
+            }
         }
     }
 }

@@ -37,6 +37,9 @@ impl Coordinator {
                 () = self.decide_wake.notified() => {}
                 () = tokio::time::sleep(pause) => {}
             }
+            if !self.acts() {
+                continue;
+            }
             match self.decide_once().await {
                 Ok(next) => {
                     let now = self.clock.now();
@@ -380,7 +383,7 @@ impl Coordinator {
             (keys::DECISIONS, &counters.decisions),
             (keys::RUNS, &counters.runs),
         ] {
-            counter.continue_after(self.db.last_number(prefix).await?);
+            counter.continue_after(self.db.last_number_from(prefix, counter.last()).await?);
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use drover_core::opinion::{Opinion, policy_of};
 use drover_core::vantage::{Ingested, Placement, Receipt};
 use drover_model::api::ObservationPlace;
 use drover_model::config::{Config, Service};
+use drover_model::out_of_service::OutOfService;
 use drover_model::probe::{FailureKind, ProbeOutcome, Report, ReportAck};
 use drover_model::{AgentId, EndpointKey, ServiceId, Timestamp};
 use std::cell::Cell;
@@ -19,6 +20,11 @@ impl Coordinator {
         let (ack, places) = self.take_in(report, Receipt { at: now, wall: Clock::wall() });
         self.keep_history(report, &places, now);
         ack
+    }
+
+    /// What is declared out of service, which the leader alone says.
+    fn declared(&self, live: &Live, config: &Config) -> Option<OutOfService> {
+        if self.db.is_leader() { live.out_of_service.said(self.db.epoch(), config) } else { None }
     }
 
     /// Also says where each observation went; a refused report went nowhere.
@@ -41,7 +47,7 @@ impl Coordinator {
             Err(refused) => {
                 tracing::warn!(agent = %report.agent, "{refused}");
                 let mut ack = known.refuse(report, &refused.to_string(), &loaded.version);
-                ack.out_of_service = live.out_of_service.said(self.db.epoch(), config);
+                ack.out_of_service = self.declared(live, config);
                 return (ack, vec![ObservationPlace::Refused; report.observations.len()]);
             }
         };
@@ -64,7 +70,7 @@ impl Coordinator {
             replayed: ingested.replayed,
             acknowledged_sequence: ingested.acknowledged_sequence,
             config_version: loaded.version.clone(),
-            out_of_service: live.out_of_service.said(self.db.epoch(), config),
+            out_of_service: self.declared(live, config),
         };
         (ack, ingested.placements.iter().map(observations::place_of).collect())
     }

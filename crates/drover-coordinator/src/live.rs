@@ -189,6 +189,30 @@ impl Live {
         }
     }
 
+    /// Takes over what the store holds.
+    pub(crate) fn take_stored(&mut self, stored: Live) {
+        self.traffic = stored.traffic;
+        self.fixed = stored.fixed;
+        self.holds = stored.holds;
+        self.blocks = stored.blocks;
+        self.freeze = stored.freeze;
+        self.out_of_service = stored.out_of_service;
+        self.rearmed = stored.rearmed;
+    }
+
+    /// Begins as a start does, but for what the vantages have said: opinions and what was heard of each stay, everything
+    /// concluded from them is concluded anew upon what stood in the store, and a vantage counts for an automatic action
+    /// once it has reported a probe begun after `now`.
+    pub(crate) fn begin_to_lead(&mut self, recalled: BTreeMap<EndpointKey, StandingVerdict>, now: Timestamp) {
+        self.started_at = now;
+        self.standing = Shared::default();
+        self.suspects.clear();
+        self.agenda.clear();
+        self.judged_by = None;
+        self.recalled = recalled;
+        self.decisions.clear();
+    }
+
     /// Forgets what a changed configuration no longer has.
     pub fn keep_only(&mut self, config: &Config) {
         let agents = config.agents();

@@ -137,7 +137,7 @@ impl Coordinator {
                 () = tokio::time::sleep(pause) => {}
             }
             last = Some(Instant::now());
-            let Some(gate) = self.dns() else { continue };
+            let Some(gate) = self.dns().filter(|_| self.acts()) else { continue };
             let reconciled = tokio::select! {
                 () = self.stop.cancelled() => return,
                 reconciled = self.reconcile(&gate) => reconciled,

@@ -33,6 +33,10 @@ pub struct ToRecord {
 impl Coordinator {
     /// Writes a verdict down soon, without holding up whoever judged.
     pub(crate) fn record_later(&self, record: ToRecord) {
+        // Followers judge as well, so that they know when they lead; what is written down is the leader's.
+        if !self.db.is_leader() {
+            return;
+        }
         if self.recorder.try_send(record).is_err() {
             tracing::error!(
                 "more than {DECISIONS_WAITING_MAX} decisions wait to be stored; this one is only logged"
@@ -95,16 +99,15 @@ impl Coordinator {
     }
 
     /// What stood for each endpoint when the coordinator before this one stopped.
-    pub(crate) async fn recall_standing(&self) -> Result<(), CoordinatorError> {
+    pub(crate) async fn stored_standing(
+        &self,
+    ) -> Result<BTreeMap<EndpointKey, StandingVerdict>, CoordinatorError> {
         let stored: Vec<(String, StandingVerdict)> = self.db.list(keys::STANDING).await?;
         let known = stored.into_iter().filter_map(|(key, standing)| {
             let endpoint = key.strip_prefix(keys::STANDING)?.parse().ok()?;
             Some((endpoint, standing))
         });
-        let mut live = self.live();
-        live.recalled = known.collect();
-        live.keep_only(&self.loaded().config);
-        Ok(())
+        Ok(known.collect())
     }
 }
 

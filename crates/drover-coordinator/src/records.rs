@@ -9,6 +9,7 @@ mod tests;
 
 use crate::coordinator::Coordinator;
 use crate::error::CoordinatorError;
+use drover_model::Span;
 use drover_model::config::{EtcdSettings, StoreSettings};
 use drover_store::{Alarm, EmbeddedStore, EtcdOptions, EtcdReport, EtcdStore, ReadError, Revision, Store};
 use serde::{Deserialize, Serialize};
@@ -26,7 +27,14 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(120);
 /// The opened store.
 pub(crate) enum Records {
     Embedded(Arc<EmbeddedStore>),
-    Etcd { store: Arc<EtcdStore>, settings: EtcdSettings, cluster_id: String },
+    Etcd {
+        store: Arc<EtcdStore>,
+        settings: EtcdSettings,
+        cluster_id: String,
+    },
+    /// Any store, which several coordinators of one test share.
+    #[cfg(test)]
+    Shared(Arc<dyn Store>, Span),
 }
 
 /// What the coordinator's own machine remembers of a store in etcd. A cluster that is put back to a snapshot knows
@@ -158,6 +166,18 @@ impl Records {
         match self {
             Self::Embedded(store) => store.clone(),
             Self::Etcd { store, .. } => store.clone(),
+            #[cfg(test)]
+            Self::Shared(store, _) => store.clone(),
+        }
+    }
+
+    /// After how long without a sign of life a leader is lost, where several coordinators may share the store.
+    pub(crate) fn shared_bound(&self) -> Option<Span> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::Etcd { settings, .. } => Some(settings.leader_lost_after),
+            #[cfg(test)]
+            Self::Shared(_, bound) => Some(*bound),
         }
     }
 
@@ -166,6 +186,8 @@ impl Records {
         match self {
             Self::Embedded(_) => None,
             Self::Etcd { settings, .. } => Some(StoreSettings { etcd: settings.clone() }),
+            #[cfg(test)]
+            Self::Shared(..) => None,
         }
     }
 
@@ -174,6 +196,8 @@ impl Records {
         match self {
             Self::Embedded(store) => store.stats().map(|stats| (stats.bytes, stats.alarm)),
             Self::Etcd { .. } => Ok((0, None)),
+            #[cfg(test)]
+            Self::Shared(..) => Ok((0, None)),
         }
     }
 }
@@ -204,6 +228,9 @@ impl Coordinator {
                     error = &e as &dyn std::error::Error,
                     "can't write down how far the records were seen"
                 );
+            }
+            if !self.db.is_leader() {
+                continue;
             }
             match store.compact(keep).await {
                 Ok(done) => tracing::debug!(?done, "etcd's history was looked after"),

@@ -38,7 +38,9 @@ impl Coordinator {
             Ok(sentence) => sentence.clone(),
             Err(e) => drover_model::chain(e),
         };
-        self.audit(&Actor::Automatic, "config reload", "configuration", "SIGHUP", &outcome).await?;
+        if self.db.is_leader() {
+            self.audit(&Actor::Automatic, "config reload", "configuration", "SIGHUP", &outcome).await?;
+        }
         done
     }
 
@@ -107,8 +109,11 @@ impl Coordinator {
                 live.dns_views.clear();
             }
         }
-        self.connect_dns();
-        self.retarget_all().await?;
+        // Who begins to lead from here on finds the new configuration in force.
+        if self.db.is_leader() {
+            self.connect_dns();
+            self.retarget_all().await?;
+        }
         self.decide_wake.notify_one();
         let mut sentence = format!("{} setting(s) changed", changes.len());
         for needed in self.restart_needed(&self.loaded()) {

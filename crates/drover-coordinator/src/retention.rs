@@ -94,6 +94,10 @@ impl Coordinator {
             .prune(HISTORY_PUBLISHED, before)
             .await
             .map_err(|e| CoordinatorError::store("prune publications", e))?;
+        // The history is this machine's own; what the store forgets is the leader's to say.
+        if !self.db.is_leader() {
+            return Ok(());
+        }
         // In the order of their numbers, which is that of their times: what follows a young one need not be read.
         self.sweep_under(keys::DECISIONS, |d: &Decided| match now.since(d.at) > retention.transitions {
             false => Fate::Young,

@@ -136,6 +136,19 @@ impl RunTable {
         })
     }
 
+    /// Forgets what is not over, before it is read from the store again to be driven. What is over stays as it is.
+    pub(crate) fn forget_open(&self) {
+        self.with(|runs| runs.retain(|_, h| h.snapshot.borrow().is_over()));
+    }
+
+    /// Takes a run in that somebody else drives; none of its commands is taken here.
+    fn show(&self, execution: Execution) {
+        let run = execution.run().clone();
+        let (commands, _) = mpsc::channel(1);
+        let (_, snapshot) = watch::channel(execution);
+        self.insert(&run, Handle { snapshot, commands });
+    }
+
     fn insert(&self, run: &RunId, handle: Handle) {
         let Some(number) = keys::number_of(run.as_str()) else { return };
         self.with(|runs| {
@@ -246,7 +259,31 @@ impl Coordinator {
         Ok(())
     }
 
+    /// Reads the runs of the store as they are now, for whoever asks a follower. What is over does not change any more.
+    pub(crate) async fn look_at_runs(&self) -> Result<(), CoordinatorError> {
+        let last = self.counters.runs.last();
+        let ended: Vec<(u64, RunSummary)> =
+            self.db.list_below(keys::ENDED, u64::MAX, last, ENDED_RUNS_KEPT).await?;
+        let open: Vec<(String, RunId)> = self.db.list(keys::OPEN).await?;
+        let all = ended.into_iter().rev().map(|(_, r)| r.id).chain(open.into_iter().map(|(_, r)| r));
+        for run in all {
+            if self.runs.snapshot(&run).is_some_and(|e| e.is_over()) {
+                continue;
+            }
+            match Execution::replay(&self.journal_from(&run, 0).await?) {
+                Ok(execution) => self.runs.show(execution),
+                // Told about by the leader, which leaves it alone.
+                Err(e) => tracing::debug!(%run, error = %e, "a journal can't be replayed"),
+            }
+        }
+        Ok(())
+    }
+
     async fn resume_run(self: &Arc<Self>, run: &RunId) -> Result<(), CoordinatorError> {
+        // Read while this coordinator followed.
+        if let Some(over) = self.runs.snapshot(run).filter(Execution::is_over) {
+            return self.tell_end(&over).await;
+        }
         let records = self.journal_from(run, 0).await?;
         match Execution::replay(&records) {
             Ok(execution) => {

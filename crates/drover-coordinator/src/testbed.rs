@@ -37,7 +37,7 @@ use tokio_util::task::TaskTracker;
 /// Hang guard for what a test waits for.
 pub const GUARD: Duration = Duration::from_secs(60);
 
-const SHIPPED: [(&str, &str); 6] = [
+pub const SHIPPED: [(&str, &str); 6] = [
     ("eu-west.yaml", include_str!("../../../regions/eu-west.yaml")),
     ("us-east.yaml", include_str!("../../../regions/us-east.yaml")),
     ("ap-south.yaml", include_str!("../../../regions/ap-south.yaml")),
@@ -84,27 +84,7 @@ impl Bed {
 
     /// Every agent has seen every endpoint well.
     pub fn all_is_well(&self) {
-        let endpoints = self.c.endpoints();
-        for agent in self.c.loaded().config.agents().keys() {
-            let now = self.c.clock.now();
-            let seen: Vec<Value> = (0..5 * endpoints.len())
-                .map(|n| {
-                    json!({
-                        "sequence": n + 1, "endpoint": endpoints[n % endpoints.len()], "began_at": now,
-                        "age": "5ms", "latency_micros": 900, "outcome": {"result": "good"}, "status": 200,
-                        "certificate_expires_at": null,
-                    })
-                })
-                .collect();
-            for some in seen.chunks(REPORT_OBSERVATIONS_MAX) {
-                let report = json!({
-                    "schema": 1, "agent": agent, "boot": "b", "boot_number": 1, "sent_at": now, "config_version": "any",
-                    "observations": some, "opinions": [], "dropped": 0,
-                    "self_check": {"references_reached": 2, "references": 2, "blind": false},
-                });
-                self.c.ingest(&serde_json::from_value(report).unwrap());
-            }
-        }
+        self::all_is_well(&self.c);
     }
 
     /// All is well, but for one region that has died.
@@ -417,6 +397,31 @@ impl RecordSets for PlayedDns {
         self.reached()?;
         assert_eq!(self.sets.lock().unwrap().get(key), set, "as a real one would find out");
         Ok(Verification::Verified { instances: vec!["played".into()] })
+    }
+}
+
+/// Every agent has told this coordinator that it has seen every endpoint well.
+pub fn all_is_well(c: &Coordinator) {
+    let endpoints = c.endpoints();
+    for agent in c.loaded().config.agents().keys() {
+        let now = c.clock.now();
+        let seen: Vec<Value> = (0..5 * endpoints.len())
+            .map(|n| {
+                json!({
+                    "sequence": n + 1, "endpoint": endpoints[n % endpoints.len()], "began_at": now,
+                    "age": "5ms", "latency_micros": 900, "outcome": {"result": "good"}, "status": 200,
+                    "certificate_expires_at": null,
+                })
+            })
+            .collect();
+        for some in seen.chunks(REPORT_OBSERVATIONS_MAX) {
+            let report = json!({
+                "schema": 1, "agent": agent, "boot": "b", "boot_number": 1, "sent_at": now, "config_version": "any",
+                "observations": some, "opinions": [], "dropped": 0,
+                "self_check": {"references_reached": 2, "references": 2, "blind": false},
+            });
+            c.ingest(&serde_json::from_value(report).unwrap());
+        }
     }
 }
 

@@ -195,8 +195,14 @@ pub async fn retire(store: &dyn Store) -> Result<(), CoordinatorError> {
         Some(held) => {
             // The next epoch, which nobody holds: what the deposed leader has on its way is refused.
             let counter = held.value.epoch.counter.saturating_add(1);
-            let nobody =
-                Leader { epoch: Epoch { counter, ..held.value.epoch }, pid: std::process::id(), since: now };
+            let nobody = Leader {
+                epoch: Epoch { counter, ..held.value.epoch },
+                pid: std::process::id(),
+                since: now,
+                advertise: None,
+                // Where these records go, whoever comes first leads at once.
+                released: true,
+            };
             txn.expect(keys::LEADER, Expect::ModRevision(held.mod_revision))
                 .put_json(keys::LEADER, &nobody)
                 .map_err(|e| CoordinatorError::store(what, e))?
@@ -318,7 +324,7 @@ pub fn verify(read: impl BufRead) -> Result<ExportEnd, CoordinatorError> {
 /// it any more; without it the next leader begins an incarnation.
 fn is_carried_over(key: &str, header: &ExportHeader) -> bool {
     match key {
-        keys::RETIRED | keys::IMPORTING => false,
+        keys::RETIRED | keys::IMPORTING | keys::LEADER_BEAT => false,
         keys::LEADER => header.retired,
         _ => true,
     }

@@ -96,6 +96,24 @@ pub struct CoordinatorView {
     pub pages_undelivered: u64,
     /// Age of the oldest of them.
     pub pages_oldest: Option<Span>,
+    /// Who leads, where several coordinators share a store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leadership: Option<LeadershipView>,
+}
+
+/// Who leads among coordinators that share a store, as the one that answered knows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LeadershipView {
+    /// Where the one that answered is reached.
+    pub answered_by: Option<String>,
+    /// Does it lead?
+    pub leads: bool,
+    /// Where the leader is reached.
+    pub leader: Option<String>,
+    /// Since when it leads.
+    pub since: Option<Timestamp>,
+    /// Time since a follower saw the leader's last sign of life.
+    pub heard: Option<Span>,
 }
 
 /// Whether a region could be failed over automatically, said beforehand (I6).

@@ -60,6 +60,10 @@ pub struct CoordinatorArgs {
     /// Loopback address of the API, instead of the one in the settings; port 0 takes a free one
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<SocketAddr>,
+    /// Where other coordinators reach this one's API, to hand on what it must do when it leads; the address that it listens
+    /// at when absent
+    #[arg(long, value_name = "URL")]
+    pub advertise: Option<String>,
     /// Socket of the API; drover.sock in $RUNTIME_DIRECTORY, else in the state directory
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,

@@ -4,7 +4,7 @@ use super::{run, tones};
 use crate::output::paint::{Tone, paint};
 use crate::output::words::{ago, clock, count, left, list, span, whole};
 use crate::output::{Look, table};
-use drover_model::api::{Attention, EndpointView, ServiceView, Severity, StatusView};
+use drover_model::api::{Attention, EndpointView, LeadershipView, ServiceView, Severity, StatusView};
 use drover_model::decision::{FailureClass, VerdictState};
 use drover_model::traffic::{Load, ShareReason};
 
@@ -284,7 +284,24 @@ fn coordinator(view: &StatusView, look: &Look) -> String {
     let up = span(whole(view.at.since(c.started_at)));
     let pages =
         if c.pages_undelivered == 0 { "no page waits".to_owned() } else { count_pages(c.pages_undelivered) };
-    table::paragraph(look, &format!("coordinator up {up}, store {}, {pages}", bytes(c.store_bytes)))
+    let who = c.leadership.as_ref().map(|l| format!(", {}", leadership(l))).unwrap_or_default();
+    table::paragraph(look, &format!("coordinator up {up}, store {}, {pages}{who}", bytes(c.store_bytes)))
+}
+
+/// Who answered, and who leads.
+fn leadership(l: &LeadershipView) -> String {
+    let unknown = || "an address that it does not tell".to_owned();
+    let me = l.answered_by.clone().unwrap_or_else(unknown);
+    if l.leads {
+        return format!("{me} leads");
+    }
+    match (&l.leader, l.heard) {
+        (Some(leader), Some(heard)) => {
+            format!("answered by {me}; {leader} leads, heard {} ago", span(whole(heard)))
+        }
+        (Some(leader), None) => format!("answered by {me}; {leader} led when it was seen last"),
+        (None, _) => format!("answered by {me}; no leader is known"),
+    }
 }
 
 fn count_pages(n: u64) -> String {

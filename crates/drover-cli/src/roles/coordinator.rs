@@ -22,6 +22,9 @@ struct Bound<'a> {
     socket: &'a Path,
 }
 
+/// What a coordinator says that was stopped for longer than its fellows wait.
+const DEPOSED: &str = "this coordinator no longer leads: another one took over; started again, it follows";
+
 /// Runs the coordinator until it is told to stop, or another one took over.
 ///
 /// # Errors
@@ -48,6 +51,7 @@ pub async fn run(args: &CoordinatorArgs) -> Result<ExitCode> {
     // First: a coordinator that nobody could ask, or stop, must not go on with a run.
     let bound = listen::bind(coordinator.listen, &socket).await.map_err(|e| failure(&e))?;
     *running.lock().unwrap_or_else(PoisonError::into_inner) = Some(coordinator.clone());
+    coordinator.advertise(args.advertise.clone().unwrap_or_else(|| format!("http://{}", bound.address)));
     coordinator.start().await.map_err(|e| failure(&e))?;
     let said = Bound { role: "coordinator", pid: std::process::id(), http: bound.address, socket: &socket };
     bound.serve(api::router(coordinator.clone()), &process.stop, &tasks);
@@ -56,6 +60,7 @@ pub async fn run(args: &CoordinatorArgs) -> Result<ExitCode> {
 
     process.stop.cancelled().await;
     tasks.close();
+    coordinator.handed_over().await;
     tasks.wait().await;
     running.lock().unwrap_or_else(PoisonError::into_inner).take();
     // A socket that nobody answers would make every command wait for nothing.
@@ -63,6 +68,9 @@ pub async fn run(args: &CoordinatorArgs) -> Result<ExitCode> {
     tracing::info!("stopped");
     if process.was_told() {
         return Ok(ExitCode::Done);
+    }
+    if coordinator.is_deposed() {
+        return Err(Failure::new(ExitCode::Deposed, DEPOSED));
     }
     Err(Failure::new(ExitCode::Failed, "this coordinator no longer leads: another one took over"))
 }

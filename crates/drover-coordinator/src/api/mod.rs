@@ -3,6 +3,7 @@
 
 mod agents;
 mod commands;
+mod follower;
 pub(crate) mod once;
 mod openapi;
 pub mod paging;
@@ -142,7 +143,7 @@ fn read_routes() -> Vec<Route> {
         read("/livez", "Alive: the process answers", None, get(ready::livez)),
         read(
             "/readyz",
-            "Ready: leads, can write and decides; else 503 with the reason",
+            "Ready: leads, can write and decides, or follows who does; else 503 with the reason",
             None,
             get(ready::readyz),
         ),
@@ -355,6 +356,7 @@ fn bounded(coordinator: Arc<Coordinator>, timeout: Duration) -> Router {
             )
             .into_response()
         })
+        .layer(axum::middleware::from_fn_with_state(coordinator.clone(), follower::guide))
         .layer(DefaultBodyLimit::max(API_BODY_BYTES_MAX))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, timeout))
         .layer(axum::middleware::map_response(problem::every_error_is_one))

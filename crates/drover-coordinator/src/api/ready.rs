@@ -15,11 +15,18 @@ pub(super) async fn livez() -> &'static str {
     "ok\n"
 }
 
-/// Ready is who leads, can write down what it does, and decides.
+/// Ready is who leads, can write down what it does, and decides; or who follows, and can read what the leader wrote. The
+/// first word tells which of the two.
 pub(super) async fn readyz(State(c): State<Arc<Coordinator>>) -> Result<&'static str, ApiError> {
     let not_ready = |code: &str, why: String| Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, code, why));
     if c.stop.is_cancelled() {
         return not_ready("stopping", "this coordinator is stopping".into());
+    }
+    if !c.leads() && !c.db.is_leader() {
+        return match c.db.sight().await {
+            Ok(_) => Ok("follows\n"),
+            Err(e) => not_ready("store_unreadable", drover_model::chain(&e)),
+        };
     }
     match c.db.leads().await {
         Ok(true) => {}

@@ -19,6 +19,7 @@ async fn a_store_of_the_other_kind_is_never_begun_beside_the_one_in_use() {
         endpoints: vec!["http://127.0.0.1:1".into()],
         prefix: "/drover".into(),
         keep_history: drover_model::Span::from_hours(24),
+        leader_lost_after: drover_model::Span::from_secs(3),
     };
     std::fs::write(dir.path().join(STORE_FILE), "").unwrap();
     let error = told(Records::open(dir.path(), Some(&StoreSettings { etcd })).await);
@@ -40,6 +41,7 @@ async fn a_cluster_that_was_put_back_or_emptied_meanwhile_is_not_taken_for_what_
         endpoints: cluster.endpoints(),
         prefix: "/drover".into(),
         keep_history: drover_model::Span::from_hours(24),
+        leader_lost_after: drover_model::Span::from_secs(3),
     };
     let settings = StoreSettings { etcd };
     let records = Records::open(dir.path(), Some(&settings)).await.unwrap();

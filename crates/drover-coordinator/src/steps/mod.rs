@@ -56,10 +56,12 @@ pub(crate) fn reaching_all_but(missing: BTreeSet<String>, outcome: StepOutcome) 
 
 impl Effects for Hands {
     async fn act(&self, order: &Order) -> Result<StepOutcome, StepFailure> {
+        self.coordinator.until_it_acts().await;
         self.take(order).instrument(step_span(order, "step")).await
     }
 
     async fn undo(&self, order: &Order) -> Result<StepOutcome, StepFailure> {
+        self.coordinator.until_it_acts().await;
         self.take_back(order).instrument(step_span(order, "undo")).await
     }
 

@@ -94,6 +94,7 @@ impl Coordinator {
             page_channels: loaded.config.settings.paging.channels(),
             pages_undelivered: live.pages_undelivered,
             pages_oldest: live.pages_oldest.map(|t| self.clock.now().since(t)),
+            leadership: self.leadership_view(),
         }
     }
 }

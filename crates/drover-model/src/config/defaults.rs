@@ -190,6 +190,9 @@ pub const ETCD_PREFIX: &str = "/drover";
 
 /// A watch is away for seconds. A day is what a person wants who looks up what a record was yesterday.
 pub const ETCD_KEEP_HISTORY: Span = Span::from_hours(24);
+/// A leader that was not heard for this long is lost. etcd needs up to 2 s to choose a new leader of its own, in which nobody can
+/// write: shorter than that and every such election changed drover's leader, too.
+pub const LEADER_LOST_AFTER: Span = Span::from_secs(3);
 
 /// Three tries ride out one restart of whatever answers.
 pub const STEP_ATTEMPTS: u64 = 3;

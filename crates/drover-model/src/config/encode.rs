@@ -401,6 +401,7 @@ pub(super) fn settings(s: &Settings) -> Written {
             ("endpoints", list(&store.etcd.endpoints)),
             ("prefix", text(&store.etcd.prefix)),
             ("keep_history", text(store.etcd.keep_history)),
+            ("leader_lost_after", text(store.etcd.leader_lost_after)),
         ]);
         ("store", Written::Map(vec![("etcd", etcd)]))
     }));

@@ -411,6 +411,13 @@ pub struct EtcdSettings {
     pub prefix: String,
     /// How long the cluster's history is kept.
     pub keep_history: Span,
+    /// A leader that was not heard for this long is lost: another coordinator takes over.
+    #[serde(default = "leader_lost_after")]
+    pub leader_lost_after: Span,
+}
+
+fn leader_lost_after() -> Span {
+    super::defaults::LEADER_LOST_AFTER
 }
 
 /// What holds for all (`kind: Settings`, at most one in a directory).

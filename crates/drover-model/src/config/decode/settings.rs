@@ -139,7 +139,13 @@ fn store(fields: &Fields<'_, '_, '_>) -> Option<StoreSettings> {
     let endpoints = fields.scalars("endpoints", pick).value();
     let prefix = fields.text("prefix").value();
     let keep_history = fields.span("keep_history").value();
-    let etcd = EtcdSettings { endpoints: endpoints?, prefix: prefix?, keep_history: keep_history? };
+    let leader_lost_after = fields.span("leader_lost_after").value();
+    let etcd = EtcdSettings {
+        endpoints: endpoints?,
+        prefix: prefix?,
+        keep_history: keep_history?,
+        leader_lost_after: leader_lost_after?,
+    };
     Some(StoreSettings { etcd })
 }
 

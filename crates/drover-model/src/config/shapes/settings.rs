@@ -467,6 +467,12 @@ pub(crate) static ETCD: Shape = Shape {
             Default::Span(defaults::ETCD_KEEP_HISTORY),
             "How long values that were replaced are kept, for whoever watches and was away. The cluster's history is one: others in it lose theirs, too.",
         ),
+        default(
+            "leader_lost_after",
+            Kind::Span { min: Span::from_secs(1), max: Span::from_mins(1) },
+            Default::Span(defaults::LEADER_LOST_AFTER),
+            "A leading coordinator that was not heard for this long is lost, and another one takes over. The same for all coordinators; it makes itself heard six times in it.",
+        ),
     ],
 };
 

@@ -196,11 +196,13 @@ fn records_in_etcd_are_read_as_written_and_left_out_they_stay_in_a_file() {
     let etcd = config.settings.store.clone().unwrap().etcd;
     assert_eq!((etcd.endpoints.len(), etcd.prefix.as_str()), (2, "/drover"));
     assert_eq!(etcd.keep_history, Span::from_hours(24));
+    assert_eq!(etcd.leader_lost_after, Span::from_secs(3));
     read_as_written(&config);
     for (wrong, about) in [
         ("{}", "etcd"),
         ("{etcd: {endpoints: []}}", "endpoints"),
         ("{etcd: {endpoints: [http://a:1], keep_history: 1s}}", "keep_history"),
+        ("{etcd: {endpoints: [http://a:1], leader_lost_after: 100ms}}", "leader_lost_after"),
     ] {
         let errors = told(wrong).unwrap_err();
         assert!(errors.len() == 1 && errors[0].contains(about), "{wrong}: {errors:?}");

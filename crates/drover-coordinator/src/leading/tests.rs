@@ -1,0 +1,197 @@
+//! Two coordinators of one process on one store: what each knows and does while the other leads, and what passes on.
+
+use super::*;
+use crate::config_dir::ConfigDir;
+use crate::records::Records;
+use crate::testbed::{GUARD, Meddled, Meddling, SHIPPED, all_is_well, get, person, send};
+use crate::{Options, api, listen};
+use axum::http::Method;
+use drover_model::api::StatusView;
+use drover_store::{EmbeddedStore, Store, TxnError};
+use futures::FutureExt as _;
+use serde_json::json;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+const BOUND: Span = Span::from_secs(1);
+
+/// One of the two.
+struct Member {
+    c: Arc<Coordinator>,
+    tasks: TaskTracker,
+    api: SocketAddr,
+}
+
+impl Member {
+    async fn start(dir: &Path, name: &str, store: Arc<dyn Store>) -> Self {
+        let config = dir.join("config");
+        if !config.exists() {
+            std::fs::create_dir(&config).unwrap();
+            for (file, text) in SHIPPED {
+                std::fs::write(config.join(file), text).unwrap();
+            }
+        }
+        let options = Options {
+            config: ConfigDir { config, runbooks: None },
+            state_directory: dir.join(name),
+            listen: None,
+            launcher: vec![],
+        };
+        std::fs::create_dir_all(&options.state_directory).unwrap();
+        let loaded = Coordinator::read_config(&options).unwrap();
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let records = Records::Shared(store, BOUND);
+        let c = Coordinator::open_on(records, loaded, options, stop, tasks.clone()).await.unwrap();
+        let socket = c.options.state_directory.join("drover.sock");
+        let bound = listen::bind(([127, 0, 0, 1], 0).into(), &socket).await.unwrap();
+        let api = bound.address;
+        c.advertise(format!("http://{api}"));
+        c.start().await.unwrap();
+        bound.serve(api::router(c.clone()), &c.stop, &c.tasks);
+        Self { c, tasks, api }
+    }
+
+    async fn leads(&self) {
+        until("it leads", || self.c.leads()).await;
+    }
+
+    async fn follows(&self, leader: &Member) {
+        let wanted = Some(format!("http://{}", leader.api));
+        until("it has seen who leads", || self.c.leading.leader().and_then(|l| l.advertise) == wanted).await;
+    }
+
+    async fn status(&self) -> StatusView {
+        let (code, _, body) = get(self.api, "/v1/status").await;
+        assert_eq!(code, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    /// As on SIGTERM.
+    async fn ends(&self) {
+        self.c.stop.cancel();
+        self.tasks.close();
+        tokio::time::timeout(GUARD, self.c.handed_over()).await.unwrap();
+        tokio::time::timeout(GUARD, self.tasks.wait()).await.unwrap();
+    }
+}
+
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < GUARD, "not within {GUARD:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A store, and a switch that cuts off who uses it from writing.
+fn stores(dir: &Path) -> (Arc<dyn Store>, Arc<dyn Store>, Arc<AtomicBool>) {
+    let (store, _) = EmbeddedStore::open(dir.join("s.redb"), drover_store::Options::default()).unwrap();
+    let store: Arc<dyn Store> = Arc::new(store);
+    let cut_off = Arc::new(AtomicBool::new(false));
+    let switch = cut_off.clone();
+    let meddle = move |_: &drover_store::Txn| {
+        let lost = TxnError::Uncertain { reason: "cut off".into() };
+        let cut_off = switch.load(Ordering::SeqCst);
+        futures::future::ready(if cut_off { Meddling::Refuse(lost) } else { Meddling::None }).boxed()
+    };
+    (Meddled::new(store.clone(), meddle), store, cut_off)
+}
+
+fn freeze() -> Option<Vec<u8>> {
+    let body = json!({"by": person(), "reason": "a look around", "expires_after": null});
+    Some(serde_json::to_vec(&body).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_answers_reads_itself_and_hands_commands_to_the_leader() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, store, _) = stores(dir.path());
+    let leader = Member::start(dir.path(), "a", store.clone()).await;
+    leader.leads().await;
+    let follower = Member::start(dir.path(), "b", store).await;
+    follower.follows(&leader).await;
+
+    assert_eq!(get(follower.api, "/readyz").await.2, "follows\n");
+    let (code, _, body) = send(Method::POST, follower.api, "/v1/freeze", freeze()).await;
+    assert_eq!(code, 200, "{body}");
+    let again = send(Method::POST, leader.api, "/v1/freeze", freeze()).await;
+    assert_eq!(again.2, body, "the key came with it: it was done once");
+
+    let status = follower.status().await;
+    assert!(status.freeze.is_some(), "what the leader wrote is read");
+    let view = status.coordinator.leadership.unwrap();
+    assert_eq!(
+        (view.leads, view.answered_by, view.leader),
+        (false, Some(format!("http://{}", follower.api)), Some(format!("http://{}", leader.api)))
+    );
+    assert!(leader.status().await.coordinator.leadership.unwrap().leads);
+    assert_eq!(status.coordinator.epoch, leader.c.db.epoch());
+    assert!(get(follower.api, "/v1/audit").await.2.contains("a look around"));
+
+    let mut headers = reqwest::header::HeaderMap::new();
+    headers.insert("drover-forwarded", "1".parse().unwrap());
+    headers.insert("idempotency-key", "other".parse().unwrap());
+    let http = reqwest::Client::builder().no_proxy().default_headers(headers).build().unwrap();
+    let url = format!("http://{}/v1/freeze", follower.api);
+    let answer = http.post(url).body(freeze().unwrap()).send().await.unwrap();
+    assert_eq!(answer.status(), 503);
+    assert!(answer.text().await.unwrap().contains("not_leading"), "one hop and no more");
+    follower.ends().await;
+    leader.ends().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_can_not_write_stops_acting_and_is_replaced_by_one_that_lost_no_opinion() {
+    let dir = tempfile::tempdir().unwrap();
+    let (weak, store, cut_off) = stores(dir.path());
+    let old = Member::start(dir.path(), "a", weak).await;
+    old.leads().await;
+    let new = Member::start(dir.path(), "b", store).await;
+    new.follows(&old).await;
+    all_is_well(&new.c);
+    let (seen, epoch) = (new.c.live().seen.len(), old.c.db.epoch());
+    assert!(seen > 0 && old.c.acts() && !new.c.acts());
+
+    cut_off.store(true, Ordering::SeqCst);
+    new.leads().await;
+    assert!(!old.c.acts(), "it has stopped by itself before");
+    assert!(new.c.acts());
+    assert_eq!(new.c.db.epoch().counter, epoch.counter + 1);
+    let live_seen = new.c.live().seen.len();
+    assert_eq!(live_seen, seen, "what agents told the follower is what the leader knows");
+    let world = new.c.world(new.c.clock.now());
+    assert!(world.verdicts.values().any(|v| v.verdict.healthy > 0), "and judges by");
+    assert!(world.heard_since_start.is_empty(), "but nothing automatic begins on what was probed before");
+
+    cut_off.store(false, Ordering::SeqCst);
+    until("its next write was refused, and it ends", || old.c.stop.is_cancelled()).await;
+    old.ends().await;
+    assert!(old.c.is_deposed());
+    let refused = old.c.db.put("k", &1).await;
+    assert!(matches!(refused, Err(CoordinatorError::Fenced { .. })));
+    assert!(new.c.leads() && !new.c.stop.is_cancelled());
+    new.ends().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_told_to_end_hands_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, store, _) = stores(dir.path());
+    let old = Member::start(dir.path(), "a", store.clone()).await;
+    old.leads().await;
+    let new = Member::start(dir.path(), "b", store).await;
+    new.follows(&old).await;
+    let (code, _, body) = send(Method::POST, old.api, "/v1/freeze", freeze()).await;
+    assert_eq!(code, 200, "{body}");
+    old.ends().await;
+    assert!(!old.c.is_deposed() && !old.c.acts());
+    new.leads().await;
+    assert_eq!(new.c.db.epoch().counter, old.c.db.epoch().counter + 1);
+    assert!(new.status().await.freeze.is_some());
+    let again = send(Method::POST, new.api, "/v1/freeze", freeze()).await;
+    assert_eq!((again.0, again.2), (200, body), "it was done once, whoever leads");
+    new.ends().await;
+}
