@@ -22,13 +22,15 @@ const COMMAND_ATTEMPTS: u32 = 3;
 /// Pause between these.
 const COMMAND_PAUSE: Duration = Duration::from_millis(300);
 
-/// Speaks to one coordinator.
+/// Speaks to one coordinator, or to the next one where it does not answer.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
     base: reqwest::Url,
     /// For messages.
     address: String,
+    /// Speak to others of the same store.
+    others: Vec<Client>,
 }
 
 /// Did the request never get an answer?
@@ -43,6 +45,12 @@ impl Client {
     /// # Errors
     /// When no HTTP client can be made.
     pub fn new(target: &Target) -> Result<Self> {
+        let mut first = Self::of(&target.coordinator)?;
+        first.others = target.others.iter().map(Self::of).collect::<Result<_>>()?;
+        Ok(first)
+    }
+
+    fn of(coordinator: &CoordinatorUrl) -> Result<Self> {
         let builder = reqwest::Client::builder()
             .no_proxy()
             // Loopback and sockets alone: the system's certificates would be read for nothing.
@@ -50,7 +58,7 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(REQUEST_TIMEOUT);
-        let (builder, base) = match &target.coordinator {
+        let (builder, base) = match coordinator {
             CoordinatorUrl::Http(url) => (builder, url.clone()),
             CoordinatorUrl::Unix(path) => {
                 (builder.unix_socket(path.as_path()), "http://localhost".to_owned())
@@ -62,8 +70,14 @@ impl Client {
         Ok(Self {
             http: builder.build().map_err(|e| broken(&e))?,
             base: reqwest::Url::parse(&base).map_err(|e| broken(&e))?,
-            address: target.coordinator.to_string(),
+            address: coordinator.to_string(),
+            others: Vec::new(),
         })
+    }
+
+    /// This one, then the others.
+    fn doors(&self) -> impl Iterator<Item = &Self> + Clone {
+        std::iter::once(self).chain(&self.others)
     }
 
     /// Reads an object.
@@ -71,11 +85,7 @@ impl Client {
     /// # Errors
     /// When the coordinator can't be reached or refuses.
     pub async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)]) -> Result<T> {
-        let mut url = self.url(path);
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
-        }
-        self.read(url, REQUEST_TIMEOUT).await.map(|(value, _)| value)
+        self.read(path, query, REQUEST_TIMEOUT).await.map(|(value, _)| value)
     }
 
     /// Reads the status, and gives the text of the answer as well: to keep it, nobody need write it again. It is asked for
@@ -84,17 +94,28 @@ impl Client {
     /// # Errors
     /// As [`Client::get`].
     pub async fn status_with_text(&self) -> Result<(StatusView, Bytes)> {
-        let mut url = self.url(&["status"]);
-        url.query_pairs_mut().append_pair("form", "short");
-        self.read(url, GLANCE_TIMEOUT).await
+        self.read(&["status"], &[("form", "short".to_owned())], GLANCE_TIMEOUT).await
     }
 
     /// Waits for the beginning of an answer up to `silence`; the whole has [`REQUEST_TIMEOUT`].
-    async fn read<T: DeserializeOwned>(&self, url: reqwest::Url, silence: Duration) -> Result<(T, Bytes)> {
-        match self.send(self.http.get(url), silence).await? {
-            Sent::Answered(value, text) => Ok((value, text)),
-            Sent::Lost(failure) => Err(failure),
+    async fn read<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+        silence: Duration,
+    ) -> Result<(T, Bytes)> {
+        let mut lost = None;
+        for door in self.doors() {
+            let mut url = door.url(path);
+            if !query.is_empty() {
+                url.query_pairs_mut().extend_pairs(query);
+            }
+            match door.send(door.http.get(url), silence).await? {
+                Sent::Answered(value, text) => return Ok((value, text)),
+                Sent::Lost(failure) => lost = lost.or(Some(failure)),
+            }
         }
+        Err(lost.unwrap_or_else(|| Failure::new(ExitCode::Internal, "no coordinator was asked")))
     }
 
     /// Reads up to `limit` items of a list, newest first.
@@ -137,10 +158,13 @@ impl Client {
     /// When the coordinator can't be reached or refuses.
     pub async fn post<B: Serialize, T: DeserializeOwned>(&self, path: &[&str], body: &B) -> Result<T> {
         let key = format!("{:032x}", fastrand::u128(..));
+        // Whichever of them takes it: the key goes with it to the leader.
+        let mut doors = self.doors().cycle();
         let mut attempt = 1;
         loop {
-            let request = self.http.post(self.url(path)).header("idempotency-key", &key).json(body);
-            match self.send(request, REQUEST_TIMEOUT).await? {
+            let door = doors.next().unwrap_or(self);
+            let request = door.http.post(door.url(path)).header("idempotency-key", &key).json(body);
+            match door.send(request, REQUEST_TIMEOUT).await? {
                 Sent::Answered(value, _) => return Ok(value),
                 Sent::Lost(failure) if attempt >= COMMAND_ATTEMPTS => return Err(failure),
                 Sent::Lost(_) => tokio::time::sleep(COMMAND_PAUSE).await,

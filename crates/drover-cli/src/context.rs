@@ -30,6 +30,8 @@ pub struct Target {
     pub name: String,
     /// Where it listens.
     pub coordinator: CoordinatorUrl,
+    /// Where the other coordinators of the same store listen, which are asked when it does not answer.
+    pub others: Vec<CoordinatorUrl>,
     /// Destructive commands ask for the region's name.
     pub production: bool,
     /// Status addresses of agents, for when the coordinator is gone.
@@ -52,7 +54,7 @@ pub struct Contexts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Context {
-    /// `unix:/path` or `http://127.0.0.1:7400`.
+    /// `unix:/path` or `http://127.0.0.1:7400`; of several on one store all, with commas between.
     pub coordinator: String,
     /// Destructive commands ask for the region's name.
     #[serde(default)]
@@ -156,9 +158,11 @@ impl Surroundings {
             return Err(Failure::usage(format!("there is no context `{name}` in {file}"))
                 .hint(format!("known: {known}")));
         };
+        let (coordinator, others) = parse(&context.coordinator, &format!("context `{name}`"))?;
         Ok(Target {
             name: name.to_owned(),
-            coordinator: parse(&context.coordinator, &format!("context `{name}`"))?,
+            coordinator,
+            others,
             production: context.production,
             agents: context.agents.clone(),
         })
@@ -183,9 +187,11 @@ impl Surroundings {
             if world.pid.is_some_and(|pid| !is_alive(pid)) {
                 continue;
             }
+            let (coordinator, others) = parse(&world.coordinator, &path.display().to_string())?;
             return Ok(Some(Target {
                 name: "sample-world".to_owned(),
-                coordinator: parse(&world.coordinator, &path.display().to_string())?,
+                coordinator,
+                others,
                 production: false,
                 agents: world.agents,
             }));
@@ -212,20 +218,28 @@ fn read_if_there(path: &Path) -> Result<Option<String>> {
 }
 
 fn bare(from: &str, url: &str) -> Result<Target> {
-    let coordinator = parse(url, from)?;
-    Ok(Target { name: coordinator.to_string(), coordinator, production: false, agents: BTreeMap::new() })
+    let (coordinator, others) = parse(url, from)?;
+    let name = coordinator.to_string();
+    Ok(Target { name, coordinator, others, production: false, agents: BTreeMap::new() })
 }
 
 fn at_socket(name: &str, socket: PathBuf) -> Target {
     let coordinator = CoordinatorUrl::Unix(socket);
-    Target { name: name.to_owned(), coordinator, production: false, agents: BTreeMap::new() }
+    let (name, others, agents) = (name.to_owned(), Vec::new(), BTreeMap::new());
+    Target { name, coordinator, others, production: false, agents }
 }
 
-fn parse(url: &str, from: &str) -> Result<CoordinatorUrl> {
-    url.parse().map_err(|e| {
-        Failure::because(ExitCode::Usage, format!("{from} does not say where a coordinator is"), &e)
-            .hint("write unix:/run/drover/drover.sock or http://127.0.0.1:7400")
-    })
+/// The first, and the others.
+fn parse(urls: &str, from: &str) -> Result<(CoordinatorUrl, Vec<CoordinatorUrl>)> {
+    let parse_one = |url: &str| -> Result<CoordinatorUrl> {
+        url.trim().parse().map_err(|e| {
+            Failure::because(ExitCode::Usage, format!("{from} does not say where a coordinator is"), &e)
+                .hint("write unix:/run/drover/drover.sock or http://127.0.0.1:7400; of several all, with commas between")
+        })
+    };
+    let (first, others) = urls.split_once(',').map_or((urls, None), |(first, others)| (first, Some(others)));
+    let others = others.into_iter().flat_map(|others| others.split(',')).map(parse_one);
+    Ok((parse_one(first)?, others.collect::<Result<_>>()?))
 }
 
 #[cfg(test)]
@@ -286,5 +300,10 @@ mod tests {
         assert_eq!((failure.code, failure.hint.unwrap().as_str()), (ExitCode::Usage, "known: lab, prod"));
         s.coordinator_flag = Some("http://10.0.0.1:7400".into());
         assert!(s.target().unwrap_err().causes[0].contains("loopback"));
+        s.coordinator_flag = Some("http://127.0.0.1:1,nowhere".into());
+        assert_eq!(s.target().unwrap_err().code, ExitCode::Usage, "each of several");
+        s.coordinator_flag = Some("http://127.0.0.1:1, unix:/a.sock,http://127.0.0.1:2".into());
+        let others: Vec<String> = s.target().unwrap().others.iter().map(ToString::to_string).collect();
+        assert_eq!(others, ["unix:/a.sock", "http://127.0.0.1:2"]);
     }
 }

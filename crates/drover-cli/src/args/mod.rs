@@ -48,7 +48,8 @@ pub struct Global {
         help_heading = "Everywhere"
     )]
     pub context: Option<String>,
-    /// Where the coordinator listens: unix:/path or http://127.0.0.1:PORT (also: DROVER_COORDINATOR)
+    /// Where the coordinator listens: unix:/path or http://127.0.0.1:PORT; of several all, with commas between
+    /// (also: DROVER_COORDINATOR)
     #[arg(long, global = true, value_name = "URL", help_heading = "Everywhere")]
     pub coordinator: Option<String>,
     /// How to write the result
