@@ -51,6 +51,9 @@ fn every_output_has_the_keys_that_the_page_says() {
 
     // And the key that it shows.
     w.drover(&["dns", "keygen", "--out", "signing.key"]).expect_code(0);
+    // And certificates to list.
+    w.drover(&["pki", "init"]).expect_code(0);
+    w.drover(&["pki", "issue", "client", "ann", "--out", "ann"]).expect_code(0);
 
     for Row { words, keys: told, of_items } in rows {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();

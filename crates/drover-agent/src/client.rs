@@ -1,11 +1,13 @@
 //! HTTP to one coordinator.
 
 use crate::error::AgentError;
-use crate::identity::CoordinatorUrl;
+use crate::identity::{CoordinatorUrl, Identity};
 use drover_model::AgentId;
+use drover_model::machine::MachineIdentity;
 use drover_model::probe::{ProbeList, Report, ReportAck};
 use drover_model::sight::{QuestionList, SightReport};
-use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect};
+use drover_pki::{Http, HttpError, PkiError, TlsFiles, machine_in};
+use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, redirect};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,33 +39,30 @@ pub struct CoordinatorClient {
     name: String,
     base: String,
     agent: AgentId,
-    http: Client,
+    http: Http,
 }
 
 impl CoordinatorClient {
-    /// A client for `url`. The proxy environment is ignored and redirects are not followed.
+    /// A client of this agent for `url`. The proxy environment is ignored and redirects are not followed.
     ///
     /// # Errors
-    /// [`AgentError::Client`] when the HTTP client cannot be made.
-    pub fn new(url: &CoordinatorUrl, agent: AgentId) -> Result<Self, AgentError> {
+    /// [`AgentError::Client`] when the HTTP client cannot be made, as of certificates that are another machine's.
+    pub fn new(url: &CoordinatorUrl, identity: &Identity) -> Result<Self, AgentError> {
         let name = url.to_string();
-        let mut builder = Client::builder()
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .user_agent(concat!("drover-agent/", env!("CARGO_PKG_VERSION")));
-        if let Some(tls) = tls_for(&name) {
-            builder = builder.tls_backend_preconfigured(tls);
-        }
-        let base = match url {
-            CoordinatorUrl::Http(base) => base.clone(),
-            CoordinatorUrl::Unix(path) => {
-                builder = builder.unix_socket(path.as_path());
-                "http://coordinator".to_owned()
+        let (base, http) = match (url, &identity.tls) {
+            (CoordinatorUrl::Http(base), Some(files)) if base.starts_with("https:") => {
+                (base.clone(), certified(files, identity))
+            }
+            (CoordinatorUrl::Http(base), _) => {
+                (base.clone(), Http::fixed(with_system_roots(builder(), base)))
+            }
+            (CoordinatorUrl::Unix(path), _) => {
+                let builder = with_system_roots(builder().unix_socket(path.as_path()), "");
+                ("http://coordinator".to_owned(), Http::fixed(builder))
             }
         };
-        let http = builder.build().map_err(|source| AgentError::Client { url: name.clone(), source })?;
-        Ok(Self { name, base, agent, http })
+        let http = http.map_err(|source| AgentError::Client { url: name.clone(), source })?;
+        Ok(Self { name, base, agent: identity.agent.clone(), http })
     }
 
     /// The coordinator, as the identity file has it.
@@ -79,7 +78,7 @@ impl CoordinatorClient {
     pub async fn report(&self, report: &Report) -> Result<ReportAck, AgentError> {
         let what = "report to";
         let url = format!("{}/v1/agents/{}/reports", self.base, self.agent);
-        let request = self.http.post(url).timeout(REPORT_TIMEOUT).json(report);
+        let request = self.http.client().post(url).timeout(REPORT_TIMEOUT).json(report);
         let response = self.send(what, request).await?;
         let body = self.body(what, response, ACK_BYTES_MAX).await?;
         serde_json::from_slice(&body).map_err(|source| self.unreadable(source))
@@ -92,7 +91,7 @@ impl CoordinatorClient {
     pub async fn probes(&self, have: &str) -> Result<Option<ProbeList>, AgentError> {
         let what = "pull the probe list from";
         let url = format!("{}/v1/agents/{}/probes", self.base, self.agent);
-        let request = self.http.get(url).timeout(LIST_TIMEOUT).query(&[("have", have)]);
+        let request = self.http.client().get(url).timeout(LIST_TIMEOUT).query(&[("have", have)]);
         let response = self.send(what, request).await?;
         if response.status() == StatusCode::NOT_MODIFIED {
             return Ok(None);
@@ -109,7 +108,7 @@ impl CoordinatorClient {
         let what = "pull questions about DNS from";
         let url = format!("{}/v1/agents/{}/questions", self.base, self.agent);
         let millis = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
-        let request = self.http.get(url).timeout(patience + REPORT_TIMEOUT);
+        let request = self.http.client().get(url).timeout(patience + REPORT_TIMEOUT);
         let request = request.query(&[("have", have), ("patience_millis", millis)]);
         let response = self.send(what, request).await?;
         if response.status() == StatusCode::NOT_MODIFIED {
@@ -125,7 +124,7 @@ impl CoordinatorClient {
     /// When no answer came in time, or another than that it was taken.
     pub async fn sights(&self, report: &SightReport) -> Result<(), AgentError> {
         let url = format!("{}/v1/agents/{}/sights", self.base, self.agent);
-        let request = self.http.post(url).timeout(REPORT_TIMEOUT).json(report);
+        let request = self.http.client().post(url).timeout(REPORT_TIMEOUT).json(report);
         self.send("tell what DNS showed to", request).await.map(drop)
     }
 
@@ -165,13 +164,38 @@ impl CoordinatorClient {
     }
 }
 
+fn builder() -> ClientBuilder {
+    Client::builder()
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .user_agent(concat!("drover-agent/", env!("CARGO_PKG_VERSION")))
+}
+
+/// A client with the agent's own certificate. Another's would be refused at each report; here it is said at once, and
+/// one that a renewal brings stays out of use.
+fn certified(files: &TlsFiles, identity: &Identity) -> Result<Http, HttpError> {
+    let (region, agent) = (identity.region.clone(), identity.agent.clone());
+    let own = MachineIdentity::Agent { region, agent };
+    Http::with_certificates(files.clone(), builder, move |files| {
+        let found = machine_in(&files.certificate)?.identity;
+        if found == own {
+            return Ok(());
+        }
+        let wanted = format!("that of {own}");
+        Err(PkiError::OtherMachine { path: files.certificate.clone(), found, wanted })
+    })
+}
+
 /// The system's roots where they are needed. Elsewhere none, because reading them takes time and memory.
-fn tls_for(url: &str) -> Option<ClientConfig> {
+fn with_system_roots(http: ClientBuilder, url: &str) -> ClientBuilder {
     let mut roots = RootCertStore::empty();
     if url.starts_with("https:") {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     }
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions().ok()?;
-    Some(builder.with_root_certificates(roots).with_no_client_auth())
+    let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    match tls.with_safe_default_protocol_versions() {
+        Ok(tls) => http.tls_backend_preconfigured(tls.with_root_certificates(roots).with_no_client_auth()),
+        Err(_) => http,
+    }
 }

@@ -1,6 +1,7 @@
 //! What can stop an agent, or keep it from a coordinator.
 
 use drover_model::{AgentId, RegionId};
+use drover_pki::HttpError;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -60,7 +61,7 @@ pub enum AgentError {
         url: String,
         /// Why.
         #[source]
-        source: reqwest::Error,
+        source: HttpError,
     },
     /// No answer from a coordinator.
     #[error("cannot {what} coordinator {url}")]

@@ -7,10 +7,15 @@
 //! state_dir: /var/lib/drover/agent
 //! status: 127.0.0.1:7410          # optional
 //! status_listen: 0.0.0.0:7412     # optional
+//! tls:                            # for coordinators at https://
+//!   ca: /etc/drover/tls/ca.pem
+//!   certificate: /etc/drover/tls/certificate.pem
+//!   key: /etc/drover/tls/key.pem
 //! ```
 
 use crate::error::AgentError;
 use drover_model::{AgentId, RegionId};
+use drover_pki::TlsFiles;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -46,6 +51,9 @@ pub struct Identity {
     /// Where to serve status pages for Route 53's checkers; nowhere when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_listen: Option<SocketAddr>,
+    /// By which files the agent proves who it is, to coordinators at `https://`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsFiles>,
     /// Observations kept while cut off.
     #[serde(default = "buffer_default")]
     pub buffer_observations_max: usize,
@@ -78,6 +86,7 @@ impl Identity {
             state_dir,
             status: None,
             status_listen: None,
+            tls: None,
             buffer_observations_max: BUFFER_OBSERVATIONS_MAX,
             probes_in_flight_max: PROBES_IN_FLIGHT_MAX,
         }
@@ -155,12 +164,14 @@ impl FromStr for CoordinatorUrl {
         match url.scheme() {
             "https" => {}
             "http" if is_loopback(url.host_str().unwrap_or("")) => {}
-            "http" => return Err(refuse("plain http is taken on loopback only")),
+            "http" => return Err(refuse(PLAIN_HTTP)),
             _ => return Err(refuse("the scheme must be http, https or unix")),
         }
         Ok(CoordinatorUrl::Http(url.as_str().trim_end_matches('/').to_owned()))
     }
 }
+
+const PLAIN_HTTP: &str = "plain http is taken on loopback only; over a network write https://, with certificates of `drover pki init`";
 
 fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');

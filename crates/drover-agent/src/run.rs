@@ -72,8 +72,8 @@ pub async fn run_announced(
     };
     let (mut reporters, mut askers) = (Vec::new(), Vec::new());
     for (reader, url) in identity.coordinators.iter().enumerate() {
-        let client = CoordinatorClient::new(url, identity.agent.clone())?;
-        askers.push(Asker::new(CoordinatorClient::new(url, identity.agent.clone())?));
+        let client = CoordinatorClient::new(url, &identity)?;
+        askers.push(Asker::new(CoordinatorClient::new(url, &identity)?));
         let link = Arc::new(Link::new(url.to_string(), reader));
         desk.links.push(Arc::clone(&link));
         reporters.push(Reporter::new(Arc::clone(&sender), client, link));

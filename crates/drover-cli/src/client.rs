@@ -6,8 +6,10 @@ use crate::failure::{Failure, Result};
 use bytes::Bytes;
 use drover_agent::identity::CoordinatorUrl;
 use drover_model::api::{Page, Problem, StatusView};
+use drover_pki::{Http, HttpError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Time to reach a coordinator on this machine.
@@ -25,7 +27,7 @@ const COMMAND_PAUSE: Duration = Duration::from_millis(300);
 /// Speaks to one coordinator, or to the next one where it does not answer.
 #[derive(Debug, Clone)]
 pub struct Client {
-    http: reqwest::Client,
+    http: Arc<Http>,
     base: reqwest::Url,
     /// For messages.
     address: String,
@@ -45,31 +47,33 @@ impl Client {
     /// # Errors
     /// When no HTTP client can be made.
     pub fn new(target: &Target) -> Result<Self> {
-        let mut first = Self::of(&target.coordinator)?;
-        first.others = target.others.iter().map(Self::of).collect::<Result<_>>()?;
+        let mut first = Self::of(&target.coordinator, target.tls.as_ref())?;
+        let others = target.others.iter().map(|other| Self::of(other, target.tls.as_ref()));
+        first.others = others.collect::<Result<_>>()?;
         Ok(first)
     }
 
-    fn of(coordinator: &CoordinatorUrl) -> Result<Self> {
-        let builder = reqwest::Client::builder()
-            .no_proxy()
+    fn of(coordinator: &CoordinatorUrl, tls: Option<&TlsFiles>) -> Result<Self> {
+        let (base, http) = match (coordinator, tls) {
+            (CoordinatorUrl::Http(url), Some(files)) if url.starts_with("https:") => {
+                let http = Http::with_certificates(files.clone(), builder, |_| Ok(()));
+                (url.clone(), http)
+            }
+            (CoordinatorUrl::Http(url), None) if url.starts_with("https:") => {
+                return Err(Failure::usage(format!("{url} wants to know who asks: there is no certificate"))
+                    .hint("--ca, --certificate and --key, or `tls:` in the context; drover pki issue client NAME --out DIR makes them"));
+            }
             // Loopback and sockets alone: the system's certificates would be read for nothing.
-            .tls_certs_only([])
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(REQUEST_TIMEOUT);
-        let (builder, base) = match coordinator {
-            CoordinatorUrl::Http(url) => (builder, url.clone()),
-            CoordinatorUrl::Unix(path) => {
-                (builder.unix_socket(path.as_path()), "http://localhost".to_owned())
+            (CoordinatorUrl::Http(url), _) => (url.clone(), Http::fixed(builder().tls_certs_only([]))),
+            (CoordinatorUrl::Unix(path), _) => {
+                let builder = builder().tls_certs_only([]).unix_socket(path.as_path());
+                ("http://localhost".to_owned(), Http::fixed(builder))
             }
         };
-        let broken = |e: &(dyn std::error::Error + 'static)| {
-            Failure::because(ExitCode::Internal, "can't make an HTTP client", e)
-        };
         Ok(Self {
-            http: builder.build().map_err(|e| broken(&e))?,
-            base: reqwest::Url::parse(&base).map_err(|e| broken(&e))?,
+            http: Arc::new(http.map_err(|e| unusable(&e))?),
+            base: reqwest::Url::parse(&base)
+                .map_err(|e| Failure::because(ExitCode::Internal, "can't make an HTTP client", &e))?,
             address: coordinator.to_string(),
             others: Vec::new(),
         })
@@ -110,7 +114,7 @@ impl Client {
             if !query.is_empty() {
                 url.query_pairs_mut().extend_pairs(query);
             }
-            match door.send(door.http.get(url), silence).await? {
+            match door.send(door.http.client().get(url), silence).await? {
                 Sent::Answered(value, text) => return Ok((value, text)),
                 Sent::Lost(failure) => lost = lost.or(Some(failure)),
             }
@@ -163,7 +167,7 @@ impl Client {
         let mut attempt = 1;
         loop {
             let door = doors.next().unwrap_or(self);
-            let request = door.http.post(door.url(path)).header("idempotency-key", &key).json(body);
+            let request = door.http.client().post(door.url(path)).header("idempotency-key", &key).json(body);
             match door.send(request, REQUEST_TIMEOUT).await? {
                 Sent::Answered(value, _) => return Ok(value),
                 Sent::Lost(failure) if attempt >= COMMAND_ATTEMPTS => return Err(failure),
@@ -220,10 +224,27 @@ impl Client {
     }
 }
 
+fn builder() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(REQUEST_TIMEOUT)
+}
+
+fn unusable(error: &HttpError) -> Failure {
+    match error {
+        HttpError::Certificates(e) => {
+            Failure::of(ExitCode::Usage, e).hint("drover pki issue client NAME --out DIR makes others")
+        }
+        HttpError::Client(_) => Failure::because(ExitCode::Internal, "can't make an HTTP client", error),
+    }
+}
+
 /// A problem as a failure: its code says whether a guard refused, the request was wrong, or something broke.
 fn refusal(problem: Problem) -> Failure {
     let code = match (problem.status, problem.code.as_str()) {
-        (409, _) | (_, "unknown_plan") => ExitCode::Refused,
+        (403 | 409, _) | (_, "unknown_plan") => ExitCode::Refused,
         (400 | 404 | 413 | 415 | 422, _) => ExitCode::Usage,
         (503, _) => ExitCode::Unreachable,
         // DNS could not be asked or told: not the coordinator's fault.
@@ -261,6 +282,7 @@ mod tests {
             (404, "unknown_plan", ExitCode::Refused),
             (404, "not_found", ExitCode::Usage),
             (422, "reason_missing", ExitCode::Usage),
+            (403, "not_its_own", ExitCode::Refused),
             (503, "fenced", ExitCode::Unreachable),
             (500, "internal", ExitCode::Internal),
             (507, "no_space", ExitCode::Failed),

@@ -12,6 +12,7 @@
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
 use drover_agent::identity::CoordinatorUrl;
+use drover_pki::TlsFiles;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -36,6 +37,8 @@ pub struct Target {
     pub production: bool,
     /// Status addresses of agents, for when the coordinator is gone.
     pub agents: BTreeMap<String, String>,
+    /// By which files this machine proves who it is, to a coordinator at `https://`.
+    pub tls: Option<TlsFiles>,
 }
 
 /// The contexts file.
@@ -54,7 +57,7 @@ pub struct Contexts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Context {
-    /// `unix:/path` or `http://127.0.0.1:7400`; of several on one store all, with commas between.
+    /// `unix:/path`, `https://HOST:7400` or `http://127.0.0.1:7400`; of several on one store all, with commas between.
     pub coordinator: String,
     /// Destructive commands ask for the region's name.
     #[serde(default)]
@@ -62,6 +65,9 @@ pub struct Context {
     /// Agents by name, with the address of their status endpoint (`127.0.0.1:7420` or `unix:/path`).
     #[serde(default)]
     pub agents: BTreeMap<String, String>,
+    /// By which files this machine proves who it is, to a coordinator at `https://`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsFiles>,
 }
 
 /// What a running sample world says about itself. More may stand in the file.
@@ -165,6 +171,7 @@ impl Surroundings {
             others,
             production: context.production,
             agents: context.agents.clone(),
+            tls: context.tls.clone(),
         })
     }
 
@@ -194,6 +201,7 @@ impl Surroundings {
                 others,
                 production: false,
                 agents: world.agents,
+                tls: None,
             }));
         }
         Ok(None)
@@ -220,13 +228,13 @@ fn read_if_there(path: &Path) -> Result<Option<String>> {
 fn bare(from: &str, url: &str) -> Result<Target> {
     let (coordinator, others) = parse(url, from)?;
     let name = coordinator.to_string();
-    Ok(Target { name, coordinator, others, production: false, agents: BTreeMap::new() })
+    Ok(Target { name, coordinator, others, production: false, agents: BTreeMap::new(), tls: None })
 }
 
 fn at_socket(name: &str, socket: PathBuf) -> Target {
     let coordinator = CoordinatorUrl::Unix(socket);
     let (name, others, agents) = (name.to_owned(), Vec::new(), BTreeMap::new());
-    Target { name, coordinator, others, production: false, agents }
+    Target { name, coordinator, others, production: false, agents, tls: None }
 }
 
 /// The first, and the others.
@@ -234,7 +242,7 @@ fn parse(urls: &str, from: &str) -> Result<(CoordinatorUrl, Vec<CoordinatorUrl>)
     let parse_one = |url: &str| -> Result<CoordinatorUrl> {
         url.trim().parse().map_err(|e| {
             Failure::because(ExitCode::Usage, format!("{from} does not say where a coordinator is"), &e)
-                .hint("write unix:/run/drover/drover.sock or http://127.0.0.1:7400; of several all, with commas between")
+                .hint("write unix:/run/drover/drover.sock, https://HOST:7400 or http://127.0.0.1:7400; of several all, with commas between; for certificates: drover pki init")
         })
     };
     let (first, others) = urls.split_once(',').map_or((urls, None), |(first, others)| (first, Some(others)));

@@ -7,6 +7,7 @@ use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
 use crate::output::Out;
 use crate::roles;
+use crate::tls_files;
 use crate::verbs::{self, Bench};
 
 /// Does what was asked.
@@ -16,10 +17,11 @@ use crate::verbs::{self, Bench};
 pub async fn dispatch(args: Args, out: &Out) -> Result<ExitCode> {
     let Args { global, verb } = args;
     match verb {
-        Verb::Agent(args) => roles::agent::run(&args).await,
-        Verb::Coordinator(args) => roles::coordinator::run(&args).await,
+        Verb::Agent(args) => roles::agent::run(&args, &global.tls).await,
+        Verb::Coordinator(args) => roles::coordinator::run(&args, &global.tls).await,
         Verb::Dns(DnsArgs { verb: None, server }) => roles::dns::run(&server).await,
         Verb::Dns(DnsArgs { verb: Some(DnsVerb::Keygen(args)), .. }) => verbs::dns_keygen::run(out, &args),
+        Verb::Pki(verb) => verbs::pki::run(out, verb),
         Verb::Demo(args) => demo::run_demo(args, out).await,
         Verb::Up(args) => demo::run_up(args, out).await,
         Verb::Break(args) => demo::run_break(args, out).await,
@@ -39,7 +41,9 @@ pub async fn dispatch(args: Args, out: &Out) -> Result<ExitCode> {
 }
 
 fn target(global: &Global) -> Result<Target> {
-    Surroundings::new(global.coordinator.clone(), global.context.clone()).target()
+    let mut target = Surroundings::new(global.coordinator.clone(), global.context.clone()).target()?;
+    target.tls = tls_files::Said::of(&global.tls).files(target.tls.as_ref())?;
+    Ok(target)
 }
 
 /// The verbs that speak to a coordinator.

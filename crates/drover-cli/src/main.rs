@@ -15,6 +15,7 @@ mod offline;
 mod output;
 mod render;
 mod roles;
+mod tls_files;
 mod verbs;
 
 use args::Args;

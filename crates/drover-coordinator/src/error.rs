@@ -123,9 +123,9 @@ pub enum CoordinatorError {
         #[source]
         source: std::io::Error,
     },
-    /// Only loopback is allowed before there is authentication.
+    /// Beyond loopback whoever connects must prove who they are.
     #[error(
-        "refusing to listen on {address}: only loopback and the Unix socket are allowed without authentication"
+        "refusing to listen on {address} in plain text: beyond loopback and the Unix socket the API needs certificates"
     )]
     NotLoopback {
         /// Where.

@@ -1,10 +1,13 @@
-//! HTTP/1.1 on a Unix socket and on loopback, with bounds on connections, on slow headers and on whole requests.
+//! HTTP/1.1 on a Unix socket and on a port, with bounds on connections, on slow handshakes and headers, and on whole requests.
+//! Beyond loopback the port speaks TLS, and whoever connects must show a certificate.
 //!
-//! Loopback and socket have places of their own: whoever floods the port does not lock out who sits at the machine.
+//! Port and socket have places of their own: whoever floods the port does not lock out who sits at the machine.
 
+use crate::api::admission::Caller;
 use crate::connections::{Connections, Place};
 use crate::error::CoordinatorError;
 use axum::Router;
+use drover_pki::{HANDSHAKE_TIMEOUT, ServerTls};
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -14,7 +17,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
@@ -47,16 +50,21 @@ const LOG_EVERY: Duration = Duration::from_secs(60);
 pub struct Listeners {
     tcp: TcpListener,
     unix: UnixListener,
-    /// On loopback.
+    tls: Option<Arc<ServerTls>>,
+    /// Of the port.
     pub address: SocketAddr,
 }
 
 /// Opens both listeners. Before anything else of a coordinator runs: what can't be asked must not act either.
 ///
 /// # Errors
-/// When an address is not loopback or can't be bound, or somebody answers on the socket.
-pub async fn bind(address: SocketAddr, socket: &Path) -> Result<Listeners, CoordinatorError> {
-    if !address.ip().is_loopback() {
+/// When an address is beyond loopback and there is no TLS, or can't be bound, or somebody answers on the socket.
+pub async fn bind(
+    address: SocketAddr,
+    socket: &Path,
+    tls: Option<ServerTls>,
+) -> Result<Listeners, CoordinatorError> {
+    if tls.is_none() && !address.ip().is_loopback() {
         return Err(CoordinatorError::NotLoopback { address: address.to_string() });
     }
     let tcp = listen(address)
@@ -70,7 +78,7 @@ pub async fn bind(address: SocketAddr, socket: &Path) -> Result<Listeners, Coord
     let unix = UnixListener::bind(socket).map_err(fail)?;
     std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600)).map_err(fail)?;
     let address = tcp.local_addr().map_err(fail)?;
-    Ok(Listeners { tcp, unix, address })
+    Ok(Listeners { tcp, unix, tls: tls.map(Arc::new), address })
 }
 
 /// Only what a dead one left may be taken over. Whoever answers lives, and so does one that hangs: who is stopped with
@@ -94,17 +102,18 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 impl Listeners {
     /// Answers until told to stop.
     pub fn serve(self, router: Router, stop: &CancellationToken, tasks: &TaskTracker) {
-        let Self { tcp, unix, .. } = self;
-        let (r, s, t) = (router.clone(), stop.clone(), tasks.clone());
+        let Self { tcp, unix, tls, .. } = self;
+        let door = Door { router, stop: stop.clone(), tasks: tasks.clone(), tls, refused: Arc::default() };
+        let port = door.clone();
         tasks.spawn(async move {
             let places = Connections::new(connections_max());
-            accept_loop(places, s, t, r, || async { tcp.accept().await.map(|(stream, _)| stream) }).await;
+            port.accept_all(places, || async { tcp.accept().await.map(|(stream, _)| stream) }).await;
         });
-        let (s, t) = (stop.clone(), tasks.clone());
+        // Who may use the socket is what its file says.
+        let socket = Door { tls: None, ..door };
         tasks.spawn(async move {
             let places = Connections::new(API_SOCKET_CONNECTIONS_MAX);
-            accept_loop(places, s, t, router, || async { unix.accept().await.map(|(stream, _)| stream) })
-                .await;
+            socket.accept_all(places, || async { unix.accept().await.map(|(stream, _)| stream) }).await;
         });
     }
 }
@@ -143,77 +152,118 @@ impl Rarely {
     }
 }
 
-async fn accept_loop<S, F, Fut>(
-    places: Arc<Connections>,
+/// What stands behind one listener.
+#[derive(Clone)]
+struct Door {
+    router: Router,
     stop: CancellationToken,
     tasks: TaskTracker,
-    router: Router,
-    mut accept: F,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    F: FnMut() -> Fut,
-    Fut: Future<Output = std::io::Result<S>>,
-{
-    let (mut crowded, mut failing) = (Rarely::default(), Rarely::default());
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = accept() => accepted,
-        };
-        let stream = match accepted {
-            Ok(stream) => stream,
-            Err(e) => {
-                if failing.due() {
-                    tracing::error!(error = %e, "can't accept a connection to the API; closing idle ones");
-                }
-                // Of all that holds descriptors an idle connection is missed the least.
-                places.evict();
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let (place, evicting) = tokio::select! {
-            () = stop.cancelled() => return,
-            admitted = places.admit() => admitted,
-        };
-        if evicting && crowded.due() {
-            tracing::warn!(
-                "too many connections to the API: those that ask nothing for the longest are closed"
-            );
-        }
-        tasks.spawn(connection(stream, place, router.clone(), stop.clone()));
-    }
+    tls: Option<Arc<ServerTls>>,
+    /// When a handshake that failed was told last.
+    refused: Arc<Mutex<Rarely>>,
 }
 
-async fn connection<S>(stream: S, place: Place, router: Router, stop: CancellationToken)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (router, held) = (TowerToHyperService::new(router), &place);
-    let answer = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let (work, answered) = (held.work(), router.call(request));
-        async move {
-            let answered = answered.await;
-            drop(work);
-            answered
+impl Door {
+    async fn accept_all<S, F, Fut>(self, places: Arc<Connections>, mut accept: F)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        F: FnMut() -> Fut,
+        Fut: Future<Output = std::io::Result<S>>,
+    {
+        let (mut crowded, mut failing) = (Rarely::default(), Rarely::default());
+        loop {
+            let accepted = tokio::select! {
+                () = self.stop.cancelled() => return,
+                accepted = accept() => accepted,
+            };
+            let stream = match accepted {
+                Ok(stream) => stream,
+                Err(e) => {
+                    if failing.due() {
+                        tracing::error!(error = %e, "can't accept a connection to the API; closing idle ones");
+                    }
+                    // Of all that holds descriptors an idle connection is missed the least.
+                    places.evict();
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let (place, evicting) = tokio::select! {
+                () = self.stop.cancelled() => return,
+                admitted = places.admit() => admitted,
+            };
+            if evicting && crowded.due() {
+                tracing::warn!(
+                    "too many connections to the API: those that ask nothing for the longest are closed"
+                );
+            }
+            self.tasks.spawn(self.clone().connection(stream, place));
         }
-    });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(API_HEADER_TIMEOUT)
-        .max_buf_size(API_HEADER_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), answer);
-    tokio::pin!(served);
-    let end = tokio::select! {
-        end = served.as_mut() => end,
-        () = place.evicted.cancelled() => return,
-        () = stop.cancelled() => {
-            served.as_mut().graceful_shutdown();
-            served.await
+    }
+
+    async fn connection<S>(self, stream: S, place: Place)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Some(tls) = self.tls.clone() else { return self.converse(stream, place, None).await };
+        // Until it is over the connection has asked nothing, and goes first when there are too many.
+        let handshake = tokio::select! {
+            ended = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)) => ended,
+            () = place.evicted.cancelled() => return,
+            () = self.stop.cancelled() => return,
+        };
+        match handshake {
+            Ok(Ok((stream, presented))) => {
+                let caller = Arc::new(Caller { tls, presented });
+                self.converse(stream, place, Some(caller)).await;
+            }
+            Ok(Err(e)) => self.tell_refused(&e.to_string()),
+            Err(_) => self.tell_refused("the handshake took too long"),
         }
-    };
-    if let Err(e) = end {
-        tracing::debug!(error = %e, "a connection ended early");
+    }
+
+    fn tell_refused(&self, why: &str) {
+        if self.refused.lock().unwrap_or_else(PoisonError::into_inner).due() {
+            tracing::warn!(
+                why,
+                "a TLS connection to the API was refused; further ones within a minute are not told"
+            );
+        }
+    }
+
+    async fn converse<S>(self, stream: S, place: Place, caller: Option<Arc<Caller>>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (router, held) = (TowerToHyperService::new(self.router), &place);
+        let answer = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+            if let Some(caller) = &caller {
+                request.extensions_mut().insert(caller.clone());
+            }
+            let (work, answered) = (held.work(), router.call(request));
+            async move {
+                let answered = answered.await;
+                drop(work);
+                answered
+            }
+        });
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(API_HEADER_TIMEOUT)
+            .max_buf_size(API_HEADER_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), answer);
+        tokio::pin!(served);
+        let end = tokio::select! {
+            end = served.as_mut() => end,
+            () = place.evicted.cancelled() => return,
+            () = self.stop.cancelled() => {
+                served.as_mut().graceful_shutdown();
+                served.await
+            }
+        };
+        if let Err(e) = end {
+            tracing::debug!(error = %e, "a connection ended early");
+        }
     }
 }
 
@@ -238,12 +288,12 @@ mod tests {
             }
         };
         assert_eq!(full.kind(), ErrorKind::WouldBlock);
-        let refused = bind(([127, 0, 0, 1], 0).into(), &socket).await.unwrap_err();
+        let refused = bind(([127, 0, 0, 1], 0).into(), &socket, None).await.unwrap_err();
         let CoordinatorError::Listen { source, .. } = refused else { panic!("{refused}") };
         assert_eq!(source.kind(), ErrorKind::AddrInUse);
         waiting.clear();
         drop(hangs);
         assert!(socket.exists(), "its owner's, and left behind");
-        bind(([127, 0, 0, 1], 0).into(), &socket).await.unwrap();
+        bind(([127, 0, 0, 1], 0).into(), &socket, None).await.unwrap();
     }
 }

@@ -182,9 +182,18 @@ impl Bed {
     }
 
     pub async fn serve_router(&self, router: axum::Router) -> SocketAddr {
+        self.serve_with(router, None).await
+    }
+
+    /// The API behind TLS.
+    pub async fn serve_tls(&self, tls: drover_pki::ServerTls) -> SocketAddr {
+        self.serve_with(api::router(self.c.clone()), Some(tls)).await
+    }
+
+    async fn serve_with(&self, router: axum::Router, tls: Option<drover_pki::ServerTls>) -> SocketAddr {
         let socket = self.dir.path().join("drover.sock");
         let any = ([127, 0, 0, 1], 0).into();
-        let bound = listen::bind(any, &socket).await.unwrap();
+        let bound = listen::bind(any, &socket, tls).await.unwrap();
         let address = bound.address;
         bound.serve(router, &self.c.stop, &self.tasks);
         address
@@ -450,7 +459,17 @@ pub async fn send(
     body: Option<Vec<u8>>,
 ) -> (u16, String, String) {
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    let request = http.request(method, format!("http://{api}{path}")).header("idempotency-key", "k");
+    send_by(&http, method, &format!("http://{api}{path}"), body).await
+}
+
+/// As [`send`], by a client of one's own.
+pub async fn send_by(
+    http: &reqwest::Client,
+    method: reqwest::Method,
+    url: &str,
+    body: Option<Vec<u8>>,
+) -> (u16, String, String) {
+    let request = http.request(method, url).header("idempotency-key", "k");
     let request = request.header("content-type", "application/json").body(body.unwrap_or_default());
     let answer = request.send().await.unwrap();
     let kind = answer.headers().get("content-type").map(|v| v.to_str().unwrap().to_owned());

@@ -156,6 +156,10 @@ name_id! {
     AgentId
 }
 name_id! {
+    /// A machine that is neither an agent nor a region's: a coordinator, or where a person works.
+    MachineName
+}
+name_id! {
     /// A run of a plan, such as `run-7`: counted, so that it can be read out over the telephone.
     RunId
 }

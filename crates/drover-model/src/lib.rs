@@ -12,6 +12,7 @@ pub mod config;
 pub mod decision;
 pub mod ids;
 pub mod journal;
+pub mod machine;
 pub mod out_of_service;
 pub mod plan;
 pub mod probe;
@@ -29,7 +30,7 @@ pub mod write_right;
 
 pub use beside::beside;
 pub use chain::chain;
-pub use ids::{AgentId, DecisionId, EndpointKey, PlanId, RegionId, RunId, ServiceId};
+pub use ids::{AgentId, DecisionId, EndpointKey, MachineName, PlanId, RegionId, RunId, ServiceId};
 pub use shared::Shared;
 pub use time::{Span, Timestamp};
 pub use units::{Epoch, Generation, Percent, RequestsPerSecond, Weight};

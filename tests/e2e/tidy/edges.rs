@@ -16,6 +16,7 @@ const BELOW_PROGRAMS: &[&str] = &[
     "drover-exec",
     "drover-store",
     "drover-dns",
+    "drover-pki",
     "drover-data",
     "drover-backup",
     "drover-kube",
@@ -27,6 +28,7 @@ const ALLOWED: &[(&str, MayUse)] = &[
     ("drover-exec", MayUse::Only(&["drover-core", "drover-model"])),
     ("drover-store", MayUse::Only(&["drover-exec", "drover-model"])),
     ("drover-dns", MayUse::Only(&["drover-model"])),
+    ("drover-pki", MayUse::Only(&["drover-model"])),
     ("drover-data", MayUse::Only(&["drover-model"])),
     ("drover-backup", MayUse::Only(&["drover-model"])),
     ("drover-kube", MayUse::Only(&["drover-core", "drover-model"])),
@@ -72,6 +74,7 @@ mod tests {
         assert_eq!(findings("drover-model", "drover-core"), 1);
         assert_eq!(findings("drover-core", "drover-exec"), 1);
         assert_eq!(findings("drover-dns", "drover-store"), 1);
+        assert_eq!(findings("drover-pki", "drover-dns"), 1);
         assert_eq!(findings("drover-store", "drover-core"), 1);
         assert_eq!(findings("drover-agent", "drover-coordinator"), 1);
         assert_eq!(findings("drover-sim", "drover-store"), 1);

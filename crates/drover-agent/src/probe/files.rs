@@ -1,31 +1,16 @@
 //! Files that a probe needs: certificates and secrets. Read again when they changed, looked at once a second at most.
 
 use crate::probe::failure::Failure;
+pub use drover_pki::{FILES_CHECKED_EVERY, PEM_BYTES_MAX, Stamp};
 use http::HeaderValue;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
-/// How often a file is looked at, at most: one look then serves a thousand probes, and a new secret counts soon enough.
-pub const FILES_CHECKED_EVERY: Duration = Duration::from_secs(1);
+use std::time::Instant;
 
 /// Longest secret header value, in bytes.
 pub const SECRET_BYTES_MAX: u64 = 8 * 1024;
-
-/// Longest certificate or key file, in bytes; the system's whole bundle has some 250 KiB.
-pub const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
-
-/// By what a changed file is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp {
-    modified_seconds: i64,
-    modified_nanos: i64,
-    bytes: u64,
-    inode: u64,
-}
 
 /// The file's stamp.
 ///
@@ -36,12 +21,7 @@ pub async fn stamp(path: &Path, bytes_max: u64) -> Result<Stamp, Failure> {
     if meta.len() > bytes_max {
         return Err(Failure::local(&format!("{} is longer than {bytes_max} bytes", path.display())));
     }
-    Ok(Stamp {
-        modified_seconds: meta.mtime(),
-        modified_nanos: meta.mtime_nsec(),
-        bytes: meta.len(),
-        inode: meta.ino(),
-    })
+    Ok(Stamp::of(&meta))
 }
 
 /// The file's bytes.

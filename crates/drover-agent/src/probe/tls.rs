@@ -8,11 +8,11 @@ use crate::probe::files::{FILES_CHECKED_EVERY, PEM_BYTES_MAX, Stamp, read, stamp
 use drover_model::Timestamp;
 use drover_model::config::TlsOptions;
 use drover_model::probe::FailureKind;
+use drover_pki::pem;
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls_pki_types::{CertificateDer, ServerName};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -115,8 +115,8 @@ impl TlsConfigs {
         let mut config = match (&files.certificate, &files.key) {
             (Some(certificate), Some(key)) => {
                 let chain = certificates_in(certificate).await?;
-                let secret = PrivateKeyDer::from_pem_slice(&read(key).await?)
-                    .map_err(|_| Failure::local(&format!("{} holds no private key", key.display())))?;
+                let secret = pem::private_key(&read(key).await?)
+                    .ok_or_else(|| Failure::local(&format!("{} holds no private key", key.display())))?;
                 builder.with_client_auth_cert(chain, secret).map_err(|e| {
                     Failure::local(&format!("client certificate {}: {e}", certificate.display()))
                 })?
@@ -131,20 +131,12 @@ impl TlsConfigs {
 }
 
 async fn certificates_in(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
-    let pem = read(path).await?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    certificates
-        .ok()
-        .filter(|c| !c.is_empty())
+    pem::certificates(&read(path).await?)
         .ok_or_else(|| Failure::local(&format!("{} holds no certificate", path.display())))
 }
 
 async fn roots_in(path: &Path) -> Result<RootCertStore, Failure> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates_in(path).await? {
-        roots.add(certificate).map_err(|e| Failure::local(&format!("{}: {e}", path.display())))?;
-    }
-    Ok(roots)
+    pem::roots(certificates_in(path).await?).map_err(|e| Failure::local(&format!("{}: {e}", path.display())))
 }
 
 async fn load_system_roots() -> Result<Arc<RootCertStore>, Failure> {

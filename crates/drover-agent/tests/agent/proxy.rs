@@ -1,6 +1,7 @@
 //! The proxy environment is ignored. An environment belongs to a process, so this test runs itself as a child.
 
 use crate::world::{Script, answer, endpoint, http_check, http_spec, probe};
+use drover_agent::Identity;
 use drover_agent::client::CoordinatorClient;
 use std::process::Stdio;
 use std::sync::atomic::Ordering;
@@ -13,7 +14,9 @@ async fn neither_probes_nor_reports_go_through_a_proxy() {
         let address = address.parse().unwrap();
         assert_eq!(probe(http_spec(address, http_check())).await.outcome, Ok(()));
         let url = format!("http://{address}").parse().unwrap();
-        let client = CoordinatorClient::new(&url, "eu-west-1".parse().unwrap()).unwrap();
+        let (agent, region) = ("eu-west-1".parse().unwrap(), "eu-west".parse().unwrap());
+        let identity = Identity::new(agent, region, vec![], "nowhere".into());
+        let client = CoordinatorClient::new(&url, &identity).unwrap();
         // It is no coordinator and its answer no list; what counts is that the request came there.
         client.probes("").await.unwrap_err();
         return;

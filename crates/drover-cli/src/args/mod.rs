@@ -1,6 +1,7 @@
 //! The command line. Every verb has examples in its help.
 
 mod moves;
+mod pki;
 mod policy;
 mod roles;
 mod runs;
@@ -9,6 +10,7 @@ pub use moves::{
     ApplyArgs, ConsentArgs, DrainArgs, FailbackArgs, FailoverArgs, FreezeArgs, PlanFlag, RearmArgs,
     ReasonArgs, UndrainArgs,
 };
+pub use pki::{InitArgs, IssueArgs, IssueVerb, PkiPlace, PkiVerb, RevokeArgs, RotateArgs, TlsArgs};
 pub use policy::{BacktestArgs, HistoryArgs, PolicyVerb};
 pub use roles::{
     AdoptArgs, AgentArgs, CoordinatorArgs, DnsArgs, DnsServerArgs, DnsVerb, KeygenArgs, LaunchArgs,
@@ -48,8 +50,8 @@ pub struct Global {
         help_heading = "Everywhere"
     )]
     pub context: Option<String>,
-    /// Where the coordinator listens: unix:/path or http://127.0.0.1:PORT; of several all, with commas between
-    /// (also: DROVER_COORDINATOR)
+    /// Where the coordinator listens: unix:/path, https://HOST:PORT or http://127.0.0.1:PORT; of several all, with commas
+    /// between (also: DROVER_COORDINATOR)
     #[arg(long, global = true, value_name = "URL", help_heading = "Everywhere")]
     pub coordinator: Option<String>,
     /// How to write the result
@@ -63,6 +65,8 @@ pub struct Global {
     )]
     #[arg(hide_possible_values = true, value_name = "table|json|yaml")]
     pub output: Format,
+    #[command(flatten)]
+    pub tls: TlsArgs,
 }
 
 /// What to do.
@@ -106,6 +110,9 @@ pub enum Verb {
     Policy(PolicyVerb),
     /// DNS: show, verify, drift, adopt, history, export, checks, keygen; without one of these words, answer for the services' names
     Dns(DnsArgs),
+    /// Certificates by which machines prove who they are: init, issue, rotate, revoke, show
+    #[command(subcommand)]
+    Pki(PkiVerb),
     /// Check everything that failover depends on
     Doctor(DoctorArgs),
     /// Commands, decisions and refusals, newest first
@@ -375,7 +382,7 @@ mod tests {
             .filter_map(|l| l.strip_prefix("  ").and_then(|l| l.split(' ').next()).filter(|w| !w.is_empty()))
             .collect();
         let expected = "status explain failover failback drain undrain apply approve reject freeze unfreeze rearm run \
-                        config runbook policy dns doctor log demo up break heal help";
+                        config runbook policy dns pki doctor log demo up break heal help";
         assert_eq!(listed.join(" "), expected);
         let long = Args::command().render_long_help().to_string();
         assert!(

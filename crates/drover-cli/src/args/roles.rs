@@ -46,7 +46,11 @@ pub struct AgentArgs {
 
 /// Arguments of `coordinator`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  drover coordinator --config /etc/drover/regions --state /var/lib/drover")]
+#[command(
+    after_help = "Examples:\n  drover coordinator --config /etc/drover/regions --state /var/lib/drover\n  \
+    drover coordinator --config /etc/drover/regions --state /var/lib/drover --listen 10.0.0.1:7400 --ca /etc/drover/tls/ca.pem \\\n    \
+    --certificate /etc/drover/tls/certificate.pem --key /etc/drover/tls/key.pem --crl /etc/drover/tls/crl.pem"
+)]
 pub struct CoordinatorArgs {
     /// Directory of regions, services and settings
     #[arg(long, value_name = "DIR")]
@@ -57,7 +61,7 @@ pub struct CoordinatorArgs {
     /// Directory for the store and the history
     #[arg(long, value_name = "DIR")]
     pub state: PathBuf,
-    /// Loopback address of the API, instead of the one in the settings; port 0 takes a free one
+    /// Address of the API, instead of the one in the settings; port 0 takes a free one. Beyond loopback it needs --certificate, --key and --ca
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<SocketAddr>,
     /// Where other coordinators reach this one's API, to hand on what it must do when it leads; the address that it listens
@@ -69,6 +73,13 @@ pub struct CoordinatorArgs {
     pub socket: Option<PathBuf>,
     #[command(flatten)]
     pub process: ProcessArgs,
+}
+
+impl CoordinatorArgs {
+    /// What is read as configuration.
+    pub fn directories(&self) -> impl Iterator<Item = &PathBuf> {
+        std::iter::once(&self.config).chain(&self.runbooks)
+    }
 }
 
 /// Arguments of `dns`.

@@ -10,7 +10,10 @@ use crate::output::{Look, table};
 use drover_model::api::{RegionView, StatusView};
 use drover_model::decision::VantageState;
 use drover_model::journal::RunState;
+use drover_pki::ledger::ends_soon;
+use drover_pki::machine_in;
 use serde::Serialize;
+use std::path::Path;
 
 /// How a check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -69,6 +72,24 @@ impl Check {
 pub fn unreachable(error: &str) -> Diagnosis {
     let next = "drover status shows what is known without it";
     Diagnosis { schema: 1, checks: vec![check(Mark::Bad, "coordinator", error).then(next)] }
+}
+
+/// The certificate that this machine shows.
+pub fn certificate(file: &Path, look: &Look) -> Check {
+    let what = "certificate";
+    let own = match machine_in(file) {
+        Ok(own) => own,
+        Err(e) => {
+            return check(Mark::Bad, what, drover_model::chain(&e))
+                .then("drover pki issue client NAME --out DIR");
+        }
+    };
+    let finding = format!("of {}: {}", own.identity, left(look, Some(own.until)));
+    if !ends_soon(own.from, own.until, look.now) {
+        return check(Mark::Ok, what, finding);
+    }
+    let directory = file.parent().unwrap_or(file).display();
+    check(Mark::Warn, what, finding).then(format!("drover pki rotate {directory}"))
 }
 
 /// Every check, in the order in which failover needs them.

@@ -1,10 +1,12 @@
 //! `drover agent`.
 
 use super::{Process, listening};
-use crate::args::AgentArgs;
+use crate::args::{AgentArgs, TlsArgs};
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
+use crate::tls_files::Said;
 use drover_agent::{AgentError, Identity};
+use drover_pki::HttpError;
 use serde::Serialize;
 
 /// What the ready file says.
@@ -20,9 +22,10 @@ struct Bound {
 ///
 /// # Errors
 /// When it can't start.
-pub async fn run(args: &AgentArgs) -> Result<ExitCode> {
+pub async fn run(args: &AgentArgs, tls: &TlsArgs) -> Result<ExitCode> {
     let process = Process::begin(&args.process, || tracing::info!("an agent pulls its list by itself"))?;
-    let identity = Identity::load(&args.identity).map_err(|e| Failure::of(ExitCode::Usage, &e))?;
+    let mut identity = Identity::load(&args.identity).map_err(|e| Failure::of(ExitCode::Usage, &e))?;
+    identity.tls = Said::of(tls).files(identity.tls.as_ref())?;
     let (ready, said) = tokio::sync::oneshot::channel();
     let told = process.clone();
     let process_args = args.process.clone();
@@ -48,6 +51,8 @@ fn failure(error: &AgentError) -> Failure {
         AgentError::StatusListen { address, source } => {
             listening(failure, address, source, "`status` of the identity file")
         }
+        AgentError::Client { source: HttpError::Certificates(_), .. } => failure
+            .hint("drover pki issue agent AGENT --region REGION --out DIR, as its identity file has them"),
         _ => failure,
     }
 }
@@ -56,6 +61,7 @@ fn code(error: &AgentError) -> ExitCode {
     match error {
         AgentError::Identity { .. }
         | AgentError::CoordinatorUrl { .. }
+        | AgentError::Client { source: HttpError::Certificates(_), .. }
         | AgentError::StatusAddress(_)
         | AgentError::StatusNotLoopback(_) => ExitCode::Usage,
         _ => ExitCode::Failed,

@@ -1,12 +1,14 @@
 //! `drover coordinator`.
 
 use super::{Process, listening};
-use crate::args::CoordinatorArgs;
+use crate::args::{CoordinatorArgs, TlsArgs};
 use crate::context::SOCKET;
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
+use crate::tls_files::Said;
 use drover_coordinator::config_dir::ConfigDir;
 use drover_coordinator::{Coordinator, CoordinatorError, Options, api, listen};
+use drover_pki::{PkiError, ServerTls};
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -29,7 +31,7 @@ const DEPOSED: &str = "this coordinator no longer leads: another one took over; 
 ///
 /// # Errors
 /// When it can't start, or no longer leads.
-pub async fn run(args: &CoordinatorArgs) -> Result<ExitCode> {
+pub async fn run(args: &CoordinatorArgs, tls: &TlsArgs) -> Result<ExitCode> {
     // SIGHUP may come before there is a coordinator; then it reads its configuration anyway.
     let running: Arc<Mutex<Option<Arc<Coordinator>>>> = Arc::default();
     let hung_up = running.clone();
@@ -38,6 +40,7 @@ pub async fn run(args: &CoordinatorArgs) -> Result<ExitCode> {
             c.reload_wake.notify_one();
         }
     })?;
+    let tls = server_tls(args, tls)?;
     let tasks = TaskTracker::new();
     let options = Options {
         config: ConfigDir { config: args.config.clone(), runbooks: args.runbooks.clone() },
@@ -49,7 +52,7 @@ pub async fn run(args: &CoordinatorArgs) -> Result<ExitCode> {
         Coordinator::open(options, process.stop.clone(), tasks.clone()).await.map_err(|e| failure(&e))?;
     let socket = socket(args);
     // First: a coordinator that nobody could ask, or stop, must not go on with a run.
-    let bound = listen::bind(coordinator.listen, &socket).await.map_err(|e| failure(&e))?;
+    let bound = listen::bind(coordinator.listen, &socket, tls).await.map_err(|e| failure(&e))?;
     *running.lock().unwrap_or_else(PoisonError::into_inner) = Some(coordinator.clone());
     coordinator.advertise(args.advertise.clone().unwrap_or_else(|| format!("http://{}", bound.address)));
     coordinator.start().await.map_err(|e| failure(&e))?;
@@ -81,6 +84,34 @@ fn socket(args: &CoordinatorArgs) -> PathBuf {
     args.socket.clone().unwrap_or_else(|| runtime().unwrap_or_else(|| args.state.clone()).join(SOCKET))
 }
 
+/// TLS, where certificates are named.
+fn server_tls(args: &CoordinatorArgs, said: &TlsArgs) -> Result<Option<ServerTls>> {
+    let Some(files) = Said::of(said).files(None)? else { return Ok(None) };
+    if let Some(directory) = args.directories().find(|directory| is_within(&files.key, directory)) {
+        let (key, directory) = (files.key.display(), directory.display());
+        return Err(Failure::usage(format!(
+            "{key} is a secret, and lies within {directory}, which is read, hashed, shown and copied as configuration"
+        ))
+        .hint("move the key to where only the coordinator may read it, such as /etc/drover/tls"));
+    }
+    ServerTls::load(files).map(Some).map_err(|e| unusable(&e))
+}
+
+fn is_within(file: &Path, directory: &Path) -> bool {
+    // As they really lie, beyond links; what does not exist is refused by whoever reads it.
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    real(file).starts_with(real(directory))
+}
+
+fn unusable(error: &PkiError) -> Failure {
+    Failure::of(ExitCode::Usage, error).hint(match error {
+        PkiError::OtherMachine { .. } | PkiError::NotAMachine { .. } => {
+            "drover pki issue coordinator NAME --host HOST --out DIR"
+        }
+        _ => "drover pki show: has it ended? Or issue another: drover pki issue coordinator --help",
+    })
+}
+
 fn failure(error: &CoordinatorError) -> Failure {
     let code = match error {
         CoordinatorError::ReadConfig { .. }
@@ -96,6 +127,9 @@ fn failure(error: &CoordinatorError) -> Failure {
         CoordinatorError::Listen { address, source } => {
             listening(failure, address, source, "`--listen`, `--socket` or `listen` of the settings")
         }
+        CoordinatorError::NotLoopback { .. } => failure.hint(
+            "drover pki init, then drover pki issue coordinator NAME --host HOST --out DIR: it says how to start it with them",
+        ),
         _ => failure,
     }
 }

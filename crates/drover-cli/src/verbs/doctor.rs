@@ -4,7 +4,7 @@ use super::Bench;
 use crate::exit::ExitCode;
 use crate::failure::Result;
 use crate::offline;
-use crate::render::doctor::{Mark, diagnose, render, unreachable};
+use crate::render::doctor::{Mark, certificate, diagnose, render, unreachable};
 
 /// Checks everything that failover depends on.
 ///
@@ -24,7 +24,10 @@ pub async fn run(bench: &Bench) -> Result<ExitCode> {
     };
     offline::keep_snapshot(&bench.target, &text);
     let (dns, pages) = futures::join!(offline::ask_dns(&view.dns, &view.services), offline::ask_pages(&view));
-    let diagnosis = diagnose(&view, &dns, &pages, env!("CARGO_PKG_VERSION"), &out.look());
+    let mut diagnosis = diagnose(&view, &dns, &pages, env!("CARGO_PKG_VERSION"), &out.look());
+    diagnosis
+        .checks
+        .extend(bench.target.tls.as_ref().map(|files| certificate(&files.certificate, &out.look())));
     out.show(&diagnosis, |look| render(&diagnosis, look))?;
     Ok(if diagnosis.worst() == Mark::Ok { ExitCode::Done } else { ExitCode::Attention })
 }

@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod explain;
 pub mod moves;
 pub mod orders;
+pub mod pki;
 pub mod policy;
 pub mod runbook;
 pub mod runs;

@@ -1,6 +1,7 @@
 //! The HTTP API under `/v1`. One table holds every route with its handler and its schemas: the router and the OpenAPI
 //! document are both made from it, so they can't drift apart.
 
+pub(crate) mod admission;
 mod agents;
 mod commands;
 mod follower;
@@ -357,6 +358,10 @@ fn bounded(coordinator: Arc<Coordinator>, timeout: Duration) -> Router {
             .into_response()
         })
         .layer(axum::middleware::from_fn_with_state(coordinator.clone(), follower::guide))
+        .layer(axum::middleware::from_fn_with_state(
+            admission::Gate::new(coordinator.clone()),
+            admission::admit,
+        ))
         .layer(DefaultBodyLimit::max(API_BODY_BYTES_MAX))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, timeout))
         .layer(axum::middleware::map_response(problem::every_error_is_one))

@@ -391,7 +391,7 @@ async fn boot(dir: &tempfile::TempDir) -> (Arc<Coordinator>, SocketAddr, Cancell
     coordinator.start().await.unwrap();
     let address = coordinator.listen;
     let socket = dir.path().join("drover.sock");
-    let bound = listen::bind(address, &socket).await.unwrap();
+    let bound = listen::bind(address, &socket, None).await.unwrap();
     let address = bound.address;
     bound.serve(api::router(coordinator.clone()), &stop, &tasks);
     (coordinator, address, stop, tasks)

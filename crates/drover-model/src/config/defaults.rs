@@ -155,7 +155,7 @@ pub const RTO: Span = Span::from_mins(30);
 /// Hourly copies are the coarsest protection that still deserves the name.
 pub const RPO: Span = Span::from_hours(1);
 
-/// Loopback, since the API has no authentication of its own yet.
+/// Loopback, in plain text: beyond it the API wants certificates, which are one machine's and no configuration.
 pub const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7400);
 
 /// Blindness is noticed within one probe interval.

@@ -17,7 +17,7 @@ pub(crate) static SETTINGS: Shape = Shape {
             "listen",
             Kind::Socket { loopback: true },
             Default::Socket(defaults::LISTEN),
-            "Where the coordinator's API listens: a loopback address, since it has no authentication.",
+            "Where the coordinator's API listens: a loopback address, in plain text. Beyond it: `drover coordinator --listen` with certificates.",
         ),
         optional(
             "dns",
