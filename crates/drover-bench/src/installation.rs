@@ -1,19 +1,20 @@
 //! A whole installation of the real binary: a DNS server and a coordinator with a world of a stated size. Its vantages
 //! are played from here, over the same API that agents use.
 
+use crate::certificates::Certificates;
 use crate::disk;
 use crate::error::{Attempt, BenchError, Result, unexpected};
 use crate::product::{self, Role};
 use crate::vantage::Vantage;
 use crate::world::{self, Shape};
 use drover_dns::publish::PublicKey;
-use drover_model::EndpointKey;
 use drover_model::api::StatusView;
 use drover_model::config::{Config, encode};
 use drover_model::decision::VerdictState;
+use drover_model::{AgentId, EndpointKey, RegionId};
 use serde::Deserialize;
 use serde_json::json;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -54,13 +55,23 @@ pub struct Installation {
     /// What it was configured with.
     pub config: Config,
     http: reqwest::Client,
+    certificates: Option<Certificates>,
     /// Everything that it writes.
     pub directory: TempDir,
 }
 
 impl Installation {
-    /// Starts it.
+    /// Starts it, with its API in plain text.
     pub fn start(shape: &Shape, change: impl FnOnce(&mut Config)) -> Result<Self> {
+        Self::begin(shape, change, false)
+    }
+
+    /// Starts it, with its API behind mutual TLS.
+    pub fn start_with_tls(shape: &Shape) -> Result<Self> {
+        Self::begin(shape, |_| {}, true)
+    }
+
+    fn begin(shape: &Shape, change: impl FnOnce(&mut Config), tls: bool) -> Result<Self> {
         let binary = product::binary()?;
         let directory = disk::scratch()?;
         let (dns, said) = start_dns(&binary, directory.path())?;
@@ -71,7 +82,7 @@ impl Installation {
         let at = directory.path().join("config");
         write_config(&at, &config)?;
         let state = directory.path().join("state");
-        let words: [&OsStr; 7] = [
+        let mut words: Vec<&OsStr> = vec![
             "coordinator".as_ref(),
             "--config".as_ref(),
             at.as_os_str(),
@@ -80,16 +91,36 @@ impl Installation {
             "--listen".as_ref(),
             "127.0.0.1:0".as_ref(),
         ];
+        let certificates = tls.then(|| Certificates::new(directory.path())).transpose()?;
+        let flags = certificates.as_ref().map(Certificates::flags).transpose()?.unwrap_or_default();
+        words.extend(flags.iter().map(OsString::as_os_str));
         let (coordinator, said) =
             Role::drover::<CoordinatorSaid>(&binary, "coordinator", directory.path(), &words)?;
-        let http = client()?;
-        Ok(Self { coordinator, _dns: dns, binary, api: said.http, query, config, http, directory })
+        let http = match &certificates {
+            Some(certificates) => certificates.client("drover://client/bench")?,
+            None => client()?,
+        };
+        let api = said.http;
+        Ok(Self { coordinator, _dns: dns, binary, api, query, config, http, certificates, directory })
     }
 
-    /// One vantage for each configured agent.
-    pub fn vantages(&self) -> Vec<Vantage> {
-        let agents = self.config.agents().into_iter();
-        agents.map(|(agent, region)| Vantage::new(agent, region, self.api, self.http.clone())).collect()
+    /// The URL of the API.
+    pub fn url(&self) -> String {
+        let scheme = if self.certificates.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.api)
+    }
+
+    /// One vantage for each configured agent, with a certificate of its own where the API wants one.
+    pub fn vantages(&self) -> Result<Vec<Vantage>> {
+        let url = self.url();
+        let vantage = |(agent, region): (AgentId, RegionId)| {
+            let http = match &self.certificates {
+                Some(certificates) => certificates.client(&format!("drover://agent/{region}/{agent}"))?,
+                None => self.http.clone(),
+            };
+            Ok(Vantage::new(agent, region, &url, http))
+        };
+        self.config.agents().into_iter().map(vantage).collect()
     }
 
     /// Every endpoint.
@@ -134,7 +165,7 @@ impl Installation {
 
     /// A document of the API.
     pub async fn get(&self, path: &str) -> Result<Vec<u8>> {
-        let url = format!("http://{}{path}", self.api);
+        let url = format!("{}{path}", self.url());
         let answer = self.http.get(&url).send().await.attempt(format!("get {url}"))?;
         let answer = answer.error_for_status().attempt(format!("get {url}"))?;
         Ok(answer.bytes().await.attempt(format!("get {url}"))?.to_vec())

@@ -4,6 +4,7 @@
 //! measured. Bars are judged at full size only; what must be right at any size is judged always.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // Printing is what this program is for.
 
+mod certificates;
 mod disk;
 mod error;
 mod figure;
@@ -66,6 +67,8 @@ enum Name {
     Reaction,
     /// Reports at full rate through the API
     Ingest,
+    /// What mutual TLS costs a report
+    Tls,
     /// One agent with many endpoints
     Probe,
     /// A failover of many record sets in Route 53
@@ -90,13 +93,14 @@ enum Name {
 }
 
 impl Name {
-    const EACH: [Name; 11] = [
+    const EACH: [Name; 12] = [
         Name::Plan,
         Name::Store,
         Name::Scale,
         Name::Status,
         Name::Reaction,
         Name::Ingest,
+        Name::Tls,
         Name::Probe,
         Name::Route53,
         Name::DnsQps,
@@ -113,6 +117,7 @@ impl Name {
             Name::Status => figures::status::measure(scale)?,
             Name::Reaction => figures::reaction::measure(scale)?,
             Name::Ingest => figures::ingest::measure(scale)?,
+            Name::Tls => figures::tls::measure(scale)?,
             Name::Probe => figures::probe::measure(scale)?,
             Name::Route53 => figures::route53::measure(scale)?,
             Name::DnsQps => figures::dns::qps(scale)?,

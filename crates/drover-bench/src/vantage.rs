@@ -5,7 +5,6 @@ use drover_model::probe::{
     FailureKind, Observation, ProbeOutcome, REPORT_SCHEMA, Report, ReportAck, SelfCheck,
 };
 use drover_model::{AgentId, EndpointKey, RegionId, Span, Timestamp};
-use std::net::SocketAddr;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// What a good probe takes here, in microseconds.
@@ -34,9 +33,9 @@ pub fn wall_now() -> Timestamp {
 }
 
 impl Vantage {
-    /// An agent that has just started.
-    pub fn new(agent: AgentId, region: RegionId, api: SocketAddr, http: reqwest::Client) -> Self {
-        let url = format!("http://{api}/v1/agents/{agent}/reports");
+    /// An agent that has just started, and reports to the API at this URL.
+    pub fn new(agent: AgentId, region: RegionId, api: &str, http: reqwest::Client) -> Self {
+        let url = format!("{api}/v1/agents/{agent}/reports");
         let boot_number = u64::try_from(wall_now().as_millis()).unwrap_or(1);
         Self { agent, region, sequence: 0, boot_number, last_sent: Timestamp::default(), url, http }
     }

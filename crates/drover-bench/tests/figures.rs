@@ -76,6 +76,11 @@ fn ingest_drops_nothing_and_concludes_about_the_endpoint_that_died() {
 }
 
 #[test]
+fn tls_counts_what_plain_text_counts() {
+    must_be_right("tls", 1, 2);
+}
+
+#[test]
 fn probe_reports_what_is() {
     must_be_right("probe", 6, 3);
 }

@@ -51,7 +51,7 @@ async fn all(scale: Scale) -> Result<Figure> {
     let rounds = scale.of(ROUNDS, ROUNDS_MIN);
     let shape = Shape { regions: REGIONS, services, interval: Span::from_duration(ROUND), dns: None };
     let world = Installation::start(&shape, |_| {})?;
-    let mut vantages = world.vantages();
+    let mut vantages = world.vantages()?;
     world.become_well(&mut vantages).await?;
     let endpoints = Arc::new(world.endpoints());
     let dies = endpoints.get(endpoints.len() / 2).cloned();

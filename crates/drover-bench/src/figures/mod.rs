@@ -9,3 +9,4 @@ pub mod route53;
 pub mod scale;
 pub mod status;
 pub mod store;
+pub mod tls;

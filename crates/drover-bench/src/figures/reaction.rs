@@ -118,7 +118,7 @@ struct Scene {
 impl Scene {
     async fn start(shape: &Shape) -> Result<Self> {
         let world = Installation::start(shape, |_| {})?;
-        let mut vantages = world.vantages();
+        let mut vantages = world.vantages()?;
         world.become_well(&mut vantages).await?;
         let region = world.config.regions.keys().next().cloned();
         let region = region.ok_or_else(|| BenchError::Unexpected("a world without regions".into()))?;

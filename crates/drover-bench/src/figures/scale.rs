@@ -16,7 +16,6 @@ use drover_coordinator::{Coordinator, Options};
 use drover_core::decide;
 use drover_model::probe::REPORT_OBSERVATIONS_MAX;
 use drover_model::{EndpointKey, Span};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 use tempfile::TempDir;
@@ -134,7 +133,7 @@ impl Inside {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let opened = Coordinator::open(options, stop.clone(), tasks.clone()).await;
         let coordinator = opened.attempt(format!("open a coordinator of {endpoints} endpoints"))?;
-        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
+        let nowhere = "http://127.0.0.1:9";
         let http = crate::installation::client()?;
         let agents = config.agents().into_iter();
         Ok(Self {

@@ -25,7 +25,7 @@ async fn all(scale: Scale) -> Result<Figure> {
     let services = scale.of(SERVICES, 10);
     let shape = Shape { regions: REGIONS, services, interval: Span::from_mins(5), dns: None };
     let world = Installation::start(&shape, |_| {})?;
-    world.become_well(&mut world.vantages()).await?;
+    world.become_well(&mut world.vantages()?).await?;
 
     let (mut command, mut document) = (Samples::new(), Samples::new());
     let mut bytes = 0;
