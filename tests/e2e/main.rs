@@ -24,6 +24,7 @@ mod network;
 mod operating;
 mod output;
 mod partial;
+mod people;
 mod pki;
 mod programs;
 mod refusals;

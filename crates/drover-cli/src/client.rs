@@ -6,7 +6,7 @@ use crate::failure::{Failure, Result};
 use bytes::Bytes;
 use drover_agent::identity::CoordinatorUrl;
 use drover_model::api::{Page, Problem, StatusView};
-use drover_pki::{Http, HttpError};
+use drover_pki::{Http, HttpError, TlsFiles};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;

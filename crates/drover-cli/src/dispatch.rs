@@ -1,6 +1,8 @@
 //! From a verb to what it does.
 
-use crate::args::{Args, ConfigVerb, DnsArgs, DnsVerb, Global, PolicyVerb, RunbookVerb, Verb};
+use crate::args::{
+    Args, AuditVerb, AuditVerifyArgs, ConfigVerb, DnsArgs, DnsVerb, Global, PolicyVerb, RunbookVerb, Verb,
+};
 use crate::context::{Surroundings, Target};
 use crate::demo;
 use crate::exit::ExitCode;
@@ -34,6 +36,9 @@ pub async fn dispatch(args: Args, out: &Out) -> Result<ExitCode> {
         Verb::Config(ConfigVerb::Validate { dir, runbooks }) => verbs::config::validate(out, dir, runbooks),
         Verb::Config(ConfigVerb::Schema { runbook }) => verbs::config::schema(out, runbook),
         Verb::Runbook(RunbookVerb::Lint { dir }) => verbs::runbook::lint(out, dir),
+        Verb::Audit(AuditVerb::Verify(AuditVerifyArgs { export: Some(file), heads })) => {
+            verbs::audit::verify_export(out, heads, &file)
+        }
         Verb::Policy(PolicyVerb::Backtest(args)) => verbs::policy::backtest(out, &args),
         Verb::Policy(PolicyVerb::History(args)) => verbs::policy::history::run(out, &args),
         verb => ask(verb, &Bench::new(target(&global)?, out.clone())?).await,
@@ -62,6 +67,8 @@ async fn ask(verb: Verb, bench: &Bench) -> Result<ExitCode> {
         Verb::Unfreeze(args) => verbs::orders::unfreeze(bench, args).await,
         Verb::Rearm(args) => verbs::orders::rearm(bench, args).await,
         Verb::Log(args) => verbs::orders::log(bench, &args).await,
+        Verb::Audit(AuditVerb::Verify(args)) => verbs::audit::verify(bench, args.heads).await,
+        Verb::Audit(AuditVerb::Head) => verbs::audit::head(bench).await,
         Verb::Doctor(_) => verbs::doctor::run(bench).await,
         Verb::Run(verb) => verbs::runs::run(bench, verb).await,
         Verb::Dns(DnsArgs { verb: Some(verb), .. }) => verbs::dns::run(bench, verb).await,

@@ -26,11 +26,13 @@ pub enum ExitCode {
     Attention = 8,
     /// A coordinator ends because another one leads: whoever supervises it starts it as a follower.
     Deposed = 9,
+    /// What should vouch for the past does not (`audit verify`).
+    EvidenceBroken = 10,
 }
 
 impl ExitCode {
     /// Every code in order, for the help.
-    pub const ALL: [ExitCode; 10] = [
+    pub const ALL: [ExitCode; 11] = [
         ExitCode::Done,
         ExitCode::Internal,
         ExitCode::Usage,
@@ -41,6 +43,7 @@ impl ExitCode {
         ExitCode::DoneWithExceptions,
         ExitCode::Attention,
         ExitCode::Deposed,
+        ExitCode::EvidenceBroken,
     ];
 
     /// The number that a script sees.
@@ -61,6 +64,7 @@ impl ExitCode {
             ExitCode::DoneWithExceptions => "done with exceptions",
             ExitCode::Attention => "attention needed or changes pending",
             ExitCode::Deposed => "another coordinator leads",
+            ExitCode::EvidenceBroken => "the audit is broken",
         }
     }
 

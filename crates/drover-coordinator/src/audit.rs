@@ -1,34 +1,23 @@
-//! Every command, decision and refusal, in order, kept for ever.
+//! Every command, decision and refusal, in order, kept for ever, each with the hash of the one before it.
+//!
+//! The chain neither forks nor has gaps. Records are written one at a time, and each in one transaction with the head of
+//! the chain, which must still be the one that it was linked to: of two that were linked to the same head one lands.
+//! Where an answer was lost, a write failed, or whoever waited for it went away, the head in memory is forgotten and
+//! read again before the next record. A predecessor's write that is still on its way lands before the take-over or, by
+//! the leader's record (I3), never; the head is read after that.
 
 use crate::coordinator::Coordinator;
-use crate::db::keys;
+use crate::db::{Db, keys};
 use crate::error::CoordinatorError;
+use drover_model::audit::AuditHead;
+pub use drover_model::audit::AuditRecord;
 use drover_model::traffic::Actor;
-use drover_model::{Epoch, Timestamp};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use drover_store::{Expect, Limited, Revision, Txn, TxnError};
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::Mutex;
 
-/// One line of the audit.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct AuditRecord {
-    /// From 1, without gaps within an epoch.
-    pub number: u64,
-    /// When.
-    pub at: Timestamp,
-    /// Under which leader.
-    pub epoch: Epoch,
-    /// Who.
-    pub by: Actor,
-    /// What was asked or done: `freeze`, `apply`, `approve`.
-    pub verb: String,
-    /// About what.
-    pub subject: String,
-    /// Why, in the words of whoever asked.
-    pub reason: String,
-    /// What came of it.
-    pub outcome: String,
-}
+/// Attempts to append a record behind a head that turned out to be another than the one in memory.
+const APPEND_ATTEMPTS: u32 = 3;
 
 /// Numbers for numbered records, found once at the start and counted on in memory: only the leader writes.
 #[derive(Debug, Default)]
@@ -57,6 +46,135 @@ pub fn number_of_key(key: &str) -> u64 {
     key.rsplit('/').next().and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
+/// What a key of the store holds of the audit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// The last record's number and hash; before all records, in the order of keys.
+    Head,
+    /// The record of this number.
+    Record(u64),
+}
+
+impl Kept {
+    /// What is under `key`, when it is of the audit.
+    #[must_use]
+    pub fn under(key: &str) -> Option<Self> {
+        match key {
+            keys::AUDIT_HEAD => Some(Self::Head),
+            _ => key.starts_with(keys::AUDIT).then(|| Self::Record(number_of_key(key))),
+        }
+    }
+}
+
+/// Where the chain goes on.
+#[derive(Debug, Default)]
+pub(crate) struct AuditChain {
+    last: Counter,
+    /// Unknown until it was read, and again after anything else than a success.
+    tail: Mutex<Option<Tail>>,
+}
+
+/// The end of the audit.
+#[derive(Debug, Clone, Copy)]
+struct Tail {
+    /// The last record that is linked, and where the store says so.
+    head: Option<(AuditHead, Revision)>,
+    /// The highest number, which an older build may have given to a record without a link.
+    number: u64,
+}
+
+impl Tail {
+    async fn read(db: &Db) -> Result<Self, CoordinatorError> {
+        let head = db.get::<AuditHead>(keys::AUDIT_HEAD).await?;
+        let number = db.last_number(keys::AUDIT).await?;
+        Ok(Self { head, number: number.max(head.map_or(0, |(head, _)| head.number)) })
+    }
+}
+
+/// What became of a record that was to be written together with something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Appended {
+    /// Both are durable.
+    Together,
+    /// Neither is: a condition of what was to be written beside the record does not hold.
+    Otherwise,
+}
+
+impl AuditChain {
+    /// The highest number of a record.
+    pub(crate) fn last(&self) -> u64 {
+        self.last.last()
+    }
+
+    /// Finds the end of what is in the store. Only after the leader's record was taken.
+    pub(crate) async fn recall(&self, db: &Db) -> Result<(), CoordinatorError> {
+        let mut held = self.tail.lock().await;
+        let tail = Tail::read(db).await?;
+        if let Some((head, _)) = tail.head.filter(|(head, _)| head.number != tail.number) {
+            tracing::error!(
+                last = tail.number,
+                "the audit's chain ends at {head}, its records elsewhere: `drover audit verify` says where it is broken"
+            );
+        }
+        self.last.continue_after(tail.number);
+        *held = Some(tail);
+        Ok(())
+    }
+
+    /// Makes `record` the next one, in one transaction with `also`, which carries the leader's fence.
+    async fn append(&self, db: &Db, record: AuditRecord, also: Txn) -> Result<Appended, CoordinatorError> {
+        let mut held = self.tail.lock().await;
+        for _ in 0..APPEND_ATTEMPTS {
+            // Taken out: whoever is dropped or fails on the way leaves it unknown.
+            let tail = match held.take() {
+                Some(tail) => tail,
+                None => Tail::read(db).await?,
+            };
+            let number = tail.number + 1;
+            let linked = AuditRecord { number, ..record.clone() }.linked(tail.head.map(|(h, _)| h.hash));
+            let Some(link) = linked.chain else { continue };
+            let head = AuditHead { number, hash: link.hash };
+            let key = keys::numbered(keys::AUDIT, number);
+            let expected = tail.head.map_or(Expect::Absent, |(_, at)| Expect::ModRevision(at));
+            let txn = also.clone().expect(keys::AUDIT_HEAD, expected).expect(key.clone(), Expect::Absent);
+            let txn = db.put_op(db.put_op(txn, &key, &linked)?, keys::AUDIT_HEAD, &head)?;
+            let done = match db.commit_raw(txn).await {
+                Ok(revision) => Ok(revision),
+                Err(TxnError::Conflict { key: at, .. }) if at == keys::AUDIT_HEAD || at == key => continue,
+                Err(TxnError::Conflict { key, .. }) if key != keys::LEADER => {
+                    *held = Some(tail);
+                    return Ok(Appended::Otherwise);
+                }
+                Err(error) => landed(db, head).await.ok_or(error),
+            };
+            let at = done.map_err(|e| not_written(e, number))?;
+            *held = Some(Tail { head: Some((head, at)), number });
+            self.last.continue_after(number);
+            return Ok(Appended::Together);
+        }
+        let what =
+            format!("write the audit: its head changed {APPEND_ATTEMPTS} times, which only its leader does");
+        Err(CoordinatorError::Fenced { what })
+    }
+}
+
+/// Whether a record did land whose answer was lost: its hash covers its number, its time and all else of it.
+async fn landed(db: &Db, wanted: AuditHead) -> Option<Revision> {
+    let (head, at) = db.get::<AuditHead>(keys::AUDIT_HEAD).await.ok()??;
+    (head == wanted).then_some(at)
+}
+
+fn not_written(error: TxnError, number: u64) -> CoordinatorError {
+    let what = format!("write record {number} of the audit");
+    match error {
+        TxnError::Conflict { .. } => CoordinatorError::Fenced { what },
+        TxnError::TooLarge { what: Limited::Value { .. } | Limited::Bytes, actual, limit } => {
+            CoordinatorError::TooLarge { what, bytes: actual, limit }
+        }
+        error => CoordinatorError::store(what, error),
+    }
+}
+
 impl Coordinator {
     /// Writes one line.
     ///
@@ -70,9 +188,22 @@ impl Coordinator {
         reason: &str,
         outcome: &str,
     ) -> Result<(), CoordinatorError> {
-        let number = self.counters.audit.next();
+        self.audit_with(self.db.fenced(), by, [verb, subject, reason, outcome]).await.map(|_| ())
+    }
+
+    /// Writes one line together with what it tells of, so that neither is there without the other. The words are verb,
+    /// subject, reason and outcome.
+    ///
+    /// # Errors
+    /// When the store fails or this coordinator no longer leads.
+    pub(crate) async fn audit_with(
+        &self,
+        also: Txn,
+        by: &Actor,
+        [verb, subject, reason, outcome]: [&str; 4],
+    ) -> Result<Appended, CoordinatorError> {
         let record = AuditRecord {
-            number,
+            number: 0,
             at: self.clock.now(),
             epoch: self.db.epoch(),
             by: by.clone(),
@@ -80,7 +211,11 @@ impl Coordinator {
             subject: subject.into(),
             reason: reason.into(),
             outcome: outcome.into(),
+            chain: None,
         };
-        self.db.put(&keys::numbered(keys::AUDIT, number), &record).await
+        self.counters.audit.append(&self.db, record, also).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! The coordinator's parts in one place, and how they start and stop.
 
-use crate::audit::Counter;
+use crate::audit::{AuditChain, Counter};
 use crate::clock::Clock;
 use crate::config_dir::{ConfigDir, Loaded, judge};
 use crate::db::{Db, keys};
@@ -112,7 +112,7 @@ pub struct Coordinator {
 /// Where numbered records go on.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    pub(crate) audit: Counter,
+    pub(crate) audit: AuditChain,
     pub(crate) decisions: Counter,
     pub(crate) runs: Counter,
 }

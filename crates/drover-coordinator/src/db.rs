@@ -71,6 +71,8 @@ pub mod keys {
     pub const PLANS: &str = "plans/";
     /// Every command, decision and refusal.
     pub const AUDIT: &str = "audit/";
+    /// The last of these, to which the next one is linked.
+    pub const AUDIT_HEAD: &str = "audit-head";
 
     /// A service's traffic.
     #[must_use]

@@ -378,11 +378,8 @@ impl Coordinator {
     /// Finds where the numbers of audit, decisions and runs go on.
     pub(crate) async fn find_counters(&self) -> Result<(), CoordinatorError> {
         let counters = &self.counters;
-        for (prefix, counter) in [
-            (keys::AUDIT, &counters.audit),
-            (keys::DECISIONS, &counters.decisions),
-            (keys::RUNS, &counters.runs),
-        ] {
+        counters.audit.recall(&self.db).await?;
+        for (prefix, counter) in [(keys::DECISIONS, &counters.decisions), (keys::RUNS, &counters.runs)] {
             counter.continue_after(self.db.last_number_from(prefix, counter.last()).await?);
         }
         Ok(())

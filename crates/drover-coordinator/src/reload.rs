@@ -10,6 +10,9 @@ use drover_model::traffic::Actor;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What a reload says that found what is in force.
+const NOTHING_CHANGED: &str = "nothing changed";
+
 /// How often the directory is compared with what was read last.
 const POLL_EVERY: Duration = Duration::from_secs(1);
 
@@ -18,17 +21,32 @@ impl Coordinator {
     pub(crate) async fn run_reload(self: Arc<Self>) {
         let mut tick = tokio::time::interval(POLL_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut told_of = self.live().config_digest.clone();
         loop {
             let told = tokio::select! {
                 () = self.stop.cancelled() => return,
                 _ = tick.tick() => false,
                 () = self.reload_wake.notified() => true,
             };
-            let reloaded = if told { self.reload_on_signal().await } else { self.reload_now().await };
+            let reloaded =
+                if told { self.reload_on_signal().await } else { self.reload_by_itself(&mut told_of).await };
             if let Err(e) = reloaded {
                 tracing::error!(error = &e as &dyn std::error::Error, "can't reload the configuration");
             }
         }
+    }
+
+    /// As the directory is found. Who changed it nobody knows; that it was taken or refused is audited, and once where
+    /// it is found again and again in a state that can't be read.
+    async fn reload_by_itself(&self, told_of: &mut String) -> Result<String, CoordinatorError> {
+        let sentence = self.reload_now().await?;
+        let digest = self.live().config_digest.clone();
+        if sentence != NOTHING_CHANGED && digest != *told_of {
+            let why = "the directory changed";
+            self.audit(&Actor::Automatic, "config reload", "configuration", why, &sentence).await?;
+        }
+        *told_of = digest;
+        Ok(sentence)
     }
 
     /// On SIGHUP. Who sent it nobody knows; that it came, and what followed, is audited.
@@ -79,7 +97,7 @@ impl Coordinator {
         };
         let digest = texts.digest();
         if self.live().config_digest == digest {
-            return Ok("nothing changed".into());
+            return Ok(NOTHING_CHANGED.into());
         }
         match judge(&texts, self.clock.now()) {
             Ok(new) => {

@@ -6,6 +6,7 @@
 
 mod acceptance;
 pub mod api;
+pub mod audit;
 mod beside;
 mod chain;
 pub mod config;

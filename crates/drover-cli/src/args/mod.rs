@@ -1,6 +1,7 @@
 //! The command line. Every verb has examples in its help.
 
 mod moves;
+mod people;
 mod pki;
 mod policy;
 mod roles;
@@ -11,6 +12,7 @@ pub use moves::{
     ReasonArgs, UndrainArgs,
 };
 pub use pki::{InitArgs, IssueArgs, IssueVerb, PkiPlace, PkiVerb, RevokeArgs, RotateArgs, TlsArgs};
+pub use people::{AuditVerb, AuditVerifyArgs};
 pub use policy::{BacktestArgs, HistoryArgs, PolicyVerb};
 pub use roles::{
     AdoptArgs, AgentArgs, CoordinatorArgs, DnsArgs, DnsServerArgs, DnsVerb, KeygenArgs, LaunchArgs,
@@ -117,6 +119,9 @@ pub enum Verb {
     Doctor(DoctorArgs),
     /// Commands, decisions and refusals, newest first
     Log(LogArgs),
+    /// The audit of all that was commanded, decided and refused: verify, head
+    #[command(subcommand)]
+    Audit(AuditVerb),
     /// See failovers happen: the sample world on this machine, with its scenes
     Demo(demo::DemoArgs),
     /// Keep the sample world running, to play with
@@ -382,7 +387,7 @@ mod tests {
             .filter_map(|l| l.strip_prefix("  ").and_then(|l| l.split(' ').next()).filter(|w| !w.is_empty()))
             .collect();
         let expected = "status explain failover failback drain undrain apply approve reject freeze unfreeze rearm run \
-                        config runbook policy dns pki doctor log demo up break heal help";
+                        config runbook policy dns pki doctor log audit demo up break heal help";
         assert_eq!(listed.join(" "), expected);
         let long = Args::command().render_long_help().to_string();
         assert!(

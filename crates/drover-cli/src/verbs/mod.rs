@@ -1,5 +1,6 @@
 //! What each verb does. Asking and deciding whom to ask happens here, rendering in `render`.
 
+pub mod audit;
 pub mod config;
 pub mod dns;
 pub mod dns_keygen;

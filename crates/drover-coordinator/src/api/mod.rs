@@ -18,6 +18,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get, post};
+use drover_model::audit::{AuditHead, AuditRecord};
 use drover_model::{api as m, probe, sight};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use std::sync::Arc;
@@ -80,6 +81,9 @@ const OBSERVATIONS: &[QueryParameter] = &[
     PAGED[0],
     PAGED[1],
 ];
+
+const AUDIT: &[QueryParameter] =
+    &[optional("after", "integer", "Oldest first instead, from after this number"), PAGED[0], PAGED[1]];
 
 const QUESTIONS: &[QueryParameter] = &[
     optional("have", "integer", "Version of the questions that the agent has"),
@@ -193,11 +197,20 @@ fn read_routes() -> Vec<Route> {
                 get(reads::observations),
             )
         },
-        paged(
-            "/v1/audit",
-            "Commands, decisions and refusals, newest first",
-            schema::<m::Page<crate::audit::AuditRecord>>,
-            get(reads::audit),
+        Route {
+            query: AUDIT,
+            ..paged(
+                "/v1/audit",
+                "Commands, decisions and refusals, newest first",
+                schema::<m::Page<AuditRecord>>,
+                get(reads::audit),
+            )
+        },
+        read(
+            "/v1/audit/head",
+            "The audit's last record, to be kept elsewhere",
+            Some(schema::<AuditHead>),
+            get(reads::audit_head),
         ),
     ]
 }

@@ -43,6 +43,11 @@ pub fn limited(limit: Option<std::num::NonZeroUsize>) -> usize {
 }
 
 impl Paging {
+    /// Below `cursor`.
+    pub fn new(cursor: Option<u64>, limit: Option<std::num::NonZeroUsize>) -> Self {
+        Self { cursor, limit }
+    }
+
     /// Items at most.
     pub fn limit(&self) -> usize {
         limited(self.limit)

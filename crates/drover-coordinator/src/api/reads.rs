@@ -2,7 +2,7 @@
 
 use super::paging::{Asked, Paging, bad_query, limited};
 use super::problem::ApiError;
-use crate::audit::AuditRecord;
+use crate::audit::{AuditRecord, number_of_key};
 use crate::coordinator::Coordinator;
 use crate::db::keys;
 use crate::error::CoordinatorError;
@@ -18,6 +18,7 @@ use drover_model::api::{
     API_SCHEMA, ConfigView, DecisionSummary, ExplainView, HealthChecksView, ObservationView, Page, PlanView,
     PublicationView, ReplayView, RunSummary, RunView, Short, ZoneView,
 };
+use drover_model::audit::AuditHead;
 use drover_model::decision::StoredDecision;
 use drover_model::runbook::Runbook;
 use drover_model::{DecisionId, PlanId, RunId, ServiceId, Span, Timestamp};
@@ -243,10 +244,36 @@ pub(super) async fn publications(
     }
 }
 
+/// How the audit is asked for.
+#[derive(Debug, Deserialize)]
+pub(super) struct AuditQuery {
+    after: Option<u64>,
+    cursor: Option<u64>,
+    limit: Option<std::num::NonZeroUsize>,
+}
+
 pub(super) async fn audit(
     State(c): State<Arc<Coordinator>>,
-    Asked(paging): Asked<Paging>,
+    Asked(query): Asked<AuditQuery>,
 ) -> Result<Json<Page<AuditRecord>>, ApiError> {
-    let last = c.counters.audit.last();
-    page_of(&c, &paging, keys::AUDIT, last, |record: AuditRecord| record).await
+    match (query.after, query.cursor) {
+        (Some(_), Some(_)) => Err(bad_query("`after` and `cursor` lead in opposite directions")),
+        (Some(after), None) => {
+            let after = Some(keys::numbered(keys::AUDIT, after));
+            let (items, next) = c.db.list_page(keys::AUDIT, after, limited(query.limit)).await?;
+            let items: Vec<AuditRecord> = items.into_iter().map(|(_, record)| record).collect();
+            Ok(Json(Page { items, next_cursor: next.map(|key| number_of_key(&key).to_string()) }))
+        }
+        (None, cursor) => {
+            let paging = Paging::new(cursor, query.limit);
+            page_of(&c, &paging, keys::AUDIT, c.counters.audit.last(), |record: AuditRecord| record).await
+        }
+    }
+}
+
+pub(super) async fn audit_head(State(c): State<Arc<Coordinator>>) -> Result<Json<AuditHead>, ApiError> {
+    match c.db.get::<AuditHead>(keys::AUDIT_HEAD).await? {
+        Some((head, _)) => Ok(Json(head)),
+        None => Err(ApiError::not_found("record of the audit", Vec::new())),
+    }
 }
