@@ -49,6 +49,8 @@ fn every_output_has_the_keys_that_the_page_says() {
     let seen = w.drover(&["log", "--observations", "checkout@eu-west", "-o", "json"]).expect_code(0).stdout;
     std::fs::write(w.path("seen.json"), seen).unwrap();
 
+    // Whose token it lists and ends.
+    w.drover(&["token", "create", "ann", "--role", "viewer"]).expect_code(0);
     // And the key that it shows.
     w.drover(&["dns", "keygen", "--out", "signing.key"]).expect_code(0);
     // And certificates to list.

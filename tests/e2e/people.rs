@@ -1,13 +1,89 @@
-//! The audit that tells who did what.
+//! Who may do what, and the audit that tells who did.
 
-use crate::world::{Said, World};
+use crate::world::{Said, World, all_serve};
 use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
+
+/// The same world over TCP, with this token.
+fn as_whom(w: &World, name: &str, words: &[&str]) -> Said {
+    let all: Vec<&str> = ["--context", name].into_iter().chain(words.iter().copied()).collect();
+    w.drover(&all)
+}
+
+/// Makes a token, and a context that shows it.
+fn make(w: &World, name: &str, role: &str) -> String {
+    let made = w.drover(&["token", "create", name, "--role", role, "--valid-for", "1d"]).expect_code(0);
+    let token = made.stdout.trim().to_owned();
+    assert!(token.starts_with("drover_") && !made.stderr.contains(&token), "{made:?}");
+    std::fs::create_dir_all(w.path("drover")).unwrap();
+    let file = w.path(&format!("drover/{name}.token"));
+    std::fs::write(&file, &made.stdout).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    token
+}
+
+fn contexts(w: &World, names: &[&str]) {
+    let url = format!("http://{}", w.config.settings.listen);
+    let mut text = "contexts:\n".to_owned();
+    for name in names {
+        text.push_str(&format!("  {name}: {{coordinator: '{url}', token_file: {name}.token}}\n"));
+    }
+    std::fs::write(w.path("drover/config.yaml"), text).unwrap();
+}
 
 fn broken(said: &Said) -> Value {
     let found: Value = said.json();
     assert_eq!(found["holds"], false, "{found}");
     found["broken"].clone()
+}
+
+#[test]
+fn a_token_allows_what_its_role_does_until_it_is_revoked_and_all_of_it_is_on_record() {
+    let w = World::up();
+    let tokens = [make(&w, "vi", "viewer"), make(&w, "op", "operator"), make(&w, "ad", "admin")];
+    contexts(&w, &["vi", "op", "ad"]);
+
+    let url = format!("http://{}", w.config.settings.listen);
+    let without = w.drover(&["--coordinator", &url, "run", "list"]).expect_code(3);
+    assert!(without.stderr.contains("DROVER_TOKEN_FILE"), "{}", without.stderr);
+    as_whom(&w, "vi", &["status"]).expect_code(0);
+    // A viewer's token in a thief's hands moves nothing.
+    let words = ["failover", "checkout", "--from", "eu-west", "--reason", "stolen", "--plan"];
+    let stolen = as_whom(&w, "vi", &words).expect_code(3);
+    assert!(stolen.stderr.contains("needs the role operator"), "{}", stolen.stderr);
+    let stolen = as_whom(&w, "vi", &["freeze", "--for", "1h", "--reason", "stolen"]).expect_code(3);
+    assert!(stolen.stderr.contains("needs the role operator"), "{}", stolen.stderr);
+    as_whom(&w, "op", &["token", "create", "mine", "--role", "admin"]).expect_code(3);
+    let status = w.status();
+    assert!(all_serve(&status) && status.freeze.is_none() && status.runs.is_empty());
+
+    as_whom(&w, "op", &["freeze", "--for", "1h", "--reason", "maintenance"]).expect_code(0);
+    as_whom(&w, "ad", &["token", "revoke", "op", "--reason", "laptop stolen"]).expect_code(0);
+    let revoked = as_whom(&w, "op", &["unfreeze", "--reason", "over"]).expect_code(3);
+    assert!(
+        revoked.stderr.contains("revoked") && revoked.stderr.contains("drover token create"),
+        "{revoked:?}"
+    );
+    assert!(w.status().freeze.is_some());
+
+    let log: Value = w.drover(&["log", "-o", "json"]).expect_code(0).json();
+    let told = |by: &str, verb: &str, outcome: &str| {
+        log["items"].as_array().unwrap().iter().any(|r| {
+            r["by"]["name"] == by && r["verb"] == verb && r["outcome"].as_str().unwrap().contains(outcome)
+        })
+    };
+    assert!(told("op", "freeze", "frozen") && told("ad", "token revoke", "revoked"), "{log}");
+    assert!(told("vi", "access", "needs the role operator") && told("op", "login", "revoked"), "{log}");
+
+    // Nowhere but in their files.
+    let everywhere = [
+        std::fs::read_to_string(w.path("up.log")).unwrap(),
+        log.to_string(),
+        w.drover(&["token", "list", "-o", "json"]).expect_code(0).stdout,
+        w.drover(&["config", "show"]).expect_code(0).stdout,
+    ];
+    assert!(tokens.iter().all(|token| everywhere.iter().all(|text| !text.contains(token))));
 }
 
 #[test]

@@ -473,8 +473,9 @@ fn said_to_run(up: &mut Child, directory: &Path) -> PathBuf {
 /// Nothing of the caller's own drover, and every file inside of the test's directory.
 pub fn surroundings(command: &mut Command, directory: &Path) {
     let places = ["DROVER_CONTEXT", "DROVER_COORDINATOR", "DROVER_STATE", "DROVER_CONFIG", "DROVER_LOG"];
+    let people = ["DROVER_TOKEN_FILE"];
     let certificates = ["DROVER_PKI", "DROVER_CA", "DROVER_CERTIFICATE", "DROVER_KEY", "DROVER_CRL"];
-    for name in places.into_iter().chain(certificates) {
+    for name in places.into_iter().chain(certificates).chain(people) {
         command.env_remove(name);
     }
     for name in ["HOME", "TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"] {

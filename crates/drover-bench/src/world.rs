@@ -5,9 +5,10 @@ use drover_coordinator::config_dir::SHIPPED_RUNBOOKS;
 use drover_core::{targets, verdict};
 use drover_model::config::decode::{self, SourceFile};
 use drover_model::config::{
-    AgentConfig, Config, DnsInstance, DnsServers, DnsSettings, DnsVelocity, DriftPolicy, EmbeddedDns,
-    Endpoint, FailbackPolicy, FailoverPolicy, HealthCheck, HttpCheck, Location, PagingSettings, RecordType,
-    Region, RegionRole, Retention, Service, Settings, TlsOptions, ValidationPolicy, VantageSettings,
+    AccessSettings, AgentConfig, Config, DnsInstance, DnsServers, DnsSettings, DnsVelocity, DriftPolicy,
+    EmbeddedDns, Endpoint, FailbackPolicy, FailoverPolicy, HealthCheck, HttpCheck, Location, PagingSettings,
+    RecordType, Region, RegionRole, Retention, Service, Settings, TlsOptions, ValidationPolicy,
+    VantageSettings,
 };
 use drover_model::decision::{OpinionState, VantageOpinion, VantageState, VerdictInputs};
 use drover_model::plan::{LoadedRunbook, StandingVerdict, World};
@@ -66,6 +67,7 @@ impl Shape {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7400)),
             dns: self.dns.clone(),
             store: None,
+            access: AccessSettings::default(),
             vantage: VantageSettings {
                 references: Vec::new(),
                 reference_interval: Span::from_secs(10),

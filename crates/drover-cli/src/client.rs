@@ -5,10 +5,15 @@ use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
 use bytes::Bytes;
 use drover_agent::identity::CoordinatorUrl;
+use drover_model::access::TOKEN_PREFIX;
 use drover_model::api::{Page, Problem, StatusView};
 use drover_pki::{Http, HttpError, TlsFiles};
+use reqwest::header::{AUTHORIZATION, HeaderValue};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +33,8 @@ const COMMAND_PAUSE: Duration = Duration::from_millis(300);
 #[derive(Debug, Clone)]
 pub struct Client {
     http: Arc<Http>,
+    /// What shows who asks.
+    authorization: Option<HeaderValue>,
     base: reqwest::Url,
     /// For messages.
     address: String,
@@ -47,13 +54,19 @@ impl Client {
     /// # Errors
     /// When no HTTP client can be made.
     pub fn new(target: &Target) -> Result<Self> {
-        let mut first = Self::of(&target.coordinator, target.tls.as_ref())?;
-        let others = target.others.iter().map(|other| Self::of(other, target.tls.as_ref()));
+        let authorization = target.token_file.as_deref().map(authorization).transpose()?;
+        let of = |coordinator| Self::of(coordinator, target.tls.as_ref(), authorization.clone());
+        let mut first = of(&target.coordinator)?;
+        let others = target.others.iter().map(of);
         first.others = others.collect::<Result<_>>()?;
         Ok(first)
     }
 
-    fn of(coordinator: &CoordinatorUrl, tls: Option<&TlsFiles>) -> Result<Self> {
+    fn of(
+        coordinator: &CoordinatorUrl,
+        tls: Option<&TlsFiles>,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Self> {
         let (base, http) = match (coordinator, tls) {
             (CoordinatorUrl::Http(url), Some(files)) if url.starts_with("https:") => {
                 let http = Http::with_certificates(files.clone(), builder, |_| Ok(()));
@@ -71,6 +84,7 @@ impl Client {
             }
         };
         Ok(Self {
+            authorization,
             http: Arc::new(http.map_err(|e| unusable(&e))?),
             base: reqwest::Url::parse(&base)
                 .map_err(|e| Failure::because(ExitCode::Internal, "can't make an HTTP client", &e))?,
@@ -190,6 +204,10 @@ impl Client {
         request: reqwest::RequestBuilder,
         silence: Duration,
     ) -> Result<Sent<T>> {
+        let request = match &self.authorization {
+            Some(value) => request.header(AUTHORIZATION, value.clone()),
+            None => request,
+        };
         let lost = |e: reqwest::Error| Sent::Lost(self.unreachable(&e.without_url()));
         let response = match tokio::time::timeout(silence, request.send()).await {
             Ok(Ok(response)) => response,
@@ -241,10 +259,32 @@ fn unusable(error: &HttpError) -> Failure {
     }
 }
 
+/// Bytes of a token file, at most.
+const TOKEN_FILE_BYTES_MAX: u64 = 4 << 10;
+
+/// The header that shows the token of a file. What is in it is said in no message, nor shown when the header is printed.
+fn authorization(file: &Path) -> Result<HeaderValue> {
+    let wrong = |why: String| {
+        Failure::usage(format!("can't use the token file {}: {why}", file.display()))
+            .hint("DROVER_TOKEN_FILE or the context's `token_file` names a file with what `drover token create` printed")
+    };
+    let mut text = String::new();
+    let opened = File::open(file).map_err(|e| wrong(e.to_string()))?;
+    opened.take(TOKEN_FILE_BYTES_MAX).read_to_string(&mut text).map_err(|e| wrong(e.to_string()))?;
+    let token = text.trim();
+    if !token.starts_with(TOKEN_PREFIX) || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(wrong(format!("it has no token, which begins with {TOKEN_PREFIX}")));
+    }
+    let value = HeaderValue::from_str(&format!("Bearer {token}"));
+    let mut value = value.map_err(|_| wrong("a token is printable ASCII".to_owned()))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
 /// A problem as a failure: its code says whether a guard refused, the request was wrong, or something broke.
 fn refusal(problem: Problem) -> Failure {
     let code = match (problem.status, problem.code.as_str()) {
-        (403 | 409, _) | (_, "unknown_plan") => ExitCode::Refused,
+        (401 | 403 | 409 | 429, _) | (_, "unknown_plan") => ExitCode::Refused,
         (400 | 404 | 413 | 415 | 422, _) => ExitCode::Usage,
         (503, _) => ExitCode::Unreachable,
         // DNS could not be asked or told: not the coordinator's fault.
@@ -279,6 +319,9 @@ mod tests {
     fn an_answer_has_its_exit_code() {
         for (status, code, expected) in [
             (409, "frozen", ExitCode::Refused),
+            (401, "token_unknown", ExitCode::Refused),
+            (403, "role_too_small", ExitCode::Refused),
+            (429, "too_many_failed_logins", ExitCode::Refused),
             (404, "unknown_plan", ExitCode::Refused),
             (404, "not_found", ExitCode::Usage),
             (422, "reason_missing", ExitCode::Usage),
@@ -300,6 +343,23 @@ mod tests {
         let failure = refusal(p);
         assert_eq!(failure.causes, ["no DNS server is configured"]);
         assert!(failure.hint.unwrap().contains("drover config validate"));
+    }
+
+    #[test]
+    fn a_token_is_read_from_its_file_and_said_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        std::fs::write(&file, "drover_5ec7e7\n").unwrap();
+        let value = authorization(&file).unwrap();
+        assert_eq!(value.as_bytes(), b"Bearer drover_5ec7e7");
+        assert!(!format!("{value:?}").contains("5ec7e7"));
+        for wrong in ["5ec7e7", "", "drover_5ec7e7 drover_5ec7e7", "drover_5ec7\u{e4}"] {
+            std::fs::write(&file, wrong).unwrap();
+            let failure = authorization(&file).unwrap_err();
+            assert_eq!(failure.code, ExitCode::Usage);
+            assert!(!format!("{failure:?}").contains("5ec7"), "{failure:?}");
+        }
+        assert!(authorization(&dir.path().join("none")).unwrap_err().message.contains("none"));
     }
 
     #[tokio::test]

@@ -39,6 +39,8 @@ pub struct Target {
     pub agents: BTreeMap<String, String>,
     /// By which files this machine proves who it is, to a coordinator at `https://`.
     pub tls: Option<TlsFiles>,
+    /// The file with the token to show there.
+    pub token_file: Option<PathBuf>,
 }
 
 /// The contexts file.
@@ -68,6 +70,9 @@ pub struct Context {
     /// By which files this machine proves who it is, to a coordinator at `https://`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsFiles>,
+    /// File with the token to show there; a relative path starts where the contexts file is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
 }
 
 /// What a running sample world says about itself. More may stand in the file.
@@ -102,6 +107,8 @@ pub struct Surroundings {
     pub contexts_file: Option<PathBuf>,
     /// `XDG_RUNTIME_DIR`.
     pub runtime_directory: Option<PathBuf>,
+    /// `DROVER_TOKEN_FILE`.
+    pub token_file_env: Option<PathBuf>,
 }
 
 impl Surroundings {
@@ -117,14 +124,21 @@ impl Surroundings {
             directory: std::env::current_dir().unwrap_or_default(),
             contexts_file: dirs::config_dir().map(|d| d.join("drover/config.yaml")),
             runtime_directory: env("XDG_RUNTIME_DIR").map(PathBuf::from),
+            token_file_env: env("DROVER_TOKEN_FILE").map(PathBuf::from),
         }
     }
 
-    /// The coordinator to speak to.
+    /// The coordinator to speak to, and the token to show there: that of `DROVER_TOKEN_FILE`, else the context's.
     ///
     /// # Errors
     /// When what was said does not name one.
     pub fn target(&self) -> Result<Target> {
+        let target = self.named_target()?;
+        let token_file = self.token_file_env.clone().or(target.token_file);
+        Ok(Target { token_file, ..target })
+    }
+
+    fn named_target(&self) -> Result<Target> {
         if let Some(url) = &self.coordinator_flag {
             return bare("--coordinator", url);
         }
@@ -172,7 +186,13 @@ impl Surroundings {
             production: context.production,
             agents: context.agents.clone(),
             tls: context.tls.clone(),
+            token_file: context.token_file.as_ref().map(|file| self.beside_contexts(file)),
         })
+    }
+
+    fn beside_contexts(&self, file: &Path) -> PathBuf {
+        let directory = self.contexts_file.as_deref().and_then(Path::parent);
+        directory.map_or_else(|| file.to_owned(), |directory| directory.join(file))
     }
 
     fn contexts(&self) -> Result<Contexts> {
@@ -202,6 +222,7 @@ impl Surroundings {
                 production: false,
                 agents: world.agents,
                 tls: None,
+                token_file: None,
             }));
         }
         Ok(None)
@@ -228,13 +249,21 @@ fn read_if_there(path: &Path) -> Result<Option<String>> {
 fn bare(from: &str, url: &str) -> Result<Target> {
     let (coordinator, others) = parse(url, from)?;
     let name = coordinator.to_string();
-    Ok(Target { name, coordinator, others, production: false, agents: BTreeMap::new(), tls: None })
+    Ok(Target {
+        name,
+        coordinator,
+        others,
+        production: false,
+        agents: BTreeMap::new(),
+        tls: None,
+        token_file: None,
+    })
 }
 
 fn at_socket(name: &str, socket: PathBuf) -> Target {
     let coordinator = CoordinatorUrl::Unix(socket);
     let (name, others, agents) = (name.to_owned(), Vec::new(), BTreeMap::new());
-    Target { name, coordinator, others, production: false, agents, tls: None }
+    Target { name, coordinator, others, production: false, agents, tls: None, token_file: None }
 }
 
 /// The first, and the others.
@@ -255,7 +284,8 @@ mod tests {
     use super::*;
 
     const CONTEXTS: &str = "current: lab\ncontexts:\n  lab: {coordinator: 'http://127.0.0.1:7400'}\n  \
-                            prod: {coordinator: 'unix:/run/p.sock', production: true}\n";
+                            prod: {coordinator: 'unix:/run/p.sock', production: true, \
+                            token_file: me.token}\n";
 
     fn surroundings(directory: &Path) -> Surroundings {
         Surroundings {
@@ -289,7 +319,11 @@ mod tests {
         s.state_env = Some(PathBuf::from("/st"));
         assert_eq!(s.target().unwrap().coordinator.to_string(), "unix:/st/drover.sock");
         s.context_env = Some("prod".into());
-        assert!(s.target().unwrap().production);
+        let prod = s.target().unwrap();
+        assert!(prod.production);
+        assert_eq!(prod.token_file, Some(dir.path().join("me.token")));
+        s.token_file_env = Some(PathBuf::from("/other.token"));
+        assert_eq!(s.target().unwrap().token_file, s.token_file_env);
         s.coordinator_env = Some("http://127.0.0.1:1".into());
         assert_eq!(name(&s), "http://127.0.0.1:1");
         s.context_flag = Some("lab".into());

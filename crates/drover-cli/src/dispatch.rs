@@ -69,6 +69,7 @@ async fn ask(verb: Verb, bench: &Bench) -> Result<ExitCode> {
         Verb::Log(args) => verbs::orders::log(bench, &args).await,
         Verb::Audit(AuditVerb::Verify(args)) => verbs::audit::verify(bench, args.heads).await,
         Verb::Audit(AuditVerb::Head) => verbs::audit::head(bench).await,
+        Verb::Token(verb) => verbs::token::run(bench, verb).await,
         Verb::Doctor(_) => verbs::doctor::run(bench).await,
         Verb::Run(verb) => verbs::runs::run(bench, verb).await,
         Verb::Dns(DnsArgs { verb: Some(verb), .. }) => verbs::dns::run(bench, verb).await,

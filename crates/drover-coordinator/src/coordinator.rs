@@ -1,5 +1,6 @@
 //! The coordinator's parts in one place, and how they start and stop.
 
+use crate::access::Access;
 use crate::audit::{AuditChain, Counter};
 use crate::clock::Clock;
 use crate::config_dir::{ConfigDir, Loaded, judge};
@@ -97,6 +98,8 @@ pub struct Coordinator {
     /// One reload at a time.
     pub(crate) reloading: tokio::sync::Mutex<()>,
     pub(crate) counters: Counters,
+    /// Who may come in, and who was refused.
+    pub(crate) access: Access,
     /// What vantages are asked about DNS, and saw.
     pub(crate) sights: Sights,
     /// Worlds on their way to the store.
@@ -256,6 +259,7 @@ impl Coordinator {
             shifting: Arc::default(),
             reloading: tokio::sync::Mutex::new(()),
             counters: Counters::default(),
+            access: Access::default(),
             sights: Sights::new(now.as_millis()),
             worlds: Worlds::default(),
             looked_at: AtomicI64::new(0),
@@ -265,6 +269,7 @@ impl Coordinator {
             options,
         });
         coordinator.find_counters().await?;
+        coordinator.recall_tokens().await?;
         if alone {
             let standing = coordinator.stored_standing().await?;
             coordinator.begin_with(standing);
@@ -317,6 +322,7 @@ impl Coordinator {
         self.keep_going("scraper", self.clone().run_scraper());
         self.keep_going("decider", self.clone().run_decider());
         self.keep_going("attention", self.clone().run_attention());
+        self.keep_going("refusals", self.clone().run_refusals());
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Store keys, one place for all.
 pub mod keys {
     use drover_model::decision::FailureClass;
-    use drover_model::{EndpointKey, PlanId, RunId, ServiceId};
+    use drover_model::{EndpointKey, PlanId, RunId, ServiceId, TokenName};
 
     /// Who leads. Begins the key of its beat too, so that one list shows both.
     pub const LEADER: &str = "leader";
@@ -67,6 +67,8 @@ pub mod keys {
     pub const PAGED: &str = "paged/";
     /// Answers to commands, by idempotency key.
     pub const ANSWERS: &str = "answers/";
+    /// Tokens of people, by name.
+    pub const TOKENS: &str = "tokens/";
     /// Plans that were made.
     pub const PLANS: &str = "plans/";
     /// Every command, decision and refusal.
@@ -125,6 +127,12 @@ pub mod keys {
     #[must_use]
     pub fn ended(run: &RunId) -> String {
         numbered(ENDED, number_of(run.as_str()).unwrap_or_default())
+    }
+
+    /// A person's token.
+    #[must_use]
+    pub fn token(name: &TokenName) -> String {
+        format!("{TOKENS}{name}")
     }
 
     /// A plan.

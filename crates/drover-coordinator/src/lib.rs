@@ -3,6 +3,7 @@
 //! Deciding is done by `drover-core`, running by `drover-exec`; this crate holds the loops that feed them, the hands
 //! that do what they say, and the API. `Live` is what is known now, the store is what must not be lost.
 
+pub mod access;
 pub mod allocator;
 pub mod api;
 mod attention;

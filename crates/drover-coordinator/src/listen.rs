@@ -3,6 +3,7 @@
 //!
 //! Port and socket have places of their own: whoever floods the port does not lock out who sits at the machine.
 
+use crate::access::Peer;
 use crate::api::admission::Caller;
 use crate::connections::{Connections, Place};
 use crate::error::CoordinatorError;
@@ -107,13 +108,15 @@ impl Listeners {
         let port = door.clone();
         tasks.spawn(async move {
             let places = Connections::new(connections_max());
-            port.accept_all(places, || async { tcp.accept().await.map(|(stream, _)| stream) }).await;
+            let accept = || async { tcp.accept().await.map(|(stream, from)| (stream, Peer::Tcp(from))) };
+            port.accept_all(places, accept).await;
         });
         // Who may use the socket is what its file says.
         let socket = Door { tls: None, ..door };
         tasks.spawn(async move {
             let places = Connections::new(API_SOCKET_CONNECTIONS_MAX);
-            socket.accept_all(places, || async { unix.accept().await.map(|(stream, _)| stream) }).await;
+            let accept = || async { unix.accept().await.map(|(stream, _)| (stream, Peer::Socket)) };
+            socket.accept_all(places, accept).await;
         });
     }
 }
@@ -168,7 +171,7 @@ impl Door {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         F: FnMut() -> Fut,
-        Fut: Future<Output = std::io::Result<S>>,
+        Fut: Future<Output = std::io::Result<(S, Peer)>>,
     {
         let (mut crowded, mut failing) = (Rarely::default(), Rarely::default());
         loop {
@@ -176,8 +179,8 @@ impl Door {
                 () = self.stop.cancelled() => return,
                 accepted = accept() => accepted,
             };
-            let stream = match accepted {
-                Ok(stream) => stream,
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
                 Err(e) => {
                     if failing.due() {
                         tracing::error!(error = %e, "can't accept a connection to the API; closing idle ones");
@@ -197,15 +200,15 @@ impl Door {
                     "too many connections to the API: those that ask nothing for the longest are closed"
                 );
             }
-            self.tasks.spawn(self.clone().connection(stream, place));
+            self.tasks.spawn(self.clone().connection((stream, peer), place));
         }
     }
 
-    async fn connection<S>(self, stream: S, place: Place)
+    async fn connection<S>(self, (stream, peer): (S, Peer), place: Place)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Some(tls) = self.tls.clone() else { return self.converse(stream, place, None).await };
+        let Some(tls) = self.tls.clone() else { return self.converse((stream, peer), place, None).await };
         // Until it is over the connection has asked nothing, and goes first when there are too many.
         let handshake = tokio::select! {
             ended = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)) => ended,
@@ -215,7 +218,7 @@ impl Door {
         match handshake {
             Ok(Ok((stream, presented))) => {
                 let caller = Arc::new(Caller { tls, presented });
-                self.converse(stream, place, Some(caller)).await;
+                self.converse((stream, peer), place, Some(caller)).await;
             }
             Ok(Err(e)) => self.tell_refused(&e.to_string()),
             Err(_) => self.tell_refused("the handshake took too long"),
@@ -231,12 +234,13 @@ impl Door {
         }
     }
 
-    async fn converse<S>(self, stream: S, place: Place, caller: Option<Arc<Caller>>)
+    async fn converse<S>(self, (stream, peer): (S, Peer), place: Place, caller: Option<Arc<Caller>>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (router, held) = (TowerToHyperService::new(self.router), &place);
         let answer = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(peer);
             if let Some(caller) = &caller {
                 request.extensions_mut().insert(caller.clone());
             }

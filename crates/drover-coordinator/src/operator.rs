@@ -1,5 +1,6 @@
 //! What people ask for: plans, approvals, freezes. Every command and every refusal is written to the audit.
 
+use crate::access::refusals::Refusal;
 use crate::api::once::{Begun, Claim};
 use crate::api::problem::ApiError;
 use crate::coordinator::Coordinator;
@@ -77,23 +78,29 @@ impl Coordinator {
             }
         }
         let view = PlanView { schema: API_SCHEMA, intent, planned, made_at: now };
-        let refused = |why: String| format!("refused: {why}");
-        let (outcome, result) = match &view.planned.plan {
+        let kept = match &view.planned.plan {
             Some(plan) => match self.db.put(&keys::plan(&plan.id), &view).await {
-                Ok(()) => (plan.id.to_string(), Ok(())),
+                Ok(()) => Ok(plan.id.to_string()),
                 Err(e) => {
                     let e = plan_failure(e, plan);
-                    (refused(e.0.detail.clone()), Err(e))
+                    Err((e.0.detail.clone(), Some(e)))
                 }
             },
-            None => {
-                let why = view.planned.refusals.first().map(ToString::to_string).unwrap_or_default();
-                (refused(why), Ok(()))
-            }
+            None => Err((view.planned.refusals.first().map(ToString::to_string).unwrap_or_default(), None)),
         };
         let subject = format!("{} {}", view.intent.purpose, view.intent.region);
-        self.audit(&request.by, "plan", &subject, &view.intent.reason, &outcome).await?;
-        result.map(|()| view)
+        let (by, reason) = (&request.by, &view.intent.reason);
+        match kept {
+            Ok(plan) => self.audit(by, "plan", &subject, reason, &plan).await?,
+            Err((why, error)) => {
+                let outcome = format!("refused: {why}");
+                self.audit_refusal(Refusal::Command, by, ["plan", &subject, reason, &outcome]).await?;
+                if let Some(error) = error {
+                    return Err(error.on_record());
+                }
+            }
+        }
+        Ok(view)
     }
 
     /// Runs a plan that was shown, if the world that it was made from still stands (I9).
@@ -125,10 +132,10 @@ impl Coordinator {
                 .map(|f| Reason::CheckFailed { finding: format!("{}: {}", f.invariant, f.message) }),
         );
         if !reasons.is_empty() {
-            let why = list(&reasons);
-            self.audit(&request.by, "apply", id.as_str(), &request.reason, &format!("refused: {why}"))
-                .await?;
-            return Err(ApiError::refused(reasons));
+            let outcome = format!("refused: {}", list(&reasons));
+            let said = ["apply", id.as_str(), &request.reason, &outcome];
+            self.audit_refusal(Refusal::Command, &request.by, said).await?;
+            return Err(ApiError::refused(reasons).on_record());
         }
         let rto = self.rto_of(&plan.services);
         let asked = plan.clone();
@@ -231,12 +238,15 @@ impl Coordinator {
         need_reason(&reason)?;
         let command = self.command_of(run, verb, request)?;
         let outcome = self.send_command(run, command).await;
-        let text = match &outcome {
-            Ok(()) => format!("{verb}: done"),
-            Err(e) => format!("refused: {}", e.0.detail),
-        };
-        self.noted(&by, verb, run.as_str(), &reason, &text).await?;
-        outcome.map(|()| Done { sentence: format!("{run}: {verb} accepted") })
+        if let Err(error) = outcome {
+            let text = format!("refused: {}", error.0.detail);
+            let said = [verb, run.as_str(), &reason, &text];
+            let audited = self.audit_refusal(Refusal::Command, &by, said).await;
+            self.unless_fenced("audit a refusal", run.as_str(), audited)?;
+            return Err(error.on_record());
+        }
+        self.noted(&by, verb, run.as_str(), &reason, &format!("{verb}: done")).await?;
+        Ok(Done { sentence: format!("{run}: {verb} accepted") })
     }
 
     fn command_of(

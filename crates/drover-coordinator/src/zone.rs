@@ -80,7 +80,7 @@ impl Coordinator {
             Err(e) => format!("refused: {}", e.0.detail),
         };
         self.noted(&request.by, "dns adopt", request.service.as_str(), &request.reason, &text).await?;
-        outcome
+        outcome.map_err(ApiError::on_record)
     }
 
     pub(crate) async fn adopted(

@@ -1,9 +1,10 @@
 //! A small world for tests: three serving regions and a witness, two services everywhere, all healthy.
 
 use drover_model::config::{
-    Answering, AppCheck, Config, DnsInstance, DnsServers, DnsSettings, DnsVelocity, DriftPolicy, EmbeddedDns,
-    Endpoint, FailbackPolicy, FailoverPolicy, HealthCheck, Location, PagingSettings, RecordType, Region,
-    RegionRole, Retention, Service, Settings, Split, TcpCheck, ValidationPolicy, VantageSettings,
+    AccessSettings, Answering, AppCheck, Config, DnsInstance, DnsServers, DnsSettings, DnsVelocity,
+    DriftPolicy, EmbeddedDns, Endpoint, FailbackPolicy, FailoverPolicy, HealthCheck, Location,
+    PagingSettings, RecordType, Region, RegionRole, Retention, Service, Settings, Split, TcpCheck,
+    ValidationPolicy, VantageSettings,
 };
 use drover_model::decision::{Verdict, VerdictState};
 use drover_model::ids::EndpointKey;
@@ -224,6 +225,7 @@ fn settings() -> Settings {
             geography: None,
         }),
         store: None,
+        access: AccessSettings::default(),
         vantage: VantageSettings {
             references: vec![],
             reference_interval: Span::from_secs(10),

@@ -160,6 +160,10 @@ name_id! {
     MachineName
 }
 name_id! {
+    /// Whose a token is: a person, or a program that acts for people.
+    TokenName
+}
+name_id! {
     /// A run of a plan, such as `run-7`: counted, so that it can be read out over the telephone.
     RunId
 }

@@ -5,6 +5,7 @@
 //! old journal must replay for ever, so fields are added with a default and never change their meaning.
 
 mod acceptance;
+pub mod access;
 pub mod api;
 pub mod audit;
 mod beside;
@@ -31,7 +32,7 @@ pub mod write_right;
 
 pub use beside::beside;
 pub use chain::chain;
-pub use ids::{AgentId, DecisionId, EndpointKey, MachineName, PlanId, RegionId, RunId, ServiceId};
+pub use ids::{AgentId, DecisionId, EndpointKey, MachineName, PlanId, RegionId, RunId, ServiceId, TokenName};
 pub use shared::Shared;
 pub use time::{Span, Timestamp};
 pub use units::{Epoch, Generation, Percent, RequestsPerSecond, Weight};

@@ -11,8 +11,8 @@ pub use moves::{
     ApplyArgs, ConsentArgs, DrainArgs, FailbackArgs, FailoverArgs, FreezeArgs, PlanFlag, RearmArgs,
     ReasonArgs, UndrainArgs,
 };
+pub use people::{AuditVerb, AuditVerifyArgs, TokenCreateArgs, TokenVerb};
 pub use pki::{InitArgs, IssueArgs, IssueVerb, PkiPlace, PkiVerb, RevokeArgs, RotateArgs, TlsArgs};
-pub use people::{AuditVerb, AuditVerifyArgs};
 pub use policy::{BacktestArgs, HistoryArgs, PolicyVerb};
 pub use roles::{
     AdoptArgs, AgentArgs, CoordinatorArgs, DnsArgs, DnsServerArgs, DnsVerb, KeygenArgs, LaunchArgs,
@@ -122,6 +122,9 @@ pub enum Verb {
     /// The audit of all that was commanded, decided and refused: verify, head
     #[command(subcommand)]
     Audit(AuditVerb),
+    /// Tokens of people: create, list, revoke
+    #[command(subcommand)]
+    Token(TokenVerb),
     /// See failovers happen: the sample world on this machine, with its scenes
     Demo(demo::DemoArgs),
     /// Keep the sample world running, to play with
@@ -387,7 +390,7 @@ mod tests {
             .filter_map(|l| l.strip_prefix("  ").and_then(|l| l.split(' ').next()).filter(|w| !w.is_empty()))
             .collect();
         let expected = "status explain failover failback drain undrain apply approve reject freeze unfreeze rearm run \
-                        config runbook policy dns pki doctor log audit demo up break heal help";
+                        config runbook policy dns pki doctor log audit token demo up break heal help";
         assert_eq!(listed.join(" "), expected);
         let long = Args::command().render_long_help().to_string();
         assert!(

@@ -16,6 +16,7 @@ pub mod offline;
 pub mod plan;
 pub mod run;
 pub mod status;
+pub mod token;
 pub mod tones;
 
 #[cfg(test)]

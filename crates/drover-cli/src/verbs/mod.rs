@@ -15,6 +15,7 @@ pub mod runbook;
 pub mod runs;
 pub mod status;
 pub mod store;
+pub mod token;
 pub mod tools;
 
 use crate::client::Client;

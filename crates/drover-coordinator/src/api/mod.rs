@@ -2,7 +2,9 @@
 //! document are both made from it, so they can't drift apart.
 
 pub(crate) mod admission;
+mod admit;
 mod agents;
+mod asks;
 mod commands;
 mod follower;
 pub(crate) mod once;
@@ -11,13 +13,17 @@ pub mod paging;
 pub mod problem;
 mod reads;
 mod ready;
+mod tokens;
 
+use crate::access::Needs;
 use crate::coordinator::Coordinator;
+use admit::{Door, admit};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get, post};
+use drover_model::access::{Role, TokenRequest, TokenView};
 use drover_model::audit::{AuditHead, AuditRecord};
 use drover_model::{api as m, probe, sight};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -39,6 +45,8 @@ pub(crate) struct Route {
     summary: &'static str,
     request: Option<SchemaOf>,
     response: Option<SchemaOf>,
+    /// What whoever calls it must be.
+    needs: Needs,
     /// A command: needs an `Idempotency-Key`.
     command: bool,
     /// What may stand in the query.
@@ -101,13 +109,30 @@ fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
 }
 
+/// For viewers, which is the least that a person is.
 fn read(
     path: &'static str,
     summary: &'static str,
     response: Option<SchemaOf>,
     h: MethodRouter<Arc<Coordinator>>,
 ) -> Route {
-    Route { method: "get", path, summary, request: None, response, command: false, query: &[], handler: h }
+    let needs = Needs::Role(Role::Viewer);
+    Route {
+        method: "get",
+        path,
+        summary,
+        request: None,
+        response,
+        needs,
+        command: false,
+        query: &[],
+        handler: h,
+    }
+}
+
+/// For whoever asks: what watches processes has no token.
+fn open(path: &'static str, summary: &'static str, h: MethodRouter<Arc<Coordinator>>) -> Route {
+    Route { needs: Needs::Nothing, ..read(path, summary, None, h) }
 }
 
 fn paged(
@@ -120,6 +145,7 @@ fn paged(
 }
 
 fn command(
+    role: Role,
     path: &'static str,
     summary: &'static str,
     request: SchemaOf,
@@ -132,6 +158,7 @@ fn command(
         summary,
         request: Some(request),
         response: Some(response),
+        needs: Needs::Role(role),
         command: true,
         query: &[],
         handler: h,
@@ -145,11 +172,10 @@ fn status() -> Route {
 
 fn read_routes() -> Vec<Route> {
     vec![
-        read("/livez", "Alive: the process answers", None, get(ready::livez)),
-        read(
+        open("/livez", "Alive: the process answers", get(ready::livez)),
+        open(
             "/readyz",
             "Ready: leads, can write and decides, or follows who does; else 503 with the reason",
-            None,
             get(ready::readyz),
         ),
         read("/metrics", "Prometheus text", None, get(reads::metrics)),
@@ -222,13 +248,18 @@ fn agent_routes() -> [Route; 4] {
         summary,
         request: Some(request),
         response,
+        needs: Needs::Machine,
         command: false,
         query: &[],
         handler,
     };
+    let asked = |path, summary, response, handler| Route {
+        needs: Needs::Machine,
+        ..read(path, summary, response, handler)
+    };
     let about = "What an agent has to ask of the zone's servers; waits for something else than it has, and is 304 without";
     [
-        read(
+        asked(
             "/v1/agents/{agent}/probes",
             "What an agent has to probe",
             Some(schema::<probe::ProbeList>),
@@ -243,7 +274,7 @@ fn agent_routes() -> [Route; 4] {
         ),
         Route {
             query: QUESTIONS,
-            ..read(
+            ..asked(
                 "/v1/agents/{agent}/questions",
                 about,
                 Some(schema::<sight::QuestionList>),
@@ -263,6 +294,7 @@ fn agent_routes() -> [Route; 4] {
 fn command_routes() -> Vec<Route> {
     vec![
         command(
+            Role::Operator,
             "/v1/plans",
             "Make a plan and keep it",
             schema::<m::PlanRequest>,
@@ -270,6 +302,7 @@ fn command_routes() -> Vec<Route> {
             post(commands::make_plan),
         ),
         command(
+            Role::Operator,
             "/v1/plans/{id}/apply",
             "Run a plan that was shown",
             schema::<m::CommandRequest>,
@@ -277,6 +310,7 @@ fn command_routes() -> Vec<Route> {
             post(commands::apply),
         ),
         command(
+            Role::Operator,
             "/v1/runs/{id}/{verb}",
             "approve, reject, pause, resume, skip or abort a run",
             schema::<m::CommandRequest>,
@@ -284,6 +318,7 @@ fn command_routes() -> Vec<Route> {
             post(commands::run_command),
         ),
         command(
+            Role::Operator,
             "/v1/freeze",
             "Stop automatic action",
             schema::<m::FreezeRequest>,
@@ -291,6 +326,7 @@ fn command_routes() -> Vec<Route> {
             post(commands::freeze),
         ),
         command(
+            Role::Operator,
             "/v1/unfreeze",
             "Allow automatic action again",
             schema::<m::CommandRequest>,
@@ -298,6 +334,7 @@ fn command_routes() -> Vec<Route> {
             post(commands::unfreeze),
         ),
         command(
+            Role::Operator,
             "/v1/rearm",
             "End block periods",
             schema::<m::RearmRequest>,
@@ -305,11 +342,42 @@ fn command_routes() -> Vec<Route> {
             post(commands::rearm),
         ),
         command(
+            Role::Admin,
             "/v1/config/reload",
             "Read the configuration directory again now",
             schema::<m::CommandRequest>,
             schema::<m::Done>,
             post(commands::reload),
+        ),
+    ]
+}
+
+fn token_routes() -> [Route; 3] {
+    [
+        Route {
+            needs: Needs::Role(Role::Admin),
+            ..read(
+                "/v1/tokens",
+                "People's tokens, without what opens anything",
+                Some(schema::<Vec<TokenView>>),
+                get(tokens::list),
+            )
+        },
+        command(
+            Role::Admin,
+            "/v1/tokens/{name}",
+            "Make a token known, by its digest",
+            schema::<TokenRequest>,
+            schema::<TokenView>,
+            post(tokens::create),
+        ),
+        command(
+            Role::Admin,
+            "/v1/tokens/{name}/revoke",
+            "End a token",
+            schema::<m::CommandRequest>,
+            schema::<m::Done>,
+            post(tokens::revoke),
         ),
     ]
 }
@@ -334,6 +402,7 @@ fn dns_routes() -> [Route; 4] {
             )
         },
         command(
+            Role::Admin,
             "/v1/dns/adopt",
             "Take a record set that was changed by hand, is somebody else's, or is withheld",
             schema::<m::AdoptRequest>,
@@ -348,6 +417,7 @@ pub(crate) fn table() -> Vec<Route> {
     all.extend(command_routes());
     all.extend(agent_routes());
     all.extend(dns_routes());
+    all.extend(token_routes());
     all
 }
 
@@ -357,9 +427,15 @@ pub fn router(coordinator: Arc<Coordinator>) -> Router {
 }
 
 fn bounded(coordinator: Arc<Coordinator>, timeout: Duration) -> Router {
+    assembled(coordinator, table(), timeout)
+}
+
+fn assembled(coordinator: Arc<Coordinator>, routes: Vec<Route>, timeout: Duration) -> Router {
     let mut router = Router::new();
-    for route in table() {
-        router = router.route(route.path, route.handler);
+    for route in routes {
+        let door = Door { c: coordinator.clone(), needs: route.needs, is_command: route.command };
+        let guarded = route.handler.route_layer(axum::middleware::from_fn_with_state(door, admit));
+        router = router.route(route.path, guarded);
     }
     router
         .fallback(|uri: axum::http::Uri| async move {

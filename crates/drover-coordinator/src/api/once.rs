@@ -2,7 +2,10 @@
 //! in or before the transaction that begins it, so that a process that is killed between work and answer leaves a
 //! trace by which the repeat finds what was done.
 
+use super::asks::Asks;
 use super::problem::ApiError;
+use crate::access::Caller;
+use crate::access::refusals::Refusal;
 use crate::coordinator::Coordinator;
 use crate::db::{Db, keys};
 use crate::error::CoordinatorError;
@@ -13,6 +16,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use drover_model::api::Problem;
 use drover_model::config::version_of;
+use drover_model::traffic::Actor;
 use drover_model::{RunId, Timestamp};
 use drover_store::Op;
 use serde::de::DeserializeOwned;
@@ -23,7 +27,11 @@ use std::sync::Arc;
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
 
 /// The `Idempotency-Key` of a command.
-pub struct IdempotencyKey(String);
+pub struct IdempotencyKey {
+    key: String,
+    /// Who sent it.
+    caller: Option<Caller>,
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
     type Rejection = ApiError;
@@ -42,7 +50,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
         if value.is_empty() || value.len() > IDEMPOTENCY_KEY_BYTES_MAX {
             return Err(missing());
         }
-        Ok(Self(value.to_owned()))
+        Ok(Self { key: value.to_owned(), caller: parts.extensions.get::<Caller>().cloned() })
     }
 }
 
@@ -105,19 +113,20 @@ pub(super) async fn once<Req, Res, Fut>(
     c: Arc<Coordinator>,
     route: &'static str,
     key: IdempotencyKey,
-    request: Req,
+    mut request: Req,
     work: impl FnOnce(Arc<Coordinator>, Claim, Req) -> Fut + Send + 'static,
 ) -> Result<Json<Res>, ApiError>
 where
-    Req: Serialize + Send + 'static,
+    Req: Asks + Serialize + Send + 'static,
     Res: Serialize + DeserializeOwned + Send + 'static,
     Fut: Future<Output = Result<Res, ApiError>> + Send + 'static,
 {
     let me = c.clone();
+    let order = Order::new(route, key, &mut request);
     to_the_end(&c, async move {
         let _one_at_a_time = me.admission.lock().await;
         let digest = version_of(&(route, &request));
-        answer_once(&me, &key, digest, |claim| work(me.clone(), claim, request)).await
+        answer_once(&me, &order, digest, |claim| work(me.clone(), claim, request)).await
     })
     .await
 }
@@ -127,19 +136,20 @@ pub(super) async fn once_at_once<Req, Res, Fut>(
     c: Arc<Coordinator>,
     route: &'static str,
     key: IdempotencyKey,
-    request: Req,
+    mut request: Req,
     work: impl FnOnce(Arc<Coordinator>, Req) -> Fut + Send + 'static,
 ) -> Result<Json<Res>, ApiError>
 where
-    Req: Serialize + Send + 'static,
+    Req: Asks + Serialize + Send + 'static,
     Res: Serialize + DeserializeOwned + Send + 'static,
     Fut: Future<Output = Result<Res, ApiError>> + Send + 'static,
 {
     let me = c.clone();
+    let order = Order::new(route, key, &mut request);
     to_the_end(&c, async move {
         let _one_at_a_time = me.freezing.lock().await;
         let digest = version_of(&(route, &request));
-        answer_once(&me, &key, digest, |_| work(me.clone(), request)).await
+        answer_once(&me, &order, digest, |_| work(me.clone(), request)).await
     })
     .await
 }
@@ -155,9 +165,47 @@ async fn to_the_end<Res: Send + 'static>(
     })
 }
 
+/// A command as the audit tells of it.
+struct Order {
+    key: String,
+    by: Actor,
+    verb: String,
+    subject: String,
+    reason: String,
+}
+
+impl Order {
+    /// Of a request, whose actor is from here on who the door knows it to be.
+    fn new(route: &str, key: IdempotencyKey, request: &mut impl Asks) -> Self {
+        let by = request.by();
+        if let Some(caller) = &key.caller {
+            *by = caller.actor(by);
+        }
+        let by = by.clone();
+        let (subject, reason) = (request.subject(), request.reason().to_owned());
+        Self { key: key.key, by, verb: route.replace('/', " "), subject, reason }
+    }
+
+    /// Puts on record that it was refused, unless whoever refused it did.
+    async fn refused(&self, c: &Coordinator, error: ApiError) -> ApiError {
+        if !error.is_untold_refusal() {
+            return error;
+        }
+        let outcome = format!("refused: {}", error.0.detail);
+        let said = [self.verb.as_str(), &self.subject, &self.reason, &outcome];
+        match c.audit_refusal(Refusal::Command, &self.by, said).await {
+            Ok(()) => error.on_record(),
+            Err(e) => {
+                tracing::warn!(error = &e as &dyn std::error::Error, outcome, "a refusal is not on record");
+                error
+            }
+        }
+    }
+}
+
 async fn answer_once<Res, Fut>(
     c: &Coordinator,
-    key: &IdempotencyKey,
+    order: &Order,
     request: String,
     work: impl FnOnce(Claim) -> Fut,
 ) -> Result<Json<Res>, ApiError>
@@ -165,15 +213,16 @@ where
     Res: Serialize + DeserializeOwned,
     Fut: Future<Output = Result<Res, ApiError>>,
 {
-    let key = format!("{}{}", keys::ANSWERS, version_of(&key.0));
+    let key = format!("{}{}", keys::ANSWERS, version_of(&order.key));
     let mut left = None;
     if let Some((kept, _)) = c.db.get::<StoredAnswer>(&key).await? {
         if kept.request != request {
-            return Err(ApiError::new(
+            let error = ApiError::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "idempotency_key_reused",
                 "this Idempotency-Key was used for another command",
-            ));
+            );
+            return Err(order.refused(c, error).await);
         }
         match kept.body {
             Some(body) => return repeated(body),
@@ -181,7 +230,10 @@ where
         }
     }
     let claim = Claim { key: key.clone(), request: request.clone(), at: c.clock.now(), left };
-    let result = work(claim).await;
+    let result = match work(claim).await {
+        Ok(value) => Ok(value),
+        Err(error) => Err(order.refused(c, error).await),
+    };
     let body = match &result {
         Ok(value) => Ok(serde_json::to_value(value).unwrap_or_default()),
         // What may pass by itself is not kept: that would refuse the retry that cures it.
@@ -201,6 +253,7 @@ fn repeated<Res: DeserializeOwned>(body: Result<serde_json::Value, Problem>) -> 
             let detail = format!("can't read the kept answer: {e}");
             ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
         }),
-        Err(problem) => Err(ApiError(Box::new(problem))),
+        // On record since then.
+        Err(problem) => Err(ApiError::from(problem).on_record()),
     }
 }

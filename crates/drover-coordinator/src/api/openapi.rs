@@ -1,6 +1,7 @@
 //! The OpenAPI 3.1 document, made from the route table and the types' own schemas.
 
 use super::{Route, table};
+use crate::access::Needs;
 use axum::Json;
 use drover_model::api::Problem;
 use schemars::SchemaGenerator;
@@ -28,7 +29,10 @@ pub(crate) fn build() -> Value {
         "openapi": "3.1.0",
         "info": { "title": "drover coordinator", "version": env!("CARGO_PKG_VERSION"), "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" } },
         "paths": paths,
-        "components": { "schemas": generator.take_definitions(true) },
+        "components": {
+            "schemas": generator.take_definitions(true),
+            "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } },
+        },
     })
 }
 
@@ -66,6 +70,10 @@ fn operation(route: &Route, generator: &mut SchemaGenerator, problem: &schemars:
             "default": { "description": "refused or failed", "content": { "application/problem+json": { "schema": problem } } },
         },
     });
+    if let Needs::Role(role) = route.needs {
+        operation["x-drover-role"] = json!(role);
+        operation["security"] = json!([{ "token": [] }, {}]);
+    }
     if let Some(of) = route.request {
         operation["requestBody"] =
             json!({ "required": true, "content": { "application/json": { "schema": of(generator) } } });

@@ -9,14 +9,21 @@ use drover_store::{ReadError, TxnError};
 
 const PROBLEM_JSON: &str = "application/problem+json";
 
-/// A refused or failed request.
+/// A refused or failed request, and whether that is in the audit already.
 #[derive(Debug, Clone)]
-pub struct ApiError(pub Box<Problem>);
+pub struct ApiError(pub Box<Problem>, bool);
+
+/// What an answer was that refused something; goes along with it inside the process.
+#[derive(Debug, Clone)]
+pub(super) struct Refused {
+    pub(super) detail: String,
+    pub(super) is_on_record: bool,
+}
 
 impl ApiError {
     /// With a status, a stable code and a sentence.
     pub fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
-        Self(Box::new(Problem {
+        Self::from(Problem {
             kind: "about:blank".into(),
             title: status.canonical_reason().unwrap_or("error").into(),
             status: status.as_u16(),
@@ -24,7 +31,18 @@ impl ApiError {
             code: code.into(),
             reasons: Vec::new(),
             next: None,
-        }))
+        })
+    }
+
+    /// The same, once it is in the audit.
+    #[must_use]
+    pub(crate) fn on_record(self) -> Self {
+        Self(self.0, true)
+    }
+
+    /// Whether somebody was refused what he asked, and the audit doesn't say so yet.
+    pub(super) fn is_untold_refusal(&self) -> bool {
+        (400..500).contains(&self.0.status) && !self.1
     }
 
     /// A guard refused: 409, with every reason.
@@ -46,6 +64,12 @@ impl ApiError {
     /// There is no such object.
     pub fn not_found(what: impl Into<String>, known: Vec<String>) -> Self {
         Self::refused(vec![Reason::NotFound { what: what.into(), known }])
+    }
+}
+
+impl From<Problem> for ApiError {
+    fn from(problem: Problem) -> Self {
+        Self(Box::new(problem), false)
     }
 }
 
@@ -109,7 +133,9 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&self.0).unwrap_or_default();
-        (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response()
+        let mut response = (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
+        response.extensions_mut().insert(Refused { detail: self.0.detail, is_on_record: self.1 });
+        response
     }
 }
 

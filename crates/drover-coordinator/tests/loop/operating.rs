@@ -93,8 +93,11 @@ async fn commands_are_idempotent_and_bad_ones_are_problems() {
     let other = json!({"by": person(), "reason": "something else", "expires_after": null});
     assert_eq!(send("k1", &other).await.0, 422);
     let audit = w.get("/v1/audit").await;
-    let freezes = audit["items"].as_array().unwrap().iter().filter(|a| a["verb"] == "freeze").count();
-    assert_eq!(freezes, 1, "done once");
+    let told = |outcome: &str| {
+        let freezes = audit["items"].as_array().unwrap().iter().filter(|a| a["verb"] == "freeze");
+        freezes.filter(|a| a["outcome"].as_str().unwrap().starts_with(outcome)).count()
+    };
+    assert_eq!((told("frozen"), told("refused: ")), (1, 1), "done once, and once refused");
 
     let answer = w.http.post(format!("http://{}/v1/freeze", w.api)).json(&freeze).send().await.unwrap();
     assert_eq!(answer.status(), 400);

@@ -406,6 +406,7 @@ pub(super) fn settings(s: &Settings) -> Written {
         ("store", Written::Map(vec![("etcd", etcd)]))
     }));
     entries.extend([
+        ("access", Written::Map(vec![("require_tokens", Written::Boolean(s.access.require_tokens))])),
         (
             "vantage",
             Written::Map(vec![

@@ -33,9 +33,9 @@ pub use service::{
 pub use traffic::{TrafficFrom, TrafficSource};
 
 pub use settings::{
-    DnsInstance, DnsServers, DnsSettings, DnsVelocity, DriftPolicy, EmbeddedDns, EtcdSettings,
-    PagingSettings, Retention, Rfc2136Dns, Route53Dns, Settings, StoreSettings, TsigAlgorithm, TsigKey,
-    VantageSettings, WebhookTarget, WeightRecords, ZoneServer,
+    AccessSettings, DnsInstance, DnsServers, DnsSettings, DnsVelocity, DriftPolicy, EmbeddedDns,
+    EtcdSettings, PagingSettings, Retention, Rfc2136Dns, Route53Dns, Settings, StoreSettings, TsigAlgorithm,
+    TsigKey, VantageSettings, WebhookTarget, WeightRecords, ZoneServer,
 };
 
 use crate::ids::{AgentId, RegionId, ServiceId};

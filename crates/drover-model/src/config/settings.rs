@@ -420,6 +420,20 @@ fn leader_lost_after() -> Span {
     super::defaults::LEADER_LOST_AFTER
 }
 
+/// Who may come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct AccessSettings {
+    /// Whoever comes over TCP shows a token, though no admin has one yet. It takes effect at once; the Unix socket is not meant.
+    pub require_tokens: bool,
+}
+
+impl AccessSettings {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What holds for all (`kind: Settings`, at most one in a directory).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Settings {
@@ -430,6 +444,9 @@ pub struct Settings {
     /// Where records are kept; without it in a file of the state directory. A change takes effect at the next start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<StoreSettings>,
+    /// Who may come in.
+    #[serde(default, skip_serializing_if = "AccessSettings::is_default")]
+    pub access: AccessSettings,
     /// Vantage points.
     pub vantage: VantageSettings,
     /// Pages.

@@ -7,7 +7,8 @@ use super::tree::Node;
 use super::values::Scalar;
 use crate::config::shapes::settings::SETTINGS;
 use crate::config::{
-    EtcdSettings, PagingSettings, Retention, Settings, StoreSettings, VantageSettings, WebhookTarget,
+    AccessSettings, EtcdSettings, PagingSettings, Retention, Settings, StoreSettings, VantageSettings,
+    WebhookTarget,
 };
 use std::collections::BTreeMap;
 
@@ -52,6 +53,9 @@ fn read_fields(fields: &Fields<'_, '_, '_>, path: &str) -> Draft {
         Got::Absent => Some(None),
         Got::Bad => None,
     };
+    let access = fields.object("access").value().and_then(|f| {
+        f.boolean("require_tokens").value().map(|require_tokens| AccessSettings { require_tokens })
+    });
     let vantage = fields.object("vantage").value().and_then(|f| vantage(&f));
     let paging = fields.object("paging").value().and_then(|f| paging(&f));
     let retention = fields.object("retention").value().and_then(|f| retention(&f));
@@ -60,6 +64,7 @@ fn read_fields(fields: &Fields<'_, '_, '_>, path: &str) -> Draft {
             listen: listen?,
             dns: dns?,
             store: store?,
+            access: access?,
             vantage: vantage?,
             paging: paging?,
             retention: retention?,

@@ -29,10 +29,22 @@ pub(crate) static SETTINGS: Shape = Shape {
             Kind::Object(&STORE),
             "Where the records are kept; left out, in a file of the coordinator's state directory.",
         ),
+        default("access", Kind::Object(&ACCESS), Default::Object, "Who may come in."),
         default("vantage", Kind::Object(&VANTAGE), Default::Object, "What is expected of a vantage point."),
         default("paging", Kind::Object(&PAGING), Default::Object, "Who is told."),
         default("retention", Kind::Object(&RETENTION), Default::Object, "How long things are kept."),
     ],
+};
+
+pub(crate) static ACCESS: Shape = Shape {
+    name: "access settings",
+    doc: "Who may come in.",
+    fields: &[default(
+        "require_tokens",
+        Kind::Boolean,
+        Default::Boolean(false),
+        "Whoever comes over TCP shows a token (`drover token create`); so it is anyway once an admin has one. The Unix socket is not meant.",
+    )],
 };
 
 pub(crate) static EMBEDDED: Shape = Shape {

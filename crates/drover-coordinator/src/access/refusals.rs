@@ -1,0 +1,167 @@
+//! Refusals go into the audit, and a flood of them does not: of each kind so many a minute are written one by one, and
+//! the rest as one record that says how many they were.
+
+use crate::coordinator::Coordinator;
+use crate::error::CoordinatorError;
+use drover_model::traffic::Actor;
+use drover_model::{Span, Timestamp};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Refusals of a kind that are written one by one in [`REFUSALS_WINDOW`].
+pub const REFUSALS_WRITTEN_MAX: u32 = 30;
+/// The time over which they are counted, and after which the rest are told of.
+pub const REFUSALS_WINDOW: Span = Span::from_mins(1);
+
+/// Kinds have budgets of their own, so that whoever can't log in hides nothing that an insider is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Refusal {
+    /// Not let in.
+    Login,
+    /// Let in, with too small a role.
+    Role,
+    /// A command that was wrong, or that a guard refused.
+    Command,
+}
+
+impl Refusal {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Login => "logins",
+            Self::Role => "requests that need another role",
+            Self::Command => "commands",
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Tally {
+    began: Timestamp,
+    written: u32,
+    /// How many since the last record that told of such.
+    untold: u64,
+}
+
+/// How many of each kind of late.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals(Mutex<BTreeMap<Refusal, Tally>>);
+
+impl Refusals {
+    /// Whether this one is written for itself; otherwise it is counted.
+    fn is_written(&self, kind: Refusal, now: Timestamp) -> bool {
+        let mut tallies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let tally = tallies.entry(kind).or_insert(Tally { began: now, written: 0, untold: 0 });
+        if now >= tally.began + REFUSALS_WINDOW {
+            (tally.began, tally.written) = (now, 0);
+        }
+        if tally.written >= REFUSALS_WRITTEN_MAX {
+            tally.untold = tally.untold.saturating_add(1);
+            return false;
+        }
+        tally.written += 1;
+        true
+    }
+
+    /// What is to tell, of each kind: those that were not written.
+    fn untold(&self) -> Vec<(Refusal, u64)> {
+        let mut tallies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = tallies.iter_mut().map(|(kind, tally)| (*kind, std::mem::take(&mut tally.untold)));
+        told.filter(|(_, count)| *count > 0).collect()
+    }
+
+    fn put_back(&self, kind: Refusal, count: u64) {
+        let mut tallies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tally) = tallies.get_mut(&kind) {
+            tally.untold = tally.untold.saturating_add(count);
+        }
+    }
+}
+
+impl Coordinator {
+    /// Writes that somebody was refused something, or counts it. The words are verb, subject, reason and outcome.
+    pub(crate) async fn audit_refusal(
+        &self,
+        kind: Refusal,
+        by: &Actor,
+        [verb, subject, reason, outcome]: [&str; 4],
+    ) -> Result<(), CoordinatorError> {
+        if !self.access.refusals.is_written(kind, self.clock.now()) {
+            return Ok(());
+        }
+        self.audit(by, verb, subject, reason, outcome).await
+    }
+
+    /// Tells of what was only counted.
+    pub(crate) async fn tell_refusals(&self) -> Result<(), CoordinatorError> {
+        for (kind, count) in self.access.refusals.untold() {
+            let subject = format!("{count} {}", kind.words());
+            let why =
+                format!("more than {REFUSALS_WRITTEN_MAX} in {REFUSALS_WINDOW} are not written one by one");
+            let told = self.audit(&Actor::Automatic, "refusals", &subject, &why, "refused").await;
+            if let Err(e) = told {
+                self.access.refusals.put_back(kind, count);
+                return Err(e);
+            }
+        }
+        Ok(())
+    }
+
+    /// Does so once a window, and before the end.
+    pub(crate) async fn run_refusals(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(REFUSALS_WINDOW.to_duration());
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let stopping = tokio::select! {
+                () = self.stop.cancelled() => true,
+                _ = tick.tick() => false,
+            };
+            if let Err(e) = self.tell_refusals().await {
+                tracing::error!(
+                    error = &e as &dyn std::error::Error,
+                    "can't tell in the audit how much was refused"
+                );
+            }
+            if stopping {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::AuditRecord;
+    use crate::db::keys;
+    use crate::testbed::{Bed, person};
+
+    #[tokio::test]
+    async fn a_flood_of_one_kind_is_counted_and_told_and_hides_no_other() {
+        let bed = Bed::new().await;
+        let refuse = async |kind| {
+            let said = ["freeze", "", "", "refused: why"];
+            bed.c.audit_refusal(kind, &person(), said).await.unwrap();
+        };
+        for _ in 0..REFUSALS_WRITTEN_MAX + 5 {
+            refuse(Refusal::Login).await;
+        }
+        refuse(Refusal::Command).await;
+        bed.c.tell_refusals().await.unwrap();
+        bed.c.tell_refusals().await.unwrap();
+        let written = bed.c.db.list::<AuditRecord>(keys::AUDIT).await.unwrap();
+        assert_eq!(written.len(), usize::try_from(REFUSALS_WRITTEN_MAX).unwrap() + 2, "told once");
+        let told = &written.last().unwrap().1;
+        assert_eq!((told.verb.as_str(), told.subject.as_str()), ("refusals", "5 logins"));
+    }
+
+    #[test]
+    fn the_next_minute_is_written_again() {
+        let refusals = Refusals::default();
+        let at = crate::testbed::at_secs;
+        let taken = |now| (0..100).filter(|_| refusals.is_written(Refusal::Role, now)).count();
+        assert_eq!((taken(at(0)), taken(at(59)), taken(at(60))), (30, 0, 30));
+        assert_eq!(refusals.untold(), [(Refusal::Role, 240)]);
+        refusals.put_back(Refusal::Role, 3);
+        assert_eq!(refusals.untold(), [(Refusal::Role, 3)]);
+    }
+}

@@ -1,0 +1,76 @@
+//! What all commands have in common: who, why, and about what.
+
+use drover_model::access::TokenRequest;
+use drover_model::api::{AdoptRequest, CommandRequest, FreezeRequest, PlanRequest, RearmRequest};
+use drover_model::traffic::Actor;
+
+/// A command's body, with what its path says.
+pub(super) trait Asks {
+    /// Who, in the body's words until the door's are put in their place.
+    fn by(&mut self) -> &mut Actor;
+    /// Why.
+    fn reason(&self) -> &str;
+    /// About what.
+    fn subject(&self) -> String;
+}
+
+/// For a type with `by` and `reason`, and what it is about.
+macro_rules! asks {
+    ($type:ty, $about:expr) => {
+        impl Asks for $type {
+            fn by(&mut self) -> &mut Actor {
+                &mut self.by
+            }
+            fn reason(&self) -> &str {
+                &self.reason
+            }
+            fn subject(&self) -> String {
+                let about: fn(&Self) -> String = $about;
+                about(self)
+            }
+        }
+    };
+}
+
+asks!(CommandRequest, |_| String::new());
+asks!(TokenRequest, |_| String::new());
+asks!(FreezeRequest, |_| "automatic action".to_owned());
+asks!(RearmRequest, |r| r.service.as_ref().map_or_else(|| "all services".to_owned(), ToString::to_string));
+asks!(AdoptRequest, |r| r.service.to_string());
+
+impl Asks for PlanRequest {
+    fn by(&mut self) -> &mut Actor {
+        &mut self.by
+    }
+    fn reason(&self) -> &str {
+        &self.intent.reason
+    }
+    fn subject(&self) -> String {
+        format!("{} {}", self.intent.purpose, self.intent.region)
+    }
+}
+
+/// With what stands in the path.
+impl<A: std::fmt::Display, R: Asks> Asks for (A, R) {
+    fn by(&mut self) -> &mut Actor {
+        self.1.by()
+    }
+    fn reason(&self) -> &str {
+        self.1.reason()
+    }
+    fn subject(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+impl<A: std::fmt::Display, R: Asks> Asks for (A, String, R) {
+    fn by(&mut self) -> &mut Actor {
+        self.2.by()
+    }
+    fn reason(&self) -> &str {
+        self.2.reason()
+    }
+    fn subject(&self) -> String {
+        format!("{} {}", self.1, self.0)
+    }
+}
