@@ -139,7 +139,9 @@ fn a_leader_that_is_killed_told_to_end_or_stopped_is_followed_by_another() {
     let before = w.status().coordinator.epoch;
     w.coordinator().signal(Signal::SIGKILL);
     let next = w.wait_for("another one leads", |w| leader(w, &[&urls[0], &urls[1]])).to_owned();
-    at(&w, &next, &["run", "follow", run.as_str()]).expect_code(0);
+    // Whoever names all of them need not know which one lives.
+    let all = format!("http://127.0.0.1:1,{next}");
+    at(&w, &all, &["run", "follow", run.as_str()]).expect_code(0);
     w.wait_for("the run is over for a follower, too", |w| {
         w.run_now(&run).filter(|r| r.summary.state == RunState::Succeeded)
     });
@@ -153,7 +155,12 @@ fn a_leader_that_is_killed_told_to_end_or_stopped_is_followed_by_another() {
     old.signal(Signal::SIGTERM);
     assert_eq!(old.ended(), 0);
     let heir = w.wait_for("another one leads", |w| leader(w, &[&first, &other.url])).to_owned();
-    at(&w, &other.url, &["freeze", "--for", "1h", "--reason", "no surprises"]).expect_code(0);
+    at(
+        &w,
+        &format!("http://127.0.0.1:1,{}", other.url),
+        &["freeze", "--for", "1h", "--reason", "no surprises"],
+    )
+    .expect_code(0);
     assert_eq!(status(&w, &heir).unwrap().coordinator.epoch.counter, epoch.counter + 1);
 
     // Stopped past the bound, its next write is refused.

@@ -363,6 +363,7 @@ const WATCH_AGAIN: Duration = Duration::from_secs(5);
 impl Hint {
     async fn changed(&mut self, c: &Coordinator) {
         if c.db.is_leader() {
+            self.watch = None;
             return std::future::pending().await;
         }
         loop {

@@ -41,6 +41,7 @@ pub async fn run(args: &CoordinatorArgs, tls: &TlsArgs) -> Result<ExitCode> {
         }
     })?;
     let tls = server_tls(args, tls)?;
+    let advertised = args.advertise.as_deref().map(an_address).transpose()?;
     let tasks = TaskTracker::new();
     let options = Options {
         config: ConfigDir { config: args.config.clone(), runbooks: args.runbooks.clone() },
@@ -54,7 +55,7 @@ pub async fn run(args: &CoordinatorArgs, tls: &TlsArgs) -> Result<ExitCode> {
     // First: a coordinator that nobody could ask, or stop, must not go on with a run.
     let bound = listen::bind(coordinator.listen, &socket, tls).await.map_err(|e| failure(&e))?;
     *running.lock().unwrap_or_else(PoisonError::into_inner) = Some(coordinator.clone());
-    coordinator.advertise(args.advertise.clone().unwrap_or_else(|| format!("http://{}", bound.address)));
+    coordinator.advertise(advertised.unwrap_or_else(|| format!("http://{}", bound.address)));
     coordinator.start().await.map_err(|e| failure(&e))?;
     let said = Bound { role: "coordinator", pid: std::process::id(), http: bound.address, socket: &socket };
     bound.serve(api::router(coordinator.clone()), &process.stop, &tasks);
@@ -76,6 +77,16 @@ pub async fn run(args: &CoordinatorArgs, tls: &TlsArgs) -> Result<ExitCode> {
         return Err(Failure::new(ExitCode::Deposed, DEPOSED));
     }
     Err(Failure::new(ExitCode::Failed, "this coordinator no longer leads: another one took over"))
+}
+
+/// What others shall reach this one at; a slip of the pen would be found only when somebody needs the leader.
+fn an_address(url: &str) -> Result<String> {
+    let parsed = reqwest::Url::parse(url);
+    match parsed {
+        Ok(parsed) if matches!(parsed.scheme(), "http" | "https") && parsed.has_host() => Ok(url.to_owned()),
+        _ => Err(Failure::usage(format!("`--advertise {url}` is no address of an API"))
+            .hint("write http://127.0.0.1:7400")),
+    }
 }
 
 /// The named socket, else one in the service manager's runtime directory, else one in the state directory.
@@ -131,5 +142,18 @@ fn failure(error: &CoordinatorError) -> Failure {
             "drover pki init, then drover pki issue coordinator NAME --host HOST --out DIR: it says how to start it with them",
         ),
         _ => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_advertised_can_be_called() {
+        assert_eq!(an_address("http://10.0.0.1:7400").unwrap(), "http://10.0.0.1:7400");
+        for wrong in ["10.0.0.1:7400", "ftp://a", "leader", "unix:/run/a.sock"] {
+            assert_eq!(an_address(wrong).unwrap_err().code, ExitCode::Usage, "{wrong}");
+        }
     }
 }

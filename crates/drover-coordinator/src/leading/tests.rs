@@ -195,3 +195,20 @@ async fn a_leader_that_is_told_to_end_hands_over() {
     assert_eq!((again.0, again.2), (200, body), "it was done once, whoever leads");
     new.ends().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_store_was_away_goes_on_when_nobody_took_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let (weak, _, cut_off) = stores(dir.path());
+    let only = Member::start(dir.path(), "a", weak).await;
+    only.leads().await;
+    let epoch = only.c.db.epoch();
+    assert!(only.c.acts());
+    cut_off.store(true, Ordering::SeqCst);
+    until("it acts no more", || !only.c.acts()).await;
+    cut_off.store(false, Ordering::SeqCst);
+    until("it acts again", || only.c.acts()).await;
+    assert_eq!(only.c.db.epoch(), epoch);
+    assert!(only.c.leads() && !only.c.stop.is_cancelled());
+    only.ends().await;
+}

@@ -69,6 +69,8 @@ fn coordinator(r: &mut Registry, view: &StatusView) {
     let c = &view.coordinator;
     let info = labels(&[("version", &c.version), ("config", &c.config_version)]);
     add(r, "coordinator_info", "The coordinator that answers", [(info, 1.0)]);
+    let leads = c.leadership.as_ref().is_none_or(|l| l.leads);
+    add(r, "leads", "It leads: of several on one store, one does", one(flag(leads)));
     add(
         r,
         "config_rejected",
