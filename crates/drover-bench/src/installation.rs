@@ -35,9 +35,11 @@ pub struct DnsSaid {
     pub control: SocketAddr,
 }
 
+/// What a coordinator says when it is ready.
 #[derive(Debug, Deserialize)]
-struct CoordinatorSaid {
-    http: SocketAddr,
+pub struct CoordinatorSaid {
+    /// Where its API answers.
+    pub http: SocketAddr,
 }
 
 /// The processes and their world.

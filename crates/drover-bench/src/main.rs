@@ -71,6 +71,8 @@ enum Name {
     Tls,
     /// One agent with many endpoints
     Probe,
+    /// From the leader's end to the next one that commands
+    Takeover,
     /// A failover of many record sets in Route 53
     Route53,
     /// What drover's own DNS server costs a query
@@ -102,6 +104,7 @@ impl Name {
         Name::Ingest,
         Name::Tls,
         Name::Probe,
+        Name::Takeover,
         Name::Route53,
         Name::DnsQps,
         Name::DnsPublish,
@@ -119,6 +122,7 @@ impl Name {
             Name::Ingest => figures::ingest::measure(scale)?,
             Name::Tls => figures::tls::measure(scale)?,
             Name::Probe => figures::probe::measure(scale)?,
+            Name::Takeover => figures::takeover::measure(scale)?,
             Name::Route53 => figures::route53::measure(scale)?,
             Name::DnsQps => figures::dns::qps(scale)?,
             Name::DnsPublish => figures::dns::publish(scale)?,

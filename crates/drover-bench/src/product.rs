@@ -110,8 +110,13 @@ impl Role {
 
     /// Stops it where it is, so that it does nothing more.
     pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
         let process = Pid::from_raw(i32::try_from(self.child.id()).attempt("name a process")?);
-        kill(process, Signal::SIGSTOP).attempt(format!("stop {}", self.name))
+        kill(process, signal).attempt(format!("send {signal} to {}", self.name))
     }
 
     /// What it has logged.

@@ -86,6 +86,11 @@ fn probe_reports_what_is() {
 }
 
 #[test]
+fn takeover_loses_no_opinion() {
+    must_be_right("takeover", 2, 2);
+}
+
+#[test]
 fn route53_moves_every_set_within_the_account() {
     must_be_right("route53", 4, 3);
 }

@@ -9,4 +9,5 @@ pub mod route53;
 pub mod scale;
 pub mod status;
 pub mod store;
+pub mod takeover;
 pub mod tls;
