@@ -1,11 +1,13 @@
 //! An agent: it probes by a schedule, forms opinions with the same code as the real one, and reports when it can.
 
+use crate::state::BEGINNING;
 use crate::truth::Truth;
 use drover_core::opinion::{Opinion, policy_of};
 use drover_model::config::{Config, HealthCheck, Service};
 use drover_model::probe::{FailureKind, Observation, ProbeOutcome, REPORT_SCHEMA, Report, SelfCheck};
 use drover_model::{AgentId, EndpointKey, RegionId, Span, Timestamp};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 /// Results that an agent keeps while it can't report.
 const UNSENT_MAX: usize = 10_000;
@@ -13,6 +15,8 @@ const UNSENT_MAX: usize = 10_000;
 const REPORT_MAX: usize = 500;
 /// Between the first probes of two neighbours on the list: probes are spread, as the real schedule spreads them.
 const PHASE: Span = Span::from_millis(3_700);
+
+const MILLION: i64 = 1_000_000;
 
 /// What fate does to one agent.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +31,34 @@ pub(crate) struct Fate {
     pub(crate) lies: BTreeMap<EndpointKey, bool>,
     /// Only what a script says is probed.
     pub(crate) by_hand: bool,
+    /// How fast its clocks run beyond the truth, in parts of a million; slow ones are below zero.
+    pub(crate) drift_millionths: i64,
+    /// What the network does with its reports.
+    pub(crate) way: Way,
+}
+
+/// The way of an agent's reports to the leader.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Way {
+    /// Every report takes so long.
+    pub(crate) delay: Span,
+    /// Every report arrives a second time, later.
+    pub(crate) twice: bool,
+    /// Every other report is overtaken by those after it.
+    pub(crate) swapped: bool,
+}
+
+/// How much later the copy of a report arrives, or one that is overtaken: behind several others at one report a second.
+const LATER: Span = Span::from_secs(4);
+
+impl Way {
+    /// When the report that is the `number`th of its agent arrives, each time it does, after being sent.
+    pub(crate) fn arrivals(self, number: u64) -> Vec<Span> {
+        let overtaken = self.swapped && number.is_multiple_of(2);
+        let first = if overtaken { self.delay.plus(LATER) } else { self.delay };
+        let copy = self.twice.then(|| first.plus(LATER));
+        std::iter::once(first).chain(copy).collect()
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -49,8 +81,12 @@ pub(crate) struct Agent {
     next_probe: BTreeMap<EndpointKey, Timestamp>,
     /// Begun, and not reported yet.
     unsent: VecDeque<Probed>,
+    /// Begun, and not ended when its agent looked last.
+    undecided: Vec<Probed>,
     dropped: u64,
-    pub(crate) last_report: Option<Report>,
+    pub(crate) last_report: Option<Arc<Report>>,
+    /// Reports that it has sent in all its boots.
+    pub(crate) sent: u64,
 }
 
 impl Agent {
@@ -64,8 +100,10 @@ impl Agent {
             opinions: BTreeMap::new(),
             next_probe: BTreeMap::new(),
             unsent: VecDeque::new(),
+            undecided: vec![],
             dropped: 0,
             last_report: None,
+            sent: 0,
         }
     }
 
@@ -92,33 +130,36 @@ impl Agent {
                 }
                 self.next_probe.insert(endpoint.clone(), due + service.interval);
                 let (failure, took) = self.look(service, &endpoint, truth);
-                self.note(service, endpoint, now, failure, took);
+                self.note(endpoint, now, failure, took);
             }
         }
     }
 
     /// A probe that a script dictates.
-    pub(crate) fn probed(&mut self, service: &Service, endpoint: EndpointKey, good: bool, now: Timestamp) {
+    pub(crate) fn probed(&mut self, endpoint: EndpointKey, good: bool, now: Timestamp) {
         let failure = (!good).then_some(FailureKind::Refused);
-        self.note(service, endpoint, now, failure, Span::ZERO);
+        self.note(endpoint, now, failure, Span::ZERO);
     }
 
-    fn note(
-        &mut self,
-        service: &Service,
-        endpoint: EndpointKey,
-        now: Timestamp,
-        failure: Option<FailureKind>,
-        took: Span,
-    ) {
-        let opinion = self.opinions.entry(endpoint.clone()).or_default();
-        opinion.observe(now, failure.is_none(), failure, &policy_of(service));
+    fn note(&mut self, endpoint: EndpointKey, now: Timestamp, failure: Option<FailureKind>, took: Span) {
         self.sequence += 1;
         let (sequence, ready_at) = (self.sequence, now + took);
-        self.unsent.push_back(Probed { sequence, endpoint, began_at: now, ready_at, failure });
+        let probed = Probed { sequence, endpoint, began_at: now, ready_at, failure };
+        self.undecided.push(probed.clone());
+        self.unsent.push_back(probed);
         if self.unsent.len() > UNSENT_MAX {
             self.unsent.pop_front();
             self.dropped += 1;
+        }
+    }
+
+    /// An opinion is formed when a probe ends, which for one that timed out is its time-out later.
+    fn conclude(&mut self, config: &Config, now: Timestamp) {
+        for probed in self.undecided.extract_if(.., |p| p.ready_at <= now) {
+            let Some(service) = config.services.get(&probed.endpoint.service) else { continue };
+            let (good, policy) = (probed.failure.is_none(), policy_of(service));
+            let opinion = self.opinions.entry(probed.endpoint).or_default();
+            opinion.observe(probed.began_at, good, probed.failure, &policy);
         }
     }
 
@@ -152,7 +193,8 @@ impl Agent {
     }
 
     /// What it has to say at `now`, unless nothing of it arrives.
-    pub(crate) fn report(&mut self, config: &Config, truth: &Truth, now: Timestamp) -> Option<Report> {
+    pub(crate) fn report(&mut self, config: &Config, truth: &Truth, now: Timestamp) -> Option<Arc<Report>> {
+        self.conclude(config, now);
         if self.fate.silent || truth.dead_regions.contains(&self.region) {
             return None;
         }
@@ -164,7 +206,7 @@ impl Agent {
             let service = config.services.get(&endpoint.service)?;
             opinion.at(now, &policy_of(service)).to_report(endpoint, now)
         });
-        let report = Report {
+        let report = Arc::new(Report {
             schema: REPORT_SCHEMA,
             agent: self.name.clone(),
             boot: format!("boot-{}", self.boot),
@@ -180,13 +222,23 @@ impl Agent {
             },
             dropped: self.dropped,
             out_of_service: None,
-        };
+        });
         self.last_report = Some(report.clone());
+        self.sent += 1;
         Some(report)
     }
 
     fn wall(&self, at: Timestamp) -> Timestamp {
-        Timestamp::from_millis(at.as_millis() + self.fate.skew_millis)
+        let run = i64::try_from(at.since(BEGINNING).as_millis()).unwrap_or(i64::MAX);
+        let drifted = run.saturating_mul(self.fate.drift_millionths) / MILLION;
+        Timestamp::from_millis(at.as_millis() + self.fate.skew_millis + drifted)
+    }
+
+    /// So much time by its own clock.
+    fn measured(&self, span: Span) -> Span {
+        let millis = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+        let drifted = millis.saturating_mul(self.fate.drift_millionths) / MILLION;
+        Span::from_millis(u64::try_from(millis.saturating_add(drifted)).unwrap_or_default())
     }
 
     fn observation(&self, probed: &Probed, now: Timestamp) -> Observation {
@@ -198,7 +250,7 @@ impl Agent {
             sequence: probed.sequence,
             endpoint: probed.endpoint.clone(),
             began_at: self.wall(probed.began_at),
-            age: now.since(probed.began_at),
+            age: self.measured(now.since(probed.began_at)),
             latency_micros: probed.ready_at.since(probed.began_at).as_millis() * 1_000,
             outcome,
             status: None,

@@ -2,7 +2,7 @@
 //! it holds for ever: nothing of it returns.
 
 use crate::publishing;
-use crate::state::{CrashPoint, Shared, State};
+use crate::state::{CrashPoint, CrashRecord, Shared, State};
 use crate::stepping_back;
 use crate::validating;
 use drover_core::predicates;
@@ -34,7 +34,7 @@ impl MemoryJournal {
         if state.leader_died {
             return None;
         }
-        let point = state.crash_at.clone().filter(|point| point.is_at(&state, record));
+        let point = state.crashes_at(record);
         if point.as_ref().is_some_and(|p| !p.durable) {
             state.die();
             return None;
@@ -61,17 +61,31 @@ impl Journal for MemoryJournal {
     }
 }
 
-impl CrashPoint {
-    fn is_at(&self, state: &State, record: &Record) -> bool {
-        let (word, step) = match &record.entry {
+impl State {
+    /// The crash that fate has ready, if this record is its.
+    fn crashes_at(&mut self, record: &Record) -> Option<CrashPoint> {
+        let point = self.crash_at.clone()?;
+        match &point.record {
+            CrashRecord::OfStep { entry, step } => self.is_of_step(record, entry, step).then_some(point),
+            CrashRecord::After(0) => Some(point),
+            CrashRecord::After(others) => {
+                let record = CrashRecord::After(others - 1);
+                self.crash_at = Some(CrashPoint { record, ..point });
+                None
+            }
+        }
+    }
+
+    fn is_of_step(&self, record: &Record, entry: &str, step: &str) -> bool {
+        let (word, index) = match &record.entry {
             Entry::StepStarted { step, .. } => ("started", *step),
             Entry::StepDone { step, .. } => ("done", *step),
             Entry::StepFailed { step, .. } => ("failed", *step),
             _ => return false,
         };
-        let plan = state.store.journals.get(&record.run).and_then(|records| plan_of(records));
-        let kind = plan.and_then(|p| p.steps.get(step as usize)).map(|s| s.kind.word());
-        self.entry == word && kind == Some(self.step.as_str())
+        let plan = self.store.journals.get(&record.run).and_then(|records| plan_of(records));
+        let kind = plan.and_then(|p| p.steps.get(index as usize)).map(|s| s.kind.word());
+        entry == word && kind == Some(step)
     }
 }
 

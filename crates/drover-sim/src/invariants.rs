@@ -100,12 +100,23 @@ impl State {
         }
     }
 
-    /// I6: enough outside vantages that may speak have seen enough failures, some of them since this leader began.
+    /// I6: enough outside vantages that may speak have seen enough failures, and as many have looked since this leader
+    /// began. Which ones is not asked: a vantage whose own opinion this leader was told, and that has not probed anything
+    /// since, may be one of those that agree, as long as enough others have probed.
     fn check_may_act(&mut self, plan: &Plan) {
         let (now, started) = (self.now(), self.leader.started_at);
         let config = self.loaded.config.clone();
         let outside = config.outside_vantages(&plan.intent.region);
-        let need = (outside.len() / 2 + 1).max(2);
+        let (of, need) = (outside.len(), (outside.len() / 2 + 1).max(2));
+        // Of any endpoint: its own opinion of this one was sent with it.
+        let has_looked = |agent: &&AgentId| {
+            let mut all = self.watch.evidence.iter().filter(|((a, _), _)| a == *agent);
+            all.any(|(_, seen)| seen.back().is_some_and(|(at, _)| *at > started))
+        };
+        let looked = outside.iter().filter(has_looked).count();
+        self.demand("I6", looked >= need, || {
+            format!("{} is left by itself: {looked} of {of} vantages have looked since the takeover, {need} needed", plan.intent.region)
+        });
         for name in &plan.services {
             let Some(service) = config.services.get(name) else { continue };
             let endpoint = EndpointKey::new(name, &plan.intent.region);
@@ -116,13 +127,9 @@ impl State {
                 let seen = self.watch.evidence.get(&((*agent).clone(), endpoint.clone()));
                 let window = service.failover.failure_window.plus(service.stale_after());
                 let bad = seen.into_iter().flatten().filter(|(at, good)| !good && now.since(*at) < window);
-                // Of any endpoint: its own opinion of this one was sent with it.
-                let mut all = self.watch.evidence.iter().filter(|((a, _), _)| a == *agent);
-                let since = all.any(|(_, seen)| seen.back().is_some_and(|(at, _)| *at > started));
-                may_speak && fresh && since && bad.count() >= least as usize
+                may_speak && fresh && bad.count() >= least as usize
             };
             let agree = outside.iter().filter(agrees).count();
-            let of = outside.len();
             self.demand("I6", agree >= need, || {
                 format!("{endpoint} is left by itself: {agree} of {of} vantages have cause, {need} needed")
             });
@@ -142,8 +149,9 @@ impl State {
                 format!("{name} comes back by itself, which its policy does not say")
             });
             let rearmed = self.store.rearmed.get(name).copied();
-            let lately = self.watch.acted.iter().any(|(s, _, at)| {
-                let over = rearmed.is_some_and(|r| r >= *at);
+            // A return that got there blocks nothing.
+            let lately = self.watch.acted.iter().any(|(s, class, at)| {
+                let over = rearmed.is_some_and(|r| r >= *at) || *class == FailureClass::Recovery;
                 s == name && now.since(*at) < service.failover.block_period && !over
             });
             self.demand("I8", !lately, || format!("{name} comes back inside of a block period"));
@@ -195,10 +203,15 @@ impl State {
             return;
         }
         self.check_alone(&order.run, &order.plan);
+    }
+
+    /// After targets moved: drover's own moves count from then, however often DNS has to be told.
+    pub(crate) fn note_moved(&mut self, order: &Order) {
         if let (Trigger::Decision { class, .. }, None) = (&order.origin.trigger, order.origin.ask) {
             let now = self.now();
             let acted = order.plan.services.iter().map(|s| (s.clone(), *class, now));
             self.watch.acted.extend(acted);
+            self.saw_move(*class);
         }
     }
 
@@ -241,6 +254,17 @@ impl State {
 
     /// After every step of time.
     pub(crate) fn check_always(&mut self) {
+        if self.is_busy() {
+            self.check_no_two();
+        }
+        let dark = self.dns.answers.iter().find(|(_, a)| a.weights.values().all(|w| w.0 == 0));
+        if let Some(service) = dark.map(|(s, _)| s.clone()) {
+            self.violated("I4", format!("{service} answers nothing"));
+        }
+    }
+
+    /// I2.
+    fn check_no_two(&mut self) {
         let begun: Vec<Execution> = self
             .executions()
             .into_iter()
@@ -250,10 +274,6 @@ impl State {
         let twice = begun.iter().flat_map(|e| &e.plan().services).find(|s| !taken.insert(s)).cloned();
         if let Some(service) = twice {
             self.violated("I2", format!("two runs work on {service}"));
-        }
-        let dark = self.dns.answers.iter().find(|(_, a)| a.weights.values().all(|w| w.0 == 0));
-        if let Some(service) = dark.map(|(s, _)| s.clone()) {
-            self.violated("I4", format!("{service} answers nothing"));
         }
     }
 }

@@ -5,8 +5,7 @@ use drover_core::damping::{self, Damping};
 use drover_core::opinion::{Opinion, policy_of};
 use drover_core::panel::{Panel, is_settled};
 use drover_core::vantage::Placement;
-use drover_core::verdict;
-use drover_model::decision::{VantageState, VerdictState};
+use drover_model::decision::{VantageState, VerdictInputs, VerdictState};
 use drover_model::probe::{FailureKind, ProbeOutcome, Report};
 use drover_model::{AgentId, EndpointKey, Timestamp};
 use std::collections::BTreeMap;
@@ -70,6 +69,15 @@ impl State {
         self.loaded.config.agents().into_keys().map(|a| (a.clone(), state(&a))).collect()
     }
 
+    /// What the verdict on `endpoint` is made from.
+    pub(crate) fn inputs(&self, endpoint: &EndpointKey) -> Option<VerdictInputs> {
+        let (now, config) = (self.now(), self.loaded.config.clone());
+        let states = self.vantage_states(now);
+        let panel = Panel::of(&config, |a| states.get(a).copied().unwrap_or(VantageState::NeverHeard));
+        let service = config.services.get(&endpoint.service)?;
+        Some(panel.inputs(self.leader.opinions.get(endpoint), service, endpoint, now))
+    }
+
     /// Concludes every verdict anew, and tells what changed.
     pub(crate) fn judge(&mut self) {
         let now = self.now();
@@ -78,12 +86,12 @@ impl State {
         let panel = Panel::of(&config, |a| states.get(a).copied().unwrap_or(VantageState::NeverHeard));
         for endpoint in self.endpoints() {
             let Some(service) = config.services.get(&endpoint.service) else { continue };
-            let inputs = panel.inputs(self.leader.opinions.get(&endpoint), service, &endpoint, now);
-            let concluded = verdict::conclude(&inputs);
+            let opinions = self.leader.opinions.get(&endpoint);
+            let (concluded, _) = panel.conclude(opinions, service, &endpoint.region, now);
             let settled = is_settled(concluded.state);
             let recalled = settled.then(|| self.leader.recalled.remove(&endpoint)).flatten();
             let recalled = recalled.map(|stored| damping::recalled(stored, now));
-            let before = self.leader.standing.get(&endpoint).map(|(standing, _)| standing);
+            let before = self.leader.standing.get(&endpoint);
             let was = before.map_or(VerdictState::Unknown, |s| s.verdict.state);
             let standing =
                 damping::apply(recalled.as_ref().or(before), concluded, now, &Damping::of(service));
@@ -94,7 +102,7 @@ impl State {
             if is_settled(is) {
                 self.store.standing.insert(endpoint.clone(), standing.clone());
             }
-            self.leader.standing.insert(endpoint, (standing, inputs));
+            self.leader.standing.insert(endpoint, standing);
         }
     }
 }

@@ -5,13 +5,14 @@ use crate::state::State;
 use drover_core::decide::Stop;
 use drover_core::opinion::policy_of;
 use drover_core::{check, decide, plan};
-use drover_exec::{Approved, Consent, Execution};
-use drover_model::decision::{ActionDecision, Conclusion, FailureClass};
+use drover_exec::{Approved, Command, Consent, Execution};
+use drover_model::decision::{ActionDecision, Conclusion, FailureClass, VerdictState};
 use drover_model::journal::{RunState, Trigger};
 use drover_model::plan::{ActiveRun, EndedRun, Intent, Plan, World};
+use drover_model::reason::Reason;
 use drover_model::runbook::Purpose;
-use drover_model::traffic::{Actor, Block, Load};
-use drover_model::{DecisionId, EndpointKey, RunId, ServiceId, Span, Timestamp};
+use drover_model::traffic::{Actor, Block, Load, TrafficState};
+use drover_model::{DecisionId, EndpointKey, Percent, RunId, ServiceId, Span, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -19,6 +20,32 @@ use std::sync::Arc;
 const APPROVAL_SPAN: Span = Span::from_mins(15);
 /// Objective when no service says.
 const RTO: Span = Span::from_mins(30);
+
+/// What a leader sees and would do.
+pub(crate) struct Look {
+    world: World,
+    decisions: Vec<ActionDecision>,
+}
+
+impl Look {
+    /// Runs that must give way.
+    fn must_stop(&self) -> Vec<Stop> {
+        decide::must_stop(&self.world, &self.decisions)
+    }
+
+    /// What runs are told to do about it: questions that the world has overtaken are withdrawn, and what stands in the way
+    /// of something more urgent is stopped.
+    pub(crate) fn commands(&self, state: &State) -> Vec<(RunId, Command)> {
+        let overtaken = state.overtaken(&self.world).into_iter();
+        let withdrawn =
+            overtaken.map(|(run, reason)| (run, Command::Reject { by: Actor::Automatic, reason }));
+        let stopped = self.must_stop().into_iter().map(|stop| {
+            let (by, reason, roll_back) = (Actor::Automatic, stop.why, stop.roll_back);
+            (stop.run, Command::Abort { by, reason, roll_back })
+        });
+        withdrawn.chain(stopped).collect()
+    }
+}
 
 /// A run that is to be created.
 pub(crate) struct NewRun {
@@ -34,18 +61,22 @@ impl State {
     pub(crate) fn world(&self) -> World {
         let now = self.now();
         let config = self.loaded.config.clone();
-        let runs = self.executions();
-        let ended: Vec<EndedRun> = runs.iter().filter_map(ended).collect();
+        let runs = self.leader.runs.values().map(|driven| driven.snapshot.borrow());
+        let (mut open, mut over) = (vec![], vec![]);
+        for run in runs {
+            open.extend(active(&run));
+            over.extend(ended(&run));
+        }
         World {
-            verdicts: self.leader.standing.iter().map(|(e, (s, _))| (e.clone(), s.clone())).collect(),
+            verdicts: self.leader.standing.iter().map(|(e, s)| (e.clone(), s.clone())).collect(),
             vantages: self.vantage_states(now),
             traffic: self.store.traffic.clone().into(),
             loads: self.loads(now),
             holds: self.store.holds.values().cloned().collect(),
             freeze: self.store.freeze.clone(),
-            blocks: self.blocks(&ended),
-            runs: runs.iter().filter_map(active).collect(),
-            ended,
+            blocks: self.blocks(&over),
+            runs: open,
+            ended: over,
             rearmed: self.store.rearmed.clone(),
             runbooks: self.loaded.runbooks.clone(),
             heard_since_start: self
@@ -91,11 +122,42 @@ impl State {
         services.map(|s| (s.name.clone(), load(&s.name, s.peak_load))).collect()
     }
 
-    /// Decides about every region once, and says which run is to be created: at most one a look, because the next look
-    /// must see it.
-    pub(crate) fn decide(&mut self) -> Option<NewRun> {
-        let (world, now) = (self.world(), self.now());
-        let mut decisions = decide::decide(&world, now);
+    /// The world of this moment with what the core decides about it; nothing where all is well and nothing is under way,
+    /// about which it decides nothing either.
+    pub(crate) fn look(&self) -> Option<Look> {
+        if self.is_well() && !self.is_busy() {
+            return None;
+        }
+        let world = self.world();
+        let decisions = decide::decide(&world, self.now());
+        Some(Look { world, decisions })
+    }
+
+    /// Every endpoint is healthy and carries its share, and nobody holds any back.
+    fn is_well(&self) -> bool {
+        let healthy = |service: &ServiceId, region| {
+            let standing = self.leader.standing.get(&EndpointKey::new(service, region));
+            standing.is_some_and(|s| s.verdict.state == VerdictState::Healthy)
+        };
+        self.store.holds.is_empty()
+            && self.loaded.config.services.values().all(|service| {
+                let target = self.store.traffic.get(&service.name);
+                let whole = |t: &TrafficState| {
+                    t.shares.keys().eq(service.endpoints.keys())
+                        && t.shares.values().all(|s| s.share == Percent::FULL)
+                };
+                target.is_some_and(whole) && service.endpoints.keys().all(|r| healthy(&service.name, r))
+            })
+    }
+
+    /// Takes what was decided about every region, and says which run is to be created: at most one a look, because the
+    /// next look must see it.
+    pub(crate) fn decide(&mut self, look: Option<Look>) -> Option<NewRun> {
+        let Some(Look { world, mut decisions }) = look else {
+            self.leader.decisions.clear();
+            return None;
+        };
+        let now = self.now();
         decisions.sort_by_key(|d| match d.conclusion {
             Conclusion::Act => 0,
             Conclusion::Ask => 1,
@@ -120,9 +182,11 @@ impl State {
             Conclusion::Act | Conclusion::Ask => plan::plan(world, &decide::intent_of(&decision), now).plan,
         };
         let before = self.leader.decisions.insert(decision.region.clone(), decision.clone());
+        self.saw_decision(&decision);
+        let code = std::mem::discriminant::<Reason>;
         let same = before.is_some_and(|b| {
-            (b.conclusion, b.reason.code(), &b.services)
-                == (decision.conclusion, decision.reason.code(), &decision.services)
+            (b.conclusion, code(&b.reason), &b.services)
+                == (decision.conclusion, code(&decision.reason), &decision.services)
         });
         if !same || plan.is_some() {
             self.tell(decide::sentence(&decision));
@@ -198,14 +262,8 @@ impl State {
         Some(NewRun { run: self.next_run(), consent, by: Actor::Automatic, trigger: Trigger::Command, rto })
     }
 
-    /// Runs that must give way.
-    pub(crate) fn must_stop(&self) -> Vec<Stop> {
-        let world = self.world();
-        decide::must_stop(&world, &decide::decide(&world, self.now()))
-    }
-
     /// Questions of drover's own whose plan the world has overtaken, with what overtook them.
-    pub(crate) fn overtaken(&self) -> Vec<(RunId, String)> {
+    pub(crate) fn overtaken(&self, world: &World) -> Vec<(RunId, String)> {
         let asked: Vec<_> = self
             .executions()
             .into_iter()
@@ -215,12 +273,8 @@ impl State {
                     && matches!(e.origin().trigger, Trigger::Decision { .. })
             })
             .collect();
-        if asked.is_empty() {
-            return vec![];
-        }
-        let world = self.world();
         let overtaken = asked.into_iter().filter_map(|e| {
-            let why = plan::overtaken(e.plan(), &world, self.now())?;
+            let why = plan::overtaken(e.plan(), world, self.now())?;
             Some((e.run().clone(), format!("overtaken: {why}")))
         });
         overtaken.collect()

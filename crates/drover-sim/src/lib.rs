@@ -8,6 +8,7 @@
 //!   (`break`, `silence`, `crash`).
 //! - `invariants` looks after every event whether something happened that must never happen. It counts by itself, from
 //!   what is true in this world, and asks neither the verdicts nor the planner.
+//! - [`seeds`] makes worlds and faults from a number.
 //! - [`Script`] is a text file of verbs with what they are expected to print.
 //!
 //! This crate decides nothing: what it adds to the core is hands, a store, and the order of things.
@@ -21,6 +22,7 @@ mod publishing;
 mod render;
 mod runs;
 mod script;
+pub mod seeds;
 mod sim;
 mod state;
 mod stepping_back;

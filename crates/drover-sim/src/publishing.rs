@@ -45,6 +45,7 @@ pub(crate) fn shift(
     }
     if moved {
         sides(state, order);
+        state.note_moved(order);
     }
     publish(state, order.epoch, changes)?;
     Ok(StepOutcome::done(moved, format!("{} service(s) moved", changes.len())))
@@ -60,7 +61,7 @@ pub(crate) fn undo(
         let now = standing(state, &change.service)?;
         let back = change.weights_after.iter().find(|(region, weight)| {
             let standing = state.leader.standing.get(&EndpointKey::new(&change.service, region));
-            weight.0 > now.weight(region).0 && standing.is_some_and(|(s, _)| s.verdict.state.moves_traffic())
+            weight.0 > now.weight(region).0 && standing.is_some_and(|s| s.verdict.state.moves_traffic())
         });
         if let Some((region, _)) = back {
             let message =

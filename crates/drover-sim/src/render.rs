@@ -53,7 +53,7 @@ pub(crate) fn status(state: &State) -> Vec<String> {
     for (service, answers) in &state.dns.answers {
         let words = answers.weights.iter().map(|(region, weight)| {
             let standing = state.leader.standing.get(&EndpointKey::new(service, region));
-            let verdict = standing.map_or(VerdictState::Unknown, |(s, _)| s.verdict.state);
+            let verdict = standing.map_or(VerdictState::Unknown, |s| s.verdict.state);
             let verdict =
                 if verdict == VerdictState::Healthy { String::new() } else { format!(" {verdict}") };
             format!("{region} {}{verdict}", weight.0)
@@ -116,7 +116,8 @@ pub(crate) fn explain(state: &State, subject: &str) -> Result<Vec<String>, Strin
         lines.extend(refused.map(|g| format!("  {}: {}", g.guard, g.reason)));
     }
     for endpoint in endpoints {
-        let Some((standing, inputs)) = state.leader.standing.get(&endpoint) else { continue };
+        let Some(standing) = state.leader.standing.get(&endpoint) else { continue };
+        let Some(inputs) = state.inputs(&endpoint) else { continue };
         let verdict = &standing.verdict;
         let suspect = if verdict.suspect { ", suspect" } else { "" };
         let flaps = standing.recent_changes.len();

@@ -4,7 +4,6 @@ use crate::runs;
 use crate::state::{Leader, Shared, State, WARM_UP};
 use crate::world::{Loaded, WorldError, WorldFiles};
 use drover_exec::Command;
-use drover_model::traffic::Actor;
 use drover_model::{Span, Timestamp};
 use tokio::runtime::Runtime;
 
@@ -106,22 +105,19 @@ async fn step(shared: &Shared, span: Span) {
         state.judge();
     }
     settle(shared).await;
-    let overtaken = shared.lock().overtaken();
-    for (run, reason) in overtaken {
-        let command = Command::Reject { by: Actor::Automatic, reason };
-        if let Err(refused) = runs::command(shared, &run, command).await {
-            shared.lock().tell(format!("{run} can't be withdrawn: {refused}"));
+    let mut look = shared.lock().look();
+    let commands = look.as_ref().map_or_else(Vec::new, |look| look.commands(&shared.lock()));
+    if !commands.is_empty() {
+        for (run, command) in commands {
+            let stops = matches!(command, Command::Abort { .. });
+            if let Err(refused) = runs::command(shared, &run, command).await {
+                let what = if stops { "stopped" } else { "withdrawn" };
+                shared.lock().tell(format!("{run} can't be {what}: {refused}"));
+            }
         }
+        look = shared.lock().look();
     }
-    let stops = shared.lock().must_stop();
-    for stop in stops {
-        let (by, reason, roll_back) = (Actor::Automatic, stop.why, stop.roll_back);
-        let command = Command::Abort { by, reason, roll_back };
-        if let Err(refused) = runs::command(shared, &stop.run, command).await {
-            shared.lock().tell(format!("{} can't be stopped: {refused}", stop.run));
-        }
-    }
-    let new = shared.lock().decide();
+    let new = shared.lock().decide(look);
     if let Some(new) = new
         && let Err(why) = runs::create(shared, new)
     {
@@ -150,6 +146,7 @@ async fn settle(shared: &Shared) {
 fn succeed(shared: &Shared, old_wakes: bool) {
     {
         let mut state = shared.lock();
+        state.saw_takeover();
         let tasks: Vec<_> = state.leader.runs.values_mut().filter_map(|run| run.task.take()).collect();
         if !old_wakes {
             tasks.iter().for_each(tokio::task::JoinHandle::abort);
@@ -177,13 +174,32 @@ impl State {
     }
 
     fn hear_agents(&mut self) {
+        self.deliver();
         let (now, config) = (self.now(), self.loaded.config.clone());
         let mut reports = vec![];
         for (place, agent) in (0..).zip(self.agents.values_mut()) {
             agent.probe_due(&config, &self.truth, place, now);
-            reports.extend(agent.report(&config, &self.truth, now));
+            let way = agent.fate.way;
+            if let Some(report) = agent.report(&config, &self.truth, now) {
+                let arrivals = way.arrivals(agent.sent).into_iter();
+                reports.extend(arrivals.map(|after| (now + after, report.clone())));
+            }
         }
-        for report in reports {
+        for (arrives_at, report) in reports {
+            if arrives_at <= now {
+                self.ingest(&report);
+            } else {
+                self.under_way.push((arrives_at, report));
+            }
+        }
+    }
+
+    /// What is under way arrives in the order of its arrivals.
+    fn deliver(&mut self) {
+        let now = self.now();
+        let mut due: Vec<_> = self.under_way.extract_if(.., |(arrives_at, _)| *arrives_at <= now).collect();
+        due.sort_by_key(|(arrives_at, _)| *arrives_at);
+        for (_, report) in due {
             self.ingest(&report);
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::agent::Agent;
 use crate::invariants::Watch;
+use crate::seeds::Seen;
 use crate::truth::Truth;
 use crate::world::Loaded;
 use drover_core::opinion::Opinion;
@@ -9,9 +10,10 @@ use drover_core::targets::{initial_traffic, retarget};
 use drover_core::vantage::Vantage;
 use drover_exec::Execution;
 use drover_exec::drive::Request;
-use drover_model::decision::{ActionDecision, FailureClass, VerdictInputs};
+use drover_model::decision::{ActionDecision, FailureClass};
 use drover_model::journal::Record;
 use drover_model::plan::{Plan, StandingVerdict};
+use drover_model::probe::Report;
 use drover_model::traffic::{Block, Freeze, Hold, TrafficState};
 use drover_model::units::Generation;
 use drover_model::{AgentId, EndpointKey, Epoch, RegionId, RunId, ServiceId, Span, Timestamp, Weights};
@@ -86,7 +88,7 @@ pub(crate) struct Leader {
     pub(crate) started_at: Timestamp,
     pub(crate) gates: BTreeMap<AgentId, Vantage>,
     pub(crate) opinions: BTreeMap<EndpointKey, BTreeMap<AgentId, Opinion>>,
-    pub(crate) standing: BTreeMap<EndpointKey, (StandingVerdict, VerdictInputs)>,
+    pub(crate) standing: BTreeMap<EndpointKey, StandingVerdict>,
     /// What its predecessor had settled, until it settles that itself.
     pub(crate) recalled: BTreeMap<EndpointKey, StandingVerdict>,
     pub(crate) decisions: BTreeMap<RegionId, ActionDecision>,
@@ -94,20 +96,33 @@ pub(crate) struct Leader {
     pub(crate) runs: BTreeMap<u64, Driven>,
 }
 
-/// Where a leader is to die: at a record of this kind, before or after it is durable.
+/// Where a leader is to die: at this record, before or after it is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CrashPoint {
     pub(crate) durable: bool,
-    /// `started`, `done` or `failed`.
-    pub(crate) entry: String,
-    /// Word of the step's kind.
-    pub(crate) step: String,
+    pub(crate) record: CrashRecord,
+}
+
+/// Which record a leader dies over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CrashRecord {
+    /// The next of a step.
+    OfStep {
+        /// `started`, `done` or `failed`.
+        entry: String,
+        /// Word of the step's kind.
+        step: String,
+    },
+    /// Of whatever kind, after so many others.
+    After(u32),
 }
 
 pub(crate) struct State {
     pub(crate) loaded: Loaded,
     pub(crate) truth: Truth,
     pub(crate) agents: BTreeMap<AgentId, Agent>,
+    /// Reports on their way, with the time at which each arrives.
+    pub(crate) under_way: Vec<(Timestamp, Arc<Report>)>,
     pub(crate) store: Store,
     pub(crate) dns: Dns,
     pub(crate) leader: Leader,
@@ -121,6 +136,7 @@ pub(crate) struct State {
     /// What happened since a script looked last.
     pub(crate) told: Vec<(Timestamp, String)>,
     pub(crate) watch: Watch,
+    pub(crate) seen: Seen,
     began: tokio::time::Instant,
 }
 
@@ -134,6 +150,7 @@ impl State {
             loaded,
             truth: Truth::default(),
             agents,
+            under_way: vec![],
             store: Store::default(),
             dns: Dns::default(),
             leader: Leader::default(),
@@ -143,6 +160,7 @@ impl State {
             happenings: 0,
             told: vec![],
             watch: Watch::default(),
+            seen: Seen::default(),
             began: tokio::time::Instant::now() - if fresh { WARM_UP } else { Span::ZERO }.to_duration(),
         };
         state.store.epoch = Epoch { incarnation: 1, counter: 1 };
@@ -194,10 +212,13 @@ impl State {
 
     /// Every run that was ever created, as its journal tells it, oldest first.
     pub(crate) fn executions(&self) -> Vec<Execution> {
-        let mut all: Vec<Execution> =
-            self.leader.runs.values().map(|driven| driven.snapshot.borrow().clone()).collect();
-        all.sort_by_key(|e| number_of(e.run()));
-        all
+        // By their numbers.
+        self.leader.runs.values().map(|driven| driven.snapshot.borrow().clone()).collect()
+    }
+
+    /// Is any run not over?
+    pub(crate) fn is_busy(&self) -> bool {
+        self.leader.runs.values().any(|driven| !driven.snapshot.borrow().is_over())
     }
 
     /// Names of regions and services, for verbs that take either.

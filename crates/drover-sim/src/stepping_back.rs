@@ -42,7 +42,7 @@ async fn settle(shared: &Shared, order: &Order, back: &[TrafficChange]) -> bool 
             let services = || back.iter().filter_map(|c| state.loaded.config.services.get(&c.service));
             round = services().map(|s| s.interval.plus(s.timeout)).max().unwrap_or(round);
             let held = |s: &Service| state.leader.standing.get(&EndpointKey::new(&s.name, region));
-            let suspect = services().filter_map(held).any(|(standing, _)| decide::is_open(Some(standing)));
+            let suspect = services().filter_map(held).any(|standing| decide::is_open(Some(standing)));
             if !suspect || state.now() >= began + round {
                 return waited;
             }
@@ -99,5 +99,5 @@ fn choose(
 
 fn is_down(state: &State, service: &ServiceId, region: &RegionId) -> bool {
     let standing = state.leader.standing.get(&EndpointKey::new(service, region));
-    standing.is_some_and(|(s, _)| s.verdict.state.moves_traffic())
+    standing.is_some_and(|s| s.verdict.state.moves_traffic())
 }

@@ -38,7 +38,7 @@ pub(crate) struct Truth {
     conditions: BTreeMap<EndpointKey, Condition>,
     /// Regions of which nothing is left, agents included.
     pub(crate) dead_regions: BTreeSet<RegionId>,
-    /// Links that carry nothing, either way.
+    /// Links that carry nothing, from the first to the second.
     links: BTreeSet<(RegionId, RegionId)>,
     /// What users ask of each service; what is declared, where nothing is said.
     pub(crate) loads: BTreeMap<ServiceId, RequestsPerSecond>,
@@ -61,6 +61,16 @@ impl Truth {
     pub(crate) fn cut(&mut self, a: &RegionId, b: &RegionId) {
         self.links.insert((a.clone(), b.clone()));
         self.links.insert((b.clone(), a.clone()));
+    }
+
+    /// What `from` sends to `to` is lost; the other way goes on.
+    pub(crate) fn cut_one_way(&mut self, from: &RegionId, to: &RegionId) {
+        self.links.insert((from.clone(), to.clone()));
+    }
+
+    pub(crate) fn mend(&mut self, a: &RegionId, b: &RegionId) {
+        self.links.remove(&(a.clone(), b.clone()));
+        self.links.remove(&(b.clone(), a.clone()));
     }
 
     pub(crate) fn carries(&self, from: &RegionId, to: &RegionId) -> bool {

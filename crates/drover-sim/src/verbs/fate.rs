@@ -2,7 +2,7 @@
 
 use super::{Named, Words};
 use crate::sim::Simulation;
-use crate::state::{CrashPoint, Shared};
+use crate::state::{CrashPoint, CrashRecord, Shared};
 use drover_model::RequestsPerSecond;
 use std::str::FromStr;
 
@@ -39,6 +39,7 @@ pub(super) fn play(
             state.truth.loads.insert(service, rate);
         }
         "silence" | "blind" | "skew" | "lie" | "by-hand" | "restart" => agent(&shared, verb, words)?,
+        "delay" | "twice" | "swap" | "drift" => network(&shared, verb, words)?,
         "probe" => return probe(&shared, words).map(Some),
         "replay" => return replay(&shared, words).map(Some),
         "crash" => crash(sim, words)?,
@@ -66,7 +67,11 @@ fn break_it(shared: &Shared, words: &mut Words) -> Result<(), String> {
         "link" => {
             let (a, b) =
                 (state.region(&words.next("a region")?)?, state.region(&words.next("another region")?)?);
-            state.truth.cut(&a, &b);
+            if words.word("one-way") {
+                state.truth.cut_one_way(&a, &b);
+            } else {
+                state.truth.cut(&a, &b);
+            }
         }
         _ => match state.named(&what)? {
             Named::Endpoint(endpoint) => state.truth.condition_mut(&endpoint).dead = true,
@@ -95,6 +100,11 @@ fn heal(shared: &Shared, words: &mut Words) -> Result<(), String> {
             state.agents.values_mut().for_each(|a| a.fate = crate::agent::Fate::default());
         }
         Some("dns") => state.truth.dns_down = false,
+        Some("link") => {
+            let (a, b) =
+                (state.region(&words.next("a region")?)?, state.region(&words.next("another region")?)?);
+            state.truth.mend(&a, &b);
+        }
         Some(name) if state.agent(name).is_ok() => {
             let agent = state.agent(name)?;
             if let Some(agent) = state.agents.get_mut(&agent) {
@@ -164,6 +174,25 @@ fn agent(shared: &Shared, verb: &str, words: &mut Words) -> Result<(), String> {
     Ok(())
 }
 
+/// What the network, or an agent's clock, does with what it reports.
+fn network(shared: &Shared, verb: &str, words: &mut Words) -> Result<(), String> {
+    let mut state = shared.lock();
+    let name = words.next("an agent")?;
+    let key = state.agent(&name)?;
+    let Some(agent) = state.agents.get_mut(&key) else { return Err(format!("no agent {name}")) };
+    match verb {
+        "delay" => agent.fate.way.delay = words.span("for how long")?,
+        "twice" => agent.fate.way.twice = true,
+        "swap" => agent.fate.way.swapped = true,
+        _ => {
+            let by = words.next("by how much, such as +500ppm")?;
+            agent.fate.drift_millionths =
+                by.trim_end_matches("ppm").parse().map_err(|e| format!("{by}: {e}"))?;
+        }
+    }
+    Ok(())
+}
+
 fn good_or_bad(words: &mut Words) -> Result<bool, String> {
     match words.next("`good` or `bad`")?.as_str() {
         "good" => Ok(true),
@@ -182,12 +211,11 @@ fn probe(shared: &Shared, words: &mut Words) -> Result<Vec<String>, String> {
     words.end()?;
     let named = if who == "all" { None } else { Some(state.agent(&who)?) };
     let (now, config) = (state.now(), state.loaded.config.clone());
-    let Some(service) = config.services.get(&endpoint.service) else { return Ok(vec![]) };
     let mut reports = vec![];
     for agent in state.agents.values_mut() {
         let outside = named.is_none() && agent.region != endpoint.region;
         if outside || named.as_ref() == Some(&agent.name) {
-            agent.probed(service, endpoint.clone(), good, now);
+            agent.probed(endpoint.clone(), good, now);
             reports.extend(agent.report(&config, &state.truth, now));
         }
     }
@@ -208,7 +236,7 @@ fn replay(shared: &Shared, words: &mut Words) -> Result<Vec<String>, String> {
     Ok(vec![state.ingest(&report)])
 }
 
-/// `crash` at once, or `crash before|after started|done|failed STEP`.
+/// `crash` at once, or `crash before|after started|done|failed STEP`, or `crash before|after record N`.
 fn crash(sim: &mut Simulation, words: &mut Words) -> Result<(), String> {
     let Some(when) = words.optional() else {
         sim.succeed(false);
@@ -219,11 +247,15 @@ fn crash(sim: &mut Simulation, words: &mut Words) -> Result<(), String> {
         "after" => true,
         other => return Err(format!("crash `before` or `after` a record, not `{other}`")),
     };
-    let entry = words.next("`started`, `done` or `failed`")?;
-    if !["started", "done", "failed"].contains(&entry.as_str()) {
-        return Err(format!("`started`, `done` or `failed`, not `{entry}`"));
-    }
-    let step = words.next("a step's kind")?;
-    sim.shared.lock().crash_at = Some(CrashPoint { durable, entry, step });
+    let entry = words.next("`started`, `done`, `failed` or `record`")?;
+    let record = match entry.as_str() {
+        "started" | "done" | "failed" => CrashRecord::OfStep { entry, step: words.next("a step's kind")? },
+        "record" => {
+            let others = words.next("how many records come first")?;
+            CrashRecord::After(others.parse().map_err(|e| format!("{others}: {e}"))?)
+        }
+        _ => return Err(format!("`started`, `done`, `failed` or `record`, not `{entry}`")),
+    };
+    sim.shared.lock().crash_at = Some(CrashPoint { durable, record });
     Ok(())
 }
