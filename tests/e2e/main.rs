@@ -29,6 +29,7 @@ mod pki;
 mod programs;
 mod refusals;
 mod returning;
+mod simulate;
 mod tidy;
 mod vantage;
 mod verbs;

@@ -40,6 +40,7 @@ pub async fn dispatch(args: Args, out: &Out) -> Result<ExitCode> {
             verbs::audit::verify_export(out, heads, &file)
         }
         Verb::Policy(PolicyVerb::Backtest(args)) => verbs::policy::backtest(out, &args),
+        Verb::Simulate(args) => verbs::simulate::run(out, &args),
         Verb::Policy(PolicyVerb::History(args)) => verbs::policy::history::run(out, &args),
         verb => ask(verb, &Bench::new(target(&global)?, out.clone())?).await,
     }

@@ -8,7 +8,7 @@
 //!   (`break`, `silence`, `crash`).
 //! - `invariants` looks after every event whether something happened that must never happen. It counts by itself, from
 //!   what is true in this world, and asks neither the verdicts nor the planner.
-//! - [`seeds`] makes worlds and faults from a number.
+//! - [`seeds`] makes worlds and faults from a number, and [`what_if`] plays a user's own world.
 //! - [`Script`] is a text file of verbs with what they are expected to print.
 //!
 //! This crate decides nothing: what it adds to the core is hands, a store, and the order of things.
@@ -29,6 +29,7 @@ mod stepping_back;
 mod truth;
 mod validating;
 mod verbs;
+pub mod what_if;
 mod world;
 
 pub use script::{Script, ScriptError};

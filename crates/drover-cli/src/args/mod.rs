@@ -6,6 +6,7 @@ mod pki;
 mod policy;
 mod roles;
 mod runs;
+mod simulate;
 
 pub use moves::{
     ApplyArgs, ConsentArgs, DrainArgs, FailbackArgs, FailoverArgs, FreezeArgs, PlanFlag, RearmArgs,
@@ -19,6 +20,7 @@ pub use roles::{
     LogFormat, ProcessArgs, VerifyArgs,
 };
 pub use runs::{AnswerArgs, RunVerb, SureArgs};
+pub use simulate::SimulateArgs;
 
 use crate::demo;
 use crate::exit::ExitCode;
@@ -110,6 +112,8 @@ pub enum Verb {
     /// Policies: backtest one on a history, or two side by side
     #[command(subcommand)]
     Policy(PolicyVerb),
+    /// What would happen if regions were lost: drover's own decisions in a world as yours is configured
+    Simulate(SimulateArgs),
     /// DNS: show, verify, drift, adopt, history, export, checks, keygen; without one of these words, answer for the services' names
     Dns(DnsArgs),
     /// Certificates by which machines prove who they are: init, issue, rotate, revoke, show
@@ -390,7 +394,7 @@ mod tests {
             .filter_map(|l| l.strip_prefix("  ").and_then(|l| l.split(' ').next()).filter(|w| !w.is_empty()))
             .collect();
         let expected = "status explain failover failback drain undrain apply approve reject freeze unfreeze rearm run \
-                        config runbook policy dns pki doctor log audit token demo up break heal help";
+                        config runbook policy simulate dns pki doctor log audit token demo up break heal help";
         assert_eq!(listed.join(" "), expected);
         let long = Args::command().render_long_help().to_string();
         assert!(

@@ -15,6 +15,7 @@ pub mod observations;
 pub mod offline;
 pub mod plan;
 pub mod run;
+pub mod simulate;
 pub mod status;
 pub mod token;
 pub mod tones;

@@ -13,6 +13,7 @@ pub mod pki;
 pub mod policy;
 pub mod runbook;
 pub mod runs;
+pub mod simulate;
 pub mod status;
 pub mod store;
 pub mod token;
