@@ -81,6 +81,10 @@ enum Name {
     DnsPublish,
     /// From a service's end to the last answer with its address
     DnsFailover,
+    /// What the simulator plays in a second
+    Sim,
+    /// Failovers from packet loss alone
+    FalseAlarms,
     /// Every figure, one after the other
     All,
     /// This process becomes what `probe` probes
@@ -95,7 +99,7 @@ enum Name {
 }
 
 impl Name {
-    const EACH: [Name; 12] = [
+    const EACH: [Name; 15] = [
         Name::Plan,
         Name::Store,
         Name::Scale,
@@ -109,6 +113,8 @@ impl Name {
         Name::DnsQps,
         Name::DnsPublish,
         Name::DnsFailover,
+        Name::Sim,
+        Name::FalseAlarms,
     ];
 
     /// The figure of this name; nothing for what is none.
@@ -127,6 +133,8 @@ impl Name {
             Name::DnsQps => figures::dns::qps(scale)?,
             Name::DnsPublish => figures::dns::publish(scale)?,
             Name::DnsFailover => figures::dns::failover(scale)?,
+            Name::Sim => figures::sim::measure(scale)?,
+            Name::FalseAlarms => figures::false_alarms::measure(scale)?,
             Name::All | Name::ProbeTargets | Name::ProbeBareClient | Name::DnsOrigin => return Ok(None),
         };
         Ok(Some(figure))

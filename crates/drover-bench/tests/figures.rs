@@ -109,3 +109,13 @@ fn dns_publish_sees_every_change() {
 fn dns_failover_sees_every_service_that_ended_leave() {
     must_be_right("dns-failover", 2, 0);
 }
+
+#[test]
+fn sim_plays_worlds_in_which_nothing_is_violated() {
+    must_be_right("sim", 1, 2);
+}
+
+#[test]
+fn false_alarms_finds_every_outage_and_is_fooled_where_it_must_be() {
+    must_be_right("false-alarms", 1, 3);
+}
