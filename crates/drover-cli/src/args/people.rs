@@ -9,7 +9,7 @@ use std::path::PathBuf;
 /// Verbs of `audit`.
 #[derive(Debug, Subcommand)]
 pub enum AuditVerb {
-    /// Check that no record was changed, dropped, put in or moved; exit 9 when one was
+    /// Check that no record was changed, dropped, put in or moved; exit 10 when one was
     Verify(AuditVerifyArgs),
     /// The last record as HASH@NUMBER, to keep where this installation can't change it
     #[command(after_help = "Example:\n  drover audit head >> /mnt/elsewhere/drover-heads")]
