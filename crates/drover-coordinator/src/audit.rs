@@ -121,6 +121,12 @@ impl AuditChain {
         Ok(())
     }
 
+    /// Finds the number of the last record while another coordinator writes them: it may be one ahead of the head that was read before it.
+    pub(crate) async fn follow(&self, db: &Db) -> Result<(), CoordinatorError> {
+        self.last.continue_after(db.last_number_from(keys::AUDIT, self.last.last()).await?);
+        Ok(())
+    }
+
     /// Makes `record` the next one, in one transaction with `also`, which carries the leader's fence.
     async fn append(&self, db: &Db, record: AuditRecord, also: Txn) -> Result<Appended, CoordinatorError> {
         let mut held = self.tail.lock().await;

@@ -20,6 +20,7 @@ use drover_model::config::DnsSettings;
 use drover_model::plan::StandingVerdict;
 use drover_model::traffic::{Block, Freeze, Hold, TrafficState};
 use drover_model::{EndpointKey, Timestamp};
+use drover_pki::{Http, TlsFiles};
 use drover_store::{History, Store};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -44,6 +45,8 @@ pub struct Options {
     /// What starts the program of a `run` step, before its path and arguments: it must end the program when this
     /// process dies, so that the successor finds nothing still at work. Empty where a supervisor does that.
     pub launcher: Vec<OsString>,
+    /// By which files it proves to other coordinators who it is; none: they are reached in plain text, on loopback or by a tunnel.
+    pub tls: Option<TlsFiles>,
 }
 
 /// Everything that the coordinator's tasks share.
@@ -67,6 +70,8 @@ pub struct Coordinator {
     pub(crate) leading: Leading,
     /// For metrics, application checks and webhooks: no proxy, no redirects.
     pub http: reqwest::Client,
+    /// For the coordinator that leads.
+    pub(crate) peers: Http,
     /// Tells every task to stop.
     pub stop: CancellationToken,
     /// Runs under way.
@@ -242,6 +247,7 @@ impl Coordinator {
             records,
             leading: Leading::new(alone),
             http: http_client()?,
+            peers: http_to_peers(options.tls.as_ref())?,
             stop,
             runs: RunTable::default(),
             decide_wake: Notify::new(),
@@ -268,9 +274,9 @@ impl Coordinator {
             tasks,
             options,
         });
-        coordinator.find_counters().await?;
         coordinator.recall_tokens().await?;
         if alone {
+            coordinator.find_counters().await?;
             let standing = coordinator.stored_standing().await?;
             coordinator.begin_with(standing);
             coordinator.connect_dns();
@@ -349,13 +355,24 @@ pub(crate) fn fresh_incarnation() -> u64 {
     fastrand::u64(1..1 << 53)
 }
 
-fn http_client() -> Result<reqwest::Client, CoordinatorError> {
+fn http_builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(Duration::from_secs(5))
-        .build()
-        .map_err(|source| CoordinatorError::HttpClient { source })
+}
+
+fn http_client() -> Result<reqwest::Client, CoordinatorError> {
+    http_builder().build().map_err(|source| CoordinatorError::HttpClient { source: source.into() })
+}
+
+/// Certificates that are renewed are used from the next request on.
+fn http_to_peers(tls: Option<&TlsFiles>) -> Result<Http, CoordinatorError> {
+    let http = match tls {
+        Some(files) => Http::with_certificates(files.clone(), http_builder, |_| Ok(())),
+        None => Http::fixed(http_builder()),
+    };
+    http.map_err(|source| CoordinatorError::HttpClient { source: source.into() })
 }
 
 fn open_history(options: &Options) -> Result<History, CoordinatorError> {

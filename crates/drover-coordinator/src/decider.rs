@@ -379,6 +379,12 @@ impl Coordinator {
     pub(crate) async fn find_counters(&self) -> Result<(), CoordinatorError> {
         let counters = &self.counters;
         counters.audit.recall(&self.db).await?;
+        self.find_numbers().await
+    }
+
+    /// The same of decisions and runs, whoever leads.
+    pub(crate) async fn find_numbers(&self) -> Result<(), CoordinatorError> {
+        let counters = &self.counters;
         for (prefix, counter) in [(keys::DECISIONS, &counters.decisions), (keys::RUNS, &counters.runs)] {
             counter.continue_after(self.db.last_number_from(prefix, counter.last()).await?);
         }

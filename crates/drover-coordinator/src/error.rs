@@ -136,7 +136,7 @@ pub enum CoordinatorError {
     HttpClient {
         /// Why.
         #[source]
-        source: reqwest::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 

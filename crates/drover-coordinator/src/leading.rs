@@ -329,6 +329,7 @@ impl Coordinator {
         let stored = recalled(&self.db, now).await?;
         let standing = self.stored_standing().await?;
         self.find_counters().await?;
+        self.recall_tokens().await?;
         {
             let mut live = self.live();
             live.take_stored(stored);

@@ -49,7 +49,9 @@ impl Coordinator {
         if self.db.is_leader() || mirrored.is_some_and(|at| now.since(at) < READ_EVERY) {
             return Ok(());
         }
-        self.find_counters().await?;
+        self.find_numbers().await?;
+        self.counters.audit.follow(&self.db).await?;
+        self.recall_tokens().await?;
         let stored = recalled(&self.db, self.clock.now()).await?;
         self.live().take_stored(stored);
         self.look_at_runs().await?;

@@ -41,7 +41,8 @@ impl Coordinator {
     async fn reload_by_itself(&self, told_of: &mut String) -> Result<String, CoordinatorError> {
         let sentence = self.reload_now().await?;
         let digest = self.live().config_digest.clone();
-        if sentence != NOTHING_CHANGED && digest != *told_of {
+        // A follower reads its own copy of the directory, and writes nothing.
+        if sentence != NOTHING_CHANGED && digest != *told_of && self.db.is_leader() {
             let why = "the directory changed";
             self.audit(&Actor::Automatic, "config reload", "configuration", why, &sentence).await?;
         }

@@ -16,11 +16,14 @@ use drover_model::api::PlanRequest;
 use drover_model::config::{Config, encode};
 use drover_model::decision::VerdictState;
 use drover_model::journal::Trigger;
+use drover_model::machine::MachineIdentity;
 use drover_model::plan::{Intent, Plan, StepKind, World};
 use drover_model::probe::REPORT_OBSERVATIONS_MAX;
 use drover_model::runbook::Purpose;
 use drover_model::traffic::Actor;
 use drover_model::{RegionId, RunId, Span, Timestamp, Weight};
+use drover_pki::TlsFiles;
+use drover_pki::authority::{Authority, Wanted};
 use drover_store::{Committed, Limited, Page, ReadError, Revision, Store, Txn, TxnError, Versioned, Watch};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -440,6 +443,7 @@ async fn open(dir: &Path) -> (Arc<Coordinator>, TaskTracker) {
         state_directory: dir.join("state"),
         listen: None,
         launcher: vec![],
+        tls: None,
     };
     let tasks = TaskTracker::new();
     let c = Coordinator::open(options, CancellationToken::new(), tasks.clone()).await.unwrap();
@@ -474,6 +478,15 @@ pub async fn send_by(
     let answer = request.send().await.unwrap();
     let kind = answer.headers().get("content-type").map(|v| v.to_str().unwrap().to_owned());
     (answer.status().as_u16(), kind.unwrap_or_default(), answer.text().await.unwrap())
+}
+
+/// A certificate of the authority in `pki` of this directory.
+pub fn certificate_of(dir: &Path, machine: &str) -> TlsFiles {
+    let identity: MachineIdentity = machine.parse().unwrap();
+    let out = dir.join(machine.replace([':', '/'], "-"));
+    let wanted = Wanted { identity, hosts: vec!["127.0.0.1".into()], lifetime: Span::from_hours(1) };
+    Authority::open(&dir.join("pki")).unwrap().issue(&wanted, &out).unwrap();
+    TlsFiles::in_directory(&out)
 }
 
 /// The code of an answer that must be a problem of this status.

@@ -129,6 +129,7 @@ impl Inside {
             state_directory: directory.path().join("state"),
             listen: None,
             launcher: Vec::new(), // No runbook here starts a program.
+            tls: None,
         };
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let opened = Coordinator::open(options, stop.clone(), tasks.clone()).await;

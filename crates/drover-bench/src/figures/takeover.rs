@@ -175,7 +175,7 @@ impl Scene {
         let endpoints: Vec<EndpointKey> =
             services.flat_map(|s| s.endpoints.keys().map(|r| EndpointKey::new(&s.name, r))).collect();
         for (agent, region) in self.config.agents() {
-            let mut vantage = Vantage::new(agent, region, api, self.http.clone());
+            let mut vantage = Vantage::new(agent, region, &format!("http://{api}"), self.http.clone());
             for some in endpoints.chunks(drover_model::probe::REPORT_OBSERVATIONS_MAX) {
                 vantage.send(some.iter().map(|e| (e, true))).await?;
             }

@@ -8,7 +8,7 @@ use crate::failure::{Failure, Result};
 use crate::tls_files::Said;
 use drover_coordinator::config_dir::ConfigDir;
 use drover_coordinator::{Coordinator, CoordinatorError, Options, api, listen};
-use drover_pki::{PkiError, ServerTls};
+use drover_pki::{PkiError, ServerTls, TlsFiles};
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,9 @@ pub async fn run(args: &CoordinatorArgs, tls: &TlsArgs) -> Result<ExitCode> {
             c.reload_wake.notify_one();
         }
     })?;
-    let tls = server_tls(args, tls)?;
+    let files = tls_files(args, tls)?;
+    let tls = files.clone().map(ServerTls::load).transpose().map_err(|e| unusable(&e))?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let advertised = args.advertise.as_deref().map(an_address).transpose()?;
     let tasks = TaskTracker::new();
     let options = Options {
@@ -48,6 +50,7 @@ pub async fn run(args: &CoordinatorArgs, tls: &TlsArgs) -> Result<ExitCode> {
         state_directory: args.state.clone(),
         listen: args.listen,
         launcher: super::launch::words()?,
+        tls: files,
     };
     let coordinator =
         Coordinator::open(options, process.stop.clone(), tasks.clone()).await.map_err(|e| failure(&e))?;
@@ -55,7 +58,7 @@ pub async fn run(args: &CoordinatorArgs, tls: &TlsArgs) -> Result<ExitCode> {
     // First: a coordinator that nobody could ask, or stop, must not go on with a run.
     let bound = listen::bind(coordinator.listen, &socket, tls).await.map_err(|e| failure(&e))?;
     *running.lock().unwrap_or_else(PoisonError::into_inner) = Some(coordinator.clone());
-    coordinator.advertise(advertised.unwrap_or_else(|| format!("http://{}", bound.address)));
+    coordinator.advertise(advertised.unwrap_or_else(|| format!("{scheme}://{}", bound.address)));
     coordinator.start().await.map_err(|e| failure(&e))?;
     let said = Bound { role: "coordinator", pid: std::process::id(), http: bound.address, socket: &socket };
     bound.serve(api::router(coordinator.clone()), &process.stop, &tasks);
@@ -95,8 +98,8 @@ fn socket(args: &CoordinatorArgs) -> PathBuf {
     args.socket.clone().unwrap_or_else(|| runtime().unwrap_or_else(|| args.state.clone()).join(SOCKET))
 }
 
-/// TLS, where certificates are named.
-fn server_tls(args: &CoordinatorArgs, said: &TlsArgs) -> Result<Option<ServerTls>> {
+/// The certificates, where they are named.
+fn tls_files(args: &CoordinatorArgs, said: &TlsArgs) -> Result<Option<TlsFiles>> {
     let Some(files) = Said::of(said).files(None)? else { return Ok(None) };
     if let Some(directory) = args.directories().find(|directory| is_within(&files.key, directory)) {
         let (key, directory) = (files.key.display(), directory.display());
@@ -105,7 +108,7 @@ fn server_tls(args: &CoordinatorArgs, said: &TlsArgs) -> Result<Option<ServerTls
         ))
         .hint("move the key to where only the coordinator may read it, such as /etc/drover/tls"));
     }
-    ServerTls::load(files).map(Some).map_err(|e| unusable(&e))
+    Ok(Some(files))
 }
 
 fn is_within(file: &Path, directory: &Path) -> bool {

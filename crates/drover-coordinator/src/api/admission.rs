@@ -6,6 +6,7 @@
 
 use super::problem::ApiError;
 use crate::coordinator::Coordinator;
+use crate::error::CoordinatorError;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::Next;
@@ -140,8 +141,11 @@ impl Gate {
         tracing::warn!(machine = who, asked, %refusal, "a machine was refused");
         let outcome = format!("refused: {refusal}");
         let written = self.0.coordinator.audit(&Actor::Automatic, "refuse", who, asked, &outcome).await;
-        if let Err(e) = written {
-            tracing::error!(error = %drover_model::chain(&e), "can't audit a refusal");
+        match written {
+            Ok(()) => {}
+            // A follower writes nothing; its log has it.
+            Err(CoordinatorError::Fenced { .. }) => {}
+            Err(e) => tracing::error!(error = %drover_model::chain(&e), "can't audit a refusal"),
         }
     }
 

@@ -166,7 +166,8 @@ async fn forward(
     let path = parts.uri.path_and_query().map_or("/", axum::http::uri::PathAndQuery::as_str);
     let to = format!("{}{path}", url.trim_end_matches('/'));
     let sent = c
-        .http
+        .peers
+        .client()
         .request(parts.method.clone(), to)
         .headers(without_hop(&parts.headers))
         .header(FORWARDED, "1")

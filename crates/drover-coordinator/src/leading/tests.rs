@@ -3,10 +3,17 @@
 use super::*;
 use crate::config_dir::ConfigDir;
 use crate::records::Records;
-use crate::testbed::{GUARD, Meddled, Meddling, SHIPPED, all_is_well, get, person, send};
+use crate::testbed::{
+    GUARD, Meddled, Meddling, SHIPPED, all_is_well, certificate_of, code_of, get, person, send, send_by,
+};
 use crate::{Options, api, listen};
 use axum::http::Method;
+use axum::http::header::AUTHORIZATION;
+use drover_model::TokenName;
+use drover_model::access::{Role, TokenDigest, TokenRequest};
 use drover_model::api::StatusView;
+use drover_pki::authority::Authority;
+use drover_pki::{ServerTls, TlsFiles, client_config};
 use drover_store::{EmbeddedStore, Store, TxnError};
 use futures::FutureExt as _;
 use serde_json::json;
@@ -23,10 +30,15 @@ struct Member {
     c: Arc<Coordinator>,
     tasks: TaskTracker,
     api: SocketAddr,
+    url: String,
 }
 
 impl Member {
     async fn start(dir: &Path, name: &str, store: Arc<dyn Store>) -> Self {
+        Self::with(dir, name, store, None).await
+    }
+
+    async fn with(dir: &Path, name: &str, store: Arc<dyn Store>, tls: Option<TlsFiles>) -> Self {
         let config = dir.join("config");
         if !config.exists() {
             std::fs::create_dir(&config).unwrap();
@@ -39,6 +51,7 @@ impl Member {
             state_directory: dir.join(name),
             listen: None,
             launcher: vec![],
+            tls: tls.clone(),
         };
         std::fs::create_dir_all(&options.state_directory).unwrap();
         let loaded = Coordinator::read_config(&options).unwrap();
@@ -46,12 +59,18 @@ impl Member {
         let records = Records::Shared(store, BOUND);
         let c = Coordinator::open_on(records, loaded, options, stop, tasks.clone()).await.unwrap();
         let socket = c.options.state_directory.join("drover.sock");
-        let bound = listen::bind(([127, 0, 0, 1], 0).into(), &socket).await.unwrap();
+        let bound = listen::bind(
+            ([127, 0, 0, 1], 0).into(),
+            &socket,
+            tls.clone().map(|files| ServerTls::load(files).unwrap()),
+        );
+        let bound = bound.await.unwrap();
         let api = bound.address;
-        c.advertise(format!("http://{api}"));
+        let url = format!("{}://{api}", if tls.is_some() { "https" } else { "http" });
+        c.advertise(url.clone());
         c.start().await.unwrap();
         bound.serve(api::router(c.clone()), &c.stop, &c.tasks);
-        Self { c, tasks, api }
+        Self { c, tasks, api, url }
     }
 
     async fn leads(&self) {
@@ -59,7 +78,7 @@ impl Member {
     }
 
     async fn follows(&self, leader: &Member) {
-        let wanted = Some(format!("http://{}", leader.api));
+        let wanted = Some(leader.url.clone());
         until("it has seen who leads", || self.c.leading.leader().and_then(|l| l.advertise) == wanted).await;
     }
 
@@ -139,6 +158,55 @@ async fn a_follower_answers_reads_itself_and_hands_commands_to_the_leader() {
     let answer = http.post(url).body(freeze().unwrap()).send().await.unwrap();
     assert_eq!(answer.status(), 503);
     assert!(answer.text().await.unwrap().contains("not_leading"), "one hop and no more");
+    follower.ends().await;
+    leader.ends().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn between_machines_commands_are_handed_on_by_certificate_and_tokens_count_at_each() {
+    let dir = tempfile::tempdir().unwrap();
+    Authority::init(&dir.path().join("pki"), "test", Span::from_hours(24)).unwrap();
+    let certificate = |machine: &str| certificate_of(dir.path(), machine);
+    let (_, store, _) = stores(dir.path());
+    let files = Some(certificate("drover://coordinator/a"));
+    let leader = Member::with(dir.path(), "a", store.clone(), files).await;
+    leader.leads().await;
+    let files = Some(certificate("drover://coordinator/b"));
+    let follower = Member::with(dir.path(), "b", store, files).await;
+    follower.follows(&leader).await;
+
+    let files = certificate("drover://client/laptop");
+    let client = |token: Option<&'static str>| {
+        let mut headers = reqwest::header::HeaderMap::new();
+        headers.extend(token.map(|token| (AUTHORIZATION, format!("Bearer {token}").parse().unwrap())));
+        let client = reqwest::Client::builder().no_proxy().default_headers(headers);
+        client.tls_backend_preconfigured(client_config(&files).unwrap()).build().unwrap()
+    };
+    let (machine, ann) = (client(None), client(Some("drover_ann")));
+    let asked = async |who: &reqwest::Client, method, path: &str, body| {
+        send_by(who, method, &format!("{}{path}", follower.url), body).await
+    };
+    let (code, _, body) = asked(&machine, Method::POST, "/v1/freeze", freeze()).await;
+    assert_eq!(code, 200, "{body}");
+    assert!(leader.c.live().freeze.is_some(), "{body}");
+
+    let request = TokenRequest {
+        by: person(),
+        reason: "first".into(),
+        role: Role::Admin,
+        digest: TokenDigest::of("drover_ann"),
+        valid_for: None,
+    };
+    leader.c.create_token(&TokenName::new("ann").unwrap(), &request).await.unwrap();
+    let unfreeze = || Some(serde_json::to_vec(&json!({"by": person(), "reason": "over"})).unwrap());
+    let answer = asked(&machine, Method::POST, "/v1/unfreeze", unfreeze()).await;
+    assert_eq!(code_of(&answer, 401), "token_missing", "the leader's word, handed back");
+    let answer = asked(&machine, Method::GET, "/v1/status", None).await;
+    assert_eq!(code_of(&answer, 401), "token_missing", "its own, once it has read the store");
+    assert_eq!(asked(&ann, Method::GET, "/v1/status", None).await.0, 200);
+    let (code, _, body) = asked(&ann, Method::POST, "/v1/unfreeze", unfreeze()).await;
+    assert_eq!(code, 200, "{body}");
+    assert!(leader.c.live().freeze.is_none(), "{body}");
     follower.ends().await;
     leader.ends().await;
 }

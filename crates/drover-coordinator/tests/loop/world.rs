@@ -386,6 +386,7 @@ async fn boot(dir: &tempfile::TempDir) -> (Arc<Coordinator>, SocketAddr, Cancell
         state_directory: dir.path().join("state"),
         listen: None,
         launcher: vec![],
+        tls: None,
     };
     let coordinator = Coordinator::open(options, stop.clone(), tasks.clone()).await.unwrap();
     coordinator.start().await.unwrap();

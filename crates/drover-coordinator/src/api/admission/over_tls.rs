@@ -1,14 +1,12 @@
 //! A coordinator behind TLS, asked by machines of every kind.
 
-use crate::testbed::{Bed, GUARD, code_of, person, send_by};
+use crate::testbed::{Bed, GUARD, certificate_of, code_of, person, send_by};
 use axum::http::Method;
 use drover_model::Span;
-use drover_model::machine::MachineIdentity;
-use drover_pki::authority::{Authority, Wanted};
+use drover_pki::authority::Authority;
 use drover_pki::{ServerTls, TlsFiles, client_config};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 const AGENT: &str = "drover://agent/eu-west/eu-west-1";
@@ -25,14 +23,14 @@ impl Site {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         Authority::init(&dir.path().join("pki"), "test", Span::from_hours(24)).unwrap();
-        let server = issue(dir.path(), "drover://coordinator/c-1");
+        let server = certificate_of(dir.path(), "drover://coordinator/c-1");
         let bed = Bed::new().await;
         let api = bed.serve_tls(ServerTls::load(server.clone()).unwrap()).await;
         Self { bed, api, server, dir }
     }
 
     fn client(&self, machine: &str) -> reqwest::Client {
-        let tls = client_config(&issue(self.dir.path(), machine)).unwrap();
+        let tls = client_config(&certificate_of(self.dir.path(), machine)).unwrap();
         reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls).build().unwrap()
     }
 
@@ -53,14 +51,6 @@ impl Site {
         authority.revoke(&machine.parse().unwrap(), None, "test").unwrap();
         std::fs::copy(authority.crl(), self.server.crl.as_ref().unwrap()).unwrap();
     }
-}
-
-fn issue(dir: &Path, machine: &str) -> TlsFiles {
-    let identity: MachineIdentity = machine.parse().unwrap();
-    let out = dir.join(machine.replace([':', '/'], "-"));
-    let wanted = Wanted { identity, hosts: vec!["127.0.0.1".into()], lifetime: Span::from_hours(1) };
-    Authority::open(&dir.join("pki")).unwrap().issue(&wanted, &out).unwrap();
-    TlsFiles::in_directory(&out)
 }
 
 fn report(agent: &str) -> Value {
