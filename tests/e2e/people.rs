@@ -99,7 +99,7 @@ fn the_audit_is_whole_and_one_record_changed_or_cut_off_in_an_export_is_found() 
         (&true.into(), &1.into(), &0.into())
     );
     let other = format!("{}@1", head.split('@').next().unwrap());
-    let wrong = w.drover(&["audit", "verify", "--head", &other, "-o", "json"]).expect_code(9);
+    let wrong = w.drover(&["audit", "verify", "--head", &other, "-o", "json"]).expect_code(10);
     assert_eq!(broken(&wrong)["code"], "other_head");
 
     let state = w.coordinator().option("--state").unwrap().to_owned();
@@ -117,7 +117,7 @@ fn the_audit_is_whole_and_one_record_changed_or_cut_off_in_an_export_is_found() 
     let line = text.lines().find(|line| is_second(line)).unwrap();
     let number: u64 = line["{\"key\":\"audit/".len()..].split('"').next().unwrap().parse().unwrap();
     std::fs::write(w.path("changed.jsonl"), text.replace(line, &line.replace("second", "secret"))).unwrap();
-    let found = broken(&verify("changed.jsonl").expect_code(9));
+    let found = broken(&verify("changed.jsonl").expect_code(10));
     assert_eq!((&found["number"], &found["code"]), (&number.into(), &"altered".into()), "{found}");
 
     let mut records = text.lines().filter(|line| line.starts_with("{\"key\":\"audit/"));

@@ -8,11 +8,13 @@ use drover_agent::identity::CoordinatorUrl;
 use drover_model::access::TOKEN_PREFIX;
 use drover_model::api::{Page, Problem, StatusView};
 use drover_pki::{Http, HttpError, TlsFiles};
+use reqwest::StatusCode;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -227,6 +229,10 @@ impl Client {
             });
         }
         Err(match serde_json::from_slice::<Problem>(&bytes) {
+            // Another one may lead, or see its store; a command goes there under the same key.
+            Ok(problem) if status == StatusCode::SERVICE_UNAVAILABLE => {
+                return Ok(Sent::Lost(refusal(problem)));
+            }
             Ok(problem) => refusal(problem),
             Err(_) => Failure::new(ExitCode::Failed, format!("{} answered {status}", self.address)),
         })
@@ -270,6 +276,11 @@ fn authorization(file: &Path) -> Result<HeaderValue> {
     };
     let mut text = String::new();
     let opened = File::open(file).map_err(|e| wrong(e.to_string()))?;
+    let mode = opened.metadata().map_err(|e| wrong(e.to_string()))?.mode();
+    if mode & 0o007 != 0 {
+        let mode = mode & 0o777;
+        return Err(wrong(format!("everybody on this machine may read it (mode {mode:o}): chmod 600")));
+    }
     opened.take(TOKEN_FILE_BYTES_MAX).read_to_string(&mut text).map_err(|e| wrong(e.to_string()))?;
     let token = text.trim();
     if !token.starts_with(TOKEN_PREFIX) || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -345,11 +356,17 @@ mod tests {
         assert!(failure.hint.unwrap().contains("drover config validate"));
     }
 
+    use std::os::unix::fs::PermissionsExt as _;
+
     #[test]
     fn a_token_is_read_from_its_file_and_said_nowhere() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("token");
         std::fs::write(&file, "drover_5ec7e7\n").unwrap();
+        let mode = |mode| std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o644);
+        assert!(authorization(&file).unwrap_err().message.contains("everybody on this machine may read it"));
+        mode(0o640);
         let value = authorization(&file).unwrap();
         assert_eq!(value.as_bytes(), b"Bearer drover_5ec7e7");
         assert!(!format!("{value:?}").contains("5ec7e7"));

@@ -15,6 +15,7 @@ use drover_agent::identity::CoordinatorUrl;
 use drover_pki::TlsFiles;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// The coordinator's socket in its state directory, or where the service manager keeps runtime files.
@@ -133,30 +134,40 @@ impl Surroundings {
     /// # Errors
     /// When what was said does not name one.
     pub fn target(&self) -> Result<Target> {
-        let target = self.named_target()?;
+        let named = self.named_target()?;
+        // Whoever can write above the directory where somebody works must not be shown his token.
+        let sample = if named.is_none() { self.world()? } else { None };
+        if let Some(world) = sample {
+            return Ok(world);
+        }
+        let target = named.map_or_else(|| self.standing_target(), Ok)?;
         let token_file = self.token_file_env.clone().or(target.token_file);
         Ok(Target { token_file, ..target })
     }
 
-    fn named_target(&self) -> Result<Target> {
+    /// What was said for this command.
+    fn named_target(&self) -> Result<Option<Target>> {
         if let Some(url) = &self.coordinator_flag {
-            return bare("--coordinator", url);
+            return bare("--coordinator", url).map(Some);
         }
         if let Some(name) = &self.context_flag {
-            return self.named(name);
+            return self.named(name).map(Some);
         }
         if let Some(url) = &self.coordinator_env {
-            return bare("DROVER_COORDINATOR", url);
+            return bare("DROVER_COORDINATOR", url).map(Some);
         }
         if let Some(name) = &self.context_env {
-            return self.named(name);
+            return self.named(name).map(Some);
         }
         if let Some(state) = &self.state_env {
-            return Ok(at_socket("DROVER_STATE", self.directory.join(state).join(SOCKET)));
+            let socket = self.directory.join(state).join(SOCKET);
+            return Ok(Some(at_socket("DROVER_STATE", socket)));
         }
-        if let Some(world) = self.world()? {
-            return Ok(world);
-        }
+        Ok(None)
+    }
+
+    /// What holds where nothing was said.
+    fn standing_target(&self) -> Result<Target> {
         let contexts = self.contexts()?;
         if let Some(name) = &contexts.current {
             return self.pick(&contexts, name);
@@ -206,6 +217,9 @@ impl Surroundings {
         for directory in self.directory.ancestors() {
             let path = directory.join(WORLD_FILE);
             let Some(text) = read_if_there(&path)? else { continue };
+            if !is_ours(&path) {
+                continue;
+            }
             let world: WorldFile = serde_json::from_str(&text).map_err(|e| {
                 Failure::because(ExitCode::Usage, format!("can't read {}", path.display()), &e)
                     .hint("remove it when no sample world runs here")
@@ -227,6 +241,12 @@ impl Surroundings {
         }
         Ok(None)
     }
+}
+
+/// Nobody else's word counts for where commands go.
+fn is_ours(path: &Path) -> bool {
+    let owner = std::fs::metadata(path).map(|file| file.uid());
+    owner.is_ok_and(|owner| owner == 0 || owner == nix::unistd::getuid().as_raw())
 }
 
 fn is_alive(pid: i32) -> bool {

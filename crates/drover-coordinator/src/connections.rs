@@ -21,24 +21,28 @@ pub(crate) struct Connections {
 #[derive(Debug, Default)]
 struct Table {
     open: BTreeMap<u64, Open>,
-    /// Without a request, by how long already: the first one has waited the longest.
-    idle: BTreeMap<u64, u64>,
+    /// Without a request: first those that have not proven who they are, then by how long already.
+    idle: BTreeMap<Turn, u64>,
     next_id: u64,
     next_turn: u64,
 }
 
+/// Whether who is there has proven to be one who may ask, and when it came to rest.
+type Turn = (bool, u64);
+
 #[derive(Debug)]
 struct Open {
     evicted: CancellationToken,
+    is_proven: bool,
     /// Its place among the idle ones.
-    turn: Option<u64>,
+    turn: Option<Turn>,
 }
 
 impl Table {
     fn rest(&mut self, id: u64) {
         self.next_turn += 1;
-        let turn = self.next_turn;
         if let Some(open) = self.open.get_mut(&id) {
+            let turn = (open.is_proven, self.next_turn);
             open.turn = Some(turn);
             self.idle.insert(turn, id);
         }
@@ -55,7 +59,15 @@ impl Table {
         self.open.remove(&id);
     }
 
-    /// Closes the one that has been idle for the longest. It keeps its place, as its descriptor, until it is closed.
+    fn prove(&mut self, id: u64) {
+        self.work(id);
+        if let Some(open) = self.open.get_mut(&id) {
+            open.is_proven = true;
+        }
+        self.rest(id);
+    }
+
+    /// Closes the one that has been idle for the longest, of strangers where there are any. It keeps its place, as its descriptor, until it is closed.
     fn evict(&mut self) -> bool {
         let Some((_, id)) = self.idle.pop_first() else { return false };
         if let Some(open) = self.open.get_mut(&id) {
@@ -95,7 +107,7 @@ impl Connections {
         }
         table.next_id += 1;
         let (id, evicted) = (table.next_id, CancellationToken::new());
-        table.open.insert(id, Open { evicted: evicted.clone(), turn: None });
+        table.open.insert(id, Open { evicted: evicted.clone(), is_proven: false, turn: None });
         table.rest(id);
         drop(table);
         Some(Place { connections: self.clone(), id, evicted })
@@ -117,6 +129,11 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// Whoever is there has shown a certificate: strangers are closed before it.
+    pub(crate) fn prove(&self) {
+        self.connections.table().prove(self.id);
+    }
+
     /// A request is being answered for as long as the value lives. The connection is then nobody's to close.
     pub(crate) fn work(&self) -> Work {
         self.connections.table().work(self.id);
@@ -170,6 +187,21 @@ mod tests {
         drop((first, third, fourth));
         let table = connections.table();
         assert!(table.open.is_empty() && table.idle.is_empty());
+    }
+
+    #[tokio::test]
+    async fn strangers_go_before_whoever_has_shown_a_certificate() {
+        let connections = Connections::new(2);
+        let (agent, _) = connections.admit().await;
+        agent.prove();
+        let (stranger, _) = connections.admit().await;
+        let another = next(&connections);
+        tokio::time::timeout(GUARD, stranger.evicted.cancelled()).await.unwrap();
+        assert!(!agent.evicted.is_cancelled(), "though it has been idle for longer");
+        drop(stranger);
+        drop(tokio::time::timeout(GUARD, another).await.unwrap().unwrap());
+        drop(agent.work());
+        assert!(connections.table().idle.keys().all(|(is_proven, _)| *is_proven), "it stays one");
     }
 
     #[tokio::test]

@@ -276,13 +276,18 @@ impl Coordinator {
         });
         coordinator.recall_tokens().await?;
         if alone {
-            coordinator.find_counters().await?;
-            let standing = coordinator.stored_standing().await?;
-            coordinator.begin_with(standing);
-            coordinator.connect_dns();
-            coordinator.retarget_all().await?;
+            coordinator.begin_alone().await?;
         }
         Ok(coordinator)
+    }
+
+    /// What one begins with that has its store for itself.
+    async fn begin_alone(&self) -> Result<(), CoordinatorError> {
+        self.find_counters().await?;
+        let standing = self.stored_standing().await?;
+        self.begin_with(standing);
+        self.connect_dns();
+        self.retarget_all().await
     }
 
     fn begin_with(&self, recalled: BTreeMap<EndpointKey, StandingVerdict>) {

@@ -49,6 +49,8 @@ pub(crate) struct Leading {
     task: Mutex<Option<JoinHandle<()>>>,
     /// When a follower read the store last for those who ask it. Held while it does, and when it begins to lead.
     pub(crate) mirrored: tokio::sync::Mutex<Option<BootTime>>,
+    /// What was read is old, whenever that was.
+    pub(crate) is_mirror_old: AtomicBool,
 }
 
 impl Leading {
@@ -63,6 +65,7 @@ impl Leading {
             advertise: OnceLock::new(),
             task: Mutex::default(),
             mirrored: tokio::sync::Mutex::default(),
+            is_mirror_old: AtomicBool::new(false),
         }
     }
 
@@ -110,10 +113,18 @@ impl Coordinator {
         }
     }
 
+    /// Waits until it may not act any more.
+    pub(crate) async fn until_it_acts_no_more(&self) {
+        while self.acts() {
+            tokio::time::sleep(ACTS_AGAIN_EVERY).await;
+        }
+    }
+
     /// Who leads, where that is a question.
     pub(crate) fn leadership_view(&self) -> Option<LeadershipView> {
         self.records.shared_bound()?;
-        let leads = self.leads();
+        // Who may not act at this moment is no leader that anybody could count on.
+        let leads = self.leads() && self.acts();
         let leader = self.leading.leader();
         let heard_at = **self.leading.heard_at.load();
         let answered_by = self.leading.advertise.get().cloned();
@@ -323,6 +334,8 @@ impl Coordinator {
 
     /// Reads what the leader before left, and keeps what the vantages have said to this process meanwhile.
     async fn take_up(&self) -> Result<(), CoordinatorError> {
+        // A configuration that came in between would have its targets taken back by what was read before it.
+        let _no_reload = self.reloading.lock().await;
         let mut mirrored = self.leading.mirrored.lock().await;
         *mirrored = None;
         let now = self.clock.now();

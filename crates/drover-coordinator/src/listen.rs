@@ -217,6 +217,7 @@ impl Door {
         };
         match handshake {
             Ok(Ok((stream, presented))) => {
+                place.prove();
                 let caller = Arc::new(Caller { tls, presented });
                 self.converse((stream, peer), place, Some(caller)).await;
             }

@@ -6,6 +6,7 @@ use crate::coordinator::{Coordinator, recalled};
 use crate::error::CoordinatorError;
 use drover_model::Span;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Who asks again within this gets the same picture. A person does not see the difference; a console that asks ten times
@@ -33,9 +34,9 @@ impl Coordinator {
         self.stop.cancelled().await;
     }
 
-    /// The next one who asks shall be shown what the store has by then.
-    pub(crate) async fn forget_mirrored(&self) {
-        *self.leading.mirrored.lock().await = None;
+    /// The next one who asks shall be shown what the store has by then. It waits for nobody: there is an answer to hand back.
+    pub(crate) fn forget_mirrored(&self) {
+        self.leading.is_mirror_old.store(true, Ordering::Release);
     }
 
     /// Reads targets, holds, freeze and runs as the store has them, unless that was done a moment ago. Nothing while this
@@ -46,12 +47,14 @@ impl Coordinator {
     pub(crate) async fn mirror(&self) -> Result<(), CoordinatorError> {
         let mut mirrored = self.leading.mirrored.lock().await;
         let now = Clock::boot();
-        if self.db.is_leader() || mirrored.is_some_and(|at| now.since(at) < READ_EVERY) {
+        let is_old = self.leading.is_mirror_old.swap(false, Ordering::AcqRel);
+        if self.db.is_leader() || (!is_old && mirrored.is_some_and(|at| now.since(at) < READ_EVERY)) {
             return Ok(());
         }
+        *mirrored = None;
+        self.recall_tokens().await?;
         self.find_numbers().await?;
         self.counters.audit.follow(&self.db).await?;
-        self.recall_tokens().await?;
         let stored = recalled(&self.db, self.clock.now()).await?;
         self.live().take_stored(stored);
         self.look_at_runs().await?;

@@ -24,7 +24,7 @@ use std::sync::Arc;
 pub const PLAN_KEPT_FOR: Span = Span::from_hours(24);
 
 /// Longest reason, in bytes.
-const REASON_BYTES_MAX: usize = 2_000;
+pub(crate) const REASON_BYTES_MAX: usize = 2_000;
 
 pub(crate) fn need_reason(reason: &str) -> Result<(), ApiError> {
     if reason.trim().is_empty() || reason.len() > REASON_BYTES_MAX {

@@ -148,11 +148,7 @@ impl Coordinator {
             Err(withheld) => Err(withheld.into()),
         };
         self.reconcile_wake.notify_one();
-        told.map_err(|e| {
-            let mut error = ApiError::new(StatusCode::BAD_GATEWAY, "dns_not_told", drover_model::chain(&e));
-            error.0.next = Some(format!("drover dns adopt {name} --reason TEXT"));
-            error
-        })?;
+        told.map_err(|e| not_told(name, &e))?;
         Ok(Done { sentence: format!("{key} is drover's, at generation {}", next.generation) })
     }
 
@@ -201,6 +197,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 async fn patiently<T>(exchange: impl Future<Output = Result<T, ProviderError>>) -> Result<T, ProviderError> {
     let late = |_| Err(ProviderError::TimedOut { after: PATIENCE });
     tokio::time::timeout(PATIENCE, exchange).await.unwrap_or_else(late)
+}
+
+fn not_told(name: &ServiceId, error: &ProviderError) -> ApiError {
+    let mut told = ApiError::new(StatusCode::BAD_GATEWAY, "dns_not_told", drover_model::chain(error));
+    told.0.next = Some(format!("drover dns adopt {name} --reason TEXT"));
+    told
 }
 
 fn not_read(error: &ProviderError) -> ApiError {

@@ -92,7 +92,10 @@ impl Caller {
     /// Who acts, when a request says that it is `claimed`. With a token it is the token's name: what a body claims proves
     /// nothing. Another name in it is kept beside, as part of where it came from.
     pub(crate) fn actor(&self, claimed: &Actor) -> Actor {
-        let Some(token) = &self.token else { return claimed.clone() };
+        let Some(token) = &self.token else {
+            // Nobody is drover by saying so.
+            return if *claimed == Actor::Automatic { self.unsaid() } else { claimed.clone() };
+        };
         let name = token.to_string();
         let host = match claimed {
             Actor::Person { name: same, host } if *same == name => host.clone(),

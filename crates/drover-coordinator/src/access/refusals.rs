@@ -18,6 +18,8 @@ pub const REFUSALS_WINDOW: Span = Span::from_mins(1);
 pub(crate) enum Refusal {
     /// Not let in.
     Login,
+    /// Not let in with a token that is over: it names somebody.
+    Lapsed,
     /// Let in, with too small a role.
     Role,
     /// A command that was wrong, or that a guard refused.
@@ -28,6 +30,7 @@ impl Refusal {
     fn words(self) -> &'static str {
         match self {
             Self::Login => "logins",
+            Self::Lapsed => "logins with tokens that are over",
             Self::Role => "requests that need another role",
             Self::Command => "commands",
         }
@@ -62,6 +65,13 @@ impl Refusals {
         true
     }
 
+    /// Counts one that is not written, whatever the budget.
+    pub(super) fn count(&self, kind: Refusal, now: Timestamp) {
+        let mut tallies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let tally = tallies.entry(kind).or_insert(Tally { began: now, written: 0, untold: 0 });
+        tally.untold = tally.untold.saturating_add(1);
+    }
+
     /// What is to tell, of each kind: those that were not written.
     fn untold(&self) -> Vec<(Refusal, u64)> {
         let mut tallies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -88,7 +98,17 @@ impl Coordinator {
         if !self.access.refusals.is_written(kind, self.clock.now()) {
             return Ok(());
         }
+        if !self.db.is_leader() {
+            // The audit is the leader's alone to write.
+            tracing::warn!(%by, verb, subject, outcome, "refused at a coordinator that follows: on record here alone");
+            return Ok(());
+        }
         self.audit(by, verb, subject, reason, outcome).await
+    }
+
+    /// That a refusal was answered without being looked at.
+    pub(crate) fn count_refusal(&self, kind: Refusal) {
+        self.access.refusals.count(kind, self.clock.now());
     }
 
     /// Tells of what was only counted.

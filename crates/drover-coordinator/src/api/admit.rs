@@ -103,10 +103,19 @@ impl Door {
     }
 
     async fn not_let_in(&self, why: &NotLetIn, peer: Peer, what: &str) -> Response {
-        if let Err(wait) = self.c.access.failed_logins.failed(peer.address(), self.c.clock.now()) {
+        let limited = self.c.access.failed_logins.failed(peer.address(), self.c.clock.now());
+        let kind = match why {
+            NotLetIn::NoToken | NotLetIn::Unknown => Refusal::Login,
+            NotLetIn::Expired { .. } | NotLetIn::Revoked { .. } => Refusal::Lapsed,
+        };
+        if limited.is_ok() || kind == Refusal::Lapsed {
+            self.on_record(kind, &why.who(peer), "login", what, &format!("refused: {why}")).await;
+        } else {
+            self.c.count_refusal(kind);
+        }
+        if let Err(wait) = limited {
             return too_many(wait);
         }
-        self.on_record(Refusal::Login, &why.who(peer), "login", what, &format!("refused: {why}")).await;
         let mut error = ApiError::new(StatusCode::UNAUTHORIZED, why.code(), why.to_string()).on_record();
         error.0.next = Some(why.next().to_owned());
         let mut response = error.into_response();

@@ -1,5 +1,8 @@
 //! What all commands have in common: who, why, and about what.
 
+use super::problem::ApiError;
+use crate::operator::REASON_BYTES_MAX;
+use axum::http::StatusCode;
 use drover_model::access::TokenRequest;
 use drover_model::api::{AdoptRequest, CommandRequest, FreezeRequest, PlanRequest, RearmRequest};
 use drover_model::traffic::Actor;
@@ -12,6 +15,32 @@ pub(super) trait Asks {
     fn reason(&self) -> &str;
     /// About what.
     fn subject(&self) -> String;
+}
+
+/// Bytes of a person's name and of his host, at most: they stand in records that have a limit, and who is commanding must be on record.
+const ACTOR_BYTES_MAX: usize = 256;
+
+/// Refuses words that are longer than anybody's, before anything is done by them.
+///
+/// # Errors
+/// Naming what is too long.
+pub(super) fn check_words(asked: &mut impl Asks) -> Result<(), ApiError> {
+    let (name, host) = match asked.by() {
+        Actor::Person { name, host } => (name.len(), host.len()),
+        Actor::Automatic => (0, 0),
+    };
+    let words = [
+        ("the name in `by`", name, ACTOR_BYTES_MAX),
+        ("the host in `by`", host, ACTOR_BYTES_MAX),
+        ("the reason", asked.reason().len(), REASON_BYTES_MAX),
+    ];
+    match words.into_iter().find(|(_, bytes, most)| bytes > most) {
+        None => Ok(()),
+        Some((what, bytes, most)) => {
+            let detail = format!("{what} has {bytes} bytes, and may have {most}");
+            Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "too_long", detail))
+        }
+    }
 }
 
 /// For a type with `by` and `reason`, and what it is about.

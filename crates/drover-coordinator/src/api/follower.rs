@@ -11,6 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use drover_model::api::Problem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -50,7 +51,8 @@ enum By {
 }
 
 fn by(method: &Method, path: &str) -> By {
-    let own = ["/livez", "/readyz", "/v1/openapi.json", "/v1/config", "/v1/runbooks", "/v1/observations"];
+    // Nothing that needs a role: a token that was revoked must be known to be so first.
+    let own = ["/livez", "/readyz"];
     if own.contains(&path) || path.starts_with("/v1/agents/") {
         return By::Itself;
     }
@@ -112,9 +114,10 @@ fn whom(c: &Coordinator) -> Whom {
 /// Hands a request to the leader. Between two leaders it waits for the next one, since whoever sends a command at night
 /// would do nothing else: while nobody leads, and while nobody listens where the leader was, so that it took nothing.
 async fn to_the_leader(c: &Arc<Coordinator>, request: Request, next: Next) -> Result<Response, ApiError> {
-    if request.headers().contains_key(FORWARDED) && !c.leads() {
+    // One that has the record and reads what its predecessor left will do it in a moment.
+    if request.headers().contains_key(FORWARDED) && !c.db.is_leader() {
         let detail = "another coordinator took this one for the leader, which it is not";
-        return Err(unavailable("not_leading", detail.into(), "drover status"));
+        return Err(unavailable(NOT_LEADING, detail.into(), "drover status"));
     }
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, API_BODY_BYTES_MAX).await.map_err(|e| {
@@ -127,12 +130,21 @@ async fn to_the_leader(c: &Arc<Coordinator>, request: Request, next: Next) -> Re
             Whom::Itself => return Ok(next.run(Request::from_parts(parts, Body::from(body))).await),
             Whom::Other(url) => {
                 let within = FORWARD_WITHIN.saturating_sub(began.elapsed());
-                match forward(c, &url, &parts, body.clone(), within).await {
+                let forwarded = tokio::select! {
+                    done = forward(c, &url, &parts, body.clone(), within) => done,
+                    // The key goes to the next leader, who knows what was done under it.
+                    () = another_leads(c, &url) => continue,
+                };
+                match forwarded {
                     Err(e) if e.is_connect() && !last => {}
+                    // It took nothing: its record is that of a process before it, or not yet its own.
+                    Ok(Handed::NotLeading(_)) if !last => {}
                     done => {
                         // Who commanded through this one sees what came of it with the next question.
-                        c.forget_mirrored().await;
-                        return done.map_err(|e| unreachable(&url, &e));
+                        c.forget_mirrored();
+                        let (Handed::Back(answer) | Handed::NotLeading(answer)) =
+                            done.map_err(|e| unreachable(&url, &e))?;
+                        return Ok(answer);
                     }
                 }
             }
@@ -144,6 +156,27 @@ async fn to_the_leader(c: &Arc<Coordinator>, request: Request, next: Next) -> Re
             Whom::Nobody => {}
         }
         tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// The code of one who is handed what only the leader does.
+const NOT_LEADING: &str = "not_leading";
+
+/// What the leader made of it.
+enum Handed {
+    Back(Response),
+    /// Nothing, since it does not lead.
+    NotLeading(Response),
+}
+
+/// Waits until this one, or one at another address, leads.
+async fn another_leads(c: &Coordinator, url: &str) {
+    loop {
+        match whom(c) {
+            Whom::Itself => return,
+            Whom::Other(other) if other != url => return,
+            Whom::Other(_) | Whom::Nobody => tokio::time::sleep(LOOK_EVERY).await,
+        }
     }
 }
 
@@ -162,7 +195,7 @@ async fn forward(
     parts: &Parts,
     body: Bytes,
     within: Duration,
-) -> Result<Response, reqwest::Error> {
+) -> Result<Handed, reqwest::Error> {
     let path = parts.uri.path_and_query().map_or("/", axum::http::uri::PathAndQuery::as_str);
     let to = format!("{}{path}", url.trim_end_matches('/'));
     let sent = c
@@ -175,9 +208,12 @@ async fn forward(
         .body(body);
     let answer = sent.send().await?;
     let (status, headers) = (answer.status(), without_hop(answer.headers()));
-    let mut handed_back = Response::new(Body::from(answer.bytes().await?));
+    let bytes = answer.bytes().await?;
+    let is_not_leading = status == StatusCode::SERVICE_UNAVAILABLE
+        && serde_json::from_slice::<Problem>(&bytes).is_ok_and(|problem| problem.code == NOT_LEADING);
+    let mut handed_back = Response::new(Body::from(bytes));
     (*handed_back.status_mut(), *handed_back.headers_mut()) = (status, headers);
-    Ok(handed_back)
+    Ok(if is_not_leading { Handed::NotLeading(handed_back) } else { Handed::Back(handed_back) })
 }
 
 fn without_hop(headers: &HeaderMap) -> HeaderMap {

@@ -2,7 +2,7 @@
 //! in or before the transaction that begins it, so that a process that is killed between work and answer leaves a
 //! trace by which the repeat finds what was done.
 
-use super::asks::Asks;
+use super::asks::{Asks, check_words};
 use super::problem::ApiError;
 use crate::access::Caller;
 use crate::access::refusals::Refusal;
@@ -122,6 +122,7 @@ where
     Fut: Future<Output = Result<Res, ApiError>> + Send + 'static,
 {
     let me = c.clone();
+    check_words(&mut request)?;
     let order = Order::new(route, key, &mut request);
     to_the_end(&c, async move {
         let _one_at_a_time = me.admission.lock().await;
@@ -145,6 +146,7 @@ where
     Fut: Future<Output = Result<Res, ApiError>> + Send + 'static,
 {
     let me = c.clone();
+    check_words(&mut request)?;
     let order = Order::new(route, key, &mut request);
     to_the_end(&c, async move {
         let _one_at_a_time = me.freezing.lock().await;

@@ -204,7 +204,10 @@ async fn between_machines_commands_are_handed_on_by_certificate_and_tokens_count
     let answer = asked(&machine, Method::GET, "/v1/status", None).await;
     assert_eq!(code_of(&answer, 401), "token_missing", "its own, once it has read the store");
     assert_eq!(asked(&ann, Method::GET, "/v1/status", None).await.0, 200);
-    let (code, _, body) = asked(&ann, Method::POST, "/v1/unfreeze", unfreeze()).await;
+    let url = format!("{}/v1/unfreeze", follower.url);
+    let command = ann.post(url).header("idempotency-key", "ann's").header("content-type", "application/json");
+    let answer = command.body(unfreeze().unwrap()).send().await.unwrap();
+    let (code, body) = (answer.status(), answer.text().await.unwrap());
     assert_eq!(code, 200, "{body}");
     assert!(leader.c.live().freeze.is_none(), "{body}");
     follower.ends().await;

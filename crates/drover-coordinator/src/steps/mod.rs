@@ -107,7 +107,12 @@ impl Hands {
             StepKind::Drained { targets, quiet } => drained::act(c, order, targets, *quiet).await,
             StepKind::Notify { message } => notify(c, order, message).await,
             StepKind::Run { command, repeatability, observe } => {
-                run::act(&c.options.launcher, order, command, *repeatability, observe.as_ref()).await
+                let runs = run::act(&c.options.launcher, order, command, *repeatability, observe.as_ref());
+                // Dropped, it ends the program: a successor finds nothing still at work.
+                tokio::select! {
+                    done = runs => done,
+                    () = c.until_it_acts_no_more() => Err(run::broken_off(*repeatability)),
+                }
             }
             // A matter of time and of people: the state machine takes these itself.
             StepKind::Wait { .. } | StepKind::Approve { .. } => Ok(done(false, "nothing to do", Vec::new())),

@@ -85,6 +85,18 @@ pub(super) async fn act(
     }
 }
 
+/// What it is called when a program was ended because its leader might not act any more.
+pub(super) fn broken_off(repeatability: Repeatability) -> StepFailure {
+    let nature = match repeatability {
+        Repeatability::Observable | Repeatability::Keyed => FailureNature::Retryable,
+        Repeatability::AtMostOnce => FailureNature::Uncertain,
+    };
+    failed(
+        nature,
+        "its program was ended: this coordinator could not prove that it leads, and another one may have begun it again",
+    )
+}
+
 /// Looks, does what is missing, and looks again.
 async fn observed(
     launcher: &[OsString],

@@ -291,6 +291,9 @@ async fn a_flood_of_wrong_tokens_is_answered_by_429_and_neither_fills_the_audit_
         assert!((1..=60).contains(&seconds), "{seconds}");
     }
     assert_eq!(audit(&bed.c).await.len() - before, usize::try_from(FAILED_LOGINS_PER_ADDRESS).unwrap());
+    bed.c.tell_refusals().await.unwrap();
+    let told = audit(&bed.c).await.last().unwrap().subject.clone();
+    assert_eq!(told, format!("{} logins", 2 * REFUSALS_WRITTEN_MAX), "their number is on record");
     assert_eq!(api.tcp("GET", "/v1/runs", &viewer, &json!({})).await.status, 200, "beside the flood");
     assert_eq!(api.socket("GET", "/v1/runs", "", &json!({})).await.status, 200);
 }
