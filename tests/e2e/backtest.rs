@@ -1,6 +1,6 @@
 //! `drover policy`: policies on a generated year of trouble, whose labels say what was true. No world runs here.
 
-use crate::world::binary;
+use crate::world::{Said, binary};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,12 +12,6 @@ const PAGE: &str = include_str!("../../docs/backtest.md");
 
 /// A directory with the shipped configuration of one service.
 struct Place(tempfile::TempDir);
-
-struct Said {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
 
 impl Place {
     fn new() -> Self {
@@ -36,11 +30,7 @@ impl Place {
 
     fn drover(&self, words: &[&str]) -> Said {
         let output = command(self.0.path(), &binary()).args(words).stdin(Stdio::null()).output().unwrap();
-        Said {
-            code: output.status.code().unwrap(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        Said::of(output)
     }
 
     /// Writes the history of these words.

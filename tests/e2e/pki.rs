@@ -1,19 +1,12 @@
 //! From an authority to a coordinator and agents that know each other by certificates, and one of them put out.
 
 use crate::faults::role::{Role, Site, says, wait_for};
-use crate::world::{binary, surroundings};
+use crate::world::{Said, binary, surroundings};
 use drover_model::api::StatusView;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
-
-/// What a command said.
-struct Said {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
 
 struct Pki {
     site: Site,
@@ -22,7 +15,7 @@ struct Pki {
 impl Pki {
     fn new() -> Self {
         let this = Self { site: Site::new() };
-        this.drover(&["pki", "init"]).must(0);
+        this.drover(&["pki", "init"]).expect_code(0);
         this
     }
 
@@ -30,18 +23,12 @@ impl Pki {
     fn drover(&self, words: &[&str]) -> Said {
         let mut command = Command::new(binary());
         surroundings(&mut command, &self.site.path(""));
-        let said = command.args(words).stdin(Stdio::null()).output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Said {
-            code: said.status.code().unwrap_or(-1),
-            stdout: text(&said.stdout),
-            stderr: text(&said.stderr),
-        }
+        Said::of(command.args(words).stdin(Stdio::null()).output().unwrap())
     }
 
     fn issue(&self, words: &[&str], out: &str) {
         let all: Vec<&str> = ["pki", "issue"].iter().chain(words).copied().chain(["--out", out]).collect();
-        self.drover(&all).must(0);
+        self.drover(&all).expect_code(0);
     }
 
     /// The flags that name the files of a machine.
@@ -91,17 +78,9 @@ impl Pki {
     }
 
     fn heard(&self, api: SocketAddr) -> Vec<(String, Option<drover_model::Timestamp>)> {
-        let said = self.ask("ann", api, &["status", "-o", "json"]).must(0);
+        let said = self.ask("ann", api, &["status", "-o", "json"]).expect_code(0);
         let view: StatusView = serde_json::from_str(&said.stdout).unwrap();
         view.vantages.into_iter().map(|v| (v.agent.to_string(), v.heard_at)).collect()
-    }
-}
-
-impl Said {
-    #[track_caller]
-    fn must(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
-        self
     }
 }
 
@@ -131,7 +110,7 @@ fn machines_are_let_in_renewed_and_put_out_without_a_restart() {
 
     // Renewed while they are connected: the coordinator, an agent, and the one who asks.
     let renewed: Value = serde_json::from_str(
-        &p.drover(&["pki", "rotate", "c-1", "eu-west-1", "ann", "-o", "json"]).must(0).stdout,
+        &p.drover(&["pki", "rotate", "c-1", "eu-west-1", "ann", "-o", "json"]).expect_code(0).stdout,
     )
     .unwrap();
     assert_eq!(renewed["items"].as_array().unwrap().len(), 3);
@@ -142,17 +121,17 @@ fn machines_are_let_in_renewed_and_put_out_without_a_restart() {
     wait_for("the agent is heard after that", || is_heard("eu-west-1", now).then_some(()));
 
     // What it had before is worth nothing any more, and what it has now neither.
-    p.drover(&["pki", "revoke", "drover://agent/eu-west/eu-west-1", "--reason", "stolen"]).must(0);
+    p.drover(&["pki", "revoke", "drover://agent/eu-west/eu-west-1", "--reason", "stolen"]).expect_code(0);
     copy(&p.site.path("pki/crl.pem"), &p.site.path("c-1/crl.pem"));
     wait_for("it is refused, and that is on record", || {
-        let log = p.ask("ann", api, &["log", "-o", "json"]).must(0);
+        let log = p.ask("ann", api, &["log", "-o", "json"]).expect_code(0);
         let log: Value = serde_json::from_str(&log.stdout).unwrap();
         let refused = log["items"].as_array().unwrap().iter().find(|line| line["verb"] == "refuse").cloned();
         refused.map(|line| assert_eq!(line["subject"], "drover://agent/eu-west/eu-west-1", "{line}"))
     });
     let last = p.heard(api).into_iter().filter_map(|(_, at)| at).max();
     wait_for("the other one is heard as before", || is_heard("us-east-1", last).then_some(()));
-    let shown = p.drover(&["pki", "show"]).must(0);
+    let shown = p.drover(&["pki", "show"]).expect_code(0);
     assert!(shown.stdout.contains("revoked: stolen"), "{}", shown.stdout);
 }
 
@@ -168,9 +147,9 @@ fn what_would_go_wrong_later_is_refused_at_once() {
     let mut open = p.site.coordinator("open", &[], "0.0.0.0:0", &state);
     assert_eq!(open.ready_or_ended(), Err(2), "{}", open.log());
     assert!(open.says("drover pki init"), "{}", open.log());
-    let plain = p.drover(&["status", "--coordinator", "http://192.0.2.1:7400"]).must(2);
+    let plain = p.drover(&["status", "--coordinator", "http://192.0.2.1:7400"]).expect_code(2);
     assert!(says(&plain.stderr, "drover pki init"), "{}", plain.stderr);
-    let bare = p.drover(&["status", "--coordinator", "https://192.0.2.1:7400"]).must(2);
+    let bare = p.drover(&["status", "--coordinator", "https://192.0.2.1:7400"]).expect_code(2);
     assert!(says(&bare.stderr, "drover pki issue client"), "{}", bare.stderr);
 
     // A key in the configuration directory, which is shown and copied.
@@ -194,10 +173,11 @@ fn what_would_go_wrong_later_is_refused_at_once() {
     assert!(client.says("drover://client/ann"), "{}", client.log());
 
     // Nothing is made twice.
-    p.drover(&["pki", "init"]).must(3);
-    let twice =
-        p.drover(&["pki", "issue", "coordinator", "c-1", "--host", "a.example", "--out", "c-2"]).must(3);
+    p.drover(&["pki", "init"]).expect_code(3);
+    let twice = p
+        .drover(&["pki", "issue", "coordinator", "c-1", "--host", "a.example", "--out", "c-2"])
+        .expect_code(3);
     assert!(says(&twice.stderr, "drover pki rotate"), "{}", twice.stderr);
-    let none = p.drover(&["pki", "show", "--pki", "elsewhere"]).must(2);
+    let none = p.drover(&["pki", "show", "--pki", "elsewhere"]).expect_code(2);
     assert!(says(&none.stderr, "drover pki init"), "{}", none.stderr);
 }

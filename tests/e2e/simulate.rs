@@ -1,6 +1,6 @@
 //! `drover simulate` on a directory of files. No world runs here.
 
-use crate::world::binary;
+use crate::world::{Said, binary};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -8,12 +8,6 @@ use std::process::{Command, Stdio};
 const WORLD: &str = include_str!("../scenarios/worlds/three-regions.yaml");
 
 struct Place(tempfile::TempDir);
-
-struct Said {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
 
 impl Place {
     fn new() -> Self {
@@ -36,11 +30,7 @@ impl Place {
             .stdin(Stdio::null())
             .output()
             .unwrap();
-        Said {
-            code: output.status.code().unwrap(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        Said::of(output)
     }
 }
 

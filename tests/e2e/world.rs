@@ -72,6 +72,15 @@ pub struct Said {
 }
 
 impl Said {
+    /// What a process that has ended said.
+    pub fn of(output: std::process::Output) -> Self {
+        Self {
+            code: output.status.code().unwrap(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
     /// It must have ended so.
     #[track_caller]
     pub fn expect_code(self, code: i32) -> Self {
@@ -197,12 +206,7 @@ impl World {
         let mut command = Command::new(&self.binary);
         surroundings(&mut command, self.directory.path());
         command.envs(name.map(|name| ("SUDO_USER", name)));
-        let output = command.args(words).stdin(Stdio::null()).output().unwrap();
-        Said {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        Said::of(command.args(words).stdin(Stdio::null()).output().unwrap())
     }
 
     /// Everything at a glance, unless the coordinator is away.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use drover_agent::identity::CoordinatorUrl;
 use drover_model::access::TOKEN_PREFIX;
 use drover_model::api::{Page, Problem, StatusView};
-use drover_pki::{Http, HttpError, TlsFiles};
+use drover_pki::{Http, HttpError, TlsFiles, is_open_to_all};
 use reqwest::StatusCode;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use serde::Serialize;
@@ -276,9 +276,9 @@ fn authorization(file: &Path) -> Result<HeaderValue> {
     };
     let mut text = String::new();
     let opened = File::open(file).map_err(|e| wrong(e.to_string()))?;
-    let mode = opened.metadata().map_err(|e| wrong(e.to_string()))?.mode();
-    if mode & 0o007 != 0 {
-        let mode = mode & 0o777;
+    let meta = opened.metadata().map_err(|e| wrong(e.to_string()))?;
+    if is_open_to_all(&meta) {
+        let mode = meta.mode() & 0o777;
         return Err(wrong(format!("everybody on this machine may read it (mode {mode:o}): chmod 600")));
     }
     opened.take(TOKEN_FILE_BYTES_MAX).read_to_string(&mut text).map_err(|e| wrong(e.to_string()))?;

@@ -3,6 +3,7 @@
 
 use crate::audit::number_of_key;
 use crate::error::CoordinatorError;
+use crate::leader_record::{claim, next_epoch};
 use arc_swap::ArcSwap;
 use drover_model::{Epoch, Timestamp};
 use drover_store::{Expect, JsonError, Limited, Op, Revision, Store, Txn, TxnError, get_json};
@@ -230,23 +231,10 @@ impl Db {
         crate::transfer::refuse_unusable(&*store).await?;
         let held =
             get_json::<Leader>(&*store, keys::LEADER).await.map_err(|e| CoordinatorError::store(what, e))?;
-        let (epoch, expect) = match held {
-            None => (Epoch { incarnation, counter: 1 }, Expect::Absent),
-            Some(l) => {
-                let epoch = Epoch { counter: l.value.epoch.counter.saturating_add(1), ..l.value.epoch };
-                (epoch, Expect::ModRevision(l.mod_revision))
-            }
-        };
+        let expect = held.as_ref().map_or(Expect::Absent, |l| Expect::ModRevision(l.mod_revision));
+        let epoch = next_epoch(held.map(|l| l.value.epoch), incarnation);
         let leader = Leader { epoch, pid: std::process::id(), since: now, advertise: None, released: false };
-        let txn = Txn::new()
-            .expect(keys::LEADER, expect)
-            .expect(keys::RETIRED, Expect::Absent)
-            .expect(keys::IMPORTING, Expect::Absent)
-            .put_json(keys::LEADER, &leader)
-            .map_err(|e| CoordinatorError::store(what, e))?
-            // As long as there is room for the journal: a run that its predecessor left would else wait for a person.
-            .for_journal();
-        match store.txn(txn).await {
+        match store.txn(claim(&leader, expect)?).await {
             Ok(done) => Ok(Self::standing(store, Standing { epoch, fence: Some(done.revision) })),
             Err(TxnError::Conflict { .. }) => Err(CoordinatorError::Fenced { what: what.into() }),
             Err(e) => Err(CoordinatorError::store(what, e)),

@@ -31,6 +31,23 @@ fn as_it_was(revision: Option<drover_exec::write_right::Revision>) -> Expect {
     revision.map_or(Expect::Absent, |r| Expect::ModRevision(Revision(r.0)))
 }
 
+/// The epoch of whoever takes over from `before`; a store that nobody has led yet begins this incarnation.
+pub(crate) fn next_epoch(before: Option<Epoch>, incarnation: u64) -> Epoch {
+    before.map_or(Epoch { incarnation, counter: 1 }, |e| Epoch { counter: e.counter.saturating_add(1), ..e })
+}
+
+/// Puts the record in the place of what was seen, in a store that may be led.
+pub(crate) fn claim(leader: &Leader, seen: Expect) -> Result<Txn, CoordinatorError> {
+    let txn = Txn::new()
+        .expect(keys::LEADER, seen)
+        .expect(keys::RETIRED, Expect::Absent)
+        .expect(keys::IMPORTING, Expect::Absent)
+        .op(encoded(Op::put_json(keys::LEADER, leader))?)
+        // As long as there is room for the journal: a run that its predecessor left would else wait for a person.
+        .for_journal();
+    Ok(txn)
+}
+
 impl Db {
     /// Reads record and beat at one revision.
     ///
@@ -64,20 +81,11 @@ impl Db {
         advertise: Option<String>,
         incarnation: u64,
     ) -> Result<Option<(Leader, Revision)>, CoordinatorError> {
-        let before = seen.leader.as_ref().map(|l| l.epoch);
-        let epoch = before.map_or(Epoch { incarnation, counter: 1 }, |e| Epoch {
-            counter: e.counter.saturating_add(1),
-            ..e
-        });
+        let epoch = next_epoch(seen.leader.as_ref().map(|l| l.epoch), incarnation);
         let leader = Leader { epoch, pid: std::process::id(), since, advertise, released: false };
-        let txn = Txn::new()
-            .expect(keys::LEADER, as_it_was(seen.sight.record))
+        let txn = claim(&leader, as_it_was(seen.sight.record))?
             .expect(keys::LEADER_BEAT, as_it_was(seen.sight.beat))
-            .expect(keys::RETIRED, Expect::Absent)
-            .expect(keys::IMPORTING, Expect::Absent)
-            .op(encoded(Op::put_json(keys::LEADER, &leader))?)
-            .op(encoded(Op::put_json(keys::LEADER_BEAT, &Beat { epoch }))?)
-            .for_journal();
+            .op(encoded(Op::put_json(keys::LEADER_BEAT, &Beat { epoch }))?);
         match self.store().txn(txn).await {
             Ok(done) => Ok(Some((leader, done.revision))),
             Err(TxnError::Conflict { .. }) => Ok(None),

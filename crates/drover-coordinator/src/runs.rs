@@ -248,25 +248,24 @@ impl Coordinator {
     /// periods and the usual times of steps. Older journals are not read.
     pub(crate) async fn resume_runs(self: &Arc<Self>) -> Result<(), CoordinatorError> {
         self.index_runs().await?;
-        let last = self.counters.runs.last();
-        let ended: Vec<(u64, RunSummary)> =
-            self.db.list_below(keys::ENDED, u64::MAX, last, ENDED_RUNS_KEPT).await?;
-        let open: Vec<(String, RunId)> = self.db.list(keys::OPEN).await?;
-        let all = ended.into_iter().rev().map(|(_, r)| r.id).chain(open.into_iter().map(|(_, r)| r));
-        for run in all {
+        for run in self.remembered_runs().await? {
             self.resume_run(&run).await?;
         }
         Ok(())
     }
 
-    /// Reads the runs of the store as they are now, for whoever asks a follower. What is over does not change any more.
-    pub(crate) async fn look_at_runs(&self) -> Result<(), CoordinatorError> {
+    /// The newest runs that are over, the oldest of them first, and all that are not.
+    async fn remembered_runs(&self) -> Result<Vec<RunId>, CoordinatorError> {
         let last = self.counters.runs.last();
         let ended: Vec<(u64, RunSummary)> =
             self.db.list_below(keys::ENDED, u64::MAX, last, ENDED_RUNS_KEPT).await?;
         let open: Vec<(String, RunId)> = self.db.list(keys::OPEN).await?;
-        let all = ended.into_iter().rev().map(|(_, r)| r.id).chain(open.into_iter().map(|(_, r)| r));
-        for run in all {
+        Ok(ended.into_iter().rev().map(|(_, r)| r.id).chain(open.into_iter().map(|(_, r)| r)).collect())
+    }
+
+    /// Reads the runs of the store as they are now, for whoever asks a follower. What is over does not change any more.
+    pub(crate) async fn look_at_runs(&self) -> Result<(), CoordinatorError> {
+        for run in self.remembered_runs().await? {
             if self.runs.snapshot(&run).is_some_and(|e| e.is_over()) {
                 continue;
             }

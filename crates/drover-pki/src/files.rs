@@ -45,12 +45,16 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, PkiError> {
     std::fs::read(path).map_err(failed)
 }
 
-/// A private key's bytes, unless everybody may read them: then it is no secret any more, and is worth a refusal. A group
-/// may, which is how packaged services get at theirs.
-pub(crate) fn read_key(path: &Path) -> Result<Vec<u8>, PkiError> {
+/// May everybody read or write it? Then it is no secret any more. A group may, which is how packaged services get at theirs.
+#[must_use]
+pub fn is_open_to_all(meta: &Metadata) -> bool {
     const OTHERS: u32 = 0o007;
-    let open = std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & OTHERS != 0);
-    if open {
+    meta.permissions().mode() & OTHERS != 0
+}
+
+/// A private key's bytes, unless it is none any more, which is worth a refusal.
+pub(crate) fn read_key(path: &Path) -> Result<Vec<u8>, PkiError> {
+    if std::fs::metadata(path).is_ok_and(|meta| is_open_to_all(&meta)) {
         return Err(PkiError::KeyOpenToAll { path: path.to_owned() });
     }
     read(path)

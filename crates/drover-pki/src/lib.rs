@@ -21,7 +21,7 @@ mod server;
 
 pub use client::{TlsFiles, client_config};
 pub use error::PkiError;
-pub use files::{FILES_CHECKED_EVERY, PEM_BYTES_MAX, Stamp, Watched};
+pub use files::{FILES_CHECKED_EVERY, PEM_BYTES_MAX, Stamp, Watched, is_open_to_all};
 pub use http::{Http, HttpError};
 pub use identity::{NotAMachine, Peer, identity_of, machine_in};
 pub use server::{HANDSHAKE_TIMEOUT, NotAdmitted, Presented, ServerTls};

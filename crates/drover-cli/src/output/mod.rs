@@ -5,6 +5,7 @@
 
 pub mod document;
 pub mod paint;
+pub mod picture;
 pub mod report;
 pub mod table;
 pub mod words;

@@ -2,12 +2,11 @@
 //! each policy did: one sees at a glance which marks have no outage above them, and which outages have no mark below.
 
 use super::{Report, Tested};
-use crate::exit::ExitCode;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
+use crate::output::picture::{self, Area, Drawn, GRID, INK, QUIET};
 use crate::output::words::{span, whole};
 use drover_core::backtest::{Event, EventKind, OutageEnd, Rightness};
 use drover_model::{EndpointKey, Span, Timestamp};
-use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::collections::BTreeMap;
@@ -28,9 +27,6 @@ const LINE: i32 = 24;
 /// The narrowest bar: an hour of a year is a sixth of a pixel.
 const BAR_MIN: i32 = 3;
 
-const INK: RGBColor = RGBColor(33, 37, 41);
-const QUIET: RGBColor = RGBColor(134, 142, 150);
-const GRID: RGBColor = RGBColor(222, 226, 230);
 const BAND: RGBColor = RGBColor(248, 249, 250);
 const OUTAGE: RGBColor = RGBColor(73, 80, 87);
 const TRUE: RGBColor = RGBColor(47, 158, 68);
@@ -38,9 +34,6 @@ const FALSE: RGBColor = RGBColor(224, 49, 49);
 const LATE: RGBColor = RGBColor(240, 140, 0);
 const ASKED: RGBColor = RGBColor(28, 126, 214);
 const MISSED: RGBColor = RGBColor(174, 62, 201);
-
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
 
 /// A kind of mark, told apart by its form as well as by its colour.
 #[derive(Clone, Copy, PartialEq)]
@@ -77,12 +70,7 @@ impl Mark {
         match self {
             Mark::True => area.draw(&Circle::new((x, y), 6, TRUE.filled()))?,
             Mark::Unlabelled => area.draw(&Circle::new((x, y), 6, QUIET.filled()))?,
-            Mark::False => {
-                for end in [6, -6] {
-                    let line = vec![(x - 6, y - end), (x + 6, y + end)];
-                    area.draw(&PathElement::new(line, FALSE.stroke_width(4)))?;
-                }
-            }
+            Mark::False => picture::cross(area, (x, y), FALSE, 4)?,
             Mark::Late => {
                 area.draw(&Polygon::new(vec![(x - 7, y + 6), (x + 7, y + 6), (x, y - 7)], LATE.filled()))?
             }
@@ -117,16 +105,10 @@ impl Axis {
 /// # Errors
 /// When the file can't be written.
 pub fn write(path: &Path, report: &Report) -> Result<()> {
-    let failed = |e: &dyn std::fmt::Display| {
-        let mut failure = Failure::new(ExitCode::Failed, format!("can't write {}", path.display()));
-        failure.causes.push(e.to_string());
-        failure.hint("name another file: --picture FILE.svg")
-    };
-    let text = draw(report).map_err(|e| failed(&e))?;
-    std::fs::write(path, text).map_err(|e| failed(&e))
+    picture::save(path, "--picture", draw(report))
 }
 
-fn draw(report: &Report) -> std::result::Result<String, Box<dyn std::error::Error>> {
+fn draw(report: &Report) -> Drawn<String> {
     let bands = bands(report);
     let lanes = i32::try_from(report.policies.len())? + 1;
     let band = lanes * LANE + BAND_GAP;
@@ -167,7 +149,7 @@ fn axis(report: &Report) -> Axis {
 }
 
 fn font(size: i32, colour: RGBColor) -> TextStyle<'static> {
-    ("sans-serif", size).into_font().color(&colour).into_text_style(&(WIDTH as u32, LINE as u32))
+    picture::font(size, colour, (WIDTH, LINE))
 }
 
 fn right_aligned(size: i32, colour: RGBColor) -> TextStyle<'static> {

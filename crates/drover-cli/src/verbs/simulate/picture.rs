@@ -2,12 +2,11 @@
 //! line at a hundred is what nobody can serve.
 
 use super::Simulated;
-use crate::exit::ExitCode;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
+use crate::output::picture::{self, Area, Drawn, GRID, INK, QUIET};
 use crate::output::words::{span, whole};
 use drover_model::{RegionId, ServiceId, Span};
 use drover_sim::what_if::{Share, Traffic};
-use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::collections::BTreeSet;
@@ -28,9 +27,6 @@ const SCALE_MIN: u64 = 110;
 const SCALE_MAX: u64 = 400;
 const TICKS: u64 = 8;
 
-const INK: RGBColor = RGBColor(33, 37, 41);
-const QUIET: RGBColor = RGBColor(134, 142, 150);
-const GRID: RGBColor = RGBColor(222, 226, 230);
 const BOUND: RGBColor = RGBColor(224, 49, 49);
 /// Told apart in any printout by their order beside the panel, too.
 const COLOURS: [RGBColor; 6] = [
@@ -42,21 +38,12 @@ const COLOURS: [RGBColor; 6] = [
     RGBColor(130, 90, 44),
 ];
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
-
 /// Draws it into an SVG file. `until` is the end of the time.
 ///
 /// # Errors
 /// When the file can't be written.
 pub fn write(path: &Path, simulated: &Simulated, until: Span) -> Result<()> {
-    let failed = |e: &dyn std::fmt::Display| {
-        let mut failure = Failure::new(ExitCode::Failed, format!("can't write {}", path.display()));
-        failure.causes.push(e.to_string());
-        failure.hint("name another file: --svg FILE.svg")
-    };
-    let text = draw(simulated, until).map_err(|e| failed(&e))?;
-    std::fs::write(path, text).map_err(|e| failed(&e))
+    picture::save(path, "--svg", draw(simulated, until))
 }
 
 /// One service's place in the picture.
@@ -82,10 +69,10 @@ impl Panel {
 }
 
 fn font(size: i32, colour: RGBColor) -> TextStyle<'static> {
-    ("sans-serif", size).into_font().color(&colour).into_text_style(&(WIDTH as u32, PANEL as u32))
+    picture::font(size, colour, (WIDTH, PANEL))
 }
 
-fn draw(simulated: &Simulated, until: Span) -> std::result::Result<String, Box<dyn std::error::Error>> {
+fn draw(simulated: &Simulated, until: Span) -> Drawn<String> {
     let services: BTreeSet<&ServiceId> = simulated.traffic.iter().map(|t| &t.service).collect();
     let services: Vec<&ServiceId> = services.into_iter().take(PANELS_MAX).collect();
     let height = TOP + i32::try_from(services.len())? * (PANEL + GAP);
@@ -148,13 +135,7 @@ fn curves(area: &Area<'_>, panel: &Panel, changes: &[&Traffic]) -> Drawn {
             points.extend(last.as_ref().map(|before| (panel.x(at), height(panel, before))));
             points.push((panel.x(at), height(panel, &share)));
             if share.lost && last.as_ref().is_some_and(|before| !before.lost) {
-                let (x, y) = (panel.x(at), height(panel, &share));
-                for end in [6, -6] {
-                    area.draw(&PathElement::new(
-                        vec![(x - 6, y - end), (x + 6, y + end)],
-                        colour.stroke_width(3),
-                    ))?;
-                }
+                picture::cross(area, (panel.x(at), height(panel, &share)), colour, 3)?;
             }
             last = Some(share);
         }
