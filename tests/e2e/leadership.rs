@@ -110,6 +110,57 @@ fn leader<'a>(w: &World, urls: &[&'a str]) -> Option<&'a str> {
     urls.iter().find(|url| leadership(w, url).is_some_and(|l| l.leads)).copied()
 }
 
+/// etcd without a quorum: what is known is still shown, and said to be old; nothing is commanded, nothing happens by itself.
+#[test]
+fn without_etcds_quorum_reads_go_on_and_nothing_moves() {
+    let mut cluster = Cluster::start(3, &[]);
+    let w = World::up();
+    moved(&w, &cluster);
+    let first = format!("http://{}", w.config.settings.listen);
+    let b = Further::start(&w, "b");
+    let _agents = agents(&w, &[&b.url]);
+    let reads = |url: &str| status(&w, url).filter(is_well);
+    w.wait_for("a follower knows what the agents know", |_| reads(&b.url));
+    w.wait_for("the leader knows the follower", |w| {
+        leadership(w, &first).filter(|l| l.followers.iter().any(|f| f.url == b.url && f.silent.is_none()))
+    });
+    let before = w.status();
+
+    cluster.kill_all();
+    let says = |url: &str, code: &str| {
+        status(&w, url).filter(|s| s.attention.iter().any(|a| a.code == code && a.next.is_some()))
+    };
+    let told = w.wait_for("the follower says that it shows what was", |_| says(&b.url, "store_unread"));
+    assert_eq!(told.services.len(), before.services.len());
+    assert!(told.services.iter().all(|s| s.endpoints.iter().any(|e| e.weight.0 > 0)), "{told:?}");
+    w.wait_for("the leader says that it waits", |_| says(&first, "leader_waits"));
+    let runs = at(&w, &b.url, &["run", "list"]).expect_code(0);
+    assert!(runs.stderr.contains("as of"), "{}", runs.stderr);
+    let refused = at(&w, &first, &["freeze", "--for", "1h", "--reason", "no surprises"]).expect_code(6);
+    assert!(refused.stderr.contains("etcdctl endpoint health"), "{}", refused.stderr);
+
+    w.drover(&["break", "eu-west"]).expect_code(0);
+    w.wait_for("the follower sees the region die", |_| {
+        status(&w, &b.url).filter(|s| {
+            s.services
+                .iter()
+                .flat_map(|s| &s.endpoints)
+                .any(|e| e.verdict == drover_model::decision::VerdictState::Down)
+        })
+    });
+    assert_eq!(w.answered("checkout"), ["ap-south", "eu-west", "us-east"], "DNS answers as before");
+    assert_eq!(status(&w, &first).unwrap().runs.len(), before.runs.len());
+
+    cluster.start_all();
+    w.until("the failover takes place once the store is back", |s| {
+        s.runs.iter().any(|r| r.state == RunState::Succeeded)
+    });
+    assert_eq!(w.status().coordinator.epoch, before.coordinator.epoch, "nobody took over");
+    w.wait_for("the follower shows what is", |_| {
+        status(&w, &b.url).filter(|s| s.coordinator.store_unread.is_none())
+    });
+}
+
 #[test]
 fn a_leader_that_is_killed_told_to_end_or_stopped_is_followed_by_another() {
     let cluster = Cluster::start(3, &[]);

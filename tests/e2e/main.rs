@@ -27,6 +27,7 @@ mod partial;
 mod people;
 mod pki;
 mod programs;
+mod readme;
 mod refusals;
 mod returning;
 mod simulate;

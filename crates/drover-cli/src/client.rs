@@ -6,17 +6,18 @@ use crate::failure::{Failure, Result};
 use bytes::Bytes;
 use drover_agent::identity::CoordinatorUrl;
 use drover_model::access::TOKEN_PREFIX;
-use drover_model::api::{Page, Problem, StatusView};
+use drover_model::api::{AS_OF_HEADER, Page, Problem, StatusView};
 use drover_pki::{Http, HttpError, TlsFiles, is_open_to_all};
 use reqwest::StatusCode;
-use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Time to reach a coordinator on this machine.
@@ -217,6 +218,7 @@ impl Client {
             Err(e) => return Ok(Sent::Lost(self.unreachable(&e))),
         };
         let status = response.status();
+        say_how_old(response.headers());
         let bytes = match response.bytes().await {
             Ok(bytes) => bytes,
             Err(e) => return Ok(lost(e)),
@@ -245,6 +247,19 @@ impl Client {
         // Of the layers between, only the innermost says something to people.
         failure.causes.drain(..failure.causes.len().saturating_sub(1));
         failure
+    }
+}
+
+/// Says beside the data, once, that it is not of now: a coordinator that can't read its store shows what it read before.
+fn say_how_old(headers: &HeaderMap) {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    let Some(as_of) = headers.get(AS_OF_HEADER).and_then(|value| value.to_str().ok()) else { return };
+    if !SAID.swap(true, Ordering::Relaxed) {
+        // Nobody listening is no failure.
+        let _ = writeln!(
+            std::io::stderr(),
+            "the coordinator can't read its store: what comes from it is as of {as_of} (drover status says why)"
+        );
     }
 }
 

@@ -60,6 +60,7 @@ pub fn attention(view: &StatusView, now: Timestamp) -> Vec<Attention> {
     health_checks(view, &mut all);
     laid_down(view, now, &mut all);
     coordinator(view, &mut all);
+    coordinators(view, &mut all);
     all.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| a.subject.cmp(&b.subject)));
     all
 }
@@ -410,6 +411,42 @@ fn coordinator(view: &StatusView, all: &mut Vec<Attention>) {
             sentence,
             Some("drover doctor".into()),
         ));
+    }
+}
+
+/// Those that share the store, and whether it can be read and written.
+fn coordinators(view: &StatusView, all: &mut Vec<Attention>) {
+    const REACHED: &str = "etcdctl endpoint health --cluster";
+    let c = &view.coordinator;
+    if let Some(unread) = &c.store_unread {
+        let sentence = format!(
+            "the store can't be read: targets, holds and runs are shown as they were, verdicts as they are ({})",
+            unread.reason
+        );
+        let mut a = line(Severity::Critical, "store", "store_unread", sentence, Some(REACHED.into()));
+        a.since = Some(unread.since);
+        all.push(a);
+    }
+    let Some(l) = &c.leadership else { return };
+    if l.waits {
+        let sentence = "the store takes no sign of life of the leader: nothing is done by itself and no command is taken; DNS \
+                        goes on answering"
+            .to_owned();
+        all.push(line(Severity::Critical, "leader", "leader_waits", sentence, Some(REACHED.into())));
+    }
+    for f in &l.followers {
+        let look = Some(format!("drover --coordinator {} status", f.url));
+        if let Some(silent) = f.silent {
+            let sentence =
+                format!("a coordinator has said nothing for {}: it may not take over", rounded(silent));
+            all.push(line(Severity::Warning, &f.url, "coordinator_silent", sentence, look));
+        } else if f.config_version != c.config_version {
+            let sentence = format!(
+                "a coordinator goes by configuration {}, and this one by {}: whoever takes over goes by its own",
+                f.config_version, c.config_version
+            );
+            all.push(line(Severity::Info, &f.url, "configurations_differ", sentence, look));
+        }
     }
 }
 

@@ -307,6 +307,7 @@ impl Coordinator {
             Some(lost_after) => {
                 self.begin_leadership(lost_after);
                 self.keep_going("mirror", self.clone().run_mirror());
+                self.keep_going("roster", self.clone().run_roster(lost_after));
             }
         }
         self.keep_going("reload", self.clone().run_reload());

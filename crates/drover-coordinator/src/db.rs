@@ -18,6 +18,8 @@ pub mod keys {
 
     /// Who leads. Begins the key of its beat too, so that one list shows both.
     pub const LEADER: &str = "leader";
+    /// Which coordinators follow, each by its address.
+    pub const COORDINATORS: &str = "coordinators/";
     /// The leader's sign of life. Not in its record, whose revision is the fence of every write.
     pub const LEADER_BEAT: &str = "leader-beat";
     /// That nobody leads here any more.

@@ -13,10 +13,12 @@ use crate::coordinator::{Coordinator, fresh_incarnation, recalled};
 use crate::db::{Leader, keys};
 use crate::error::CoordinatorError;
 use crate::leader_record::LeaderSight;
+use crate::mirror::Mirrored;
+use crate::roster::Roster;
 use arc_swap::ArcSwap;
 use drover_exec::leadership::{Bounds, Effect, End, Event, Leadership, Sight};
 use drover_model::Span;
-use drover_model::api::LeadershipView;
+use drover_model::api::{LeadershipView, StoreUnread};
 use drover_model::write_right::BootTime;
 use drover_store::{Revision, Watch, WatchItem};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -47,10 +49,14 @@ pub(crate) struct Leading {
     heard_at: ArcSwap<Option<BootTime>>,
     advertise: OnceLock<String>,
     task: Mutex<Option<JoinHandle<()>>>,
-    /// When a follower read the store last for those who ask it. Held while it does, and when it begins to lead.
-    pub(crate) mirrored: tokio::sync::Mutex<Option<BootTime>>,
+    /// What a follower has read of the store for those who ask it. Held while it reads, and when it begins to lead.
+    pub(crate) mirrored: tokio::sync::Mutex<Mirrored>,
     /// What was read is old, whenever that was.
     pub(crate) is_mirror_old: AtomicBool,
+    /// Since when a follower can't read the store.
+    pub(crate) unread: ArcSwap<Option<StoreUnread>>,
+    /// Those that share the store, as they were heard last.
+    pub(crate) roster: Mutex<Roster>,
 }
 
 impl Leading {
@@ -66,6 +72,8 @@ impl Leading {
             task: Mutex::default(),
             mirrored: tokio::sync::Mutex::default(),
             is_mirror_old: AtomicBool::new(false),
+            unread: ArcSwap::from_pointee(None),
+            roster: Mutex::default(),
         }
     }
 
@@ -73,6 +81,11 @@ impl Leading {
         let until = machine.acts_until().map_or(0, |t| t.since(BootTime::default()).as_millis());
         self.acts_until.store(until, Ordering::Release);
         self.heard_at.store(Arc::new(machine.heard_at()));
+    }
+
+    /// Where this one is reached.
+    pub(crate) fn own_url(&self) -> Option<&String> {
+        self.advertise.get()
     }
 
     /// The leader's record as it was seen last.
@@ -87,13 +100,19 @@ impl Coordinator {
         let _second = self.leading.advertise.set(url);
     }
 
+    /// Puts the record down and ends, so that another one leads: whoever supervises this process starts it as a follower.
+    pub(crate) fn hand_over(&self) {
+        self.leading.is_deposed.store(true, Ordering::Release);
+        self.stop.cancel();
+    }
+
     /// Does this coordinator do the leader's work?
     #[must_use]
     pub fn leads(&self) -> bool {
         self.leading.is_ready.load(Ordering::Acquire)
     }
 
-    /// Did another one take over from it?
+    /// Did another one take over from it, or is it about to?
     #[must_use]
     pub fn is_deposed(&self) -> bool {
         self.leading.is_deposed.load(Ordering::Acquire)
@@ -124,7 +143,8 @@ impl Coordinator {
     pub(crate) fn leadership_view(&self) -> Option<LeadershipView> {
         self.records.shared_bound()?;
         // Who may not act at this moment is no leader that anybody could count on.
-        let leads = self.leads() && self.acts();
+        let has_record = self.leads();
+        let leads = has_record && self.acts();
         let leader = self.leading.leader();
         let heard_at = **self.leading.heard_at.load();
         let answered_by = self.leading.advertise.get().cloned();
@@ -138,6 +158,8 @@ impl Coordinator {
             leads,
             since: leader.map(|l| l.since),
             heard: heard_at.filter(|_| !leads).map(|at| Clock::boot().since(at)),
+            waits: has_record && !leads,
+            followers: self.follower_views(),
         })
     }
 
@@ -268,7 +290,7 @@ impl Coordinator {
         }
         let sight = seen.sight;
         self.leading.seen.store(Arc::new(Some(seen)));
-        Ok(Event::Saw(sight))
+        Ok(Event::Saw { sight, gives_way: self.gives_way() })
     }
 
     /// Swaps the record as it was seen. A store that nobody may use any more ends the process.
@@ -337,7 +359,8 @@ impl Coordinator {
         // A configuration that came in between would have its targets taken back by what was read before it.
         let _no_reload = self.reloading.lock().await;
         let mut mirrored = self.leading.mirrored.lock().await;
-        *mirrored = None;
+        *mirrored = Mirrored::default();
+        self.leading.unread.store(Arc::new(None));
         let now = self.clock.now();
         let stored = recalled(&self.db, now).await?;
         let standing = self.stored_standing().await?;

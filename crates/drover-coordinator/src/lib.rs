@@ -39,6 +39,7 @@ mod recorder;
 pub mod records;
 mod reload;
 mod retention;
+mod roster;
 mod rotation;
 mod runs;
 mod runs_index;

@@ -78,7 +78,12 @@ pub enum Event {
     /// The record may have changed: look now.
     Changed,
     /// What the look that was ordered showed.
-    Saw(Sight),
+    Saw {
+        /// The record and its beat.
+        sight: Sight,
+        /// Another follower hears more vantages: it shall take over rather than this one.
+        gives_way: bool,
+    },
     /// It showed nothing.
     LookFailed,
     /// The swap landed, and the record has this revision.
@@ -227,8 +232,8 @@ impl Leadership {
             }
             // The reading on its way may be older than the change: look again as soon as it is here.
             (Event::Changed, Some(_)) => (State::Following { seen, asked_at, next_look: now }, vec![]),
-            (Event::Saw(sight), Some(asked)) => {
-                if self.is_to_be_taken(sight, seen, asked) {
+            (Event::Saw { sight, gives_way }, Some(asked)) => {
+                if self.is_to_be_taken(sight, gives_way, seen, asked) {
                     let sent = State::TakingOver { sent_at: now, is_to_release: false };
                     (sent, vec![Effect::TakeOver(sight)])
                 } else {
@@ -251,12 +256,18 @@ impl Leadership {
         effects
     }
 
-    /// Nobody leads, or who did was not heard for the whole bound, by a reading that was asked for after it.
-    fn is_to_be_taken(&self, sight: Sight, seen: Option<Seen>, asked_at: BootTime) -> bool {
-        if sight.record.is_none() || sight.is_released {
-            return true;
-        }
-        seen.is_some_and(|s| s.sight == sight && asked_at.since(s.since) >= self.bounds.lost_after)
+    /// Nobody leads, or who did was not heard for the whole bound, by a reading that was asked for after it. Who gives way
+    /// waits for one bound more, and no longer: the other one may be gone by then.
+    fn is_to_be_taken(&self, sight: Sight, gives_way: bool, seen: Option<Seen>, asked_at: BootTime) -> bool {
+        let unchanged = seen.filter(|s| s.sight == sight).map(|s| asked_at.since(s.since));
+        let lost_after = self.bounds.lost_after;
+        let nobody_leads = sight.record.is_none() || sight.is_released;
+        let bound = match (nobody_leads, gives_way) {
+            (true, false) => return true,
+            (true, true) | (false, false) => lost_after,
+            (false, true) => lost_after.plus(lost_after),
+        };
+        unchanged.is_some_and(|unchanged| unchanged >= bound)
     }
 
     fn takes_over(

@@ -1,12 +1,14 @@
 //! What the coordinator's HTTP API says and is told (`/v1`). The same types are printed by `-o json|yaml`, so every
 //! change here is a change for scripts: fields are added, never renamed.
 
+mod coordinators;
 mod health_checks;
 mod observation;
 mod problem;
 mod short;
 mod zone;
 
+pub use coordinators::{AS_OF_HEADER, FollowerView, LeadershipView, StoreUnread};
 pub use health_checks::{
     CheckFound, CheckState, HealthChecksView, RegionChecks, RegionStanding, StatusPageView,
 };
@@ -99,21 +101,9 @@ pub struct CoordinatorView {
     /// Who leads, where several coordinators share a store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leadership: Option<LeadershipView>,
-}
-
-/// Who leads among coordinators that share a store, as the one that answered knows it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct LeadershipView {
-    /// Where the one that answered is reached.
-    pub answered_by: Option<String>,
-    /// Does it lead?
-    pub leads: bool,
-    /// Where the leader is reached.
-    pub leader: Option<String>,
-    /// Since when it leads.
-    pub since: Option<Timestamp>,
-    /// Time since a follower saw the leader's last sign of life.
-    pub heard: Option<Span>,
+    /// A follower can't read the store: targets, runs and holds are shown as they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_unread: Option<StoreUnread>,
 }
 
 /// Whether a region could be failed over automatically, said beforehand (I6).

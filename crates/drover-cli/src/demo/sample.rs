@@ -49,6 +49,8 @@ pub struct Wanted {
     pub runbooks: Option<PathBuf>,
     /// Who answers DNS.
     pub dns: DnsChoice,
+    /// Neither coordinator nor agents.
+    pub only_services: bool,
 }
 
 /// The shipped world, as it is written.
@@ -203,7 +205,14 @@ mod tests {
     use drover_model::Span;
 
     fn wanted() -> Wanted {
-        Wanted { factor: FACTOR, capacity: None, on_page: None, runbooks: None, dns: DnsChoice::Embedded }
+        Wanted {
+            factor: FACTOR,
+            capacity: None,
+            on_page: None,
+            runbooks: None,
+            dns: DnsChoice::Embedded,
+            only_services: false,
+        }
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub struct UpArgs {
     /// Who answers DNS
     #[arg(long, value_enum, default_value_t = DnsChoice::Embedded)]
     pub dns: DnsChoice,
+    /// Services, clients and DNS servers alone: agents and coordinators are yours to start, as the README does
+    #[arg(long)]
+    pub only_services: bool,
 }
 
 /// Keeps a world until told to end.
@@ -55,6 +58,7 @@ pub async fn run_up(args: UpArgs, out: &Out) -> Result<ExitCode> {
         on_page: Some(to_file(at)),
         runbooks,
         dns: args.dns,
+        only_services: args.only_services,
     };
     let mut world = tokio::select! {
         world = World::start(wanted) => world?,
@@ -71,7 +75,11 @@ async fn keep(world: &mut World, factor: u64, screen: &Screen) -> Result<()> {
     let query = world.dns_address()?;
     let crowd = Crowd::start(&world.config, query).await?;
     describe(world, factor, &path)?.write()?;
-    say_hello(world, factor, screen)?;
+    if world.supervisor().is_ok() {
+        say_hello(world, factor, screen)?;
+    } else {
+        say_whats_there(world, screen)?;
+    }
     let mut count = tokio::time::interval(COUNT_EVERY);
     let mut seen = crowd.ledger.seen();
     let told = screen.told_to_end();
@@ -147,6 +155,22 @@ fn say_hello(world: &World, factor: u64, screen: &Screen) -> Result<()> {
     let name = world.config.services.values().next().map(|s| s.dns_name.clone()).unwrap_or_default();
     screen.line("    what DNS answers:");
     screen.line(&format!("    dig @{} -p {} {name}", query.ip(), query.port()));
+    screen.line("");
+    Ok(())
+}
+
+/// For whoever brings agents and coordinators.
+fn say_whats_there(world: &World, screen: &Screen) -> Result<()> {
+    let query = world.dns_address()?;
+    screen.title("the services of the sample world run");
+    screen.say(&format!(
+        "{} processes: services, their references, DNS servers. No agent and no coordinator: until yours have published, DNS \
+         has no answer. Ctrl-C ends it.",
+        world.pids().len()
+    ));
+    screen.line("");
+    screen.line(&format!("    configuration: {}", world.config_directory().display()));
+    screen.line(&format!("    what DNS answers: dig @{} -p {} NAME", query.ip(), query.port()));
     screen.line("");
     Ok(())
 }

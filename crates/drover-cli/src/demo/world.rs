@@ -36,7 +36,8 @@ pub struct World {
     reference_faults: Faults,
     services: BTreeMap<EndpointKey, Endpoint>,
     agents: BTreeMap<AgentId, Role>,
-    supervisor: Supervisor,
+    /// Absent where whoever plays starts coordinators and agents himself.
+    supervisor: Option<Supervisor>,
 }
 
 #[derive(Debug)]
@@ -92,10 +93,14 @@ impl World {
                 role.ready().await?;
             }
         }
-        let supervisor = Supervisor::start(layout::coordinator(&at, wanted.runbooks.as_deref())).await?;
+        let mut supervisor = None;
         let mut agents = BTreeMap::new();
-        for agent in config.agents().keys() {
-            agents.insert(agent.clone(), layout::agent(&at, agent).start()?);
+        if !wanted.only_services {
+            let coordinator = layout::coordinator(&at, wanted.runbooks.as_deref());
+            supervisor = Some(Supervisor::start(coordinator).await?);
+            for agent in config.agents().keys() {
+                agents.insert(agent.clone(), layout::agent(&at, agent).start()?);
+            }
         }
         let api = Api { coordinator: config.settings.listen, dns: control };
         let reference_faults = Faults::default();
@@ -162,13 +167,24 @@ impl World {
             .chain([&self.references])
             .chain(&self.provider);
         let mut pids: BTreeMap<String, u32> = roles.map(|r| (r.name.clone(), r.pid)).collect();
-        pids.extend(self.supervisor.pid().map(|pid| ("coordinator".to_owned(), pid)));
+        pids.extend(
+            self.supervisor.as_ref().and_then(Supervisor::pid).map(|pid| ("coordinator".to_owned(), pid)),
+        );
         pids
     }
 
     /// The coordinator's supervisor.
-    pub fn supervisor(&self) -> &Supervisor {
-        &self.supervisor
+    ///
+    /// # Errors
+    /// When this world has no coordinator.
+    pub fn supervisor(&self) -> Result<&Supervisor> {
+        let none = || Failure::new(ExitCode::Internal, "this world has no coordinator of its own");
+        self.supervisor.as_ref().ok_or_else(none)
+    }
+
+    /// The coordinator's configuration.
+    pub fn config_directory(&self) -> PathBuf {
+        layout::config_directory(self.directory.path())
     }
 
     /// A serving region by its name.
@@ -249,7 +265,7 @@ impl World {
         self.reference_faults.dropped.retain(|source| region.is_some() && !sources.contains(source));
         let agents: Vec<AgentId> =
             self.config.agents().into_iter().filter(|(_, r)| meant(r)).map(|(a, _)| a).collect();
-        for agent in agents {
+        for agent in agents.into_iter().filter(|_| self.supervisor.is_some()) {
             if !self.agents.contains_key(&agent) {
                 let role = layout::agent(self.directory.path(), &agent).start()?;
                 self.agents.insert(agent, role);
@@ -312,7 +328,9 @@ impl World {
     /// Ends every process and waits until all are gone.
     pub async fn end(self) {
         let Self { provider, dns, references, services, agents, supervisor, directory, .. } = self;
-        supervisor.end().await;
+        if let Some(supervisor) = supervisor {
+            supervisor.end().await;
+        }
         let services = services.into_values().filter_map(|e| e.role);
         let others = agents.into_values().chain(dns).chain([references]).chain(provider);
         let mut roles: Vec<Role> = services.chain(others).collect();

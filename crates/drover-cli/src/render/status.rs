@@ -293,7 +293,14 @@ fn leadership(l: &LeadershipView) -> String {
     let unknown = || "an address that it does not tell".to_owned();
     let me = l.answered_by.clone().unwrap_or_else(unknown);
     if l.leads {
-        return format!("{me} leads");
+        let follow: Vec<&str> = l.followers.iter().map(|f| f.url.as_str()).collect();
+        return match follow[..] {
+            [] => format!("{me} leads, nobody follows"),
+            _ => format!("{me} leads, followed by {}", follow.join(", ")),
+        };
+    }
+    if l.waits {
+        return format!("{me} led and waits for the store");
     }
     match (&l.leader, l.heard) {
         (Some(leader), Some(heard)) => {

@@ -25,7 +25,8 @@ struct Bound<'a> {
 }
 
 /// What a coordinator says that was stopped for longer than its fellows wait.
-const DEPOSED: &str = "this coordinator no longer leads: another one took over; started again, it follows";
+const DEPOSED: &str =
+    "this coordinator does not lead any more: another one does, or is about to; started again, it follows";
 
 /// Runs the coordinator until it is told to stop, or another one took over.
 ///
@@ -79,7 +80,7 @@ pub async fn run(args: &CoordinatorArgs, tls: &TlsArgs) -> Result<ExitCode> {
     if coordinator.is_deposed() {
         return Err(Failure::new(ExitCode::Deposed, DEPOSED));
     }
-    Err(Failure::new(ExitCode::Failed, "this coordinator no longer leads: another one took over"))
+    Err(Failure::new(ExitCode::Failed, "this coordinator stopped by itself; its log says why"))
 }
 
 /// What others shall reach this one at; a slip of the pen would be found only when somebody needs the leader.

@@ -21,6 +21,8 @@ const FORWARDED: HeaderName = HeaderName::from_static("drover-forwarded");
 const ANSWERED_BY: HeaderName = HeaderName::from_static("drover-answered-by");
 /// Where the leader is reached, as the one that answered knows it.
 const LEADER: HeaderName = HeaderName::from_static("drover-leader");
+/// When what is shown of the store was read, while it can't be read again.
+const AS_OF: HeaderName = HeaderName::from_static(drover_model::api::AS_OF_HEADER);
 /// The leader's time for it: a moment less than the whole, so that its follower still says what happened.
 const FORWARD_WITHIN: Duration = API_REQUEST_TIMEOUT.saturating_sub(Duration::from_secs(1));
 /// For so long a request waits for a leader: the bound as shipped, and 2 s to take over.
@@ -81,6 +83,12 @@ pub(super) async fn guide(State(c): State<Arc<Coordinator>>, request: Request, n
 /// Says who answered, and who leads; an answer of the leader's that was handed back keeps its own.
 fn signed(c: &Coordinator, mut answer: Response) -> Response {
     let Some(view) = c.leadership_view() else { return answer };
+    let unread = c.leading.unread.load();
+    if let Some(as_of) =
+        unread.as_ref().as_ref().and_then(|u| HeaderValue::from_str(&u.since.to_string()).ok())
+    {
+        answer.headers_mut().insert(AS_OF, as_of);
+    }
     for (name, url) in [(ANSWERED_BY, view.answered_by), (LEADER, view.leader)] {
         let value = url.and_then(|url| HeaderValue::from_str(&url).ok());
         if let (Some(value), false) = (value, answer.headers().contains_key(&name)) {

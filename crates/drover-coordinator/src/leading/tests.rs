@@ -283,3 +283,42 @@ async fn a_leader_whose_store_was_away_goes_on_when_nobody_took_over() {
     assert!(only.c.leads() && !only.c.stop.is_cancelled());
     only.ends().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_hears_fewer_vantages_than_a_follower_hands_over_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, store, _) = stores(dir.path());
+    let deaf = Member::start(dir.path(), "a", store.clone()).await;
+    deaf.leads().await;
+    let hears = Member::start(dir.path(), "b", store.clone()).await;
+    hears.follows(&deaf).await;
+    let regions = u32::try_from(hears.c.loaded().config.regions.len()).unwrap();
+    all_is_well(&hears.c);
+    let told = |judged| {
+        let url = hears.url.clone();
+        move |c: &Coordinator| c.follower_views().iter().any(|f| f.url == url && f.regions_judged == judged)
+    };
+    until("the leader knows how much the follower hears", || told(regions)(&deaf.c)).await;
+    assert!(deaf.c.gives_way() && !hears.c.gives_way());
+    assert!(deaf.c.leads() && !deaf.c.stop.is_cancelled(), "not at once");
+    until("it hands over", || {
+        deaf.c.roster().outdone_since.replace(BootTime::default());
+        deaf.c.stop.is_cancelled()
+    })
+    .await;
+    deaf.ends().await;
+    assert!(deaf.c.is_deposed(), "it is started again as a follower");
+    hears.leads().await;
+    let (_, _, log) = get(hears.api, "/v1/audit").await;
+    assert!(log.contains("hand over") && log.contains(&hears.url), "{log}");
+
+    // Of two that hear the same, whoever leads goes on; who left is not missed.
+    let also = Member::start(dir.path(), "c", store).await;
+    also.follows(&hears).await;
+    all_is_well(&also.c);
+    until("both are known", || hears.c.follower_views().iter().any(|f| f.url == also.url)).await;
+    also.ends().await;
+    until("it has left", || hears.c.follower_views().is_empty()).await;
+    assert!(hears.c.leads() && hears.c.roster().outdone_since.is_none());
+    hears.ends().await;
+}

@@ -95,6 +95,7 @@ impl Coordinator {
             pages_undelivered: live.pages_undelivered,
             pages_oldest: live.pages_oldest.map(|t| self.clock.now().since(t)),
             leadership: self.leadership_view(),
+            store_unread: (**self.leading.unread.load()).clone(),
         }
     }
 }

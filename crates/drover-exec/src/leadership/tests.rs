@@ -37,9 +37,9 @@ impl Shelf {
     }
 
     /// Does what was asked, as the store's transactions do, and says what came of it.
-    fn apply(&mut self, effect: Effect) -> Event {
+    fn apply(&mut self, effect: Effect, gives_way: bool) -> Event {
         match effect {
-            Effect::Look => Event::Saw(self.sight()),
+            Effect::Look => Event::Saw { sight: self.sight(), gives_way },
             Effect::TakeOver(seen) if seen == self.sight() => {
                 let revision = self.next();
                 self.record = Some((revision, false));
@@ -79,6 +79,8 @@ struct Node {
     machine: Leadership,
     /// Its clock, in thousandths of the real one.
     rate: u64,
+    /// Another one hears more vantages, as it believes.
+    gives_way: bool,
     request: Option<Effect>,
     answer: Option<Event>,
     fence: Option<Revision>,
@@ -106,6 +108,7 @@ enum Fate {
     LandsLate,
     Restarts(usize),
     IsTold(usize),
+    GivesWay(usize, bool),
 }
 
 fn fates() -> impl Strategy<Value = Vec<Fate>> {
@@ -120,7 +123,8 @@ fn fates() -> impl Strategy<Value = Vec<Fate>> {
         1 => node.clone().prop_map(Fate::IsLost),
         1 => Just(Fate::LandsLate),
         1 => node.clone().prop_map(Fate::Restarts),
-        1 => node.prop_map(Fate::IsTold),
+        1 => node.clone().prop_map(Fate::IsTold),
+        1 => (node, any::<bool>()).prop_map(|(n, gives_way)| Fate::GivesWay(n, gives_way)),
     ];
     proptest::collection::vec(fate, 1..400)
 }
@@ -130,6 +134,7 @@ impl Room {
         let node = |rate| Node {
             machine: Leadership::follow(Bounds::new(BOUND), at(0)),
             rate,
+            gives_way: false,
             request: None,
             answer: None,
             fence: None,
@@ -187,11 +192,12 @@ impl Room {
             Fate::IsTold(n) => self.tell(n, Event::Release),
             Fate::Restarts(n) => self.restart(n),
             Fate::Lands(n) => {
-                let (request, answer) = (self.nodes[n].request, self.nodes[n].answer);
-                if let (Some(request), None) = (request, answer) {
-                    self.nodes[n].answer = Some(self.shelf.apply(request));
+                let me = &mut self.nodes[n];
+                if let (Some(request), None) = (me.request, me.answer) {
+                    me.answer = Some(self.shelf.apply(request, me.gives_way));
                 }
             }
+            Fate::GivesWay(n, gives_way) => self.nodes[n].gives_way = gives_way,
             Fate::Answers(n) => {
                 if let Some(answer) = self.nodes[n].answer.take() {
                     self.nodes[n].request = None;
@@ -208,7 +214,7 @@ impl Room {
             }
             Fate::LandsLate => {
                 if let Some(request) = self.late.pop() {
-                    self.shelf.apply(request);
+                    self.shelf.apply(request, false);
                 }
             }
         }
@@ -357,6 +363,34 @@ fn a_record_that_was_put_down_is_taken_at_once() {
     assert_eq!(room.acting(), [2]);
     room.happens(Fate::Answers(0));
     assert_eq!(room.nodes[0].end, Some(End::HandedOver));
+}
+
+#[test]
+fn who_hears_fewer_vantages_gives_way_for_one_bound_and_no_longer() {
+    let mut room = led();
+    room.happens(Fate::GivesWay(1, true));
+    room.happens(Fate::GivesWay(2, true));
+    room.real += BOUND.as_millis();
+    looks(&mut room, 1);
+    assert_eq!(room.nodes[1].request, None, "another one shall take over");
+    room.happens(Fate::GivesWay(2, false));
+    looks(&mut room, 2);
+    assert!(matches!(room.nodes[2].request, Some(Effect::TakeOver(_))));
+    room.happens(Fate::IsLost(2));
+    room.late.clear();
+    room.real += BOUND.as_millis();
+    takes_over(&mut room, 1);
+    assert_eq!(room.acting(), [1], "nobody else did");
+
+    let mut room = led();
+    room.happens(Fate::GivesWay(1, true));
+    room.happens(Fate::IsTold(0));
+    room.happens(Fate::Lands(0));
+    looks(&mut room, 1);
+    assert_eq!(room.nodes[1].request, None, "also of what was put down");
+    room.real += BOUND.as_millis();
+    takes_over(&mut room, 1);
+    assert_eq!(room.acting(), [1]);
 }
 
 #[test]

@@ -88,7 +88,7 @@ impl Scene {
     /// The world that it needs.
     fn wanted(self, factor: u64, dns: DnsChoice, at: &Path) -> Wanted {
         let capacity = (self == Scene::Capacity).then(capacity::reduced).flatten();
-        Wanted { factor, capacity, on_page: Some(to_file(at)), runbooks: None, dns }
+        Wanted { factor, capacity, on_page: Some(to_file(at)), runbooks: None, dns, only_services: false }
     }
 
     /// Does it show a part of a region's traffic? Servers that know no weights can't say one.

@@ -17,8 +17,8 @@ pub(super) async fn play(stage: &mut Stage) -> Result<()> {
     stage.world.kill_region(&region).await;
     if let Some(run) = stage.run_about(&region, WITHIN, |_| true).await {
         let shifted = tokio::time::timeout(WITHIN, shifted(stage, &run.id)).await.is_ok();
-        let first = stage.world.supervisor().pid();
-        stage.world.supervisor().kill().await;
+        let first = stage.world.supervisor()?.pid();
+        stage.world.supervisor()?.kill().await;
         let pid = first.map_or_else(|| "?".to_owned(), |p| p.to_string());
         stage.happens(&format!(
             "SIGKILL to the coordinator (process {pid}), which has just moved the traffic"
@@ -60,7 +60,7 @@ async fn taken_over(stage: &mut Stage) -> Result<()> {
     let runs = stage.runs_about(&region).await?;
     let takeover =
         runs.iter().flat_map(|v| &v.timeline).find(|t| matches!(t.entry, Entry::TakenOver)).map(|t| t.at);
-    let starts = stage.world.supervisor().starts();
+    let starts = stage.world.supervisor()?.starts();
     let found = format!(
         "{starts} coordinators, takeover {}in the journal",
         if takeover.is_some() { "" } else { "not " }
