@@ -290,5 +290,6 @@ fn inputs(
         need,
         outside,
         inside: inside.into_iter().map(told).collect(),
+        led_since: None,
     }
 }

@@ -197,10 +197,17 @@ mod tests {
         let loaded = bed.c.loaded();
         let service = &loaded.config.services[&service.parse::<ServiceId>().unwrap()];
         for region in service.endpoints.keys() {
-            let (failing, healthy, abstaining, configured, need) = (0, 3, 0, 3, 2);
-            let reason = Reason::SeenHealthy { healthy, configured };
-            let verdict =
-                Verdict { state, failing, healthy, abstaining, configured, need, suspect: false, reason };
+            let verdict = Verdict {
+                state,
+                failing: 0,
+                unconfirmed: 0,
+                healthy: 3,
+                abstaining: 0,
+                configured: 3,
+                need: 2,
+                suspect: false,
+                reason: Reason::SeenHealthy { healthy: 3, configured: 3 },
+            };
             let standing = StandingVerdict { verdict, since: bed.c.clock.now(), recent_changes: vec![] };
             bed.c.live().standing.insert(EndpointKey::new(&service.name, region), standing);
         }

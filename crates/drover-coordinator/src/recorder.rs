@@ -120,8 +120,8 @@ mod tests {
 
     fn change(endpoint: &EndpointKey, secs: i64) -> ToRecord {
         let at = at_secs(secs);
-        let inputs =
-            VerdictInputs { endpoint: endpoint.clone(), at, need: 2, outside: vec![], inside: vec![] };
+        let (outside, inside, endpoint_of) = (vec![], vec![], endpoint.clone());
+        let inputs = VerdictInputs { endpoint: endpoint_of, at, need: 2, outside, inside, led_since: None };
         let verdict = verdict::conclude(&inputs);
         let standing = StandingVerdict { verdict: verdict.clone(), since: at, recent_changes: vec![] };
         let body = DecisionBody::Verdict { inputs, verdict };

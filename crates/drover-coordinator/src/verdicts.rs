@@ -130,7 +130,7 @@ fn state_of(live: &Live, config: &Config, agent: &AgentId, now: Timestamp) -> Va
 
 /// Every configured vantage with what it may say at `now`.
 pub(crate) fn panel_of(live: &Live, config: &Config, now: Timestamp) -> Panel {
-    Panel::of(config, |agent| state_of(live, config, agent, now))
+    Panel::of(config, |agent| state_of(live, config, agent, now)).led_since(live.started_at)
 }
 
 /// What stands for an endpoint, and from what, in full.

@@ -103,6 +103,14 @@ pub(crate) fn busy(world: &World, service: &ServiceId) -> Option<Reason> {
     Some(Reason::RunInProgress { service: service.clone(), run: run.run.clone(), by: run.by.clone() })
 }
 
+/// The run that waits for an answer about `service`, if one does. Whatever is answered, or comes of it without an answer,
+/// is a failover that would stop a return at once, or changes what the return was planned from.
+pub(crate) fn asked(world: &World, service: &ServiceId) -> Option<Reason> {
+    let run = world.runs.iter().find(|r| r.awaiting_approval && r.services.contains(service))?;
+    let (region, run) = (run.region.clone(), run.run.clone());
+    Some(Reason::QuestionOpen { service: service.clone(), region, run })
+}
+
 /// Why `service`, which left `region`, may not come back now; nothing when it may.
 pub(crate) fn hindrance(
     world: &World,

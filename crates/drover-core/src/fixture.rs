@@ -62,6 +62,7 @@ pub(crate) fn inputs(outside: &str, inside: &str) -> VerdictInputs {
         need: crate::quorum::need(n),
         outside: all(outside, "us-east"),
         inside: all(inside, "eu-west"),
+        led_since: None,
     }
 }
 

@@ -18,21 +18,26 @@ pub type Opinions = BTreeMap<AgentId, Opinion>;
 
 /// Every configured vantage with what it may say at one moment, by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Panel(Vec<(AgentId, RegionId, VantageState)>);
+pub struct Panel {
+    members: Vec<(AgentId, RegionId, VantageState)>,
+    led_since: Option<Timestamp>,
+}
 
 impl Panel {
     /// The configured vantages, each as `state` says.
     #[must_use]
     pub fn of(config: &Config, state: impl Fn(&AgentId) -> VantageState) -> Self {
-        let agents = config.agents().into_iter();
-        Self(
-            agents
-                .map(|(agent, region)| {
-                    let state = state(&agent);
-                    (agent, region, state)
-                })
-                .collect(),
-        )
+        let members = config.agents().into_iter().map(|(agent, region)| {
+            let state = state(&agent);
+            (agent, region, state)
+        });
+        Self { members: members.collect(), led_since: None }
+    }
+
+    /// The same before a coordinator that began to lead then: what was probed earlier is told apart.
+    #[must_use]
+    pub fn led_since(self, start: Timestamp) -> Self {
+        Self { led_since: Some(start), ..self }
     }
 
     /// Each vantage with its opinion. Both are in the order of their names, so that they are walked side by side.
@@ -41,7 +46,7 @@ impl Panel {
         opinions: Option<&'a Opinions>,
     ) -> impl Iterator<Item = (&'a (AgentId, RegionId, VantageState), Option<&'a Opinion>)> {
         let mut held = opinions.into_iter().flatten().peekable();
-        self.0.iter().map(move |member| {
+        self.members.iter().map(move |member| {
             while held.next_if(|(agent, _)| **agent < member.0).is_some() {}
             (member, held.next_if(|(agent, _)| **agent == member.0).map(|(_, opinion)| opinion))
         })
@@ -65,7 +70,8 @@ impl Panel {
                 opinion.map_or((OpinionState::Unknown, false), |o| o.vote_at(now, stale_after));
             let changes = opinion.and_then(|o| o.next_change_at(now, stale_after));
             until = until.into_iter().chain(changes).min();
-            let vote = Vote { counts: vantage.counts(), state, last_probe_failed };
+            let confirmed = self.led_since.is_none_or(|start| opinion.is_some_and(|o| o.probed_since(start)));
+            let vote = Vote { counts: vantage.counts(), state, last_probe_failed, confirmed };
             if home == region {
                 inside.cast(vote);
             } else {
@@ -117,7 +123,14 @@ impl Panel {
         }
         let n = u32::try_from(outside.len()).unwrap_or(u32::MAX);
         let need = quorum::need_under(n, service.failover.quorum);
-        VerdictInputs { endpoint: endpoint.clone(), at: now, need, outside, inside }
+        VerdictInputs {
+            endpoint: endpoint.clone(),
+            at: now,
+            need,
+            outside,
+            inside,
+            led_since: self.led_since,
+        }
     }
 }
 
@@ -153,6 +166,7 @@ mod tests {
         fn votes_and_inputs_conclude_the_same(
             probes in proptest::collection::vec((0usize..4, any::<bool>(), 0u64..40), 0..60),
             speaks in proptest::collection::vec(any::<bool>(), 4),
+            led_for in proptest::option::of(0u64..600),
         ) {
             let world = Fixture::three_regions_and_witness().world();
             let names = ["ap-south-1", "eu-west-1", "us-east-1", "tower-1"].map(agent);
@@ -162,7 +176,10 @@ mod tests {
                 let at = names.iter().position(|name| name == a).unwrap();
                 if speaks[at] { VantageState::Reporting } else { VantageState::Silent }
             };
-            let panel = Panel::of(&world.config, state);
+            let mut panel = Panel::of(&world.config, state);
+            if let Some(secs) = led_for {
+                panel = panel.led_since(NOW + drover_model::Span::from_secs(secs));
+            }
             let (mut opinions, mut now) = (Opinions::new(), NOW);
             for (who, good, secs) in probes {
                 now = now + drover_model::Span::from_secs(secs);

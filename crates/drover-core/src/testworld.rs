@@ -109,6 +109,7 @@ pub(crate) fn standing(state: VerdictState) -> StandingVerdict {
     let verdict = Verdict {
         state,
         failing: 0,
+        unconfirmed: 0,
         healthy: 0,
         abstaining: 0,
         configured: 3,

@@ -21,14 +21,18 @@ pub struct Vote {
     pub state: OpinionState,
     /// Its last probe failed, whatever it holds so far.
     pub last_probe_failed: bool,
+    /// It has probed since this coordinator leads.
+    pub confirmed: bool,
 }
 
-impl From<&VantageOpinion> for Vote {
-    fn from(opinion: &VantageOpinion) -> Self {
+impl Vote {
+    fn of(opinion: &VantageOpinion, inputs: &VerdictInputs) -> Self {
+        let probed_at = opinion.last_probe_age.map(|age| inputs.at - age);
         Self {
             counts: opinion.vantage_state.counts(),
             state: opinion.state,
             last_probe_failed: opinion.last_probe_failed,
+            confirmed: inputs.led_since.is_none_or(|start| probed_at.is_some_and(|probe| probe > start)),
         }
     }
 }
@@ -37,6 +41,7 @@ impl From<&VantageOpinion> for Vote {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Votes {
     failing: u32,
+    unconfirmed: u32,
     healthy: u32,
     configured: u32,
     /// A counting vantage saw it fail just now.
@@ -53,15 +58,18 @@ impl Votes {
         }
         self.suspect |= vote.last_probe_failed || vote.state == OpinionState::Failing;
         match vote.state {
-            OpinionState::Failing => self.failing += 1,
+            OpinionState::Failing => {
+                self.failing += 1;
+                self.unconfirmed += u32::from(!vote.confirmed);
+            }
             OpinionState::Healthy => self.healthy += 1,
             OpinionState::Unknown => {}
         }
     }
 
-    fn of(opinions: &[VantageOpinion]) -> Self {
+    fn of(opinions: &[VantageOpinion], inputs: &VerdictInputs) -> Self {
         let mut votes = Self::default();
-        opinions.iter().for_each(|opinion| votes.cast(opinion.into()));
+        opinions.iter().for_each(|opinion| votes.cast(Vote::of(opinion, inputs)));
         votes
     }
 }
@@ -133,7 +141,7 @@ pub fn is_beyond_quorum(verdict: &Verdict) -> bool {
 /// lower the bar.
 #[must_use]
 pub fn conclude(inputs: &VerdictInputs) -> Verdict {
-    conclude_votes(Votes::of(&inputs.outside), Votes::of(&inputs.inside), inputs.need)
+    conclude_votes(Votes::of(&inputs.outside, inputs), Votes::of(&inputs.inside, inputs), inputs.need)
 }
 
 /// As [`conclude`], from votes that were counted already.
@@ -148,6 +156,7 @@ pub fn conclude_votes(outside: Votes, inside: Votes, need: u32) -> Verdict {
     Verdict {
         state,
         failing: tally.outside.failing,
+        unconfirmed: tally.outside.unconfirmed,
         healthy: tally.outside.healthy,
         abstaining: tally.abstaining,
         configured: tally.configured,

@@ -152,6 +152,10 @@ pub struct VerdictInputs {
     pub outside: Vec<VantageOpinion>,
     /// Vantages in the endpoint's own region.
     pub inside: Vec<VantageOpinion>,
+    /// When the coordinator that concludes began to lead. Nothing where nobody leads: in what is concluded from a history,
+    /// or was stored by an older build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub led_since: Option<Timestamp>,
 }
 
 /// A verdict and why.
@@ -161,6 +165,10 @@ pub struct Verdict {
     pub state: VerdictState,
     /// Outside vantages that see it failing.
     pub failing: u32,
+    /// Of those, the ones that have not probed it since this coordinator leads: their word makes a verdict, and begins
+    /// nothing by itself (I6).
+    #[serde(default, skip_serializing_if = "is_none_of_them")]
+    pub unconfirmed: u32,
     /// Outside vantages that see it well.
     pub healthy: u32,
     /// Outside vantages that abstain.
@@ -173,6 +181,11 @@ pub struct Verdict {
     pub suspect: bool,
     /// Why, with numbers.
     pub reason: Reason,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_none_of_them(vantages: &u32) -> bool {
+    *vantages == 0
 }
 
 /// The kinds of trouble for which automatic action is blocked separately (I8).

@@ -73,6 +73,8 @@ pub enum Reason {
     Superseding { service: ServiceId, region: RegionId, run: RunId },
     /// A question about the same move is already open.
     AlreadyAsked { run: RunId },
+    /// Another move of the service waits for an answer: nothing is begun beside it.
+    QuestionOpen { service: ServiceId, region: RegionId, run: RunId },
     /// The same move was asked about and nobody answered: it is asked again, each time after a longer pause.
     Unanswered { service: ServiceId, region: RegionId, run: RunId, asked: u32, until: Timestamp },
     /// The policy says to ask.
@@ -176,7 +178,9 @@ impl Reason {
             }
             Reason::RunInProgress { run, .. } => format!("drover run follow {run}"),
             Reason::Superseding { run, .. } => format!("drover run show {run}"),
-            Reason::AlreadyAsked { run } => format!("drover approve {run} --reason TEXT"),
+            Reason::AlreadyAsked { run } | Reason::QuestionOpen { run, .. } => {
+                format!("drover approve {run} --reason TEXT")
+            }
             Reason::StalePlan { .. } | Reason::UnknownPlan { .. } => {
                 "repeat the command with --plan for a new plan".into()
             }
@@ -333,6 +337,12 @@ fn fmt_return(reason: &Reason, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Reason::RegionSilent { region, agents } => {
             let names: Vec<_> = agents.iter().map(AgentId::as_str).collect();
             write!(f, "no agent of {region} reports ({})", names.join(", "))
+        }
+        Reason::QuestionOpen { service, region, run } => {
+            write!(
+                f,
+                "{run} is waiting for an answer about {service} in {region}, and nothing begins beside it"
+            )
         }
         Reason::Preempting { service, run } => {
             write!(f, "{run}, which brings {service} back, is stopped first")

@@ -100,23 +100,13 @@ impl State {
         }
     }
 
-    /// I6: enough outside vantages that may speak have seen enough failures, and as many have looked since this leader
-    /// began. Which ones is not asked: a vantage whose own opinion this leader was told, and that has not probed anything
-    /// since, may be one of those that agree, as long as enough others have probed.
+    /// I6: enough outside vantages that may speak have seen enough failures, and each of them has looked again since this
+    /// leader began. One whose own opinion this leader was told, and that has not probed it since, is none of them.
     fn check_may_act(&mut self, plan: &Plan) {
         let (now, started) = (self.now(), self.leader.started_at);
         let config = self.loaded.config.clone();
         let outside = config.outside_vantages(&plan.intent.region);
         let (of, need) = (outside.len(), (outside.len() / 2 + 1).max(2));
-        // Of any endpoint: its own opinion of this one was sent with it.
-        let has_looked = |agent: &&AgentId| {
-            let mut all = self.watch.evidence.iter().filter(|((a, _), _)| a == *agent);
-            all.any(|(_, seen)| seen.back().is_some_and(|(at, _)| *at > started))
-        };
-        let looked = outside.iter().filter(has_looked).count();
-        self.demand("I6", looked >= need, || {
-            format!("{} is left by itself: {looked} of {of} vantages have looked since the takeover, {need} needed", plan.intent.region)
-        });
         for name in &plan.services {
             let Some(service) = config.services.get(name) else { continue };
             let endpoint = EndpointKey::new(name, &plan.intent.region);
@@ -127,11 +117,12 @@ impl State {
                 let seen = self.watch.evidence.get(&((*agent).clone(), endpoint.clone()));
                 let window = service.failover.failure_window.plus(service.stale_after());
                 let bad = seen.into_iter().flatten().filter(|(at, good)| !good && now.since(*at) < window);
-                may_speak && fresh && bad.count() >= least as usize
+                let looked = seen.is_some_and(|s| s.back().is_some_and(|(at, _)| *at > started));
+                may_speak && fresh && looked && bad.count() >= least as usize
             };
             let agree = outside.iter().filter(agrees).count();
             self.demand("I6", agree >= need, || {
-                format!("{endpoint} is left by itself: {agree} of {of} vantages have cause, {need} needed")
+                format!("{endpoint} is left by itself: {agree} of {of} vantages have cause since the takeover, {need} needed")
             });
         }
     }

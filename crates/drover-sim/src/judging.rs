@@ -69,11 +69,16 @@ impl State {
         self.loaded.config.agents().into_keys().map(|a| (a.clone(), state(&a))).collect()
     }
 
+    fn panel(&self, now: Timestamp) -> Panel {
+        let states = self.vantage_states(now);
+        let state = |a: &AgentId| states.get(a).copied().unwrap_or(VantageState::NeverHeard);
+        Panel::of(&self.loaded.config, state).led_since(self.leader.started_at)
+    }
+
     /// What the verdict on `endpoint` is made from.
     pub(crate) fn inputs(&self, endpoint: &EndpointKey) -> Option<VerdictInputs> {
         let (now, config) = (self.now(), self.loaded.config.clone());
-        let states = self.vantage_states(now);
-        let panel = Panel::of(&config, |a| states.get(a).copied().unwrap_or(VantageState::NeverHeard));
+        let panel = self.panel(now);
         let service = config.services.get(&endpoint.service)?;
         Some(panel.inputs(self.leader.opinions.get(endpoint), service, endpoint, now))
     }
@@ -81,9 +86,8 @@ impl State {
     /// Concludes every verdict anew, and tells what changed.
     pub(crate) fn judge(&mut self) {
         let now = self.now();
-        let states = self.vantage_states(now);
         let config = self.loaded.config.clone();
-        let panel = Panel::of(&config, |a| states.get(a).copied().unwrap_or(VantageState::NeverHeard));
+        let panel = self.panel(now);
         for endpoint in self.endpoints() {
             let Some(service) = config.services.get(&endpoint.service) else { continue };
             let opinions = self.leader.opinions.get(&endpoint);

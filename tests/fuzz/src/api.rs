@@ -167,6 +167,7 @@ fn healthy() -> StandingVerdict {
     let verdict = Verdict {
         state: VerdictState::Healthy,
         failing: 0,
+        unconfirmed: 0,
         healthy: 3,
         abstaining: 0,
         configured: 3,

@@ -179,13 +179,18 @@ fn too_few_vantages(case: &Case<'_>) -> Option<Refused> {
     refuse(Conclusion::Ask, reason, None)
 }
 
-/// No time ends this: an opinion formed before the takeover is stale after three intervals, so that a vantage which has not
-/// been heard with a fresh probe by then abstains anyway, and the quorum of I6 has to be met without it.
+/// Who has not probed since the takeover abstains: those that have must be a quorum among themselves, and it is not enough
+/// that others, who see it well, have looked meanwhile. No time ends this: an opinion formed before the takeover is stale
+/// after three intervals, so that a vantage which has not been heard with a fresh probe by then abstains anyway.
 fn quiet_after_takeover(case: &Case<'_>) -> Option<Refused> {
     let view = quorum::possible_for(case.world, case.region, &case.services());
     let outside = case.world.config.outside_vantages(case.region);
     let heard = outside.iter().filter(|a| case.world.heard_since_start.contains(a)).count();
     let heard = u32::try_from(heard).unwrap_or(u32::MAX);
+    // Of several services, that which the fewest have looked at again.
+    let verdicts = case.moving.iter().filter_map(|s| s.standing).map(|s| &s.verdict);
+    let agree_anew = verdicts.map(|v| v.failing.saturating_sub(v.unconfirmed)).min();
+    let heard = agree_anew.map_or(heard, |agree| agree.min(heard));
     // Where fewer are configured than needed, all of them are waited for.
     let need = view.need.min(view.configured);
     if heard >= need {

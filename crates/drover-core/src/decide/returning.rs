@@ -63,6 +63,7 @@ impl Return<'_> {
             ("freeze", self.frozen()),
             ("block_period", self.blocked()),
             ("flap_damping", self.first(|s| self.flaps(s))),
+            ("question_open", self.first(|s| self.asked(s))),
         ];
         let mut guards: Vec<GuardResult> = asked
             .iter()
@@ -159,6 +160,14 @@ impl Return<'_> {
         cov_mark::hit!(i8_flapping_brings_nothing_back);
         let changes = u32::try_from(damping::troubles(standing, self.now, &damping)).unwrap_or(u32::MAX);
         Some((Reason::FlapDamping { changes, until }, Some(until)))
+    }
+
+    /// What would begin here would be stopped by the failover that is asked about: a question whose cause ends, such as a
+    /// block period, is followed by the failover itself.
+    fn asked(&self, service: &Service) -> Refusal {
+        let reason = failback::asked(self.world, &service.name)?;
+        cov_mark::hit!(nothing_returns_beside_a_question);
+        Some((reason, None))
     }
 
     /// Whatever the planner objects to stays for a person, who is offered it all the same.

@@ -238,6 +238,24 @@ fn after_a_takeover_it_waits_for_fresh_probes() {
 }
 
 #[test]
+fn after_a_takeover_only_those_agree_who_have_looked_since() {
+    let mut world = eu_west_down();
+    let key = endpoint("checkout@eu-west");
+    let mut inputs = crate::fixture::inputs("ffh", "");
+    // The third, which sees it well, has looked since the takeover like the first; the second has not.
+    inputs.led_since = Some(NOW - Span::from_secs(10));
+    inputs.outside[1].last_probe_age = Some(Span::from_secs(12));
+    let verdict = crate::verdict::conclude(&inputs);
+    assert_eq!((verdict.state, verdict.failing, verdict.unconfirmed), (VerdictState::Down, 2, 1));
+    world.verdicts.get_mut(&key).unwrap().verdict = verdict;
+    let decision = only(&world);
+    assert_eq!(decision.reason, Reason::QuietAfterTakeover { heard: 1, need: 2 });
+    inputs.outside[1].last_probe_age = Some(Span::from_secs(9));
+    world.verdicts.get_mut(&key).unwrap().verdict = crate::verdict::conclude(&inputs);
+    assert_eq!(only(&world).conclusion, Conclusion::Act);
+}
+
+#[test]
 fn more_than_half_of_the_regions_at_once_are_suspected_of_a_common_cause() {
     cov_mark::check!(i6_common_cause_asks);
     let mut world = eu_west_down();

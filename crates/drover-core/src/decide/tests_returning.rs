@@ -201,6 +201,22 @@ fn each_guard_holds_it_back() {
 }
 
 #[test]
+fn nothing_begins_to_come_back_beside_an_open_question() {
+    cov_mark::check!(nothing_returns_beside_a_question);
+    let mut world = left(7_200, true);
+    assert_eq!(about(&world, "eu-west").conclusion, Conclusion::Act);
+    let question = ActiveRun { awaiting_approval: true, ..run(7, Purpose::Failover, "us-east") };
+    world.runs.push(question);
+    let decision = about(&world, "eu-west");
+    assert_eq!(decision.conclusion, Conclusion::Hold);
+    assert_eq!(
+        sentence(&decision),
+        "not failing back eu-west yet: run-7 is waiting for an answer about checkout in us-east, and nothing begins beside it"
+    );
+    assert_eq!(decision.reason.next_command(), Some("drover approve run-7 --reason TEXT".into()));
+}
+
+#[test]
 fn a_small_world_in_which_all_of_too_few_see_it_well_brings_nothing_back() {
     cov_mark::check!(i6_too_few_see_it_healthy);
     let mut fixture = Fixture::of(&["eu-west", "us-east"], false);

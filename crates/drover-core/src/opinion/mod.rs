@@ -239,6 +239,12 @@ impl Opinion {
         (OpinionState::Unknown, false)
     }
 
+    /// Is what is known from a probe that began after `start`, whoever told it?
+    #[must_use]
+    pub fn probed_since(&self, start: Timestamp) -> bool {
+        self.evidence_at().is_some_and(|probe| probe > start)
+    }
+
     /// How far it is on the way to `Failing` at `now`: consecutive failures, up to `threshold`.
     #[must_use]
     pub fn failures_at(&self, now: Timestamp, stale_after: Span, threshold: u32) -> u32 {

@@ -76,7 +76,7 @@ impl Pair {
         } else {
             self.opinion.vote_at(at, policy.stale_after)
         };
-        Vote { counts: true, state, last_probe_failed }
+        Vote { counts: true, state, last_probe_failed, confirmed: true }
     }
 }
 
@@ -84,7 +84,8 @@ impl Pair {
 fn moves(pairs: &[Pair], at: Timestamp, policy: &OpinionPolicy) -> bool {
     let (mut outside, mut inside) = (Votes::default(), Votes::default());
     pairs.iter().for_each(|p| outside.cast(p.vote(at, policy)));
-    inside.cast(Vote { counts: true, state: OpinionState::Healthy, last_probe_failed: false });
+    let well = OpinionState::Healthy;
+    inside.cast(Vote { counts: true, state: well, last_probe_failed: false, confirmed: true });
     conclude_votes(outside, inside, quorum::need(OUTSIDE as u32)).state.moves_traffic()
 }
 
