@@ -254,7 +254,7 @@ pub fn world(config: Config, down: Option<&RegionId>, now: Timestamp) -> Result<
         runs: Vec::new(),
         ended: Vec::new(),
         rearmed: BTreeMap::new(),
-        runbooks: runbooks()?,
+        runbooks: runbooks()?.into(),
         heard_since_start: agents.into_keys().collect(),
         // As the coordinator has them from when it loads a configuration.
         service_versions: Arc::new(config.service_versions()),

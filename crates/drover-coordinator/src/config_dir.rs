@@ -8,7 +8,7 @@ use drover_model::config::diagnostic::Diagnostic;
 use drover_model::config::{Config, version_of};
 use drover_model::plan::LoadedRunbook;
 use drover_model::runbook::Purpose;
-use drover_model::{ServiceId, Timestamp};
+use drover_model::{ServiceId, Shared, Timestamp};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub struct Loaded {
     /// The digests of its services.
     pub service_versions: Arc<BTreeMap<ServiceId, String>>,
     /// The runbook for each purpose.
-    pub runbooks: BTreeMap<Purpose, LoadedRunbook>,
+    pub runbooks: Shared<BTreeMap<Purpose, LoadedRunbook>>,
     /// Since when.
     pub loaded_at: Timestamp,
     /// What is allowed but doubtful.

@@ -81,7 +81,8 @@ pub(crate) fn of(services: Vec<Service>) -> World {
         rearmed: BTreeMap::new(),
         runbooks: [Purpose::Failover, Purpose::Failback, Purpose::Drain, Purpose::Undrain]
             .map(|p| (p, runbook(p)))
-            .into(),
+            .into_iter()
+            .collect(),
         heard_since_start: vec![],
         config: Arc::new(config),
     }

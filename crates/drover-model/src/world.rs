@@ -115,7 +115,7 @@ pub struct World {
     #[serde(default)]
     pub rearmed: BTreeMap<ServiceId, Timestamp>,
     /// The runbook in force for each purpose.
-    pub runbooks: BTreeMap<Purpose, LoadedRunbook>,
+    pub runbooks: Shared<BTreeMap<Purpose, LoadedRunbook>>,
     /// Vantages that have reported a probe begun after this coordinator started (quiet time after a takeover).
     pub heard_since_start: Vec<AgentId>,
     /// Digests of the services, made when the configuration was loaded; a world that was read from a record has none,

@@ -79,6 +79,8 @@ pub(crate) struct Agent {
     sequence: u64,
     opinions: BTreeMap<EndpointKey, Opinion>,
     next_probe: BTreeMap<EndpointKey, Timestamp>,
+    /// By which configuration it probes, and when the first probe is due.
+    schedule: Option<(Arc<Config>, Timestamp)>,
     /// Begun, and not reported yet.
     unsent: VecDeque<Probed>,
     /// Begun, and not ended when its agent looked last.
@@ -99,6 +101,7 @@ impl Agent {
             sequence: 0,
             opinions: BTreeMap::new(),
             next_probe: BTreeMap::new(),
+            schedule: None,
             unsent: VecDeque::new(),
             undecided: vec![],
             dropped: 0,
@@ -114,25 +117,31 @@ impl Agent {
     }
 
     /// Probes whatever is due at `now`.
-    pub(crate) fn probe_due(&mut self, config: &Config, truth: &Truth, place: u64, now: Timestamp) {
+    pub(crate) fn probe_due(&mut self, config: &Arc<Config>, truth: &Truth, place: u64, now: Timestamp) {
         if self.fate.by_hand || truth.dead_regions.contains(&self.region) {
             return;
         }
-        let mut slot = place;
+        if self.schedule.as_ref().is_some_and(|(by, due)| Arc::ptr_eq(by, config) && now < *due) {
+            return;
+        }
+        let (mut slot, mut first): (u64, Option<Timestamp>) = (place, None);
         for service in config.services.values() {
             for region in service.endpoints.keys() {
                 let endpoint = EndpointKey::new(&service.name, region);
                 let phase = Span::from_millis(PHASE.times(slot).as_millis() % service.interval.as_millis());
                 slot += 1;
                 let due = *self.next_probe.entry(endpoint.clone()).or_insert(now + phase);
+                let next = if now < due { due } else { due + service.interval };
+                first = first.into_iter().chain([next]).min();
                 if now < due {
                     continue;
                 }
-                self.next_probe.insert(endpoint.clone(), due + service.interval);
+                self.next_probe.insert(endpoint.clone(), next);
                 let (failure, took) = self.look(service, &endpoint, truth);
                 self.note(endpoint, now, failure, took);
             }
         }
+        self.schedule = first.map(|due| (config.clone(), due));
     }
 
     /// A probe that a script dictates.

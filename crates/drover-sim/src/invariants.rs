@@ -8,10 +8,10 @@ use crate::state::{Answers, State};
 use drover_exec::{Execution, Order};
 use drover_model::decision::FailureClass;
 use drover_model::journal::{Entry, Record, RunState, Trigger};
-use drover_model::plan::{Plan, StepKind};
+use drover_model::plan::{Plan, StepKind, TrafficChange};
 use drover_model::runbook::Purpose;
 use drover_model::units::WEIGHT_SUM;
-use drover_model::{AgentId, EndpointKey, Percent, RunId, ServiceId, Timestamp};
+use drover_model::{AgentId, EndpointKey, Generation, Percent, RunId, ServiceId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Results that are remembered of one vantage and endpoint: a day of them at the default interval is more than any
@@ -21,9 +21,9 @@ const EVIDENCE_MAX: usize = 3_000;
 /// What was seen so far.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
-    evidence: BTreeMap<(AgentId, EndpointKey), VecDeque<(Timestamp, bool)>>,
+    pub(crate) evidence: BTreeMap<(AgentId, EndpointKey), VecDeque<(Timestamp, bool)>>,
     /// When each vantage was heard last, and whether it could speak then.
-    heard: BTreeMap<AgentId, (Timestamp, bool)>,
+    pub(crate) heard: BTreeMap<AgentId, (Timestamp, bool)>,
     /// What drover moved by itself, and when.
     acted: Vec<(ServiceId, FailureClass, Timestamp)>,
     pub(crate) violations: Vec<String>,
@@ -56,7 +56,7 @@ impl State {
         self.watch.violations.push(line);
     }
 
-    fn demand(&mut self, invariant: &str, holds: bool, what: impl FnOnce() -> String) {
+    pub(crate) fn demand(&mut self, invariant: &str, holds: bool, what: impl FnOnce() -> String) {
         if !holds {
             self.violated(invariant, what());
         }
@@ -64,11 +64,20 @@ impl State {
 
     /// After a record became durable.
     pub(crate) fn check_record(&mut self, record: &Record) {
-        let Some(journal) = self.store.journals.get(&record.run).cloned() else { return };
-        let Some(Entry::Created { plan, ask, trigger, .. }) = journal.first().map(|r| r.entry.clone()) else {
+        let leads = self.store.epoch;
+        self.demand("I3", record.epoch >= leads, || {
+            format!("epoch {} writes to {} while {} leads", record.epoch.counter, record.run, leads.counter)
+        });
+        let first = self.store.journals.get(&record.run).and_then(|journal| journal.first());
+        let Some(Entry::Created { plan, ask, trigger, .. }) = first.map(|r| &r.entry) else {
             self.violated("I1", format!("{} does not begin with what it is", record.run));
             return;
         };
+        let succeeded = matches!(record.entry, Entry::Ended { state: RunState::Succeeded, .. });
+        if !begins(record) && !succeeded {
+            return;
+        }
+        let (plan, ask, trigger) = (plan.clone(), *ask, trigger.clone());
         if begins(record) {
             self.check_alone(&record.run, &plan);
         }
@@ -79,24 +88,25 @@ impl State {
                 self.check_may_return(&plan);
             } else {
                 self.check_may_act(&plan);
+                self.check_believable(&plan);
                 self.check_bounded(&plan, class);
             }
         }
-        if let Entry::Ended { state: RunState::Succeeded, .. } = record.entry {
-            self.check_proven(&record.run, &plan, &journal);
+        if succeeded {
+            self.check_proven(&record.run, &plan);
         }
     }
 
     /// I2: nothing else that has begun touches these services.
     fn check_alone(&mut self, run: &RunId, plan: &Plan) {
-        let others: Vec<Execution> = self.executions();
-        let busy = |e: &&Execution| {
+        let busy = |e: &Execution| {
             e.run() != run
-                && leader::active(e).is_some_and(|a| !a.awaiting_approval)
+                && leader::is_under_way(e)
                 && e.plan().services.iter().any(|s| plan.services.contains(s))
         };
-        if let Some(other) = others.iter().find(busy) {
-            self.violated("I2", format!("{run} begins while {} works on the same service", other.run()));
+        let other = self.executions().find(|e| busy(e)).map(|e| e.run().clone());
+        if let Some(other) = other {
+            self.violated("I2", format!("{run} begins while {other} works on the same service"));
         }
     }
 
@@ -125,6 +135,14 @@ impl State {
                 format!("{endpoint} is left by itself: {agree} of {of} vantages have cause since the takeover, {need} needed")
             });
         }
+    }
+
+    /// I9: what a run moves stands as it did when its plan was made.
+    pub(crate) fn check_planned(&mut self, order: &Order, change: &TrafficChange, stands: Generation) {
+        let from = change.from_generation;
+        self.demand("I9", stands == from, || {
+            format!("{} moves {} from generation {stands}, planned from {from}", order.run, change.service)
+        });
     }
 
     /// I8: nothing comes back by itself while frozen, inside of a block period, or against its policy.
@@ -172,9 +190,11 @@ impl State {
     }
 
     /// I10: plain success means that every proof was passed and nothing skipped.
-    fn check_proven(&mut self, run: &RunId, plan: &Plan, journal: &[Record]) {
+    fn check_proven(&mut self, run: &RunId, plan: &Plan) {
+        let journal = self.store.journals.get(run);
         let done: BTreeSet<u32> = journal
-            .iter()
+            .into_iter()
+            .flatten()
             .filter_map(|r| if let Entry::StepDone { step, .. } = r.entry { Some(step) } else { None })
             .collect();
         let unproven = (0..).zip(&plan.steps).find(|(index, _)| !done.contains(index));
@@ -220,7 +240,7 @@ impl State {
 
     /// I7: where drover acts by itself, what takes more can carry it with its headroom.
     fn check_capacity(&mut self, name: &ServiceId, before: Option<&Answers>, is: &Answers) {
-        let automatic = self.executions().iter().any(|e| {
+        let automatic = self.executions().any(|e| {
             let intent = &e.plan().intent;
             !e.is_over()
                 && e.origin().ask.is_none()
@@ -256,13 +276,10 @@ impl State {
 
     /// I2.
     fn check_no_two(&mut self) {
-        let begun: Vec<Execution> = self
-            .executions()
-            .into_iter()
-            .filter(|e| leader::active(e).is_some_and(|a| !a.awaiting_approval))
-            .collect();
+        let begun: Vec<_> = self.executions().filter(|e| leader::is_under_way(e)).collect();
         let mut taken: BTreeSet<&ServiceId> = BTreeSet::new();
         let twice = begun.iter().flat_map(|e| &e.plan().services).find(|s| !taken.insert(s)).cloned();
+        drop(begun);
         if let Some(service) = twice {
             self.violated("I2", format!("two runs work on {service}"));
         }

@@ -1,14 +1,16 @@
 //! Reports in, verdicts out: the order in which the leader puts the core's functions.
 
-use crate::state::State;
+use crate::planted::Planted;
+use crate::state::{Judges, State};
 use drover_core::damping::{self, Damping};
 use drover_core::opinion::{Opinion, policy_of};
-use drover_core::panel::{Panel, is_settled};
+use drover_core::panel::{Panel, is_as_it_stands, is_settled};
 use drover_core::vantage::Placement;
 use drover_model::decision::{VantageState, VerdictInputs, VerdictState};
 use drover_model::probe::{FailureKind, ProbeOutcome, Report};
 use drover_model::{AgentId, EndpointKey, Timestamp};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 impl State {
     /// Takes a report in; says what became of its observations.
@@ -55,6 +57,14 @@ impl State {
         )
     }
 
+    /// Who judges at `now`; whoever takes them gives them back.
+    fn judges(&mut self, now: Timestamp) -> Judges {
+        let (config, states) = (self.loaded.config.clone(), self.vantage_states(now));
+        let known = self.leader.judges.take();
+        let same = |j: &Judges| Arc::ptr_eq(&j.config, &config) && j.states == states;
+        known.filter(same).unwrap_or_else(|| Judges { panel: self.panel(now), config, states })
+    }
+
     fn opinion(&mut self, endpoint: &EndpointKey, agent: &AgentId) -> &mut Opinion {
         let of_endpoint = self.leader.opinions.entry(endpoint.clone()).or_default();
         of_endpoint.entry(agent.clone()).or_default()
@@ -66,13 +76,14 @@ impl State {
         let state = |a: &AgentId| {
             self.leader.gates.get(a).map_or(VantageState::NeverHeard, |gate| gate.state(now, settings))
         };
-        self.loaded.config.agents().into_keys().map(|a| (a.clone(), state(&a))).collect()
+        self.loaded.agents.iter().map(|a| (a.clone(), state(a))).collect()
     }
 
     fn panel(&self, now: Timestamp) -> Panel {
         let states = self.vantage_states(now);
         let state = |a: &AgentId| states.get(a).copied().unwrap_or(VantageState::NeverHeard);
-        Panel::of(&self.loaded.config, state).led_since(self.leader.started_at)
+        let panel = Panel::of(&self.loaded.config, state);
+        if self.lacks(Planted::QuietAtBoot) { panel } else { panel.led_since(self.leader.started_at) }
     }
 
     /// What the verdict on `endpoint` is made from.
@@ -87,15 +98,21 @@ impl State {
     pub(crate) fn judge(&mut self) {
         let now = self.now();
         let config = self.loaded.config.clone();
-        let panel = self.panel(now);
-        for endpoint in self.endpoints() {
+        let judges = self.judges(now);
+        let endpoints = self.loaded.endpoints.clone();
+        for endpoint in endpoints.iter() {
             let Some(service) = config.services.get(&endpoint.service) else { continue };
-            let opinions = self.leader.opinions.get(&endpoint);
-            let (concluded, _) = panel.conclude(opinions, service, &endpoint.region, now);
+            let opinions = self.leader.opinions.get(endpoint);
+            let (concluded, _) = judges.panel.conclude(opinions, service, &endpoint.region, now);
+            let concluded = self.without_quorum(concluded);
+            let before = self.leader.standing.get(endpoint);
+            if before.is_some_and(|s| is_as_it_stands(s, &concluded)) {
+                continue;
+            }
             let settled = is_settled(concluded.state);
-            let recalled = settled.then(|| self.leader.recalled.remove(&endpoint)).flatten();
+            let recalled = settled.then(|| self.leader.recalled.remove(endpoint)).flatten();
             let recalled = recalled.map(|stored| damping::recalled(stored, now));
-            let before = self.leader.standing.get(&endpoint);
+            let before = self.leader.standing.get(endpoint);
             let was = before.map_or(VerdictState::Unknown, |s| s.verdict.state);
             let standing =
                 damping::apply(recalled.as_ref().or(before), concluded, now, &Damping::of(service));
@@ -106,7 +123,8 @@ impl State {
             if is_settled(is) {
                 self.store.standing.insert(endpoint.clone(), standing.clone());
             }
-            self.leader.standing.insert(endpoint, standing);
+            self.leader.standing.insert(endpoint.clone(), standing);
         }
+        self.leader.judges = Some(judges);
     }
 }

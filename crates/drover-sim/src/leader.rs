@@ -1,6 +1,7 @@
 //! One look of the leader: the world put together, decided about by the core, and what it says turned into runs. The
 //! order of things is the coordinator's; the choices are all the core's.
 
+use crate::planted::{NEXT_TO_NOTHING, Planted};
 use crate::state::State;
 use drover_core::decide::Stop;
 use drover_core::opinion::policy_of;
@@ -18,6 +19,8 @@ use std::sync::Arc;
 
 /// How long a question stands when no service says.
 const APPROVAL_SPAN: Span = Span::from_mins(15);
+/// Pause before a lapsed drain that could not be ended is tried again.
+const LAPSE_RETRY: Span = Span::from_mins(15);
 /// Objective when no service says.
 const RTO: Span = Span::from_mins(30);
 
@@ -60,7 +63,10 @@ impl State {
     /// The world now, as deciding, planning and checking may read it.
     pub(crate) fn world(&self) -> World {
         let now = self.now();
-        let config = self.loaded.config.clone();
+        let mut config = self.loaded.config.clone();
+        if self.lacks(Planted::CommonCauseBreaker) {
+            config = Arc::new(self.without_breaker((*config).clone()));
+        }
         let runs = self.leader.runs.values().map(|driven| driven.snapshot.borrow());
         let (mut open, mut over) = (vec![], vec![]);
         for run in runs {
@@ -68,9 +74,9 @@ impl State {
             over.extend(ended(&run));
         }
         World {
-            verdicts: self.leader.standing.iter().map(|(e, s)| (e.clone(), s.clone())).collect(),
+            verdicts: self.leader.standing.clone(),
             vantages: self.vantage_states(now),
-            traffic: self.store.traffic.clone().into(),
+            traffic: self.store.traffic.clone(),
             loads: self.loads(now),
             holds: self.store.holds.values().cloned().collect(),
             freeze: self.store.freeze.clone(),
@@ -83,10 +89,12 @@ impl State {
                 .leader
                 .gates
                 .iter()
-                .filter(|(_, gate)| gate.probed_since(self.leader.started_at))
+                .filter(|(_, gate)| {
+                    gate.probed_since(self.leader.started_at) || self.lacks(Planted::QuietAtBoot)
+                })
                 .map(|(agent, _)| agent.clone())
                 .collect(),
-            service_versions: Arc::default(),
+            service_versions: self.loaded.service_versions.clone(),
             config,
         }
     }
@@ -94,6 +102,9 @@ impl State {
     /// Those that failovers set, and those that follow from a person having stopped one or from a return that
     /// did not get there.
     fn blocks(&self, ended: &[EndedRun]) -> Vec<Block> {
+        if self.lacks(Planted::BlockPeriod) {
+            return vec![];
+        }
         let mut all: Vec<Block> = self.store.blocks.values().cloned().collect();
         let ended_early = |r: &&EndedRun| matches!(r.state, RunState::Aborted | RunState::RolledBack);
         let counts = |r: &&EndedRun| r.by_person || r.class == FailureClass::Recovery;
@@ -112,6 +123,12 @@ impl State {
 
     /// What a script said is measured; what was declared counts when it is more.
     fn loads(&self, now: Timestamp) -> BTreeMap<ServiceId, Load> {
+        if self.lacks(Planted::CapacityGuard) {
+            let services = self.loaded.config.services.keys();
+            return services
+                .map(|s| (s.clone(), Load::Measured { rate: NEXT_TO_NOTHING, at: now }))
+                .collect();
+        }
         let load = |name: &ServiceId, declared| match (self.truth.loads.get(name).copied(), declared) {
             (Some(measured), Some(rate)) if rate > measured => Load::Declared { rate },
             (Some(rate), _) => Load::Measured { rate, at: now },
@@ -240,7 +257,9 @@ impl State {
         }
         let lapsed = world.holds.iter().find(|h| {
             let busy = world.runs.iter().any(|r| r.services.iter().any(|s| h.services.contains(s)));
-            h.expires_at.is_some_and(|t| t <= now) && !busy
+            let tried = self.leader.lapse_tried.get(&h.run);
+            let lately = tried.is_some_and(|at| now.since(*at) < LAPSE_RETRY);
+            h.expires_at.is_some_and(|t| t <= now) && !busy && !lately
         })?;
         let intent = Intent {
             purpose: Purpose::Undrain,
@@ -257,6 +276,7 @@ impl State {
         if !check::check(&plan, world).is_empty() {
             return None;
         }
+        self.leader.lapse_tried.insert(lapsed.run.clone(), now);
         let rto = self.rto_of(&plan);
         let consent = Consent::Given(Approved::by_policy(plan).ok()?);
         Some(NewRun { run: self.next_run(), consent, by: Actor::Automatic, trigger: Trigger::Command, rto })
@@ -266,7 +286,6 @@ impl State {
     pub(crate) fn overtaken(&self, world: &World) -> Vec<(RunId, String)> {
         let asked: Vec<_> = self
             .executions()
-            .into_iter()
             .filter(|e| {
                 e.state() == RunState::AwaitingApproval
                     && e.current_step().is_none()
@@ -281,6 +300,16 @@ impl State {
     }
 }
 
+/// Does it wait for an answer before anything was done?
+fn is_asked(e: &Execution) -> bool {
+    e.state() == RunState::AwaitingApproval && e.current_step().is_none()
+}
+
+/// A run that is under way: not over, and not merely asked for.
+pub(crate) fn is_under_way(e: &Execution) -> bool {
+    !e.is_over() && !is_asked(e)
+}
+
 /// A run that is not over, as deciding sees it.
 pub(crate) fn active(e: &Execution) -> Option<ActiveRun> {
     (!e.is_over()).then(|| ActiveRun {
@@ -293,7 +322,7 @@ pub(crate) fn active(e: &Execution) -> Option<ActiveRun> {
         by: Some(e.origin().by.clone()),
         counts_on: e.counts_on(),
         gives_way: e.gives_way(),
-        awaiting_approval: e.state() == RunState::AwaitingApproval && e.current_step().is_none(),
+        awaiting_approval: is_asked(e),
     })
 }
 

@@ -14,10 +14,13 @@
 //! This crate decides nothing: what it adds to the core is hands, a store, and the order of things.
 
 mod agent;
+mod believable;
+mod deposed;
 mod hands;
 mod invariants;
 mod judging;
 mod leader;
+mod planted;
 mod publishing;
 mod render;
 mod runs;
@@ -32,6 +35,8 @@ mod verbs;
 pub mod what_if;
 mod world;
 
+#[cfg(feature = "planted-bugs")]
+pub use planted::Planted;
 pub use script::{Script, ScriptError};
 pub use sim::Simulation;
 pub use world::{WorldError, WorldFiles};

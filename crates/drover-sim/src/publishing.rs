@@ -2,6 +2,7 @@
 //! what is missing, so that doing it again is harmless.
 
 use crate::hands::failed;
+use crate::planted::Planted;
 use crate::state::{Answers, State};
 use drover_exec::Order;
 use drover_model::journal::{FailureNature, StepFailure, StepOutcome, Trigger};
@@ -22,12 +23,13 @@ pub(crate) fn shift(
         if now.generation == change.to_generation && now.weights == change.weights_after {
             continue;
         }
-        if now.generation != change.from_generation {
+        if now.generation != change.from_generation && !state.lacks(Planted::StalePlanCheck) {
             let (found, from) = (now.generation, change.from_generation);
             let message =
                 format!("{} is at generation {found}, the plan was made from {from}", change.service);
             return Err(failed(FailureNature::Permanent, message));
         }
+        state.check_planned(order, change, now.generation);
         targets.push(TrafficState {
             service: change.service.clone(),
             generation: change.to_generation,
@@ -109,6 +111,8 @@ pub(crate) fn move_back(
     if order.plan.intent.purpose == Purpose::Drain {
         state.store.holds.remove(&order.run);
     }
+    let again = state.store.ended_holds.remove(&order.run).unwrap_or_default();
+    state.store.holds.extend(again.into_iter().map(|hold| (hold.run.clone(), hold)));
     publish(state, order.epoch, changes)?;
     Ok(StepOutcome::done(true, format!("weights of {} service(s) restored", changes.len())))
 }
@@ -139,6 +143,11 @@ fn sides(state: &mut State, order: &Order) {
             if later.into_iter().any(|s| matches!(s.kind, StepKind::ShiftTraffic { .. })) {
                 return;
             }
+            let ends = |h: &&Hold| {
+                h.region == intent.region && h.services.iter().any(|s| order.plan.services.contains(s))
+            };
+            let ended: Vec<Hold> = state.store.holds.values().filter(ends).cloned().collect();
+            state.store.ended_holds.entry(order.run.clone()).or_default().extend(ended);
             for hold in state.store.holds.values_mut().filter(|h| h.region == intent.region) {
                 hold.services.retain(|s| !order.plan.services.contains(s));
             }
@@ -161,7 +170,7 @@ fn publish(state: &mut State, epoch: Epoch, changes: &[TrafficChange]) -> Result
         if state.truth.dns_down {
             return Err(failed(FailureNature::Retryable, "the DNS server takes no changes"));
         }
-        if epoch < state.dns.epoch {
+        if epoch < state.dns.epoch && !state.lacks(Planted::EpochCheck) {
             let newer = state.dns.epoch.counter;
             return Err(failed(FailureNature::Fenced, format!("DNS has heard epoch {newer}")));
         }
@@ -187,7 +196,14 @@ pub(crate) fn verify(state: &State, expected: &[TrafficChange]) -> Result<StepOu
 impl State {
     /// Makes DNS answer what the store says of one service.
     fn bring_up(&mut self, service: &ServiceId, epoch: Epoch) {
-        let Some(target) = self.store.traffic.get(service).cloned() else { return };
+        if let Some(target) = self.store.traffic.get(service).cloned() {
+            self.answer(target, epoch);
+        }
+    }
+
+    /// DNS takes one service's target from whoever leads under this epoch.
+    pub(crate) fn answer(&mut self, target: TrafficState, epoch: Epoch) {
+        let service = &target.service;
         let answers = Answers { weights: target.weights, generation: target.generation };
         self.dns.epoch = self.dns.epoch.max(epoch);
         let before = self.dns.answers.insert(service.clone(), answers.clone());

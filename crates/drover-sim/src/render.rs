@@ -23,7 +23,7 @@ pub(crate) fn plain(state: &State, mut line: String) -> String {
     if let Some((date, _)) = day.split_once('T') {
         line = line.replace(&format!("{date}T"), "").replace(".000Z", "");
     }
-    let plans = state.executions().into_iter().map(|e| e.plan().id.clone());
+    let plans = state.executions().map(|e| e.plan().id.clone());
     for plan in plans.chain(state.shown.as_ref().map(|p| p.id.clone())) {
         line = line.replace(plan.as_str(), "PLAN");
     }
@@ -87,7 +87,7 @@ pub(crate) fn status(state: &State) -> Vec<String> {
             _ => {}
         }
     }
-    let open = state.executions().into_iter().filter(|e| !e.is_over());
+    let open = state.executions().filter(|e| !e.is_over());
     lines.extend(open.map(|e| format!("{} is {}", e.run(), e.state())));
     lines
 }
@@ -164,17 +164,17 @@ pub(crate) fn planned(planned: &Planned) -> Vec<String> {
 }
 
 pub(crate) fn run_list(state: &State) -> Vec<String> {
-    let line = |e: drover_exec::Execution| {
+    let line = |e: &drover_exec::Execution| {
         let intent = &e.plan().intent;
         let services: Vec<_> = e.plan().services.iter().map(ToString::to_string).collect();
         format!("{} {} {} of {}: {}", e.run(), intent.purpose, intent.region, services.join(", "), e.state())
     };
-    state.executions().into_iter().map(line).collect()
+    state.executions().map(|e| line(&e)).collect()
 }
 
 /// Step by step, with how often each was tried.
 pub(crate) fn run_show(state: &State, run: &str) -> Result<Vec<String>, String> {
-    let found = state.executions().into_iter().find(|e| e.run().as_str() == run);
+    let found = state.executions().find(|e| e.run().as_str() == run);
     let execution = found.ok_or_else(|| format!("no run {run}"))?;
     let mut lines = vec![format!("{run} is {}: {}", execution.state(), execution.note())];
     for step in execution.step_views() {

@@ -2,6 +2,7 @@
 
 use crate::hands::{Hands, MemoryJournal};
 use crate::leader::NewRun;
+use crate::planted::Planted;
 use crate::state::{Driven, Shared, at, number_of};
 use drover_core::plan;
 use drover_exec::drive::Ports;
@@ -79,7 +80,7 @@ pub(crate) async fn command(shared: &Shared, run: &RunId, command: Command) -> R
         let driven = state.leader.runs.get(&number_of(run)).ok_or_else(|| format!("no run {run}"))?;
         if let Command::Approve { .. } = &command {
             let execution = driven.snapshot.borrow().clone();
-            may_begin(&state.world(), &execution)?;
+            may_begin(&state.world(), &execution, !state.lacks(Planted::StalePlanCheck))?;
         }
         if driven.snapshot.borrow().is_over() {
             return Err(format!("{run} is over"));
@@ -99,11 +100,15 @@ pub(crate) async fn command(shared: &Shared, run: &RunId, command: Command) -> R
 
 /// What stands against beginning a run that was only asked for: the world has moved on (I9), or another run works on
 /// its services (I2).
-fn may_begin(world: &drover_model::plan::World, execution: &Execution) -> Result<(), String> {
+fn may_begin(
+    world: &drover_model::plan::World,
+    execution: &Execution,
+    as_planned: bool,
+) -> Result<(), String> {
     if execution.current_step().is_some_and(|step| step > 0) {
         return Ok(());
     }
-    let mut reasons = plan::stale(execution.plan(), world);
+    let mut reasons = if as_planned { plan::stale(execution.plan(), world) } else { vec![] };
     let others = world.runs.iter().filter(|r| !r.awaiting_approval && r.run != *execution.run());
     for other in others {
         let shared = other.services.iter().find(|s| execution.plan().services.contains(s));

@@ -125,6 +125,7 @@ async fn step(shared: &Shared, span: Span) {
     }
     settle(shared).await;
     let mut state = shared.lock();
+    state.reconcile_deposed();
     state.reconcile();
     state.check_always();
 }
@@ -132,7 +133,7 @@ async fn step(shared: &Shared, span: Span) {
 /// Every task goes as far as it can at this instant. A leader that died on the way is succeeded at once.
 async fn settle(shared: &Shared) {
     let (mut quiet, mut seen) = (0, shared.lock().happenings);
-    while quiet < QUIET_TURNS {
+    while quiet < QUIET_TURNS && shared.lock().is_driven() {
         tokio::task::yield_now().await;
         if shared.lock().leader_died {
             succeed(shared, false);
@@ -148,7 +149,10 @@ fn succeed(shared: &Shared, old_wakes: bool) {
         let mut state = shared.lock();
         state.saw_takeover();
         let tasks: Vec<_> = state.leader.runs.values_mut().filter_map(|run| run.task.take()).collect();
-        if !old_wakes {
+        if old_wakes {
+            state.depose();
+            state.awake.extend(tasks);
+        } else {
             tasks.iter().for_each(tokio::task::JoinHandle::abort);
         }
         state.leader_died = false;
@@ -165,11 +169,12 @@ fn succeed(shared: &Shared, old_wakes: bool) {
 impl State {
     fn serve_users(&mut self, span: Span) {
         let config = self.loaded.config.clone();
-        for endpoint in self.endpoints() {
+        let endpoints = self.loaded.endpoints.clone();
+        for endpoint in endpoints.iter() {
             let answers = self.dns.answers.get(&endpoint.service);
             let weight = answers.and_then(|a| a.weights.get(&endpoint.region)).map_or(0, |w| w.0);
             let rate = self.truth.load(&config, &endpoint.service);
-            self.truth.serve(&endpoint, rate, weight, span);
+            self.truth.serve(endpoint, rate, weight, span);
         }
     }
 

@@ -1,16 +1,20 @@
 //! Everything that there is: what is true, what lasts, what DNS answers, and what the leader of the moment knows.
 
 use crate::agent::Agent;
+use crate::deposed::Deposed;
 use crate::invariants::Watch;
 use crate::seeds::Seen;
 use crate::truth::Truth;
 use crate::world::Loaded;
 use drover_core::opinion::Opinion;
+use drover_core::panel::Panel;
 use drover_core::targets::{initial_traffic, retarget};
 use drover_core::vantage::Vantage;
 use drover_exec::Execution;
 use drover_exec::drive::Request;
-use drover_model::decision::{ActionDecision, FailureClass};
+use drover_model::Shared as SharedValue;
+use drover_model::config::Config;
+use drover_model::decision::{ActionDecision, FailureClass, VantageState};
 use drover_model::journal::Record;
 use drover_model::plan::{Plan, StandingVerdict};
 use drover_model::probe::Report;
@@ -39,8 +43,10 @@ pub(crate) struct Store {
     /// Who may write (I3).
     pub(crate) epoch: Epoch,
     pub(crate) journals: BTreeMap<RunId, Vec<Record>>,
-    pub(crate) traffic: BTreeMap<ServiceId, TrafficState>,
+    pub(crate) traffic: SharedValue<BTreeMap<ServiceId, TrafficState>>,
     pub(crate) holds: BTreeMap<RunId, Hold>,
+    /// Holds that a run has ended, as they were: its undo puts them back.
+    pub(crate) ended_holds: BTreeMap<RunId, Vec<Hold>>,
     pub(crate) blocks: BTreeMap<(ServiceId, FailureClass), Block>,
     /// What was settled about each endpoint, so that a trouble that outlives a leader stays one trouble.
     pub(crate) standing: BTreeMap<EndpointKey, StandingVerdict>,
@@ -82,18 +88,29 @@ pub(crate) struct Driven {
     pub(crate) task: Option<tokio::task::JoinHandle<()>>,
 }
 
+/// Who judges: made anew only when somebody may speak otherwise than before, or other vantages are configured.
+pub(crate) struct Judges {
+    pub(crate) config: Arc<Config>,
+    pub(crate) states: BTreeMap<AgentId, VantageState>,
+    pub(crate) panel: Panel,
+}
+
 /// What dies with the process.
 #[derive(Default)]
 pub(crate) struct Leader {
     pub(crate) started_at: Timestamp,
     pub(crate) gates: BTreeMap<AgentId, Vantage>,
     pub(crate) opinions: BTreeMap<EndpointKey, BTreeMap<AgentId, Opinion>>,
-    pub(crate) standing: BTreeMap<EndpointKey, StandingVerdict>,
+    pub(crate) standing: SharedValue<BTreeMap<EndpointKey, StandingVerdict>>,
     /// What its predecessor had settled, until it settles that itself.
     pub(crate) recalled: BTreeMap<EndpointKey, StandingVerdict>,
     pub(crate) decisions: BTreeMap<RegionId, ActionDecision>,
     pub(crate) tallies: BTreeMap<EndpointKey, Tally>,
     pub(crate) runs: BTreeMap<u64, Driven>,
+    /// When it was tried last to end a drain whose time is over, by the drain's run.
+    pub(crate) lapse_tried: BTreeMap<RunId, Timestamp>,
+    /// Who may speak, as it was at the last look, with the panel that was made of it.
+    pub(crate) judges: Option<Judges>,
 }
 
 /// Where a leader is to die: at this record, before or after it is durable.
@@ -137,6 +154,13 @@ pub(crate) struct State {
     pub(crate) told: Vec<(Timestamp, String)>,
     pub(crate) watch: Watch,
     pub(crate) seen: Seen,
+    pub(crate) deposed: Option<Deposed>,
+    /// What drives the runs of leaders that were deposed and do not know it.
+    pub(crate) awake: Vec<tokio::task::JoinHandle<()>>,
+    /// A record that was acknowledged and is not durable yet.
+    pub(crate) late: Option<Record>,
+    #[cfg(feature = "planted-bugs")]
+    pub(crate) planted: Option<crate::planted::Planted>,
     began: tokio::time::Instant,
 }
 
@@ -161,6 +185,11 @@ impl State {
             told: vec![],
             watch: Watch::default(),
             seen: Seen::default(),
+            deposed: None,
+            awake: vec![],
+            late: None,
+            #[cfg(feature = "planted-bugs")]
+            planted: None,
             began: tokio::time::Instant::now() - if fresh { WARM_UP } else { Span::ZERO }.to_duration(),
         };
         state.store.epoch = Epoch { incarnation: 1, counter: 1 };
@@ -206,14 +235,20 @@ impl State {
 
     /// Every configured endpoint.
     pub(crate) fn endpoints(&self) -> Vec<EndpointKey> {
-        let services = self.loaded.config.services.values();
-        services.flat_map(|s| s.endpoints.keys().map(|r| EndpointKey::new(&s.name, r))).collect()
+        self.loaded.endpoints.to_vec()
     }
 
-    /// Every run that was ever created, as its journal tells it, oldest first.
-    pub(crate) fn executions(&self) -> Vec<Execution> {
+    /// Every run that was ever created, as its journal tells it, oldest first. Nobody may go on with one while it is read.
+    pub(crate) fn executions(&self) -> impl Iterator<Item = watch::Ref<'_, Execution>> {
         // By their numbers.
-        self.leader.runs.values().map(|driven| driven.snapshot.borrow().clone()).collect()
+        self.leader.runs.values().map(|driven| driven.snapshot.borrow())
+    }
+
+    /// Does any process still drive a run?
+    pub(crate) fn is_driven(&self) -> bool {
+        let lives = |task: &tokio::task::JoinHandle<()>| !task.is_finished();
+        let led = self.leader.runs.values().filter_map(|driven| driven.task.as_ref());
+        led.chain(&self.awake).any(lives)
     }
 
     /// Is any run not over?

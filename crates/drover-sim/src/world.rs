@@ -4,6 +4,7 @@ use drover_model::config::Config;
 use drover_model::config::decode::{self, SourceFile};
 use drover_model::plan::LoadedRunbook;
 use drover_model::runbook::Purpose;
+use drover_model::{AgentId, EndpointKey, ServiceId, Shared};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -54,7 +55,13 @@ pub enum WorldError {
 pub(crate) struct Loaded {
     documents: Vec<Value>,
     pub(crate) config: Arc<Config>,
-    pub(crate) runbooks: BTreeMap<Purpose, LoadedRunbook>,
+    /// Every configured endpoint.
+    pub(crate) endpoints: Arc<[EndpointKey]>,
+    /// Every configured vantage.
+    pub(crate) agents: Arc<[AgentId]>,
+    /// The digests of its services.
+    pub(crate) service_versions: Arc<BTreeMap<ServiceId, String>>,
+    pub(crate) runbooks: Shared<BTreeMap<Purpose, LoadedRunbook>>,
 }
 
 impl Loaded {
@@ -72,6 +79,9 @@ impl Loaded {
         let config = decoded(&documents)?;
         Ok(Self {
             documents,
+            endpoints: endpoints_of(&config),
+            agents: config.agents().into_keys().collect(),
+            service_versions: Arc::new(config.service_versions()),
             config,
             runbooks: books.into_iter().map(|book| (book.runbook.purpose, book)).collect(),
         })
@@ -99,9 +109,17 @@ impl Loaded {
             return Err(WorldError::NoSuchDocument { path: path.to_owned(), name: first.to_owned() });
         }
         self.config = decoded(&documents)?;
+        self.endpoints = endpoints_of(&self.config);
+        self.agents = self.config.agents().into_keys().collect();
+        self.service_versions = Arc::new(self.config.service_versions());
         self.documents = documents;
         Ok(())
     }
+}
+
+fn endpoints_of(config: &Config) -> Arc<[EndpointKey]> {
+    let services = config.services.values();
+    services.flat_map(|s| s.endpoints.keys().map(|r| EndpointKey::new(&s.name, r))).collect()
 }
 
 /// What a path that names no document may begin with; it then means every service.

@@ -7,41 +7,25 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 #![allow(clippy::print_stdout, reason = "what a test prints is read when it fails")]
 
+mod common;
+
+use common::{number, runbooks};
 use drover_sim::WorldFiles;
 use drover_sim::seeds::{Coverage, Fault, Played, Story, play, shrink, story};
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 /// Seeds that found something once: they are played for ever. A number a line, and what it showed.
 const REGRESSIONS: &str = include_str!("regressions.txt");
 /// As many as two cores play in a minute, built as the tests are.
-const SEEDS: u64 = 600;
+const SEEDS: u64 = 900;
 /// The same ones each time, so that what a change breaks is seen with that change; `tests/soak` draws others.
 const FIRST: u64 = 1;
 /// After so many that are broken no more are played.
 const BROKEN_MAX: usize = 10;
 /// Bounds on shares of so few stories would hold or not by chance.
 const COVERAGE_MIN: u64 = 300;
-
-fn runbooks() -> WorldFiles {
-    let mut runbooks = BTreeMap::new();
-    for entry in std::fs::read_dir(Path::new(ROOT).join("runbooks")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|e| e == "yaml") {
-            let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
-            runbooks.insert(stem, std::fs::read_to_string(&path).unwrap());
-        }
-    }
-    WorldFiles { worlds: BTreeMap::new(), runbooks }
-}
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|e| panic!("{name}={text}: {e}")))
-}
 
 /// The shortest story that breaks the same, as whoever mends it needs it.
 fn told(files: &WorldFiles, broken: &Story) -> String {

@@ -126,7 +126,7 @@ impl Backtest {
             runs: vec![],
             ended: vec![],
             rearmed: BTreeMap::new(),
-            runbooks,
+            runbooks: runbooks.into(),
             heard_since_start: vec![],
             service_versions: Arc::new(config.service_versions()),
             config: config.clone(),

@@ -30,7 +30,7 @@ fn config(change: impl FnOnce(&mut Fixture)) -> (Config, BTreeMap<Purpose, Loade
     checkout.failover.failure_window = Span::from_mins(5);
     change(&mut fixture);
     let world = fixture.world();
-    (Config::clone(&world.config), world.runbooks)
+    (Config::clone(&world.config), BTreeMap::clone(&world.runbooks))
 }
 
 fn rows(rounds: u64, world: World<'_>) -> Vec<Row> {

@@ -6,8 +6,10 @@ use drover_model::decision::{ActionDecision, Conclusion, FailureClass};
 use drover_model::runbook::Purpose;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Every guard that may refuse a failover of drover's own in a generated world.
-pub const GUARDS: [&str; 11] = [
+/// Every guard that may refuse a failover of drover's own in a generated world. Not `check`, which would be a mistake of the
+/// planner's, and not what holds a failover back for a look until another run has stopped or begun (`preemption`,
+/// `superseding`, `one_at_a_time`).
+pub const GUARDS: [&str; 15] = [
     "freeze",
     "run_in_progress",
     "settling",
@@ -19,6 +21,10 @@ pub const GUARDS: [&str; 11] = [
     "flap_damping",
     "max_unavailable",
     "capacity",
+    "target",
+    "plan",
+    "one_run",
+    "repeat",
 ];
 
 /// Shares of the stories, in percent, below which a suite is no proof.
@@ -39,8 +45,8 @@ pub struct Seen {
 
 impl State {
     pub(crate) fn saw_takeover(&mut self) {
-        let busy = |e: &drover_exec::Execution| leader::active(e).is_some_and(|a| !a.awaiting_approval);
-        self.seen.takeover |= self.executions().iter().any(busy);
+        let driven = self.executions().any(|e| leader::is_under_way(&e));
+        self.seen.takeover |= driven;
     }
 
     /// Every guard is asked about every case, so that each that refuses is one that would have stopped it alone.

@@ -10,13 +10,20 @@ pub const STORY_SPAN: Span = Span::from_mins(10);
 /// Every story has so many at least.
 pub const FAULTS_MIN: usize = 5;
 
+/// Each story of such a seed is about a question whose answer comes after the world has moved on.
+const ANSWERED_TOO_LATE: u64 = 16;
+
 /// The story of a seed, always the same.
 #[must_use]
 pub fn story(seed: u64) -> Story {
     let mut chance = fastrand::Rng::with_seed(seed);
     let world = worlds::text(&mut chance);
     let mut draft = Draft::new(chance);
-    recipes::main(&mut draft);
+    if seed.is_multiple_of(ANSWERED_TOO_LATE) {
+        recipes::answered_too_late(&mut draft);
+    } else {
+        recipes::main(&mut draft);
+    }
     while draft.len() < FAULTS_MIN || draft.chance.u32(..100) < recipes::ONE_MORE_PERCENT {
         recipes::trouble(&mut draft);
     }

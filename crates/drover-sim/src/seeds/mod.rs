@@ -66,23 +66,46 @@ pub struct Played {
 /// # Errors
 /// [`WorldError`] when its configuration is refused: a mistake of whoever made it.
 pub fn play(runbooks: &WorldFiles, story: &Story) -> Result<Played, WorldError> {
+    Ok(play_in(begin(runbooks, story)?, story))
+}
+
+/// The same in a world in which one rule is not kept.
+///
+/// # Errors
+/// As for [`play`].
+#[cfg(feature = "planted-bugs")]
+pub fn play_without(
+    runbooks: &WorldFiles,
+    story: &Story,
+    rule: crate::planted::Planted,
+) -> Result<Played, WorldError> {
+    let sim = begin(runbooks, story)?;
+    sim.shared.lock().planted = Some(rule);
+    Ok(play_in(sim, story))
+}
+
+fn begin(runbooks: &WorldFiles, story: &Story) -> Result<Simulation, WorldError> {
     let mut files = runbooks.clone();
     files.worlds.insert(WORLD.to_owned(), story.world.clone());
-    let mut player = Player { sim: Simulation::new(&files, WORLD, false)?, trace: vec![], broken: vec![] };
+    Simulation::new(&files, WORLD, false)
+}
+
+fn play_in(sim: Simulation, story: &Story) -> Played {
+    let mut player = Player { sim, trace: vec![], broken: vec![] };
     let mut passed = Span::ZERO;
     for fault in &story.faults {
         player.advance(Span::from_millis(fault.at.as_millis().saturating_sub(passed.as_millis())));
         passed = passed.max(fault.at);
         player.verb(&fault.verb);
         if player.is_violated() {
-            return Ok(player.end());
+            return player.end();
         }
     }
     player.advance(Span::from_millis(STORY_SPAN.as_millis().saturating_sub(passed.as_millis())));
     if !player.is_violated() {
         player.come_to_rest();
     }
-    Ok(player.end())
+    player.end()
 }
 
 struct Player {

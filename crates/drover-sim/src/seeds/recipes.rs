@@ -90,6 +90,22 @@ pub(super) fn main(draft: &mut Draft) {
     recipe(draft);
 }
 
+/// Drover asks, since the rest can't carry it. Then the load falls, a person moves the service's traffic otherwise and stops half-way, and
+/// somebody else says yes to what drover asked: all within the same second, before drover looks again.
+pub(super) fn answered_too_late(draft: &mut Draft) {
+    let (service, region, t) = (draft.service(), draft.region(), draft.between(5, 100));
+    let second = draft.other(region);
+    draft.at(t, format!("load {service} 900rps"));
+    draft.at(t, format!("break {service}@{region}"));
+    let answer = t + draft.between(50, 150);
+    draft.at(answer, format!("load {service} 50rps"));
+    draft.at(answer, format!("drain {service} --from {second} --accept capacity"));
+    draft.at(answer, "abort run-2");
+    draft.at(answer, "approve run-1");
+    let back = draft.between(100, 300);
+    draft.at(answer + back, format!("heal {service}@{region}"));
+}
+
 fn region_lost(draft: &mut Draft) {
     let (region, t) = (draft.region(), draft.between(5, 150));
     draft.at(t, format!("break {region}"));

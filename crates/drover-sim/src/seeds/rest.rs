@@ -28,8 +28,7 @@ pub(super) fn unrest(state: &State) -> Vec<String> {
 /// A run is over, or says that it waits for a person.
 fn runs(state: &State) -> Vec<String> {
     let asks = [RunState::AwaitingApproval, RunState::Paused, RunState::NeedsOperator];
-    let all = state.executions();
-    let open = all.iter().filter(|e| !e.is_over() && !asks.contains(&e.state()));
+    let open = state.executions().filter(|e| !e.is_over() && !asks.contains(&e.state()));
     open.map(|e| format!("{} is {}", e.run(), e.state())).collect()
 }
 
@@ -83,8 +82,7 @@ fn shares(state: &State) -> Vec<String> {
 fn is_explained(state: &State, target: &TrafficState, region: &RegionId, reason: &ShareReason) -> bool {
     let held =
         state.store.holds.values().any(|h| h.region == *region && h.services.contains(&target.service));
-    let waits =
-        state.executions().iter().any(|e| !e.is_over() && e.plan().services.contains(&target.service));
+    let waits = state.executions().any(|e| !e.is_over() && e.plan().services.contains(&target.service));
     let decided = state.leader.decisions.get(region).is_some_and(|d| d.reason != Reason::NothingToDo);
     match reason {
         ShareReason::Configured => false,
@@ -97,6 +95,5 @@ fn is_explained(state: &State, target: &TrafficState, region: &RegionId, reason:
 fn is_narrowed(state: &State, target: &TrafficState) -> bool {
     use drover_model::traffic::TargetOrigin;
     let TargetOrigin::Run { run } = &target.origin else { return false };
-    let all = state.executions();
-    all.iter().any(|e| e.run() == run)
+    state.executions().any(|e| e.run() == run)
 }

@@ -139,7 +139,7 @@ fn command(sim: &Simulation, verb: &str, words: &mut Words) -> Result<Vec<String
     let command = match verb {
         "approve" => {
             let state = sim.shared.lock();
-            let asked = state.executions().into_iter().find(|e| *e.run() == run);
+            let asked = state.executions().find(|e| *e.run() == run);
             let plan = asked.ok_or_else(|| format!("no run {run}"))?.plan().id.clone();
             Command::Approve { by, plan, reason }
         }
