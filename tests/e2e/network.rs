@@ -3,7 +3,8 @@
 
 use std::process::{Command, Output};
 
-const HOW: &str = "this test works in a network namespace of its own. It needs root (CAP_SYS_ADMIN and CAP_NET_ADMIN), \
+/// What such a test needs.
+pub const HOW: &str = "this test works in a network namespace of its own. It needs root (CAP_SYS_ADMIN and CAP_NET_ADMIN), \
                    util-linux, and: apt-get install -y --no-install-recommends nftables iproute2";
 
 /// A network with nothing but its own loopback; the command's words follow.

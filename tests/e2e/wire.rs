@@ -17,11 +17,57 @@ const DATAGRAM_BYTES_MAX: usize = 4_096;
 /// # Errors
 /// When nobody answers.
 pub fn http(address: SocketAddr, method: &str, path: &str, body: &str) -> std::io::Result<(u16, Value)> {
-    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
+    let (status, body) = http_within(TIMEOUT, address, method, path, body)?;
+    Ok((status, serde_json::from_str(&body).unwrap_or(Value::Null)))
+}
+
+/// The same in so much time, with the body as it came.
+///
+/// # Errors
+/// When nobody answers.
+pub fn http_within(
+    allowed: Duration,
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> std::io::Result<(u16, String)> {
+    let stream = TcpStream::connect_timeout(&address, allowed)?;
+    stream.set_read_timeout(Some(allowed))?;
+    exchange(stream, &address.to_string(), method, path, body)
+}
+
+/// A GET on a Unix socket; status and body.
+pub fn over_socket(socket: &Path, path: &str) -> (u16, String) {
+    socket_within(TIMEOUT, socket, "GET", path, "").unwrap_or_else(|e| panic!("{}: {e}", socket.display()))
+}
+
+/// A request on a Unix socket in so much time.
+///
+/// # Errors
+/// When nobody answers.
+pub fn socket_within(
+    allowed: Duration,
+    socket: &Path,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> std::io::Result<(u16, String)> {
+    let stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(allowed))?;
+    exchange(stream, "localhost", method, path, body)
+}
+
+fn exchange(
+    mut stream: impl Read + Write,
+    host: &str,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> std::io::Result<(u16, String)> {
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: application/json\r\n\
+        "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-type: application/json\r\n\
          content-length: {}\r\n\r\n{body}",
         body.len()
     )?;
@@ -29,25 +75,31 @@ pub fn http(address: SocketAddr, method: &str, path: &str, body: &str) -> std::i
     stream.read_to_string(&mut answer)?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
-    Ok((status, serde_json::from_str(body).unwrap_or(Value::Null)))
-}
-
-/// A GET on a Unix socket; status and body.
-pub fn over_socket(socket: &Path, path: &str) -> (u16, String) {
-    let mut stream = UnixStream::connect(socket).unwrap();
-    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer}"));
-    (head.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0), body.to_owned())
+    Ok((status, body.to_owned()))
 }
 
 /// The addresses that a server answers with for a name.
 pub fn addresses(server: SocketAddr, name: &str) -> Vec<Ipv4Addr> {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
-    socket.connect(server).unwrap();
+    ask(server, name, TIMEOUT).unwrap().addresses
+}
+
+/// What a DNS server said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// 0 where there is such a name (RFC 1035, 4.1.1).
+    pub code: u8,
+    pub addresses: Vec<Ipv4Addr>,
+}
+
+/// One question for addresses, over UDP.
+///
+/// # Errors
+/// When nobody answers in time.
+pub fn ask(server: SocketAddr, name: &str, allowed: Duration) -> std::io::Result<Answer> {
+    let any = if server.ip().is_loopback() { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.set_read_timeout(Some(allowed))?;
+    socket.connect(server)?;
     // A random id, recursion desired, one question.
     let id = fastrand::u16(..).to_be_bytes();
     let mut question = vec![id[0], id[1], 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
@@ -56,12 +108,12 @@ pub fn addresses(server: SocketAddr, name: &str) -> Vec<Ipv4Addr> {
         question.extend(label.as_bytes());
     }
     question.extend([0, 0, 1, 0, 1]);
-    socket.send(&question).unwrap();
+    socket.send(&question)?;
     let mut answer = vec![0; DATAGRAM_BYTES_MAX];
-    let length = socket.recv(&mut answer).unwrap();
+    let length = socket.recv(&mut answer)?;
     answer.truncate(length);
     assert_eq!(answer[..2], id, "an answer to another question");
-    records(&answer, question.len())
+    Ok(Answer { code: answer[3] & 0xf, addresses: records(&answer, question.len()) })
 }
 
 /// The A records that follow on the question.

@@ -22,6 +22,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+pub use drover_tests::{binary, surroundings};
+
 /// Every length of time of the shipped policy is divided by this: a probe a second.
 pub const FACTOR: u32 = 30;
 /// Hang guard for everything that a test waits for: a failover takes a tenth of it.
@@ -138,15 +140,6 @@ pub struct World {
     pub config: Config,
     config_file: PathBuf,
     _turn: Turn,
-}
-
-/// The program under test.
-pub fn binary() -> PathBuf {
-    const HOW: &str = "build it with `tests/run build` and set DROVER_BIN=target/ci/drover";
-    let given = std::env::var_os("DROVER_BIN").unwrap_or_else(|| panic!("DROVER_BIN is not set: {HOW}"));
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let path = root.join(PathBuf::from(given));
-    path.canonicalize().unwrap_or_else(|e| panic!("DROVER_BIN is {}: {e}: {HOW}", path.display()))
 }
 
 /// How a world is started.
@@ -472,20 +465,6 @@ fn said_to_run(up: &mut Child, directory: &Path) -> PathBuf {
     let coordinator =
         all.iter().find(|p| p.is("coordinator")).unwrap_or_else(|| panic!("no coordinator in {all:?}"));
     Path::new(coordinator.option("--config").unwrap()).join("world.yaml")
-}
-
-/// Nothing of the caller's own drover, and every file inside of the test's directory.
-pub fn surroundings(command: &mut Command, directory: &Path) {
-    let places = ["DROVER_CONTEXT", "DROVER_COORDINATOR", "DROVER_STATE", "DROVER_CONFIG", "DROVER_LOG"];
-    let people = ["DROVER_TOKEN_FILE"];
-    let certificates = ["DROVER_PKI", "DROVER_CA", "DROVER_CERTIFICATE", "DROVER_KEY", "DROVER_CRL"];
-    for name in places.into_iter().chain(certificates).chain(people) {
-        command.env_remove(name);
-    }
-    for name in ["HOME", "TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"] {
-        command.env(name, directory);
-    }
-    command.env("NO_COLOR", "1").current_dir(directory);
 }
 
 fn read(file: &Path) -> Config {
