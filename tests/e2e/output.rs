@@ -1,7 +1,9 @@
 //! `docs/output.md` tells the truth: each command of its table writes just the keys that it says.
 
 use crate::world::World;
-use drover_model::config::encode;
+use drover_model::config::{Dataset, DatasetMember, encode};
+use drover_model::write_right::RightSettings;
+use drover_model::{AgentId, DatasetId};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -34,6 +36,19 @@ fn keys(value: &Value) -> BTreeSet<String> {
     value.as_object().unwrap_or_else(|| panic!("no object: {value}")).keys().cloned().collect()
 }
 
+/// A dataset to list. Nobody keeps it here.
+fn orders() -> Dataset {
+    Dataset {
+        name: DatasetId::new("orders").unwrap(),
+        holder: AgentId::new("eu-west-1").unwrap(),
+        members: vec![DatasetMember {
+            agent: AgentId::new("eu-west-1").unwrap(),
+            peer: ([127, 0, 0, 1], 7_414).into(),
+        }],
+        write_right: RightSettings::default(),
+    }
+}
+
 #[test]
 fn every_output_has_the_keys_that_the_page_says() {
     let rows = rows();
@@ -41,6 +56,7 @@ fn every_output_has_the_keys_that_the_page_says() {
     let w = World::up();
     let plan = w.plan(&["drain", "us-east", "--for", "1h", "--reason", "work"]);
     w.apply(&plan).expect_code(0);
+    w.edit(|config| drop(config.datasets.insert(orders().name, orders())));
     let mut other = w.config.clone();
     other.services.values_mut().for_each(|s| s.ttl = drover_model::Span::from_secs(7));
     std::fs::create_dir(w.path("regions")).unwrap();

@@ -2,10 +2,12 @@
 
 use crate::error::AgentError;
 use crate::identity::{CoordinatorUrl, Identity};
-use drover_model::AgentId;
+use crate::rights::ANSWER_WITHIN;
 use drover_model::machine::MachineIdentity;
 use drover_model::probe::{ProbeList, Report, ReportAck};
 use drover_model::sight::{QuestionList, SightReport};
+use drover_model::write_right::{Renew, RenewAnswer, RightForAgent, Sealed};
+use drover_model::{AgentId, DatasetId};
 use drover_pki::{Http, HttpError, PkiError, TlsFiles, machine_in};
 use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, redirect};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
@@ -29,6 +31,9 @@ pub const QUESTIONS_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Longest answer to a report, in bytes.
 pub const ACK_BYTES_MAX: usize = 64 * 1024;
+
+/// Longest list of write rights, in bytes: each has some hundred for every member.
+pub const RIGHTS_BYTES_MAX: usize = 1024 * 1024;
 
 /// How much of an unexpected answer is quoted, in characters.
 const QUOTED_CHARS: usize = 200;
@@ -126,6 +131,42 @@ impl CoordinatorClient {
         let url = format!("{}/v1/agents/{}/sights", self.base, self.agent);
         let request = self.http.client().post(url).timeout(REPORT_TIMEOUT).json(report);
         self.send("tell what DNS showed to", request).await.map(drop)
+    }
+
+    /// How the rights of the datasets stand of which this agent is a member.
+    ///
+    /// # Errors
+    /// When no answer came in time, or another.
+    pub async fn rights(&self) -> Result<Vec<RightForAgent>, AgentError> {
+        let what = "read write rights from";
+        let url = format!("{}/v1/agents/{}/datasets", self.base, self.agent);
+        let request = self.http.client().get(url).timeout(ANSWER_WITHIN);
+        let response = self.send(what, request).await?;
+        let body = self.body(what, response, RIGHTS_BYTES_MAX).await?;
+        serde_json::from_slice(&body).map_err(|source| self.unreadable(source))
+    }
+
+    /// Renews a right.
+    ///
+    /// # Errors
+    /// When no answer came in time, or another.
+    pub async fn renew(&self, dataset: &DatasetId, renew: &Renew) -> Result<RenewAnswer, AgentError> {
+        let what = "renew a write right with";
+        let url = format!("{}/v1/agents/{}/datasets/{dataset}/renew", self.base, self.agent);
+        let request = self.http.client().post(url).timeout(ANSWER_WITHIN).json(renew);
+        let response = self.send(what, request).await?;
+        let body = self.body(what, response, ACK_BYTES_MAX).await?;
+        serde_json::from_slice(&body).map_err(|source| self.unreadable(source))
+    }
+
+    /// Says that this agent is sealed.
+    ///
+    /// # Errors
+    /// When no answer came in time, or another than that it was heard.
+    pub async fn sealed(&self, dataset: &DatasetId, sealed: &Sealed) -> Result<(), AgentError> {
+        let url = format!("{}/v1/agents/{}/datasets/{dataset}/sealed", self.base, self.agent);
+        let request = self.http.client().post(url).timeout(ANSWER_WITHIN).json(sealed);
+        self.send("tell of a seal", request).await.map(drop)
     }
 
     async fn send(&self, what: &'static str, request: RequestBuilder) -> Result<Response, AgentError> {

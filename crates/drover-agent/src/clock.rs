@@ -4,7 +4,8 @@
 //! wall clock steps, and `CLOCK_MONOTONIC` stands still while a virtual machine is suspended, so that a probe from
 //! before the suspension would seem seconds old when it is hours old. The wall clock is read for people only.
 
-use drover_model::Timestamp;
+use drover_model::write_right::BootTime;
+use drover_model::{Span, Timestamp};
 use nix::time::{ClockId, clock_gettime};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -22,6 +23,12 @@ pub fn monotonic_now() -> Timestamp {
     clock_gettime(MONOTONIC).map_or(Timestamp::from_millis(0), |t| {
         Timestamp::from_millis(t.tv_sec().saturating_mul(1_000).saturating_add(t.tv_nsec() / 1_000_000))
     })
+}
+
+/// The same time as the write right counts in: of this machine, and of no other.
+#[must_use]
+pub fn boot_now() -> BootTime {
+    BootTime::after_boot(Span::from_millis(u64::try_from(monotonic_now().as_millis()).unwrap_or(0)))
 }
 
 /// The wall clock: for people and for the coordinator's comparison of clocks, never for a window.

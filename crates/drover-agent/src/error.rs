@@ -1,6 +1,6 @@
 //! What can stop an agent, or keep it from a coordinator.
 
-use drover_model::{AgentId, RegionId};
+use drover_model::{AgentId, DatasetId, RegionId};
 use drover_pki::HttpError;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -50,6 +50,31 @@ pub enum AgentError {
         /// Why.
         #[source]
         source: std::io::Error,
+    },
+    /// Other members would be answered in plain text over a network.
+    #[error(
+        "peer address {0} is not a loopback address: members are asked in plain text; take them there by a tunnel that proves who they are"
+    )]
+    PeerNotLoopback(SocketAddr),
+    /// The address for other members is taken or forbidden.
+    #[error("cannot listen for other members of datasets on {address}")]
+    PeerListen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// What must not be forgotten can't be read.
+    #[error(
+        "the seal of dataset {dataset} cannot be read ({why}): without it this agent could let an older writer go on; bring the \
+         file back, or take the dataset out of the identity file"
+    )]
+    SealUnreadable {
+        /// Of which dataset.
+        dataset: DatasetId,
+        /// Why.
+        why: String,
     },
     /// Two agents share a state directory.
     #[error("another agent runs with the state directory {}", .0.display())]

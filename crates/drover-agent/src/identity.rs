@@ -7,6 +7,9 @@
 //! state_dir: /var/lib/drover/agent
 //! status: 127.0.0.1:7410          # optional
 //! status_listen: 0.0.0.0:7412     # optional
+//! peer_listen: 127.0.0.1:7414      # optional: where the other members of datasets ask
+//! datasets:                       # optional: whose database is beside this agent, and where its gate listens
+//!   - {name: orders, gate: /run/drover-gate/orders.sock}
 //! tls:                            # for coordinators at https://
 //!   ca: /etc/drover/tls/ca.pem
 //!   certificate: /etc/drover/tls/certificate.pem
@@ -14,6 +17,7 @@
 //! ```
 
 use crate::error::AgentError;
+use crate::rights::{DATASETS_MAX, DatasetHere};
 use drover_model::{AgentId, RegionId};
 use drover_pki::TlsFiles;
 use serde::{Deserialize, Serialize};
@@ -51,6 +55,12 @@ pub struct Identity {
     /// Where to serve status pages for Route 53's checkers; nowhere when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_listen: Option<SocketAddr>,
+    /// Where the other members of datasets ask, when no coordinator answers them; nowhere when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_listen: Option<SocketAddr>,
+    /// The datasets whose database is beside this agent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub datasets: Vec<DatasetHere>,
     /// By which files the agent proves who it is, to coordinators at `https://`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsFiles>,
@@ -86,6 +96,8 @@ impl Identity {
             state_dir,
             status: None,
             status_listen: None,
+            peer_listen: None,
+            datasets: Vec::new(),
             tls: None,
             buffer_observations_max: BUFFER_OBSERVATIONS_MAX,
             probes_in_flight_max: PROBES_IN_FLIGHT_MAX,
@@ -120,6 +132,10 @@ impl Identity {
                 "it names {} coordinators, more than {COORDINATORS_MAX}",
                 self.coordinators.len()
             ));
+        }
+        let names: std::collections::BTreeSet<_> = self.datasets.iter().map(|d| &d.name).collect();
+        if names.len() != self.datasets.len() || names.len() > DATASETS_MAX {
+            return Err(format!("it must name each dataset once, and {DATASETS_MAX} at most"));
         }
         if self.buffer_observations_max == 0 || self.probes_in_flight_max == 0 {
             return Err("buffer_observations_max and probes_in_flight_max must be at least 1".to_owned());

@@ -9,6 +9,7 @@ use crate::identity::Identity;
 use crate::ledger::Ledger;
 use crate::probe::Prober;
 use crate::report::{Link, Reporter, Sender};
+use crate::rights::Rights;
 use crate::roster::Rosters;
 use crate::schedule::{ScheduleStats, Scheduler};
 use crate::selfcheck::{self, Sight};
@@ -51,6 +52,7 @@ pub async fn run_announced(
     let wall_seconds = u64::try_from(crate::clock::wall_now().as_millis() / 1_000).unwrap_or(0);
     let boot_number = state.next_boot(wall_seconds)?;
     let boot = boot_name()?;
+    let rights = Rights::open(&identity, &state, session()?).await?;
     let rosters = Arc::new(Rosters::new(identity.agent.clone(), identity.region.clone(), Arc::clone(&state)));
     let buffer = Buffer::new(identity.buffer_observations_max, identity.coordinators.len());
     let ledger = Arc::new(Ledger::new(Arc::clone(&rosters), buffer));
@@ -90,7 +92,7 @@ pub async fn run_announced(
     // Nobody waiting is no failure.
     let _ = ready.send(listener.as_ref().and_then(StatusListener::address));
     let links = Links { reporters, askers };
-    let served = Served { status: listener.map(|l| (l, Arc::new(desk))), pages };
+    let served = Served { status: listener.map(|l| (l, Arc::new(desk))), pages, rights };
     let ended = work(&identity, sender, schedule, links, served, shutdown).await;
     tracing::info!(agent = %identity.agent, "the agent stopped");
     ended
@@ -100,6 +102,7 @@ pub async fn run_announced(
 struct Served {
     status: Option<(StatusListener, Arc<Desk>)>,
     pages: Option<StatusPages>,
+    rights: Option<Rights>,
 }
 
 /// What talks to the coordinators.
@@ -132,6 +135,9 @@ async fn work(
     if let Some((pages, declarations)) = served.pages.zip(sender.declarations.clone()) {
         tasks.spawn(pages.serve(declarations, shutdown.clone()));
     }
+    if let Some(rights) = served.rights {
+        tasks.spawn(rights.run(shutdown.clone()));
+    }
     if let Some((listener, desk)) = served.status {
         let shutdown = shutdown.clone();
         tasks.spawn(async move {
@@ -151,10 +157,19 @@ async fn work(
     outcome
 }
 
-fn boot_name() -> Result<String, AgentError> {
+fn drawn() -> Result<[u8; 8], AgentError> {
     let mut bytes = [0_u8; 8];
     getrandom::fill(&mut bytes).map_err(|e| AgentError::Random(e.to_string()))?;
-    Ok(hex::encode(bytes))
+    Ok(bytes)
+}
+
+fn boot_name() -> Result<String, AgentError> {
+    drawn().map(hex::encode)
+}
+
+/// Tells this life of the agent from those before it; 53 bits, so that it survives any JSON reader.
+fn session() -> Result<u64, AgentError> {
+    drawn().map(|bytes| u64::from_le_bytes(bytes) >> 11)
 }
 
 /// As many as asked for, within what the descriptor limit allows once it is raised as far as it may be.

@@ -6,6 +6,8 @@
 //! went back changes nothing, because the counter on disk then rules.
 
 use crate::error::AgentError;
+use crate::rights::KeptRight;
+use drover_model::DatasetId;
 use drover_model::out_of_service::OutOfService;
 use drover_model::probe::ProbeList;
 use serde::{Deserialize, Serialize};
@@ -20,6 +22,9 @@ const LOCK_FILE: &str = "lock";
 
 /// Name of the file that holds where the status endpoint listens.
 pub const STATUS_ADDRESS_FILE: &str = "status.address";
+
+/// Name of the file that holds where the other members of datasets are answered.
+pub const PEER_ADDRESS_FILE: &str = "peer.address";
 
 /// Name of the file that holds where status pages are served.
 pub const PAGES_ADDRESS_FILE: &str = "status-pages.address";
@@ -123,6 +128,32 @@ impl StateDir {
         self.path.join(DECLARATION_FILE)
     }
 
+    /// What a write right's keeper must not forget; nothing before it was kept here. A seal that can't be read is no missing
+    /// one: without it this agent could vouch for a right that it was sealed against.
+    ///
+    /// # Errors
+    /// [`AgentError::SealUnreadable`].
+    pub fn load_right(&self, dataset: &DatasetId) -> Result<Option<KeptRight>, AgentError> {
+        self.read(&right_file(dataset))
+            .map_err(|why| AgentError::SealUnreadable { dataset: dataset.clone(), why })
+    }
+
+    /// Makes it durable.
+    ///
+    /// # Errors
+    /// [`AgentError::File`] when it cannot be written; the old one then stays.
+    pub fn save_right(&self, dataset: &DatasetId, kept: &KeptRight) -> Result<(), AgentError> {
+        self.write_json(&right_file(dataset), kept)
+    }
+
+    /// Writes down where the other members of datasets are answered.
+    ///
+    /// # Errors
+    /// [`AgentError::File`] when it cannot be written.
+    pub fn save_peer_address(&self, address: &str) -> Result<(), AgentError> {
+        self.write(PEER_ADDRESS_FILE, address.as_bytes())
+    }
+
     /// Writes down where status pages are served.
     ///
     /// # Errors
@@ -173,9 +204,33 @@ impl StateDir {
     }
 }
 
+fn right_file(dataset: &DatasetId) -> String {
+    format!("dataset-{dataset}.json")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_seal_that_can_not_be_read_is_no_missing_seal() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let orders = DatasetId::new("orders").unwrap();
+        assert_eq!(state.load_right(&orders).unwrap(), None);
+        let kept = KeptRight {
+            seal: drover_model::write_right::Seal {
+                incarnation: drover_model::write_right::Incarnation(1),
+                generation: drover_model::write_right::WriteGeneration(3),
+            },
+            intervals: drover_model::write_right::RightSettings::default(),
+            peers: std::collections::BTreeMap::new(),
+        };
+        state.save_right(&orders, &kept).unwrap();
+        assert_eq!(state.load_right(&orders).unwrap(), Some(kept));
+        fs::write(dir.path().join(right_file(&orders)), b"{torn").unwrap();
+        assert!(matches!(state.load_right(&orders), Err(AgentError::SealUnreadable { .. })));
+    }
 
     #[test]
     fn each_start_has_a_higher_number_even_when_the_clock_goes_back_or_the_disk_is_lost() {

@@ -279,7 +279,7 @@ impl StatusListener {
 }
 
 /// A socket that an earlier boot left behind is taken over: the state directory's lock says that no other agent lives.
-fn bind_socket(path: &Path) -> std::io::Result<UnixListener> {
+pub(crate) fn bind_socket(path: &Path) -> std::io::Result<UnixListener> {
     if std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket()) {
         std::fs::remove_file(path)?;
     }

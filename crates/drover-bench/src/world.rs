@@ -48,8 +48,12 @@ impl Shape {
 
     /// Its configuration.
     pub fn config(&self) -> Result<Config> {
-        let mut config =
-            Config { regions: BTreeMap::new(), services: BTreeMap::new(), settings: self.settings() };
+        let mut config = Config {
+            regions: BTreeMap::new(),
+            services: BTreeMap::new(),
+            datasets: BTreeMap::new(),
+            settings: self.settings(),
+        };
         for at in 0..self.regions {
             let region = region_of(at)?;
             config.regions.insert(region.name.clone(), region);

@@ -21,6 +21,7 @@ pub async fn dispatch(args: Args, out: &Out) -> Result<ExitCode> {
     match verb {
         Verb::Agent(args) => roles::agent::run(&args, &global.tls).await,
         Verb::Coordinator(args) => roles::coordinator::run(&args, &global.tls).await,
+        Verb::Gate(args) => roles::gate::run(&args).await,
         Verb::Dns(DnsArgs { verb: None, server }) => roles::dns::run(&server).await,
         Verb::Dns(DnsArgs { verb: Some(DnsVerb::Keygen(args)), .. }) => verbs::dns_keygen::run(out, &args),
         Verb::Pki(verb) => verbs::pki::run(out, verb),
@@ -71,6 +72,7 @@ async fn ask(verb: Verb, bench: &Bench) -> Result<ExitCode> {
         Verb::Audit(AuditVerb::Verify(args)) => verbs::audit::verify(bench, args.heads).await,
         Verb::Audit(AuditVerb::Head) => verbs::audit::head(bench).await,
         Verb::Token(verb) => verbs::token::run(bench, verb).await,
+        Verb::Dataset(verb) => verbs::dataset::run(bench, verb).await,
         Verb::Doctor(_) => verbs::doctor::run(bench).await,
         Verb::Run(verb) => verbs::runs::run(bench, verb).await,
         Verb::Dns(DnsArgs { verb: Some(verb), .. }) => verbs::dns::run(bench, verb).await,

@@ -4,6 +4,7 @@ use crate::access::Access;
 use crate::audit::{AuditChain, Counter};
 use crate::clock::Clock;
 use crate::config_dir::{ConfigDir, Loaded, judge};
+use crate::datasets::Datasets;
 use crate::db::{Db, keys};
 use crate::error::CoordinatorError;
 use crate::leading::Leading;
@@ -105,6 +106,8 @@ pub struct Coordinator {
     pub(crate) counters: Counters,
     /// Who may come in, and who was refused.
     pub(crate) access: Access,
+    /// Write rights of datasets.
+    pub(crate) datasets: Datasets,
     /// What vantages are asked about DNS, and saw.
     pub(crate) sights: Sights,
     /// Worlds on their way to the store.
@@ -266,6 +269,7 @@ impl Coordinator {
             reloading: tokio::sync::Mutex::new(()),
             counters: Counters::default(),
             access: Access::default(),
+            datasets: Datasets::default(),
             sights: Sights::new(now.as_millis()),
             worlds: Worlds::default(),
             looked_at: AtomicI64::new(0),
@@ -334,6 +338,7 @@ impl Coordinator {
         self.keep_going("scraper", self.clone().run_scraper());
         self.keep_going("decider", self.clone().run_decider());
         self.keep_going("attention", self.clone().run_attention());
+        self.keep_going("datasets", self.clone().run_datasets());
         self.keep_going("refusals", self.clone().run_refusals());
         Ok(())
     }

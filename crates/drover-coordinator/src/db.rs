@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Store keys, one place for all.
 pub mod keys {
     use drover_model::decision::FailureClass;
-    use drover_model::{EndpointKey, PlanId, RunId, ServiceId, TokenName};
+    use drover_model::{DatasetId, EndpointKey, PlanId, RunId, ServiceId, TokenName};
 
     /// Who leads. Begins the key of its beat too, so that one list shows both.
     pub const LEADER: &str = "leader";
@@ -70,6 +70,10 @@ pub mod keys {
     pub const PAGED: &str = "paged/";
     /// Answers to commands, by idempotency key.
     pub const ANSWERS: &str = "answers/";
+    /// Who may write, by dataset. The one record that a coordinator changes without leading.
+    pub const WRITE_RIGHTS: &str = "write-rights/";
+    /// The last move of a write right, by dataset.
+    pub const DATASET_MOVES: &str = "dataset-moves/";
     /// Tokens of people, by name.
     pub const TOKENS: &str = "tokens/";
     /// Plans that were made.
@@ -78,6 +82,18 @@ pub mod keys {
     pub const AUDIT: &str = "audit/";
     /// The last of these, to which the next one is linked.
     pub const AUDIT_HEAD: &str = "audit-head";
+
+    /// A dataset's write right.
+    #[must_use]
+    pub fn write_right(dataset: &DatasetId) -> String {
+        format!("{WRITE_RIGHTS}{dataset}")
+    }
+
+    /// The last move of a dataset.
+    #[must_use]
+    pub fn dataset_move(dataset: &DatasetId) -> String {
+        format!("{DATASET_MOVES}{dataset}")
+    }
 
     /// A service's traffic.
     #[must_use]

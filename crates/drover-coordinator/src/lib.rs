@@ -12,6 +12,7 @@ mod clock;
 pub mod config_dir;
 mod connections;
 pub mod coordinator;
+mod datasets;
 mod db;
 mod decider;
 mod drift;

@@ -59,6 +59,7 @@ pub(crate) fn of(services: Vec<Service>) -> World {
     let config = Config {
         regions: regions(&services),
         services: services.into_iter().map(|s| (s.name.clone(), s)).collect(),
+        datasets: BTreeMap::new(),
         settings: settings(),
     };
     let endpoints =

@@ -2,6 +2,7 @@
 //! change here is a change for scripts: fields are added, never renamed.
 
 mod coordinators;
+mod dataset;
 mod health_checks;
 mod observation;
 mod problem;
@@ -9,6 +10,7 @@ mod short;
 mod zone;
 
 pub use coordinators::{AS_OF_HEADER, FollowerView, LeadershipView, StoreUnread};
+pub use dataset::{DatasetView, MoveRequest, RightStanding};
 pub use health_checks::{
     CheckFound, CheckState, HealthChecksView, RegionChecks, RegionStanding, StatusPageView,
 };

@@ -152,6 +152,10 @@ name_id! {
     ServiceId
 }
 name_id! {
+    /// State that moves with a service, and has one writer.
+    DatasetId
+}
+name_id! {
     /// An agent, which is also a vantage point.
     AgentId
 }

@@ -32,7 +32,9 @@ pub mod write_right;
 
 pub use beside::beside;
 pub use chain::chain;
-pub use ids::{AgentId, DecisionId, EndpointKey, MachineName, PlanId, RegionId, RunId, ServiceId, TokenName};
+pub use ids::{
+    AgentId, DatasetId, DecisionId, EndpointKey, MachineName, PlanId, RegionId, RunId, ServiceId, TokenName,
+};
 pub use shared::Shared;
 pub use time::{Span, Timestamp};
 pub use units::{Epoch, Generation, Percent, RequestsPerSecond, Weight};

@@ -3,11 +3,15 @@
 //! [Write rights](../../../docs/write-rights.md) has the protocol; "step 8" in a comment is its step of that number. All
 //! times in it are lengths on one machine's own clock: no wall clock and no clock of another machine is ever compared.
 
+mod gate;
 mod intervals;
 mod messages;
+mod served;
 
+pub use gate::{GateAnswer, GateOrder, Permit};
 pub use intervals::{IntervalsError, RightIntervals, RightSettings};
 pub use messages::{Ask, Nonce, PeerAnswer, Renew, Renewed, Seal, Sealed};
+pub use served::{DatasetRecord, MoveEnd, MoveRecord, RenewAnswer, RightForAgent};
 
 use crate::ids::{AgentId, PlanId};
 use crate::time::Span;

@@ -1,5 +1,6 @@
 //! The command line. Every verb has examples in its help.
 
+mod dataset;
 mod moves;
 mod people;
 mod pki;
@@ -8,6 +9,7 @@ mod roles;
 mod runs;
 mod simulate;
 
+pub use dataset::{DatasetMoveArgs, DatasetVerb};
 pub use moves::{
     ApplyArgs, ConsentArgs, DrainArgs, FailbackArgs, FailoverArgs, FreezeArgs, PlanFlag, RearmArgs,
     ReasonArgs, UndrainArgs,
@@ -16,7 +18,7 @@ pub use people::{AuditVerb, AuditVerifyArgs, TokenCreateArgs, TokenVerb};
 pub use pki::{InitArgs, IssueArgs, IssueVerb, PkiPlace, PkiVerb, RevokeArgs, RotateArgs, TlsArgs};
 pub use policy::{BacktestArgs, HistoryArgs, PolicyVerb};
 pub use roles::{
-    AdoptArgs, AgentArgs, CoordinatorArgs, DnsArgs, DnsServerArgs, DnsVerb, KeygenArgs, LaunchArgs,
+    AdoptArgs, AgentArgs, CoordinatorArgs, DnsArgs, DnsServerArgs, DnsVerb, GateArgs, KeygenArgs, LaunchArgs,
     LogFormat, ProcessArgs, VerifyArgs,
 };
 pub use runs::{AnswerArgs, RunVerb, SureArgs};
@@ -116,6 +118,9 @@ pub enum Verb {
     Simulate(SimulateArgs),
     /// DNS: show, verify, drift, adopt, history, export, checks, keygen; without one of these words, answer for the services' names
     Dns(DnsArgs),
+    /// Who may write which dataset: status, move, abort
+    #[command(subcommand)]
+    Dataset(DatasetVerb),
     /// Certificates by which machines prove who they are: init, issue, rotate, revoke, show
     #[command(subcommand)]
     Pki(PkiVerb),
@@ -143,6 +148,9 @@ pub enum Verb {
     /// Decide, execute and record
     #[command(hide = true)]
     Coordinator(CoordinatorArgs),
+    /// Stop a database when its right to write is over, whatever its agent does
+    #[command(hide = true)]
+    Gate(GateArgs),
     /// One service of the sample world
     #[command(hide = true, after_help = "Example:\n  drover up starts these")]
     SampleService(demo::SampleServiceArgs),
@@ -366,8 +374,9 @@ fn long_footer() -> String {
         ExitCode::ALL.iter().map(|c| format!("  {}  {}", c.number(), c.meaning())).collect();
     format!(
         "{}\n\nExit codes:\n{}\n\nService roles and tools, not listed above:\n  \
-         agent, coordinator, dns    run by the service manager\n  \
-         store                      check, export and import a store\n  completions, man           for packagers",
+         agent, coordinator, dns, gate    run by the service manager\n  \
+         store                            check, export and import a store\n  \
+         completions, man                 for packagers",
         short_footer(),
         codes.join("\n")
     )
@@ -394,7 +403,7 @@ mod tests {
             .filter_map(|l| l.strip_prefix("  ").and_then(|l| l.split(' ').next()).filter(|w| !w.is_empty()))
             .collect();
         let expected = "status explain failover failback drain undrain apply approve reject freeze unfreeze rearm run \
-                        config runbook policy simulate dns pki doctor log audit token demo up break heal help";
+                        config runbook policy simulate dns dataset pki doctor log audit token demo up break heal help";
         assert_eq!(listed.join(" "), expected);
         let long = Args::command().render_long_help().to_string();
         assert!(

@@ -44,6 +44,19 @@ pub struct AgentArgs {
     pub process: ProcessArgs,
 }
 
+/// Arguments of `gate`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  drover gate --config /etc/drover/gate-orders.yaml\n\n\
+    The file:\n  dataset: orders\n  socket: /run/drover-gate/orders.sock\n  command: [/usr/local/bin/orders, --foreground]\n\n\
+    The agent's identity file names the socket (docs/write-rights.md).")]
+pub struct GateArgs {
+    /// File that says which dataset it guards, where its agent talks to it, and how the database is started
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    #[command(flatten)]
+    pub process: ProcessArgs,
+}
+
 /// Arguments of `coordinator`.
 #[derive(Debug, clap::Args)]
 #[command(

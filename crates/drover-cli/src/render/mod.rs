@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod backtest;
 pub mod config;
+pub mod dataset;
 pub mod dns;
 pub mod dns_checks;
 pub mod dns_history;

@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod coordinator;
 pub mod dns;
+pub mod gate;
 pub mod launch;
 
 use crate::args::{LogFormat, ProcessArgs};

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod config;
+pub mod dataset;
 pub mod dns;
 pub mod dns_keygen;
 pub mod dns_verify;

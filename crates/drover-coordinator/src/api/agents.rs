@@ -28,7 +28,7 @@ pub(super) struct QuestionsQuery {
 }
 
 /// The agent, and where it is.
-fn known(c: &Coordinator, agent: &str) -> Result<(AgentId, RegionId), ApiError> {
+pub(super) fn known(c: &Coordinator, agent: &str) -> Result<(AgentId, RegionId), ApiError> {
     let loaded = c.loaded();
     let found = AgentId::new(agent).ok().and_then(|agent| {
         let region = loaded.config.region_of_agent(&agent)?.clone();

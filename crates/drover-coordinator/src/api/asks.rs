@@ -4,7 +4,9 @@ use super::problem::ApiError;
 use crate::operator::REASON_BYTES_MAX;
 use axum::http::StatusCode;
 use drover_model::access::TokenRequest;
-use drover_model::api::{AdoptRequest, CommandRequest, FreezeRequest, PlanRequest, RearmRequest};
+use drover_model::api::{
+    AdoptRequest, CommandRequest, FreezeRequest, MoveRequest, PlanRequest, RearmRequest,
+};
 use drover_model::traffic::Actor;
 
 /// A command's body, with what its path says.
@@ -65,6 +67,7 @@ asks!(CommandRequest, |_| String::new());
 asks!(TokenRequest, |_| String::new());
 asks!(FreezeRequest, |_| "automatic action".to_owned());
 asks!(RearmRequest, |r| r.service.as_ref().map_or_else(|| "all services".to_owned(), ToString::to_string));
+asks!(MoveRequest, |_| String::new());
 asks!(AdoptRequest, |r| r.service.to_string());
 
 impl Asks for PlanRequest {

@@ -6,6 +6,7 @@ mod admit;
 mod agents;
 mod asks;
 mod commands;
+mod datasets;
 mod follower;
 pub(crate) mod once;
 mod openapi;
@@ -416,6 +417,7 @@ pub(crate) fn table() -> Vec<Route> {
     let mut all = read_routes();
     all.extend(command_routes());
     all.extend(agent_routes());
+    all.extend(datasets::routes());
     all.extend(dns_routes());
     all.extend(token_routes());
     all

@@ -9,8 +9,8 @@ mod peer;
 use super::rules::{Rule, Rules};
 use drover_model::AgentId;
 use drover_model::write_right::{
-    Ask, BootTime, Incarnation, PeerAnswer, Renew, Renewed, RightIntervals, Seal, Sealed, WriteGeneration,
-    WriteRight,
+    Ask, BootTime, Incarnation, PeerAnswer, Permit, Renew, Renewed, RightIntervals, Seal, Sealed,
+    WriteGeneration, WriteRight,
 };
 use holding::Holding;
 use peer::Sealing;
@@ -82,6 +82,17 @@ impl MayWrite {
     #[must_use]
     pub fn until(&self) -> BootTime {
         self.until
+    }
+
+    /// What the gate is told.
+    #[must_use]
+    pub fn permit(&self, intervals: &RightIntervals) -> Permit {
+        Permit {
+            generation: self.generation,
+            until: self.until,
+            gate_tick: intervals.gate_tick(),
+            demotion: intervals.demotion(),
+        }
     }
 }
 

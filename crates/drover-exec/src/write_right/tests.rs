@@ -123,7 +123,7 @@ mod gates {
                 return Err(TestCaseError::fail("a holder that is renewed writes"));
             };
             prop_assert_eq!(right.until(), until);
-            let gate = Gate::open(intervals(), &right);
+            let gate = Gate::open(right.permit(&intervals()));
             let mut now = at(10_000);
             for step in steps.into_iter().cycle().take(200) {
                 now = now.plus(Span::from_millis(step));

@@ -29,7 +29,7 @@ impl fmt::Display for Change {
     }
 }
 
-/// Every change from `old` to `new`, by path: regions, then services, then settings.
+/// Every change from `old` to `new`, by path: regions, services, datasets, then settings.
 #[must_use]
 pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     let mut changes = Vec::new();
@@ -41,8 +41,9 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
 fn documents(config: &Config) -> Vec<(String, Written)> {
     let regions = config.regions.values().map(|r| (format!("region/{}", r.name), encode::region(r)));
     let services = config.services.values().map(|s| (format!("service/{}", s.name), encode::service(s)));
+    let datasets = config.datasets.values().map(|d| (format!("dataset/{}", d.name), encode::dataset(d)));
     let settings = [("settings".to_owned(), encode::settings(&config.settings))];
-    regions.chain(services).chain(settings).collect()
+    regions.chain(services).chain(datasets).chain(settings).collect()
 }
 
 fn refs(entries: &[(String, Written)]) -> Vec<(&str, &Written)> {

@@ -1,9 +1,9 @@
 //! From a [`Config`] back to the written form: what `config show` prints, and what can be loaded again.
 
 use super::{
-    Answers, AppCheck, ClientNetwork, Config, DnsServers, DnsSettings, DnsVelocity, EmbeddedDns, Endpoint,
-    FailoverPolicy, FixedRecord, Geography, HealthCheck, HealthChecks, HttpCheck, MetricsSource, Region,
-    RegionRole, Rfc2136Dns, Route53Dns, Service, Settings, StatusServer, TrafficFrom, TrafficSource,
+    Answers, AppCheck, ClientNetwork, Config, Dataset, DnsServers, DnsSettings, DnsVelocity, EmbeddedDns,
+    Endpoint, FailoverPolicy, FixedRecord, Geography, HealthCheck, HealthChecks, HttpCheck, MetricsSource,
+    Region, RegionRole, Rfc2136Dns, Route53Dns, Service, Settings, StatusServer, TrafficFrom, TrafficSource,
     ZoneServer,
 };
 use crate::units::RequestsPerSecond;
@@ -24,13 +24,14 @@ pub(super) enum Written {
     Map(Vec<(&'static str, Written)>),
 }
 
-/// The whole configuration as YAML documents: regions, services, settings. Loading them gives an equal configuration.
+/// The whole configuration as YAML documents: regions, services, datasets, settings. Loading them gives an equal configuration.
 #[must_use]
 pub fn to_yaml(config: &Config) -> String {
     let mut text = String::new();
     let regions = config.regions.values().map(region);
     let services = config.services.values().map(service);
-    for document in regions.chain(services).chain([settings(&config.settings)]) {
+    let datasets = config.datasets.values().map(dataset);
+    for document in regions.chain(services).chain(datasets).chain([settings(&config.settings)]) {
         // The emitter fails only when the string does, which it does not.
         let _ = YamlEmitter::new(&mut text).dump(&yaml(&document));
         text.push('\n');
@@ -130,6 +131,31 @@ pub(super) fn service(service: &Service) -> Written {
         ("objectives", Written::Map(vec![("rto", text(service.rto)), ("rpo", text(service.rpo))])),
     ]);
     Written::Map(entries)
+}
+
+pub(super) fn dataset(dataset: &Dataset) -> Written {
+    let members = dataset.members.iter().map(|member| {
+        let item = Written::Map(vec![("agent", text(&member.agent)), ("peer", text(member.peer))]);
+        (member.agent.to_string(), item)
+    });
+    let right = &dataset.write_right;
+    Written::Map(vec![
+        ("kind", text("Dataset")),
+        ("name", text(&dataset.name)),
+        ("holder", text(&dataset.holder)),
+        ("members", Written::Items(members.collect())),
+        (
+            "write_right",
+            Written::Map(vec![
+                ("width", text(right.width)),
+                ("drift", text(right.drift)),
+                ("demotion", text(right.demotion)),
+                ("renew", text(right.renew)),
+                ("retry", text(right.retry)),
+                ("gate_tick", text(right.gate_tick)),
+            ]),
+        ),
+    ])
 }
 
 fn answers(answers: Answers) -> Written {

@@ -4,6 +4,7 @@
 //! directory at once. The types here are the working form: complete, with every default filled in.
 
 pub mod answering;
+mod dataset;
 pub mod decode;
 pub mod defaults;
 pub mod diagnostic;
@@ -21,6 +22,7 @@ mod shapes;
 mod traffic;
 
 pub use answering::{ANSWERS_MAX, Answering, Answers, Draws};
+pub use dataset::{Dataset, DatasetMember};
 pub use fixed::{FIXED_VALUE_BYTES_MAX, FixedRecord, FixedType, FixedValue};
 pub use geography::{ClientNetwork, Geography, Outside, Steering};
 pub use health_checks::{DECLARING_MIN, HealthChecks, StatusServer};
@@ -38,7 +40,7 @@ pub use settings::{
     TsigKey, VantageSettings, WebhookTarget, WeightRecords, ZoneServer,
 };
 
-use crate::ids::{AgentId, RegionId, ServiceId};
+use crate::ids::{AgentId, DatasetId, RegionId, ServiceId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -95,6 +97,9 @@ pub struct Config {
     pub regions: BTreeMap<RegionId, Region>,
     /// Every service by name.
     pub services: BTreeMap<ServiceId, Service>,
+    /// Every dataset by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub datasets: BTreeMap<DatasetId, Dataset>,
     /// What holds for all.
     pub settings: Settings,
 }

@@ -4,6 +4,7 @@
 //! compares fields is for `config validate`.
 
 use super::decode::rules;
+use super::shapes::dataset::DATASET;
 use super::shapes::region::REGION;
 use super::shapes::runbook::{RUNBOOK, STEP};
 use super::shapes::service::SERVICE;
@@ -25,7 +26,7 @@ pub fn config_schema() -> Value {
     json!({
         "$schema": DIALECT,
         "title": "drover configuration document",
-        "oneOf": [object(&REGION), object(&SERVICE), object(&SETTINGS)],
+        "oneOf": [object(&REGION), object(&SERVICE), object(&DATASET), object(&SETTINGS)],
     })
 }
 
@@ -255,6 +256,11 @@ kind: Region
 name: x
 location: {city: X, latitude: 0, longitude: 0, jurisdiction: X}
 agents: [{name: x-1}]
+---
+kind: Dataset
+name: d
+holder: x-1
+members: [{agent: x-1, peer: '192.0.2.1:7414'}]
 ---
 kind: Settings
 dns:

@@ -12,13 +12,18 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 /// What must be of each route. One that is not here is for viewers, and reads.
-const NEEDS: [(&str, Needs); 18] = [
+const NEEDS: &[(&str, Needs)] = &[
     ("/livez", Needs::Nothing),
     ("/readyz", Needs::Nothing),
     ("/v1/agents/{agent}/probes", Needs::Machine),
     ("/v1/agents/{agent}/reports", Needs::Machine),
     ("/v1/agents/{agent}/questions", Needs::Machine),
     ("/v1/agents/{agent}/sights", Needs::Machine),
+    ("/v1/agents/{agent}/datasets", Needs::Machine),
+    ("/v1/agents/{agent}/datasets/{dataset}/renew", Needs::Machine),
+    ("/v1/agents/{agent}/datasets/{dataset}/sealed", Needs::Machine),
+    ("/v1/datasets/{dataset}/move", Needs::Role(Role::Operator)),
+    ("/v1/datasets/{dataset}/abort", Needs::Role(Role::Operator)),
     ("/v1/plans", Needs::Role(Role::Operator)),
     ("/v1/plans/{id}/apply", Needs::Role(Role::Operator)),
     ("/v1/runs/{id}/{verb}", Needs::Role(Role::Operator)),

@@ -191,7 +191,7 @@ impl World {
             KeeperEffect::Extend(right) => {
                 let database = machine.database.as_mut().expect("only what runs is extended");
                 assert_eq!(database.generation, right.generation(), "a right never changes its generation");
-                database.gate.extend(&right);
+                database.gate.extend(right.permit(&bounds.intervals));
             }
             KeeperEffect::Stop => machine.stopping = true,
             KeeperEffect::Foreign(_) => panic!("there is one store"),
@@ -321,7 +321,7 @@ impl World {
 }
 
 fn opened(bounds: &Bounds, right: &MayWrite) -> Database {
-    Database { generation: right.generation(), gate: Gate::open(bounds.intervals, right) }
+    Database { generation: right.generation(), gate: Gate::open(right.permit(&bounds.intervals)) }
 }
 
 /// This long after the beginning.

@@ -23,6 +23,9 @@ pub(super) fn run(sink: &Sink<'_>, directory: &Directory) {
         advice(sink, service);
         unused_weights(sink, directory, service);
     }
+    for dataset in &directory.datasets {
+        super::dataset::check(sink, directory, dataset);
+    }
     published::records(sink, directory);
     published::geography(sink, directory);
     super::health_checks::run(sink, directory);
@@ -58,6 +61,11 @@ fn duplicates(sink: &Sink<'_>, directory: &Directory) {
         sink,
         "service",
         directory.services.iter().filter_map(|s| Some((s.name.as_ref()?, at(&s.path, "name")))),
+    );
+    unique(
+        sink,
+        "dataset",
+        directory.datasets.iter().filter_map(|d| Some((d.name.as_ref()?, at(&d.path, "name")))),
     );
     let dns = directory.services.iter().filter_map(|s| Some((s.dns_name.as_ref()?, at(&s.path, "dns/name"))));
     unique(sink, "dns name", dns);

@@ -7,6 +7,7 @@
 mod check;
 mod checks;
 mod cursor;
+mod dataset;
 mod dns;
 mod health_checks;
 mod policy;
@@ -71,7 +72,7 @@ pub struct Loaded {
 }
 
 /// The kinds of documents in a configuration directory.
-const KINDS: [&str; 3] = ["Region", "Service", "Settings"];
+const KINDS: [&str; 4] = ["Region", "Service", "Dataset", "Settings"];
 
 /// Reads the files of a configuration directory.
 ///
@@ -105,6 +106,7 @@ pub fn load_runbooks(files: &[SourceFile]) -> Result<Vec<LoadedRunbook>, Vec<Dia
 struct Directory {
     regions: Vec<region::Draft>,
     services: Vec<service::Draft>,
+    datasets: Vec<dataset::Draft>,
     settings: Vec<settings::Draft>,
     /// Every file was read to its end and every document had a known kind; otherwise nothing can be called dangling.
     complete: bool,
@@ -112,12 +114,18 @@ struct Directory {
 
 fn read_directory(sink: &Sink<'_>) -> Option<Config> {
     let (documents, complete) = documents(sink);
-    let mut directory =
-        Directory { regions: Vec::new(), services: Vec::new(), settings: Vec::new(), complete };
+    let mut directory = Directory {
+        regions: Vec::new(),
+        services: Vec::new(),
+        datasets: Vec::new(),
+        settings: Vec::new(),
+        complete,
+    };
     for (path, node) in &documents {
         match kind_of(sink, node, &KINDS).as_deref() {
             Some("Region") => directory.regions.push(region::read(sink, node, path)),
             Some("Service") => directory.services.push(service::read(sink, node, path)),
+            Some("Dataset") => directory.datasets.push(dataset::read(sink, node, path)),
             Some("Settings") => directory.settings.push(settings::read(sink, node, path)),
             _ => directory.complete = false,
         }
@@ -200,7 +208,9 @@ fn kind_of(sink: &Sink<'_>, node: &Node, known: &[&str]) -> Option<String> {
     let shown: String = kind.chars().take(40).collect();
     let suggestion = match kind.as_str() {
         "Runbook" => Some("runbooks have a directory of their own".to_owned()),
-        "Region" | "Service" | "Settings" => Some("it belongs into the configuration directory".to_owned()),
+        "Region" | "Service" | "Dataset" | "Settings" => {
+            Some("it belongs into the configuration directory".to_owned())
+        }
         other => suggest(other, known.iter().copied()),
     };
     sink.error(value.place, format!("unknown kind `{shown}`"), suggestion);
@@ -226,7 +236,12 @@ fn assemble(sink: &Sink<'_>, directory: Directory) -> Option<Config> {
         let service = Service { split: split_of(&service), ..service };
         services.insert(service.name.clone(), service);
     }
-    Some(Config { regions, services, settings })
+    let mut datasets = BTreeMap::new();
+    for dataset in directory.datasets {
+        let dataset = dataset.dataset?;
+        datasets.insert(dataset.name.clone(), dataset);
+    }
+    Some(Config { regions, services, datasets, settings })
 }
 
 /// The fields that the decoder looks for in these files, by object: the half of the contract that the schema must meet.

@@ -3,6 +3,7 @@
 //!
 //! Decoder, JSON Schema, encoder tests and scaling all read these tables, so that they can't tell different stories.
 
+pub(crate) mod dataset;
 pub(crate) mod region;
 pub(crate) mod runbook;
 pub(crate) mod service;

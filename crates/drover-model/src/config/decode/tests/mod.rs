@@ -1,5 +1,6 @@
 //! The sample world loads; each class of error has its place, words and suggestion; nothing panics.
 
+mod datasets;
 mod errors;
 mod policies;
 mod properties;

@@ -1,0 +1,249 @@
+//! The write rights of datasets, as coordinators keep them (I5).
+//!
+//! Any coordinator renews a right for its holder: that is a swap of one record on condition that it is unchanged, and
+//! nobody need lead for it. The leader alone grants a right first, changes who could take it over, and transfers it
+//! (`moving`). [Write rights](../../../docs/write-rights.md) has the protocol; a step in a comment is one of it.
+
+mod moving;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use crate::api::problem::ApiError;
+use crate::clock::Clock;
+use crate::coordinator::Coordinator;
+use crate::db::{Leader, keys};
+use crate::error::CoordinatorError;
+use crate::leading::fence_of;
+use axum::http::StatusCode;
+use drover_exec::write_right::{Sighting, TransferEvent, change_members, renew};
+use drover_model::config::Dataset;
+use drover_model::write_right::{
+    DatasetRecord, Incarnation, Members, Renew, RenewAnswer, RightForAgent, RightIntervals, RightState,
+    Sealed, WriteGeneration, WriteRight,
+};
+use drover_model::{AgentId, DatasetId, Generation};
+use drover_store::{Expect, Revision, Txn};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Between two looks of the leader at every dataset.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A renewal that another change of the record keeps overtaking is given up; the holder asks again.
+const RENEW_TRIES: u32 = 3;
+
+/// What a coordinator knows of datasets beside the store.
+#[derive(Default)]
+pub(crate) struct Datasets {
+    /// When this coordinator first saw each record as it is (step 9).
+    sightings: Mutex<BTreeMap<DatasetId, Sighting>>,
+    /// Transfers under way, by whom they are told what happens.
+    moving: Mutex<BTreeMap<DatasetId, mpsc::Sender<TransferEvent>>>,
+}
+
+impl Datasets {
+    fn saw(&self, dataset: &DatasetId, revision: Revision) -> Sighting {
+        let mut sightings = self.sightings.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = sightings.get(dataset).copied();
+        let now = Sighting::of(before, fence_of(revision), Clock::boot());
+        sightings.insert(dataset.clone(), now);
+        now
+    }
+
+    fn moving(&self) -> MutexGuard<'_, BTreeMap<DatasetId, mpsc::Sender<TransferEvent>>> {
+        self.moving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An agent is sealed. Where no transfer waits for it, it is said again.
+    pub(crate) fn sealed(&self, dataset: &DatasetId, sealed: Sealed) {
+        if let Some(transfer) = self.moving().get(dataset) {
+            // A full queue loses one of many: it is ordered, and said, again.
+            let _ = transfer.try_send(TransferEvent::Sealed(sealed));
+        }
+    }
+}
+
+/// The intervals that a record was granted with. They held together then.
+fn intervals_of(dataset: &DatasetId, record: &DatasetRecord) -> Result<RightIntervals, CoordinatorError> {
+    RightIntervals::new(record.intervals)
+        .map_err(|e| CoordinatorError::store(format!("use the intervals of dataset {dataset}"), e))
+}
+
+/// Everybody whose database could write, but the holder.
+fn promotable(dataset: &Dataset, holder: &AgentId) -> BTreeSet<AgentId> {
+    dataset.agents().into_iter().filter(|agent| agent != holder).collect()
+}
+
+impl Coordinator {
+    /// A dataset of this name, which must be configured.
+    pub(crate) fn dataset(&self, name: &str) -> Result<Dataset, ApiError> {
+        let loaded = self.loaded();
+        let found = DatasetId::new(name).ok().and_then(|id| loaded.config.datasets.get(&id).cloned());
+        found.ok_or_else(|| {
+            let known = loaded.config.datasets.keys().map(ToString::to_string).collect();
+            ApiError::not_found(format!("dataset {name}"), known)
+        })
+    }
+
+    /// The record of a dataset, with when this coordinator first saw it so.
+    async fn right_of(
+        &self,
+        dataset: &DatasetId,
+    ) -> Result<Option<(DatasetRecord, Revision, Sighting)>, CoordinatorError> {
+        let found = self.db.get::<DatasetRecord>(&keys::write_right(dataset)).await?;
+        Ok(found.map(|(record, revision)| (record, revision, self.datasets.saw(dataset, revision))))
+    }
+
+    /// Swaps a write right that is as it was seen, whoever leads: of two coordinators that do it at once one fails, and a store
+    /// that was given up for a copy renews nothing. It may use the journal's reserve, since a full disk must stop no writer.
+    ///
+    /// # Errors
+    /// When the store fails.
+    async fn swap_right(
+        &self,
+        dataset: &DatasetId,
+        seen: Revision,
+        record: &DatasetRecord,
+    ) -> Result<Option<Revision>, CoordinatorError> {
+        let key = keys::write_right(dataset);
+        let given_up = [keys::RETIRED, keys::IMPORTING].into_iter();
+        let txn = given_up.fold(Txn::new(), |txn, mark| txn.expect(mark, Expect::Absent));
+        let txn = self.db.put_op(txn.expect(&key, Expect::ModRevision(seen)), &key, record)?.for_journal();
+        self.db.commit(&format!("swap {key}"), txn).await
+    }
+
+    /// All datasets of which this agent is a member, and whose right was granted once.
+    pub(crate) async fn rights_for(&self, agent: &AgentId) -> Result<Vec<RightForAgent>, CoordinatorError> {
+        let loaded = self.loaded();
+        let mut rights = Vec::new();
+        for dataset in loaded.config.datasets.values().filter(|d| d.agents().contains(agent)) {
+            let Some((record, ..)) = self.right_of(&dataset.name).await? else { continue };
+            let others = dataset.members.iter().filter(|member| member.agent != *agent);
+            rights.push(RightForAgent {
+                dataset: dataset.name.clone(),
+                right: record.right,
+                intervals: record.intervals,
+                peers: others.map(|member| (member.agent.clone(), member.peer)).collect(),
+            });
+        }
+        Ok(rights)
+    }
+
+    /// Renews a right for its holder, whoever leads (step 2).
+    pub(crate) async fn renew_right(
+        &self,
+        dataset: &DatasetId,
+        asked: &Renew,
+    ) -> Result<RenewAnswer, ApiError> {
+        for _ in 0..RENEW_TRIES {
+            let Some((record, revision, _)) = self.right_of(dataset).await? else {
+                return Err(ApiError::not_found(format!("a write right of {dataset}"), Vec::new()));
+            };
+            self.must_be_of_this_store(&record.right).await?;
+            let renewal = match renew(&record.right, asked) {
+                Ok(renewal) => renewal,
+                Err(why) => {
+                    tracing::info!(%dataset, agent = %asked.from, %why, "a write right was not renewed");
+                    return Ok(RenewAnswer::Refused { right: record.right });
+                }
+            };
+            let right = renewal.record().clone();
+            let renewed = DatasetRecord { right, renewed_at: self.clock.now(), ..record };
+            if let Some(revision) = self.swap_right(dataset, revision, &renewed).await? {
+                self.datasets.saw(dataset, revision);
+                return Ok(RenewAnswer::Renewed { renewed: renewal.committed() });
+            }
+        }
+        let detail = format!(
+            "the write right of {dataset} changed {RENEW_TRIES} times meanwhile, or the store was retired"
+        );
+        Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "right_contended", detail))
+    }
+
+    /// What a copy of a store grants or renews could be granted by the original at the same time: a right counts under the
+    /// incarnation that it was granted in.
+    async fn must_be_of_this_store(&self, right: &WriteRight) -> Result<(), ApiError> {
+        let mut current = self.db.epoch().incarnation;
+        if current == 0 {
+            // Before a follower's first look.
+            current = self.db.get::<Leader>(keys::LEADER).await?.map_or(0, |(l, _)| l.epoch.incarnation);
+        }
+        if right.incarnation == Incarnation(current) {
+            return Ok(());
+        }
+        let detail = format!(
+            "the write right was granted by another store ({}), of which this one ({}) is a copy: nothing is renewed or \
+             moved here",
+            right.incarnation,
+            Incarnation(current)
+        );
+        Err(ApiError::new(StatusCode::CONFLICT, "another_incarnation", detail))
+    }
+
+    /// Grants what nobody has yet, keeps the members as they are wanted, and goes on with what a leader before left.
+    pub(crate) async fn run_datasets(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(LOOK_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                _ = tick.tick() => {}
+            }
+            for dataset in self.loaded().config.datasets.values() {
+                if let Err(e) = self.tend(dataset).await {
+                    tracing::warn!(dataset = %dataset.name, error = &e as &dyn std::error::Error, "can't tend to a dataset");
+                }
+            }
+        }
+    }
+
+    async fn tend(self: &Arc<Self>, dataset: &Dataset) -> Result<(), CoordinatorError> {
+        let name = &dataset.name;
+        let Some((record, revision, _)) = self.right_of(name).await? else {
+            return self.grant_first(dataset).await;
+        };
+        if self.datasets.moving().contains_key(name) {
+            return Ok(());
+        }
+        if let RightState::Closing { .. } = record.right.state {
+            return self.resume_move(name, &record).await;
+        }
+        self.settle_move(name, &record.right).await?;
+        let wanted = promotable(dataset, &record.right.holder);
+        if record.right.members.promotable == wanted {
+            return Ok(());
+        }
+        match change_members(&record.right, wanted) {
+            Ok(right) => {
+                // One that a renewal overtakes is made at the next look.
+                let changed = DatasetRecord { right, ..record };
+                self.swap_right(name, revision, &changed).await?;
+            }
+            Err(why) => tracing::debug!(dataset = %name, %why, "the members stay as they are for now"),
+        }
+        Ok(())
+    }
+
+    /// The first record of a dataset. Its members are acknowledged, since its holder has heard of no others.
+    async fn grant_first(&self, dataset: &Dataset) -> Result<(), CoordinatorError> {
+        let promotable = promotable(dataset, &dataset.holder);
+        let members = Members { version: Generation(1), promotable };
+        let right = WriteRight {
+            incarnation: Incarnation(self.db.epoch().incarnation),
+            generation: WriteGeneration(1),
+            holder: dataset.holder.clone(),
+            acknowledged: members.clone(),
+            members,
+            sync_set: BTreeSet::new(),
+            state: RightState::Open,
+        };
+        let record = DatasetRecord { right, intervals: dataset.write_right, renewed_at: self.clock.now() };
+        if self.db.create(&keys::write_right(&dataset.name), &record).await? {
+            tracing::info!(dataset = %dataset.name, holder = %dataset.holder, "the write right was granted first");
+        }
+        Ok(())
+    }
+}

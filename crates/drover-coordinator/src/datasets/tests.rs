@@ -1,0 +1,134 @@
+use super::*;
+use crate::testbed::{Bed, person};
+use drover_model::Span;
+use drover_model::api::{CommandRequest, MoveRequest, RightStanding};
+use drover_model::config::DatasetMember;
+use drover_model::write_right::{BootTime, Nonce, RightSettings};
+
+fn agent(name: &str) -> AgentId {
+    AgentId::new(name).unwrap()
+}
+
+fn orders() -> Dataset {
+    let member =
+        |name: &str, port: u16| DatasetMember { agent: agent(name), peer: ([127, 0, 0, 1], port).into() };
+    Dataset {
+        name: DatasetId::new("orders").unwrap(),
+        holder: agent("eu-west-1"),
+        members: vec![member("eu-west-1", 1), member("us-east-1", 2)],
+        write_right: RightSettings::default(),
+    }
+}
+
+async fn bed() -> (Bed, Dataset) {
+    let bed = Bed::with(|config| drop(config.datasets.insert(orders().name, orders()))).await;
+    bed.c.tend(&orders()).await.unwrap();
+    (bed, orders())
+}
+
+fn renewal(from: &str, generation: u64, right: &WriteRight) -> Renew {
+    let nonce = Nonce { session: 1, sent: BootTime::after_boot(Span::from_secs(1)) };
+    let (incarnation, generation) = (right.incarnation, WriteGeneration(generation));
+    Renew { from: agent(from), incarnation, generation, echoes: None, nonce }
+}
+
+async fn right(c: &Coordinator) -> WriteRight {
+    c.right_of(&orders().name).await.unwrap().unwrap().0.right
+}
+
+#[tokio::test]
+async fn a_right_is_granted_first_to_whom_the_configuration_names_and_renewed_for_nobody_else() {
+    let (bed, dataset) = bed().await;
+    let c = &bed.c;
+    let told = c.rights_for(&agent("us-east-1")).await.unwrap();
+    let first = &told[0].right;
+    assert_eq!((first.holder.clone(), first.generation), (agent("eu-west-1"), WriteGeneration(1)));
+    assert_eq!(told[0].peers.keys().collect::<Vec<_>>(), [&agent("eu-west-1")]);
+    assert_eq!(c.rights_for(&agent("ap-south-1")).await.unwrap(), []);
+    // Looking again grants nothing anew.
+    c.tend(&dataset).await.unwrap();
+    assert_eq!(right(c).await, *first);
+    let (_, before, _) = c.right_of(&dataset.name).await.unwrap().unwrap();
+    let answer = c.renew_right(&dataset.name, &renewal("eu-west-1", 1, first)).await.unwrap();
+    assert!(matches!(answer, RenewAnswer::Renewed { .. }), "{answer:?}");
+    let (_, after, _) = c.right_of(&dataset.name).await.unwrap().unwrap();
+    assert!(after > before, "a renewal is a change, by which a close is overtaken");
+    for other in [renewal("us-east-1", 1, first), renewal("eu-west-1", 2, first)] {
+        let answer = c.renew_right(&dataset.name, &other).await.unwrap();
+        assert_eq!(answer, RenewAnswer::Refused { right: right(c).await });
+    }
+}
+
+#[tokio::test]
+async fn members_follow_the_configuration_and_a_holder_that_was_taken_out_keeps_its_right() {
+    let (bed, mut dataset) = bed().await;
+    dataset.members.remove(1);
+    bed.c.tend(&dataset).await.unwrap();
+    let changed = right(&bed.c).await;
+    assert_eq!((changed.members.promotable.len(), changed.acknowledged.promotable.len()), (0, 1));
+    // The next change waits until the holder has heard of this one.
+    bed.c.tend(&orders()).await.unwrap();
+    assert_eq!(right(&bed.c).await, changed);
+    let echo = Renew { echoes: Some(changed.members.version), ..renewal("eu-west-1", 1, &changed) };
+    bed.c.renew_right(&dataset.name, &echo).await.unwrap();
+    bed.c.tend(&orders()).await.unwrap();
+    assert_eq!(right(&bed.c).await.members.promotable.len(), 1);
+}
+
+#[tokio::test]
+async fn what_another_store_granted_is_neither_renewed_nor_moved() {
+    let (bed, dataset) = bed().await;
+    let (mut record, revision, _) = bed.c.right_of(&dataset.name).await.unwrap().unwrap();
+    record.right.incarnation = Incarnation(record.right.incarnation.0 + 1);
+    bed.c.swap_right(&dataset.name, revision, &record).await.unwrap().unwrap();
+    let refused =
+        bed.c.renew_right(&dataset.name, &renewal("eu-west-1", 1, &record.right)).await.unwrap_err();
+    assert_eq!(refused.0.code, "another_incarnation");
+    let ask = MoveRequest { by: person(), reason: "test".into(), to: "us-east".into() };
+    assert_eq!(bed.c.move_dataset("orders", &ask).await.unwrap_err().0.code, "another_incarnation");
+}
+
+#[tokio::test]
+async fn a_move_says_at_once_what_stands_in_its_way() {
+    let (bed, _) = bed().await;
+    let ask = |to: &str| MoveRequest { by: person(), reason: "test".into(), to: to.into() };
+    for (dataset, to, code) in [
+        ("nothing", "us-east", "not_found"),
+        ("orders", "ap-south", "not_found"),
+        ("orders", "eu-west", "holds_already"),
+    ] {
+        let refused = bed.c.move_dataset(dataset, &ask(to)).await.unwrap_err();
+        assert_eq!(refused.0.code, code, "{dataset} {to}: {}", refused.0.detail);
+    }
+    let abort = CommandRequest { by: person(), reason: "test".into(), plan: None, roll_back: false };
+    assert_eq!(bed.c.abort_move("orders", &abort).await.unwrap_err().0.code, "no_move");
+}
+
+/// Nobody answers here, so that a move only closes the right, and an abort gives it back above what may have been sealed.
+#[tokio::test]
+async fn a_move_is_gone_on_with_by_the_next_leader_and_can_be_aborted() {
+    let (bed, dataset) = bed().await;
+    let ask = MoveRequest { by: person(), reason: "test".into(), to: "us-east".into() };
+    bed.c.move_dataset("orders", &ask).await.unwrap();
+    while right(&bed.c).await.is_open() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(bed.c.move_dataset("orders", &ask).await.unwrap_err().0.code, "move_under_way");
+    let seal = right(&bed.c).await.seal_for(&agent("us-east-1")).unwrap();
+    assert_eq!(seal.generation, WriteGeneration(2));
+    let bed = bed.reopened().await;
+    assert!(!right(&bed.c).await.is_open(), "what was closed stays closed");
+    bed.c.tend(&dataset).await.unwrap();
+    let abort = CommandRequest { by: person(), reason: "test".into(), plan: None, roll_back: false };
+    bed.c.abort_move("orders", &abort).await.unwrap();
+    let view = loop {
+        let view = bed.c.dataset_views().await.unwrap().remove(0);
+        if view.last_move.as_ref().is_some_and(|last| last.ended.is_some()) {
+            break view;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert_eq!((view.standing, view.generation), (RightStanding::Held, Some(WriteGeneration(3))));
+    let last = view.last_move.unwrap();
+    assert_eq!((last.by, last.ended.unwrap().granted), (person(), false));
+}
