@@ -114,7 +114,7 @@ impl Coordinator {
             return Err(e.into());
         }
         let moving = self.moving(&id, intervals_of(&id, &record)?, events, intent);
-        self.tasks.spawn(moving.to_the_end(begun));
+        self.tasks.spawn(moving.see_through(begun));
         let sentence = format!("{id}: the right to write goes from {holder} to {target} ({plan})");
         Ok(Done { sentence })
     }
@@ -186,7 +186,7 @@ impl Coordinator {
         let Ok(events) = self.claim_move(id) else { return Ok(()) };
         tracing::info!(dataset = %id, %plan, %target, "going on with a move that a leader before began");
         let moving = self.moving(id, intervals_of(id, record)?, events, intent);
-        self.tasks.spawn(moving.to_the_end(begun));
+        self.tasks.spawn(moving.see_through(begun));
         Ok(())
     }
 
@@ -245,7 +245,7 @@ struct Moving {
 
 impl Moving {
     /// Drives it until it is over, or for as long as this coordinator leads: then the next one goes on.
-    async fn to_the_end(mut self, begun: MoveRecord) {
+    async fn see_through(mut self, begun: MoveRecord) {
         let mut tries = 0;
         let ended = loop {
             tries += 1;

@@ -21,7 +21,8 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Opens with a right, and with nothing else.
+    /// Opens for what a keeper's right permits ([`MayWrite::permit`](super::MayWrite::permit)), and for nothing else. It comes from another
+    /// process, so that the proof itself can't be asked for here.
     #[must_use]
     pub fn open(permit: Permit) -> Self {
         Self { permit }
