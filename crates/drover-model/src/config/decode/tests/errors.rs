@@ -72,7 +72,7 @@ const FIELDS_KINDS_AND_UNITS: &[(&str, &str, &str)] = &[
     (
         "kind: Settings\n",
         "",
-        "c.yaml:27:1: the document does not say its `kind` (`kind` is one of Region, Service, Settings)",
+        "c.yaml:27:1: the document does not say its `kind` (`kind` is one of Region, Service, Dataset, Settings)",
     ),
     (
         "automatic: true",
