@@ -6,6 +6,7 @@
 )]
 
 mod backtest;
+mod break_glass;
 #[allow(dead_code, reason = "its other half is for the tests of the store itself")]
 #[path = "../../crates/drover-store/src/etcd/tests/cluster.rs"]
 mod cluster;

@@ -253,6 +253,7 @@ pub fn world(config: Config, down: Option<&RegionId>, now: Timestamp) -> Result<
             })
             .collect(),
         holds: Vec::new(),
+        held: BTreeMap::new(),
         freeze: None,
         blocks: Vec::new(),
         runs: Vec::new(),

@@ -1,7 +1,8 @@
 //! From a verb to what it does.
 
 use crate::args::{
-    Args, AuditVerb, AuditVerifyArgs, ConfigVerb, DnsArgs, DnsVerb, Global, PolicyVerb, RunbookVerb, Verb,
+    Args, AuditVerb, AuditVerifyArgs, BreakGlassVerb, ConfigVerb, DnsArgs, DnsVerb, Global, PolicyVerb,
+    RunbookVerb, Verb,
 };
 use crate::context::{Surroundings, Target};
 use crate::demo;
@@ -24,6 +25,7 @@ pub async fn dispatch(args: Args, out: &Out) -> Result<ExitCode> {
         Verb::Gate(args) => roles::gate::run(&args).await,
         Verb::Dns(DnsArgs { verb: None, server }) => roles::dns::run(&server).await,
         Verb::Dns(DnsArgs { verb: Some(DnsVerb::Keygen(args)), .. }) => verbs::dns_keygen::run(out, &args),
+        Verb::BreakGlass(BreakGlassVerb::Dns(verb)) => verbs::break_glass::run(out, verb).await,
         Verb::Pki(verb) => verbs::pki::run(out, verb),
         Verb::Demo(args) => demo::run_demo(args, out).await,
         Verb::Up(args) => demo::run_up(args, out).await,
@@ -73,6 +75,7 @@ async fn ask(verb: Verb, bench: &Bench) -> Result<ExitCode> {
         Verb::Audit(AuditVerb::Head) => verbs::audit::head(bench).await,
         Verb::Token(verb) => verbs::token::run(bench, verb).await,
         Verb::Dataset(verb) => verbs::dataset::run(bench, verb).await,
+        Verb::BreakGlass(BreakGlassVerb::Reconcile(args)) => verbs::break_glass::reconcile(bench, args).await,
         Verb::Doctor(_) => verbs::doctor::run(bench).await,
         Verb::Run(verb) => verbs::runs::run(bench, verb).await,
         Verb::Dns(DnsArgs { verb: Some(verb), .. }) => verbs::dns::run(bench, verb).await,

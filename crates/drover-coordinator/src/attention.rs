@@ -353,6 +353,12 @@ fn laid_down(view: &StatusView, now: Timestamp, all: &mut Vec<Attention>) {
         a.since = Some(h.since);
         all.push(a);
     }
+    for h in &view.held {
+        let (service, held_by) = (h.service.clone(), h.held_by.clone());
+        let reason = Reason::HeldByBreakGlass { service, held_by };
+        let (sentence, next) = (reason.to_string(), reason.next_command());
+        all.push(line(Severity::Warning, &h.service, "held_by_break_glass", sentence, next));
+    }
     for b in &view.blocks {
         let left = rounded(b.until.since(now));
         let what = match b.class {

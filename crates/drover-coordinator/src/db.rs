@@ -76,6 +76,8 @@ pub mod keys {
     pub const DATASET_MOVES: &str = "dataset-moves/";
     /// Tokens of people, by name.
     pub const TOKENS: &str = "tokens/";
+    /// Lines of break-glass records that are in the audit, by the hash of the first of each command.
+    pub const BREAK_GLASS: &str = "break-glass/";
     /// Plans that were made.
     pub const PLANS: &str = "plans/";
     /// Every command, decision and refusal.
@@ -122,6 +124,12 @@ pub mod keys {
             FailureClass::Recovery => "recovery",
         };
         format!("{BLOCKS}{service}/{class}")
+    }
+
+    /// Of one command.
+    #[must_use]
+    pub fn glass(first_line: &str) -> String {
+        format!("{BREAK_GLASS}{first_line}")
     }
 
     /// A run's hold.

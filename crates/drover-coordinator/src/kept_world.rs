@@ -4,6 +4,7 @@
 //! nothing, where traffic stands. What is put together again is exactly what was kept.
 
 use drover_core::decide;
+use drover_model::break_glass::HeldBy;
 use drover_model::decision::VantageState;
 use drover_model::plan::{ActiveRun, EndedRun, StandingVerdict, World};
 use drover_model::traffic::{Block, Freeze, Hold, Load, TrafficState};
@@ -43,6 +44,8 @@ pub(crate) struct Differs {
     loads: Changed<ServiceId, Load>,
     vantages: BTreeMap<AgentId, VantageState>,
     holds: Vec<Hold>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    held: BTreeMap<ServiceId, HeldBy>,
     freeze: Option<Freeze>,
     blocks: Vec<Block>,
     runs: Vec<ActiveRun>,
@@ -62,6 +65,7 @@ impl Differs {
             traffic,
             loads,
             holds,
+            held,
             freeze,
             blocks,
             runs,
@@ -79,6 +83,7 @@ impl Differs {
             loads: Changed::between(&base.loads, loads),
             vantages: vantages.clone(),
             holds: holds.clone(),
+            held: held.clone(),
             freeze: freeze.clone(),
             blocks: blocks.clone(),
             runs: runs.clone(),
@@ -102,6 +107,7 @@ impl Differs {
             traffic: self.traffic.on(BTreeMap::clone(&base.traffic)).into(),
             loads: self.loads.on(base.loads),
             holds: self.holds,
+            held: self.held,
             freeze: self.freeze,
             blocks: self.blocks,
             runs: self.runs,

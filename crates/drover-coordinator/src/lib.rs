@@ -8,6 +8,7 @@ pub mod allocator;
 pub mod api;
 mod attention;
 pub mod audit;
+pub mod break_glass;
 mod clock;
 pub mod config_dir;
 mod connections;

@@ -10,6 +10,7 @@ use drover_core::agenda::Agenda;
 use drover_core::panel::{Opinions, Panel};
 use drover_core::vantage::Vantage;
 use drover_model::api::DnsView;
+use drover_model::break_glass::HeldBy;
 use drover_model::config::Config;
 use drover_model::config::diagnostic::Diagnostic;
 use drover_model::decision::ActionDecision;
@@ -124,6 +125,8 @@ pub struct Live {
     pub(crate) missed: Missed,
     /// Targets that wait for a person, because more would change at once than may.
     pub dns_withheld: BTreeMap<ServiceId, Generation>,
+    /// Services whose DNS somebody holds by break-glass, as it was read last.
+    pub(crate) held: BTreeMap<ServiceId, HeldBy>,
     /// Record sets that a hand changed.
     pub(crate) drifted: BTreeMap<ServiceId, Drift>,
     /// Which regions status pages declare out of service, and what the records said last.
@@ -179,6 +182,7 @@ impl Live {
             dns_views: Vec::new(),
             missed: Missed::default(),
             dns_withheld: BTreeMap::new(),
+            held: BTreeMap::new(),
             drifted: BTreeMap::new(),
             out_of_service: OutOfServiceLive::default(),
             dns_in_line: BTreeMap::new(),

@@ -4,7 +4,7 @@
 use crate::config_dir::Loaded;
 use crate::coordinator::Coordinator;
 use crate::source::{Source, Targets, by_record, sources};
-use crate::traffic::{blocked_sentence, still_to_do};
+use crate::traffic::{blocked_sentence, held_by, still_to_do};
 use drover_dns::provider::{
     Admitted, Applied, Diff, Gate, Lagging, LaggingState, Observed, ProviderError, Right, Withheld,
 };
@@ -161,7 +161,10 @@ impl Coordinator {
         let loaded = self.loaded();
         let compared = self.compare(gate, &loaded).await?;
         self.note_seen(&compared.observed).await;
-        let blocked: Vec<String> = compared.diff.blocked.iter().map(blocked_sentence).collect();
+        self.note_held(&compared);
+        // What somebody holds is told once, and not by each server.
+        let blocked = compared.diff.blocked.iter().filter(|b| held_by(b).is_none());
+        let blocked: Vec<String> = blocked.map(blocked_sentence).collect();
         if let Some(dns) = &loaded.config.settings.dns {
             self.settle_missed(dns, &compared.observed);
         }

@@ -353,6 +353,10 @@ impl RecordSets for PlayedDns {
         };
         Ok(keys.iter().map(one).collect())
     }
+    async fn commanded_by(&self) -> Result<Option<drover_model::Epoch>, ProviderError> {
+        self.reached()?;
+        Ok(self.sets.lock().unwrap().values().map(|set| set.epoch).max_by_key(|epoch| epoch.counter))
+    }
     async fn apply(&self, batch: &Batch) -> Result<Applied, ProviderError> {
         self.reached()?;
         let refused = self.refused.lock().unwrap().clone();

@@ -12,6 +12,7 @@ use drover_dns::provider::{
 };
 use drover_dns::publish::Change;
 use drover_dns::zone::{AliasTarget, DnsName, Member, RecordKey, RecordSet, RecordType};
+use drover_model::break_glass::HeldBy;
 use drover_model::config::{
     ALIAS_TTL, Answering, DnsInstance, DnsServers, DnsSettings, Endpoint, Service, Split, version_of,
 };
@@ -55,7 +56,8 @@ pub fn record_set(service: &Service, target: &TrafficState, epoch: Epoch) -> Rec
 }
 
 /// What DNS says of an endpoint.
-fn value(endpoint: &Endpoint) -> String {
+#[must_use]
+pub fn value(endpoint: &Endpoint) -> String {
     let address = || endpoint.address.clone();
     let alias = endpoint.alias.as_ref().zip(DnsName::parse(&endpoint.address).ok());
     alias.map_or_else(address, |(alias, name)| {
@@ -133,6 +135,13 @@ fn next_target(
         origin: TargetOrigin::Configuration,
         ..state
     })))
+}
+
+/// The provider of a configuration's zone behind its gate, for whoever works without a coordinator: record sets follow the health checks
+/// that they follow. Nothing where the configuration was let through with what it refuses.
+#[must_use]
+pub fn gate(dns: &DnsSettings) -> Option<Arc<Gate>> {
+    provider(dns, &Arc::default(), None).map(|dns| dns.gate)
 }
 
 /// Nothing where the configuration was let through with what it refuses: no instance, or a zone that is no name.
@@ -269,13 +278,22 @@ pub(crate) async fn still_to_do(gate: &Gate, changes: &[Change]) -> Result<Vec<C
     Ok(gate.diff(&desired, &observed).changes)
 }
 
+/// Who holds it by break-glass, where somebody does.
+pub(crate) fn held_by(b: &drover_dns::provider::Blocked) -> Option<HeldBy> {
+    let is_others = b.reason == BlockedReason::OwnedByOther;
+    b.current.as_ref().filter(|_| is_others).and_then(|live| HeldBy::of_owner(&live.owner))
+}
+
 pub(crate) fn blocked_sentence(b: &drover_dns::provider::Blocked) -> String {
     let why = match &b.reason {
         BlockedReason::Invalid { detail } => detail.clone(),
         BlockedReason::NotObserved => "not observed".to_owned(),
         BlockedReason::Overtaken => "a later generation is live".to_owned(),
         BlockedReason::Drifted => "it was changed by hand".to_owned(),
-        BlockedReason::OwnedByOther => "it belongs to somebody else".to_owned(),
+        BlockedReason::OwnedByOther => match held_by(b) {
+            Some(held_by) => format!("{held_by} holds it by break-glass"),
+            None => "it belongs to somebody else".to_owned(),
+        },
     };
     format!("{} {} can't be published: {why}", b.desired.name, b.desired.rtype)
 }

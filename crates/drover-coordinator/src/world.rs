@@ -52,6 +52,7 @@ impl Coordinator {
             traffic: live.traffic.clone(),
             loads,
             holds: live.holds.values().cloned().collect(),
+            held: live.held.clone(),
             freeze: live.freeze.clone(),
             blocks: blocks(&live, &ended, &loaded),
             runs,

@@ -4,13 +4,14 @@
 //! the difference does, by name: the target becomes a generation above everything that is live, with the weights that it has.
 
 use crate::api::problem::ApiError;
+use crate::break_glass::Keeping;
 use crate::coordinator::Coordinator;
 use crate::operator::need_reason;
 use crate::partial::not_showing;
 use crate::reconciler::Compared;
 use crate::short_ttls::floor_seconds;
 use crate::source::{Source, source, sources};
-use crate::traffic::blocked_sentence;
+use crate::traffic::{blocked_sentence, held_by};
 use crate::views::status::dns_views;
 use axum::http::StatusCode;
 use drover_dns::provider::{BlockedReason, Gate, ProviderError, Right};
@@ -19,6 +20,7 @@ use drover_dns::zone::{Member, RecordSet, ValidRecordSet};
 use drover_model::api::{
     API_SCHEMA, AdoptRequest, Done, RecordState, RecordVersion, RecordView, ValueView, ZoneView,
 };
+use drover_model::break_glass::TAKEN_BACK_BY;
 use drover_model::plan::ActiveRun;
 use drover_model::reason::Reason;
 use drover_model::traffic::{TargetOrigin, TrafficState};
@@ -62,7 +64,7 @@ impl Coordinator {
         })
     }
 
-    fn zone(&self) -> Result<(Arc<Gate>, String), ApiError> {
+    pub(crate) fn zone(&self) -> Result<(Arc<Gate>, String), ApiError> {
         let dns = self.dns.load();
         let dns = dns.as_ref().as_ref().ok_or_else(|| ApiError::refused(vec![Reason::DnsNotConfigured]))?;
         Ok((dns.gate.clone(), dns.settings.zone.clone()))
@@ -87,6 +89,16 @@ impl Coordinator {
         &self,
         name: &ServiceId,
         seen: Option<&RecordVersion>,
+    ) -> Result<Done, ApiError> {
+        self.taken(name, seen, None).await
+    }
+
+    /// Takes it: with its target as it stands, or with what is live as its target.
+    pub(crate) async fn taken(
+        &self,
+        name: &ServiceId,
+        seen: Option<&RecordVersion>,
+        keeping: Option<&Keeping>,
     ) -> Result<Done, ApiError> {
         let (gate, _) = self.zone()?;
         let loaded = self.loaded();
@@ -128,11 +140,11 @@ impl Coordinator {
         if generation != target.generation {
             self.check_no_run_works_on(name)?;
         }
-        let next = if generation == target.generation && !target.origin.is_configuration() {
-            target
-        } else {
+        let next = match keeping {
+            Some(keeping) => self.kept(source, keeping, (target, revision), live.as_ref()).await?,
+            None if generation == target.generation && !target.origin.is_configuration() => target,
             // Also where the velocity held back what the configuration wanted: now a person has decided it.
-            self.retargeted(source, target, generation, revision).await?
+            None => self.retargeted(source, target, generation, revision).await?,
         };
         let change = Change::Put {
             expected_generation: live.as_ref().map(|live| live.generation),
@@ -152,7 +164,7 @@ impl Coordinator {
         Ok(Done { sentence: format!("{key} is drover's, at generation {}", next.generation) })
     }
 
-    fn check_no_run_works_on(&self, name: &ServiceId) -> Result<(), ApiError> {
+    pub(crate) fn check_no_run_works_on(&self, name: &ServiceId) -> Result<(), ApiError> {
         let works = |r: &ActiveRun| !r.awaiting_approval && r.services.contains(name);
         match self.runs.active().into_iter().find(works) {
             None => Ok(()),
@@ -244,7 +256,10 @@ fn record_view(
         wanted: version(wanted),
         published_partial: found.map(not_showing).unwrap_or_default(),
     };
-    let next = || format!("drover dns adopt {} --reason TEXT", view.service);
+    let next = || match blocked.and_then(held_by) {
+        Some(_) => TAKEN_BACK_BY.to_owned(),
+        None => format!("drover dns adopt {} --reason TEXT", view.service),
+    };
     view.next = view.can_be_adopted().then(next);
     Some(view)
 }
@@ -274,7 +289,9 @@ fn shown(live: Option<&RecordSet>) -> String {
     live.map_or_else(|| "nothing".to_owned(), |live| format!("generation {}", live.generation))
 }
 
-pub(crate) fn version(set: &RecordSet) -> RecordVersion {
+/// As the API shows a record set.
+#[must_use]
+pub fn version(set: &RecordSet) -> RecordVersion {
     let value = |m: &Member| ValueView {
         region: RegionId::new(&m.set_id).ok(),
         value: m.value.clone(),

@@ -180,6 +180,9 @@ impl<'a> Eyes<'a> {
                 self.find("I2", format!("{} is working on {service}", run.run));
             }
         }
+        for (service, held_by) in self.world.held.iter().filter(|(service, _)| own.contains(service)) {
+            self.find("I2", format!("{held_by} holds DNS of {service} by break-glass"));
+        }
         for change in self.shifts().flat_map(|(_, changes)| changes) {
             if !own.contains(&change.service) {
                 self.find("I2", format!("{} is changed but not among the plan's services", change.service));

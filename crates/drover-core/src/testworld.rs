@@ -74,6 +74,7 @@ pub(crate) fn of(services: Vec<Service>) -> World {
             .collect(),
         loads: BTreeMap::new(),
         holds: vec![],
+        held: BTreeMap::new(),
         freeze: None,
         blocks: vec![],
         runs: vec![],

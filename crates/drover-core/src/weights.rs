@@ -139,6 +139,18 @@ pub fn moved(
     Ok(names.into_iter().zip(apportion(&as_split(service, raw), WEIGHT_SUM)).collect())
 }
 
+/// The weights of what is answered in these parts, whatever they sum to: the same shares of the answers.
+///
+/// # Errors
+/// [`NeverDark`] when no region of the service has any part.
+pub fn of_parts(service: &Service, part: impl Fn(&RegionId) -> u16) -> Result<Weights, NeverDark> {
+    let raw = as_split(service, service.endpoints.keys().map(|region| u128::from(part(region))).collect());
+    if raw.iter().all(|part| *part == 0) {
+        return Err(NeverDark { service: service.name.clone() });
+    }
+    Ok(service.endpoints.keys().cloned().zip(apportion(&raw, WEIGHT_SUM)).collect())
+}
+
 /// Divides `total` in proportion to `raw` by largest remainder; ties go to the earlier one. Whoever has anything gets
 /// at least one, as long as there are enough to go round.
 fn apportion(raw: &[u128], total: u16) -> Vec<Weight> {

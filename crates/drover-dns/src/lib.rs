@@ -13,6 +13,7 @@
 
 pub mod answer;
 mod background;
+pub mod break_glass;
 pub mod provider;
 pub mod publish;
 pub mod resolver;

@@ -22,6 +22,7 @@ pub use zone::{
     ValueView, ZoneView,
 };
 
+use crate::break_glass::HeldView;
 use crate::config::diagnostic::Diagnostic;
 use crate::decision::{ActionDecision, StoredDecision, VantageState, Verdict, VerdictInputs, VerdictState};
 use crate::ids::{AgentId, DecisionId, EndpointKey, PlanId, RegionId, RunId, ServiceId};
@@ -269,6 +270,9 @@ pub struct StatusView {
     pub freeze: Option<Freeze>,
     /// Operators' drains.
     pub holds: Vec<Hold>,
+    /// Services whose DNS somebody holds by break-glass.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<HeldView>,
     /// Regions that were left and may come back, or why not yet.
     #[serde(default)]
     pub failbacks: Vec<FailbackView>,

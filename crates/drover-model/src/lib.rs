@@ -9,6 +9,7 @@ pub mod access;
 pub mod api;
 pub mod audit;
 mod beside;
+pub mod break_glass;
 mod chain;
 pub mod config;
 pub mod decision;

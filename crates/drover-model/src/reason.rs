@@ -1,6 +1,7 @@
 //! Why something was done, not done, or refused. Each reason has a stable code, a sentence with numbers, and where
 //! one exists the command that goes on from here.
 
+use crate::break_glass::{HeldBy, TAKEN_BACK_BY};
 use crate::decision::{FailureClass, VerdictState};
 use crate::ids::{AgentId, PlanId, RegionId, RunId, ServiceId};
 use crate::time::{Span, Timestamp};
@@ -108,6 +109,8 @@ pub enum Reason {
     RegionSilent { region: RegionId, agents: Vec<AgentId> },
     /// A run that brings a region back is stopped first, because something fails.
     Preempting { service: ServiceId, run: RunId },
+    /// Somebody moved it by break-glass, and it is his until it is reconciled.
+    HeldByBreakGlass { service: ServiceId, held_by: HeldBy },
     /// The region carries nothing of the service.
     AlreadyOut { service: ServiceId, region: RegionId },
     /// The endpoint is still bad, and its traffic was taken off before.
@@ -173,6 +176,7 @@ impl Reason {
         Some(match self {
             Reason::Frozen { .. } => "drover unfreeze --reason TEXT".into(),
             Reason::Blocked { service, .. } => format!("drover rearm {service}"),
+            Reason::HeldByBreakGlass { .. } => TAKEN_BACK_BY.into(),
             Reason::Unanswered { service, region, .. } => {
                 format!("drover failover {service} --from {region} --plan")
             }
@@ -343,6 +347,9 @@ fn fmt_return(reason: &Reason, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f,
                 "{run} is waiting for an answer about {service} in {region}, and nothing begins beside it"
             )
+        }
+        Reason::HeldByBreakGlass { service, held_by } => {
+            write!(f, "{held_by} holds DNS of {service} by break-glass: drover leaves it alone")
         }
         Reason::Preempting { service, run } => {
             write!(f, "{run}, which brings {service} back, is stopped first")

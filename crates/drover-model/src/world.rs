@@ -1,5 +1,6 @@
 //! The world that plans and decisions are made from: what is configured, what stands, and what is under way.
 
+use crate::break_glass::HeldBy;
 use crate::config::Config;
 use crate::decision::{FailureClass, VantageState, Verdict};
 use crate::ids::{AgentId, EndpointKey, RegionId, RunId, ServiceId};
@@ -102,6 +103,9 @@ pub struct World {
     pub loads: BTreeMap<ServiceId, Load>,
     /// Operators' drains.
     pub holds: Vec<Hold>,
+    /// Services whose DNS somebody holds by break-glass, as DNS showed it last.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub held: BTreeMap<ServiceId, HeldBy>,
     /// Automatic action off.
     pub freeze: Option<Freeze>,
     /// Block periods.

@@ -79,6 +79,7 @@ impl State {
             traffic: self.store.traffic.clone(),
             loads: self.loads(now),
             holds: self.store.holds.values().cloned().collect(),
+            held: BTreeMap::new(),
             freeze: self.store.freeze.clone(),
             blocks: self.blocks(&over),
             runs: open,

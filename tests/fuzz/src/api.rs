@@ -141,6 +141,7 @@ fn world() -> World {
         traffic: config.services.values().map(|s| (s.name.clone(), initial_traffic(s, NOW))).collect(),
         loads: BTreeMap::new(),
         holds: vec![],
+        held: std::collections::BTreeMap::new(),
         freeze: None,
         blocks: vec![],
         runs: vec![],

@@ -1,5 +1,6 @@
 //! The command line. Every verb has examples in its help.
 
+mod break_glass;
 mod dataset;
 mod moves;
 mod people;
@@ -9,6 +10,9 @@ mod roles;
 mod runs;
 mod simulate;
 
+pub use break_glass::{
+    BreakGlassDns, BreakGlassVerb, GlassPlace, GlassSetArgs, GlassShowArgs, ReconcileArgs,
+};
 pub use dataset::{DatasetMoveArgs, DatasetVerb};
 pub use moves::{
     ApplyArgs, ConsentArgs, DrainArgs, FailbackArgs, FailoverArgs, FreezeArgs, PlanFlag, RearmArgs,
@@ -121,6 +125,9 @@ pub enum Verb {
     /// Who may write which dataset: status, move, abort
     #[command(subcommand)]
     Dataset(DatasetVerb),
+    /// Without any coordinator: DNS by its provider's credentials alone, recorded
+    #[command(subcommand)]
+    BreakGlass(BreakGlassVerb),
     /// Certificates by which machines prove who they are: init, issue, rotate, revoke, show
     #[command(subcommand)]
     Pki(PkiVerb),
@@ -403,7 +410,7 @@ mod tests {
             .filter_map(|l| l.strip_prefix("  ").and_then(|l| l.split(' ').next()).filter(|w| !w.is_empty()))
             .collect();
         let expected = "status explain failover failback drain undrain apply approve reject freeze unfreeze rearm run \
-                        config runbook policy simulate dns dataset pki doctor log audit token demo up break heal help";
+                        config runbook policy simulate dns dataset break-glass pki doctor log audit token demo up break heal help";
         assert_eq!(listed.join(" "), expected);
         let long = Args::command().render_long_help().to_string();
         assert!(

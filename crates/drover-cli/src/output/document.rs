@@ -2,6 +2,7 @@
 //! that has no `schema` can't be shown; lists and objects without one get it here. `docs/output.md` tells the keys.
 
 use crate::offline::OfflineView;
+use crate::render::break_glass::{GlassBack, GlassDone, GlassView};
 use crate::render::doctor::Diagnosis;
 use drover_model::api::{ExplainView, HealthChecksView, PlanView, ReplayView, RunView, StatusView, ZoneView};
 use serde::Serialize;
@@ -21,6 +22,9 @@ impl Document for PlanView {}
 impl Document for RunView {}
 impl Document for ZoneView {}
 impl Document for Diagnosis {}
+impl Document for GlassView {}
+impl Document for GlassDone {}
+impl Document for GlassBack {}
 
 /// A list.
 #[derive(Debug, Serialize)]

@@ -8,8 +8,10 @@ use crate::output::paint::{Tone, paint};
 use crate::output::words::{count, left, list, span, whole};
 use crate::output::{Look, table};
 use drover_model::api::{RegionView, StatusView};
+use drover_model::break_glass::{HeldView, TAKEN_BACK_BY};
 use drover_model::decision::VantageState;
 use drover_model::journal::RunState;
+use drover_model::reason::Reason;
 use drover_pki::ledger::ends_soon;
 use drover_pki::machine_in;
 use serde::Serialize;
@@ -106,6 +108,7 @@ pub fn diagnose(
     vantages(view, &mut checks);
     checks.extend(view.regions.iter().filter(|r| !r.witness).map(automatic));
     resolvers(view, dns, &mut checks);
+    held(view, &mut checks);
     control_plane(view, dns, pages, &mut checks);
     standing(view, look, &mut checks);
     upkeep(view, &mut checks);
@@ -129,6 +132,14 @@ fn coordinator(view: &StatusView, own: &str, checks: &mut Vec<Check>) {
             check(Mark::Bad, "configuration", finding).then("drover config validate")
         }
     });
+}
+
+/// What drover does not move, because somebody moved it without a coordinator.
+fn held(view: &StatusView, checks: &mut Vec<Check>) {
+    for HeldView { service, held_by } in &view.held {
+        let reason = Reason::HeldByBreakGlass { service: service.clone(), held_by: held_by.clone() };
+        checks.push(check(Mark::Warn, "break-glass", &reason).then(TAKEN_BACK_BY));
+    }
 }
 
 /// In force, and not yet what is done.

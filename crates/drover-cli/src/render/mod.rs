@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod backtest;
+pub mod break_glass;
 pub mod config;
 pub mod dataset;
 pub mod dns;

@@ -96,7 +96,8 @@ async fn export(bench: &Bench) -> Result<ExitCode> {
 async fn adopt(bench: &Bench, args: AdoptArgs) -> Result<ExitCode> {
     let zone = zone(bench).await?;
     let records = if args.all {
-        zone.records.iter().filter(|r| r.can_be_adopted()).collect()
+        // What somebody holds is his, until it is reconciled or taken by its name.
+        zone.records.iter().filter(|r| r.can_be_adopted() && r.held_by().is_none()).collect()
     } else {
         args.services.iter().map(|service| find(&zone, service)).collect::<Result<Vec<_>>>()?
     };

@@ -1,6 +1,7 @@
 //! What each verb does. Asking and deciding whom to ask happens here, rendering in `render`.
 
 pub mod audit;
+pub mod break_glass;
 pub mod config;
 pub mod dataset;
 pub mod dns;

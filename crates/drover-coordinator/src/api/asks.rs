@@ -7,6 +7,7 @@ use drover_model::access::TokenRequest;
 use drover_model::api::{
     AdoptRequest, CommandRequest, FreezeRequest, MoveRequest, PlanRequest, RearmRequest,
 };
+use drover_model::break_glass::ReconcileRequest;
 use drover_model::traffic::Actor;
 
 /// A command's body, with what its path says.
@@ -68,6 +69,7 @@ asks!(TokenRequest, |_| String::new());
 asks!(FreezeRequest, |_| "automatic action".to_owned());
 asks!(RearmRequest, |r| r.service.as_ref().map_or_else(|| "all services".to_owned(), ToString::to_string));
 asks!(MoveRequest, |_| String::new());
+asks!(ReconcileRequest, |r| format!("--{}", r.how));
 asks!(AdoptRequest, |r| r.service.to_string());
 
 impl Asks for PlanRequest {

@@ -12,6 +12,7 @@ use axum::extract::{FromRequest, Path, State};
 use drover_model::api::{
     AdoptRequest, CommandRequest, Done, FreezeRequest, PlanRequest, PlanView, RearmRequest, RunSummary,
 };
+use drover_model::break_glass::{ReconcileRequest, Reconciled};
 use drover_model::journal::{Entry, Record};
 use drover_model::traffic::Actor;
 use drover_model::{PlanId, RunId};
@@ -102,6 +103,14 @@ pub(super) async fn adopt(
     Body(request): Body<AdoptRequest>,
 ) -> Result<Json<Done>, ApiError> {
     once(c, "dns/adopt", key, request, |c, _, r| async move { c.adopt(&r).await }).await
+}
+
+pub(super) async fn reconcile_glass(
+    State(c): State<Arc<Coordinator>>,
+    key: IdempotencyKey,
+    Body(request): Body<ReconcileRequest>,
+) -> Result<Json<Reconciled>, ApiError> {
+    once(c, "break-glass/reconcile", key, request, |c, _, r| async move { c.reconcile_glass(&r).await }).await
 }
 
 pub(super) async fn reload(

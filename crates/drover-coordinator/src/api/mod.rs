@@ -26,6 +26,7 @@ use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get, post};
 use drover_model::access::{Role, TokenRequest, TokenView};
 use drover_model::audit::{AuditHead, AuditRecord};
+use drover_model::break_glass::{ReconcileRequest, Reconciled};
 use drover_model::{api as m, probe, sight};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use std::sync::Arc;
@@ -383,7 +384,7 @@ fn token_routes() -> [Route; 3] {
     ]
 }
 
-fn dns_routes() -> [Route; 4] {
+fn dns_routes() -> [Route; 5] {
     let about = "What DNS shows of the services beside what it should, read now";
     [
         read("/v1/dns", about, Some(schema::<m::ZoneView>), get(reads::zone)),
@@ -409,6 +410,14 @@ fn dns_routes() -> [Route; 4] {
             schema::<m::AdoptRequest>,
             schema::<m::Done>,
             post(commands::adopt),
+        ),
+        command(
+            Role::Operator,
+            "/v1/break-glass/reconcile",
+            "Take a break-glass record into the audit, and what it holds back to drover",
+            schema::<ReconcileRequest>,
+            schema::<Reconciled>,
+            post(commands::reconcile_glass),
         ),
     ]
 }

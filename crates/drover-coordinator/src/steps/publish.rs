@@ -5,7 +5,7 @@ use crate::coordinator::Coordinator;
 use crate::db::keys;
 use crate::fault;
 use crate::partial::names;
-use crate::traffic::{blocked_sentence, record_key, record_set, still_to_do};
+use crate::traffic::{blocked_sentence, held_by, record_key, record_set, still_to_do};
 use drover_dns::provider::{
     Admitted, Blocked, BlockedReason, Diff, Gate, Observed, ProviderError, Right, Verification,
 };
@@ -135,7 +135,10 @@ pub(super) fn not_published(blocked: &[Blocked]) -> Option<StepFailure> {
     if !blocked.iter().any(needs_a_person) {
         return Some(failed(FailureNature::Retryable, message));
     }
-    message.push_str("; `drover dns drift` shows what it is, `drover dns adopt` takes it");
+    message.push_str(match held_by(first) {
+        Some(_) => "; `drover break-glass reconcile FILE` gives it back to drover",
+        None => "; `drover dns drift` shows what it is, `drover dns adopt` takes it",
+    });
     Some(failed(FailureNature::Permanent, message))
 }
 

@@ -108,7 +108,9 @@ impl Subject {
             "overloaded" | "ramp_left" | "certificate_expiring" => {
                 self.endpoints.iter().any(|e| e.to_string() == a.subject)
             }
-            "blocked" => self.endpoints.iter().any(|e| e.service.as_str() == a.subject),
+            "blocked" | "held_by_break_glass" => {
+                self.endpoints.iter().any(|e| e.service.as_str() == a.subject)
+            }
             // Of one region there may be several: each of its own services.
             "drained" | "drained_lapsing" => holds.iter().any(|h| {
                 h.region.as_str() == a.subject && a.since == Some(h.since) && has(&h.region, &h.services)

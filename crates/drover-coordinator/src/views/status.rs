@@ -8,6 +8,7 @@ use drover_model::api::{
     API_SCHEMA, CoordinatorView, DnsView, EndpointView, QuorumView, RegionView, RunSummary, ServiceView,
     StatusView, VantageView,
 };
+use drover_model::break_glass::{HeldBy, HeldView};
 use drover_model::config::{HealthCheck, RegionRole, Service};
 use drover_model::decision::VerdictState;
 use drover_model::plan::World;
@@ -61,6 +62,7 @@ impl Coordinator {
             health_checks: self.health_checks_view(&loaded.config, &live),
             freeze: world.freeze.clone().filter(|f| f.holds_at(now)),
             holds: world.holds.clone(),
+            held: held(&world),
             failbacks: drover_core::failback::views(&world, now),
             blocks: world.blocks.iter().filter(|b| b.until > now).cloned().collect(),
             runs: shown(runs),
@@ -117,6 +119,14 @@ fn failing(alarm: Result<Option<Alarm>, ReadError>) -> (Option<String>, bool) {
         Ok(Some(alarm @ Alarm::Stopped { .. })) => (Some(alarm.to_string()), true),
         Err(e) => (Some(e.to_string()), true),
     }
+}
+
+fn held(world: &World) -> Vec<HeldView> {
+    let view = |(service, held_by): (&ServiceId, &HeldBy)| HeldView {
+        service: service.clone(),
+        held_by: held_by.clone(),
+    };
+    world.held.iter().map(view).collect()
 }
 
 fn shown(mut runs: Vec<RunSummary>) -> Vec<RunSummary> {

@@ -121,6 +121,7 @@ impl Backtest {
             traffic: BTreeMap::new().into(),
             loads: BTreeMap::new(),
             holds: vec![],
+            held: BTreeMap::new(),
             freeze: None,
             blocks: vec![],
             runs: vec![],

@@ -222,6 +222,9 @@ fn a_world_that_moved_is_found() {
                 awaiting_approval: false,
             });
         }),
+        ("somebody broke the glass", &["I2"], |w| {
+            w.held.insert(service_id("checkout"), drover_model::break_glass::HeldBy::new("ada", 1));
+        }),
         ("the configuration changed", &["I9"], |w| {
             config(w).services.get_mut(&service_id("checkout")).unwrap().rto = Span::from_secs(1);
         }),

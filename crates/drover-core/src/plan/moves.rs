@@ -192,6 +192,11 @@ fn one<'w>(
             by: other.by.clone(),
         }));
     }
+    if let Some(held_by) = world.held.get(&service.name) {
+        cov_mark::hit!(held_by_break_glass);
+        let (service, held_by) = (service.name.clone(), held_by.clone());
+        return Err(Excluded::Unmovable("break_glass", vec![Reason::HeldByBreakGlass { service, held_by }]));
+    }
     let Some(state) = world.traffic.get(&service.name) else {
         cov_mark::hit!(scope_no_traffic_state);
         let what = format!("traffic state of `{}`", service.name);

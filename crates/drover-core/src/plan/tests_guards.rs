@@ -123,6 +123,21 @@ fn one_run_at_a_time_touches_a_service() {
 }
 
 #[test]
+fn what_somebody_holds_by_break_glass_is_left_to_him_and_the_rest_goes_on() {
+    let mut world = world();
+    world.held.insert(service_id("catalog"), drover_model::break_glass::HeldBy::new("ada", 1));
+    let wanted = intent(Purpose::Drain, "eu-west");
+    cov_mark::check_count!(held_by_break_glass, 4);
+    let (refused, _) = automatic(&world, &only("catalog", wanted.clone()));
+    assert_eq!(refused, ["held_by_break_glass"]);
+    assert_eq!(person(&world, &only("catalog", wanted.clone())), ["held_by_break_glass"]);
+    for automatic in [false, true] {
+        let moved = plan(&world, &Intent { automatic, ..wanted.clone() }, NOW).plan.unwrap();
+        assert_eq!(moved.services, [service_id("checkout")]);
+    }
+}
+
+#[test]
 fn what_is_out_already_is_left_alone() {
     let before = world();
     let world =

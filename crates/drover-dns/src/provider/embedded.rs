@@ -350,6 +350,26 @@ impl RecordSets for EmbeddedInstances {
         Ok(keys.iter().map(|key| observe_one(key, &known, &missing, must_sign)).collect())
     }
 
+    async fn commanded_by(&self) -> Result<Option<Epoch>, ProviderError> {
+        let (fences, missing) = self.fences().await;
+        if fences.is_empty() {
+            return Err(ProviderError::Unreachable { missing });
+        }
+        fences.iter().for_each(|(_, fence)| self.see(fence.generation));
+        let known = || fences.iter().filter_map(|(name, fence)| Some((name, fence.highest_epoch?)));
+        let Some((name, highest)) = known().max_by_key(|(_, epoch)| epoch.counter) else { return Ok(None) };
+        match known().find(|(_, epoch)| epoch.incarnation != highest.incarnation) {
+            None => Ok(Some(highest)),
+            // Which of the two commands is for a person to say.
+            Some((other, epoch)) => Err(ProviderError::NotNow {
+                instance: other.clone(),
+                detail: format!(
+                    "it was commanded by {epoch} last, and {name} by {highest}, of another store"
+                ),
+            }),
+        }
+    }
+
     async fn apply(&self, batch: &Batch) -> Result<Applied, ProviderError> {
         let seals = self.seal(batch).await?;
         let calls = self.instances.iter().map(|instance| self.apply_to(instance, batch, &seals));

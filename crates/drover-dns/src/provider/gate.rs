@@ -243,6 +243,14 @@ impl Gate {
         self.provider.observe(keys).await
     }
 
+    /// As [`RecordSets::commanded_by`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn commanded_by(&self) -> Result<Option<Epoch>, ProviderError> {
+        self.provider.commanded_by().await
+    }
+
     /// As [`RecordSets::forget`].
     pub fn forget(&self, keys: &[RecordKey]) {
         self.provider.forget(keys);

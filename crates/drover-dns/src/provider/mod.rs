@@ -55,6 +55,13 @@ pub trait RecordSets: Send + Sync {
     /// there.
     async fn observe(&self, keys: &[RecordKey]) -> Result<Vec<Observed>, ProviderError>;
 
+    /// The highest epoch under which anybody has written there, by the provider's own record; none: nobody has. Whoever is no leader
+    /// writes under it (`break-glass`): that deposes nobody.
+    ///
+    /// # Errors
+    /// `Unreachable` or `TimedOut` if nobody could be asked; `NotNow` where the record can't be read.
+    async fn commanded_by(&self) -> Result<Option<Epoch>, ProviderError>;
+
     /// Makes the next observation of these one of now, where a provider remembers what it saw.
     fn forget(&self, _keys: &[RecordKey]) {}
 

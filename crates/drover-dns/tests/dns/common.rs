@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use drover_dns::Epoch;
 use drover_dns::provider::Instance;
-use drover_dns::publish::{Batch, Change, Published};
+use drover_dns::publish::{Batch, Change, PublicKey, Published};
 use drover_dns::server::{Limits, Peering, Running, ServerConfig, run};
 use drover_dns::zone::{
     Answering, DnsName, Member, NameServer, RecordKey, RecordSet, RecordType, ZoneConfig,
@@ -157,6 +157,14 @@ pub async fn serve_with(directory: &Path, limits: Limits) -> Served {
     let shutdown = CancellationToken::new();
     let running = run(config(directory, limits), shutdown.clone()).await.unwrap();
     Served { running, shutdown }
+}
+
+/// One that takes only what this key signed.
+pub async fn serve_trusting(directory: &Path, key: PublicKey) -> Served {
+    let mut config = config(directory, Limits::default());
+    config.peering.trusted_keys = vec![key];
+    let shutdown = CancellationToken::new();
+    Served { running: run(config, shutdown.clone()).await.unwrap(), shutdown }
 }
 
 /// A query with an OPT record, or without.

@@ -1,6 +1,7 @@
 //! The DNS instance as others see it: over real sockets, read by a second, independent DNS library.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on says so by panicking")]
 
+mod break_glass;
 mod common;
 mod contract;
 mod control;

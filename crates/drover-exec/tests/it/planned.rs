@@ -72,6 +72,7 @@ fn world(books: Vec<LoadedRunbook>) -> World {
             .map(|s| (s.clone(), Load::Measured { rate: RequestsPerSecond(100), at: at(0) }))
             .collect(),
         holds: vec![],
+        held: BTreeMap::new(),
         freeze: None,
         blocks: vec![],
         runs: vec![],

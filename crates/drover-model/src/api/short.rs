@@ -7,6 +7,7 @@ use super::{
     Attention, CoordinatorView, DnsView, EndpointView, FailbackView, HealthChecksView, RegionView,
     RunSummary, ServiceView, StatusView, VantageView,
 };
+use crate::break_glass::HeldView;
 use crate::decision::VerdictState;
 use crate::ids::{RegionId, RunId, ServiceId};
 use crate::time::Timestamp;
@@ -43,6 +44,8 @@ struct ShortStatus<'a> {
     health_checks: &'a Option<HealthChecksView>,
     freeze: &'a Option<Freeze>,
     holds: &'a [Hold],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    held: &'a [HeldView],
     failbacks: &'a [FailbackView],
     blocks: &'a [Block],
     runs: &'a [RunSummary],
@@ -96,6 +99,7 @@ impl Serialize for Short<'_> {
             health_checks,
             freeze,
             holds,
+            held,
             failbacks,
             blocks,
             runs,
@@ -112,6 +116,7 @@ impl Serialize for Short<'_> {
             health_checks,
             freeze,
             holds,
+            held,
             failbacks,
             blocks,
             runs,

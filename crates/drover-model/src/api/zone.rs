@@ -1,5 +1,6 @@
 //! What DNS shows of the services beside what it should (`GET /v1/dns`), and how a record set is adopted.
 
+use crate::break_glass::HeldBy;
 use crate::config::Answering;
 use crate::ids::{RegionId, ServiceId};
 use crate::time::Timestamp;
@@ -109,6 +110,13 @@ pub struct RecordView {
 }
 
 impl RecordView {
+    /// Who holds it by break-glass, where somebody does.
+    #[must_use]
+    pub fn held_by(&self) -> Option<HeldBy> {
+        let live = self.live.as_ref().filter(|_| self.state == RecordState::Foreign)?;
+        HeldBy::of_owner(&live.owner)
+    }
+
     /// Does it wait for a person, because somebody else made it what it is or because too much changed at once?
     #[must_use]
     pub const fn can_be_adopted(&self) -> bool {

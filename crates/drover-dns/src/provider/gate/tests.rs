@@ -27,6 +27,9 @@ impl RecordSets for Willing {
     async fn observe(&self, _: &[RecordKey]) -> Result<Vec<Observed>, ProviderError> {
         Ok(vec![])
     }
+    async fn commanded_by(&self) -> Result<Option<Epoch>, ProviderError> {
+        Ok(Some(EPOCH))
+    }
     async fn apply(&self, batch: &Batch) -> Result<Applied, ProviderError> {
         *self.0.lock().unwrap() += batch.changes.len();
         Ok(Applied::Changed(Coverage { instances: vec![], missing: vec![] }))

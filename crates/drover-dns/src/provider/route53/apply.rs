@@ -143,10 +143,13 @@ impl HostedZone {
         match zone.fence(&name) {
             Fence::None => Ok(None),
             Fence::Held(fence) => fence.check(given, CALLED).map(|()| Some(fence)),
-            Fence::Unreadable => {
-                Err(Self::not_now(format!("{name} TXT holds no fence that this build can read")))
-            }
+            Fence::Unreadable => Err(self.unreadable_fence()?),
         }
+    }
+
+    /// That nobody can say who commands the zone.
+    pub(super) fn unreadable_fence(&self) -> Result<ProviderError, ProviderError> {
+        Ok(Self::not_now(format!("{} TXT holds no fence that this build can read", self.fence_name()?)))
     }
 
     async fn accepted(

@@ -155,7 +155,7 @@ impl HostedZone {
     }
 
     /// The fence alone: one request.
-    async fn glance(&self) -> Result<Fence, ProviderError> {
+    pub(super) async fn glance(&self) -> Result<Fence, ProviderError> {
         Ok(fence(&self.read_txt(&self.fence_name()?).await?))
     }
 

@@ -38,6 +38,7 @@ use self::api::{Api, CallError};
 use self::live::{Follow, Live};
 use self::look::{Memory, Stale};
 use self::verify::Pending;
+use self::zone::Fence;
 use super::health_checks::WantedChecks;
 use super::{Applied, Capabilities, MissingInstance, Observed, ProviderError, RecordSets, Verification};
 use crate::publish::Batch;
@@ -160,6 +161,14 @@ impl RecordSets for HostedZone {
         // What has no name for its registry is not observed.
         let live = keys.iter().filter_map(|key| Live::of(&zone, key).ok());
         Ok(live.map(|live| Observed::of(live.shown(), live.key, lagging.clone())).collect())
+    }
+
+    async fn commanded_by(&self) -> Result<Option<Epoch>, ProviderError> {
+        match self.glance().await? {
+            Fence::None => Ok(None),
+            Fence::Held(fence) => Ok(Some(fence.epoch)),
+            Fence::Unreadable => Err(self.unreadable_fence()?),
+        }
     }
 
     fn forget(&self, keys: &[RecordKey]) {

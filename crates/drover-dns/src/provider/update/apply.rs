@@ -176,16 +176,22 @@ impl DynamicUpdates {
 
     /// I3: who commands the zone, if this epoch may.
     fn check_fence(&self, records: &Records, given: Epoch) -> Result<Option<ZoneFence>, ProviderError> {
+        let fence = self.read_fence(records)?;
+        fence.map_or(Ok(()), |fence| fence.check(given, &self.called))?;
+        Ok(fence)
+    }
+
+    /// Who commands the zone.
+    pub(super) fn read_fence(&self, records: &Records) -> Result<Option<ZoneFence>, ProviderError> {
         if records.rdata.is_empty() {
             return Ok(None);
         }
         let read = live::texts(records).and_then(|strings| ZoneFence::read(&strings));
-        let Some(fence) = read else {
+        let unreadable = || {
             let name = &records.name;
-            return Err(self.not_now(format!("{name} TXT holds no fence that this build can read")));
+            self.not_now(format!("{name} TXT holds no fence that this build can read"))
         };
-        fence.check(given, &self.called)?;
-        Ok(Some(fence))
+        read.map(Some).ok_or_else(unreadable)
     }
 }
 

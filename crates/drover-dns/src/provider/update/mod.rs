@@ -24,6 +24,7 @@ mod transfer;
 mod verify;
 
 use async_trait::async_trait;
+use drover_model::Epoch;
 use drover_model::config::Rfc2136Dns;
 use tokio::sync::Mutex;
 
@@ -127,6 +128,10 @@ impl RecordSets for DynamicUpdates {
         let lagging = self.lagging(&seen).await?;
         let observed = seen.live.into_iter().zip(lagging);
         Ok(observed.map(|(live, lagging)| Observed::of(live.shown(), live.key, lagging)).collect())
+    }
+
+    async fn commanded_by(&self) -> Result<Option<Epoch>, ProviderError> {
+        Ok(self.read_fence(&self.look(&[]).await?.fence)?.map(|fence| fence.epoch))
     }
 
     async fn apply(&self, batch: &Batch) -> Result<Applied, ProviderError> {

@@ -36,6 +36,11 @@ impl Digest {
         Self(Sha256::new().chain_update(REMOVED_FORM).chain_update(key.to_string()).finalize().into())
     }
 
+    /// Of something else, whose form keeps it apart from all others.
+    pub(crate) fn over(form: &[u8], bytes: &[u8]) -> Self {
+        Self(Sha256::new().chain_update(form).chain_update(bytes).finalize().into())
+    }
+
     pub(crate) const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

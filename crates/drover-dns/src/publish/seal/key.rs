@@ -77,8 +77,7 @@ impl SigningKey {
     /// # Errors
     /// When the file exists already or can't be written.
     pub fn create(file: &Path) -> Result<Self, UnusableSigningKey> {
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(|error| UnusableSigningKey::Randomness(error.into()))?;
+        let seed = seed()?;
         let key = Self::of_seed(&seed, file)?;
         let failed = |source| UnusableSigningKey::NotWritten { file: file.to_owned(), source };
         let opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
@@ -86,6 +85,14 @@ impl SigningKey {
         let text = format!("{PREFIX}{}\n", hex::encode(seed));
         opened.write_all(text.as_bytes()).and_then(|()| opened.sync_all()).map_err(failed)?;
         Ok(key)
+    }
+
+    /// Makes a key that no file ever has: it is gone with this process.
+    ///
+    /// # Errors
+    /// When the machine gives no randomness.
+    pub fn for_once() -> Result<Self, UnusableSigningKey> {
+        Self::of_seed(&seed()?, Path::new("(no file)"))
     }
 
     /// Reads a key from its file.
@@ -111,7 +118,7 @@ impl SigningKey {
         pair.map(Self).map_err(|_| UnusableSigningKey::NotAKey { file: file.to_owned() })
     }
 
-    pub(super) fn sign(&self, message: &[u8]) -> Signature {
+    pub(crate) fn sign(&self, message: &[u8]) -> Signature {
         let mut bytes = [0; 64];
         // An Ed25519 signature has 64 bytes (RFC 8032, 5.1.6).
         for (to, from) in bytes.iter_mut().zip(self.0.sign(message).as_ref()) {
@@ -129,6 +136,12 @@ impl SigningKey {
         }
         PublicKey(bytes)
     }
+}
+
+fn seed() -> Result<[u8; 32], UnusableSigningKey> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| UnusableSigningKey::Randomness(error.into()))?;
+    Ok(seed)
 }
 
 impl fmt::Debug for SigningKey {
@@ -177,9 +190,13 @@ impl TrustedKeys {
     }
 
     pub(super) fn have_signed(&self, message: &[u8], signature: &Signature) -> bool {
-        let is_of = |key: &PublicKey| {
-            UnparsedPublicKey::new(&ED25519, &key.0).verify(message, signature.as_bytes()).is_ok()
-        };
-        self.0.iter().any(is_of)
+        self.0.iter().any(|key| key.has_signed(message, signature))
+    }
+}
+
+impl PublicKey {
+    /// Was this signed by the private key of this one?
+    pub(crate) fn has_signed(&self, message: &[u8], signature: &Signature) -> bool {
+        UnparsedPublicKey::new(&ED25519, &self.0).verify(message, signature.as_bytes()).is_ok()
     }
 }
