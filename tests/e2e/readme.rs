@@ -1,7 +1,7 @@
 //! The page of the README that leads from the sample world to three coordinators, typed as it stands there.
 
 use crate::network;
-use crate::world::{GUARD, Said, binary, surroundings};
+use crate::world::{GUARD, binary, surroundings};
 use std::fs::File;
 use std::process::{Command, Stdio};
 use std::time::Instant;
