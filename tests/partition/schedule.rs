@@ -102,7 +102,7 @@ pub fn drawn(seed: u64) -> Vec<Planned> {
         let kind = if number == 0 { seed % KINDS } else { draw.u64(..KINDS) };
         let from = millis(&mut draw, Duration::ZERO, BEGIN_WITHIN);
         let until = from + millis(&mut draw, LASTS_MIN, LASTS_MAX);
-        let whose = if draw.u8(..3) == 0 { Whose::Leaders } else { Whose::Region(draw.usize(1..=3)) };
+        let whose = if draw.bool() { Whose::Leaders } else { Whose::Region(draw.usize(1..=3)) };
         planned.push(Planned { from, until, fault: fault(&mut draw, kind, whose) });
     }
     planned.sort_by_key(|p| p.from);
