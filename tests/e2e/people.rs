@@ -127,3 +127,40 @@ fn the_audit_is_whole_and_one_record_changed_or_cut_off_in_an_export_is_found() 
     let cut = verify("cut.jsonl").expect_code(4);
     assert!(cut.stderr.contains("damaged or changed"), "{}", cut.stderr);
 }
+
+#[test]
+fn of_two_people_one_begins_and_the_other_agrees() {
+    let w = World::up();
+    w.edit(|c| {
+        c.services.values_mut().for_each(|s| s.failover.approvals = 2);
+    });
+    let directory = w.config_path("").display().to_string();
+    let warned = w.drover(&["config", "validate", &directory]);
+    assert!(format!("{warned:?}").contains("counts people by their tokens"), "{warned:?}");
+    make(&w, "ann", "operator");
+    make(&w, "bob", "operator");
+    contexts(&w, &["ann", "bob"]);
+
+    let made: Value = as_whom(&w, "ann", &["drain", "us-east", "--reason", "work", "--plan", "-o", "json"])
+        .expect_code(8)
+        .json();
+    let plan = made["planned"]["plan"]["id"].as_str().unwrap_or_else(|| panic!("{made}"));
+    let asks = as_whom(&w, "ann", &["apply", plan, "--reason", "work", "--yes"]).expect_code(5);
+    assert!(asks.stdout.contains("somebody else: drover approve run-1"), "{asks:?}");
+    let yes = ["approve", "run-1", "--reason", "seen", "--yes", "--plan", plan];
+    let again = as_whom(&w, "ann", &yes).expect_code(3);
+    assert!(again.stderr.contains("ann has agreed to run-1 already"), "{}", again.stderr);
+    let alone: Vec<&str> = yes.into_iter().chain(["--alone"]).collect();
+    let alone = as_whom(&w, "ann", &alone).expect_code(3);
+    assert!(alone.stderr.contains("needs the role admin"), "{}", alone.stderr);
+    let shown = w.drover(&["run", "show", "run-1"]).expect_code(0).stdout;
+    assert!(shown.contains("so far ann, of 2 people who must agree"), "{shown}");
+    let status = w.status();
+    let told = status.attention.iter().find(|a| a.code == "run_awaiting_approval").unwrap();
+    assert!(told.sentence.contains("2 people approve: ann did, 1 more must"), "{told:?}");
+
+    as_whom(&w, "bob", &yes).expect_code(0);
+    as_whom(&w, "bob", &["run", "follow", "run-1"]).expect_code(0);
+    let view: Value = w.drover(&["run", "show", "run-1", "-o", "json"]).expect_code(0).json();
+    assert_eq!(view["approvals"]["agreed"], serde_json::json!(["ann", "bob"]), "{view}");
+}

@@ -169,6 +169,7 @@ fn policy(interval: Span) -> FailoverPolicy {
         headroom: Percent::whole(10),
         jurisdictions: Vec::new(),
         approval_expires: Span::from_mins(15),
+        approvals: 1,
         failback: FailbackPolicy::default(),
     }
 }

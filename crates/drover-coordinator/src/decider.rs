@@ -12,6 +12,8 @@ use drover_core::opinion::policy_of;
 use drover_core::{check, decide, plan};
 use drover_exec::{Approved, Consent};
 use drover_model::api::{API_SCHEMA, PlanView, Severity};
+use drover_model::approvals::Approvals;
+use drover_model::config::Config;
 use drover_model::decision::{ActionDecision, Conclusion, DECISION_SCHEMA, DecisionBody, StoredDecision};
 use drover_model::journal::Trigger;
 use drover_model::plan::{Intent, Plan, World};
@@ -337,8 +339,8 @@ impl Coordinator {
                     .map_err(|e| CoordinatorError::store("start an automatic run", e))?,
             ),
             Conclusion::Ask | Conclusion::Hold => {
-                let expires = approval_span(world, &plan);
-                Consent::Ask { plan, expires }
+                let (expires, approvals) = asked_of(&world.config, &plan);
+                Consent::Ask { plan, expires, approvals }
             }
         };
         self.create_run(run.clone(), consent, Actor::Automatic, trigger, rto).await
@@ -400,10 +402,11 @@ fn still_held(world: &World, hold: &Hold) -> Vec<ServiceId> {
     hold.services.iter().filter(|s| configured(s) && !back(s)).cloned().collect()
 }
 
-/// The shortest time in which a question expires.
-fn approval_span(world: &World, plan: &Plan) -> Span {
-    let spans = plan.services.iter().filter_map(|s| world.config.services.get(s));
-    spans.map(|s| s.failover.approval_expires).min().unwrap_or(Span::from_mins(15))
+/// The shortest time in which a question about this plan expires, and how many people it asks.
+pub(crate) fn asked_of(config: &Config, plan: &Plan) -> (Span, Approvals) {
+    let services = || plan.services.iter().filter_map(|s| config.services.get(s));
+    let expires = services().map(|s| s.failover.approval_expires).min();
+    (expires.unwrap_or(Span::from_mins(15)), Approvals::of(plan::approvals(services())))
 }
 
 #[cfg(test)]

@@ -1,17 +1,23 @@
 //! What people ask for: plans, approvals, freezes. Every command and every refusal is written to the audit.
 
+use crate::access::Caller;
 use crate::access::refusals::Refusal;
 use crate::api::once::{Begun, Claim};
 use crate::api::problem::ApiError;
 use crate::coordinator::Coordinator;
 use crate::db::keys;
+use crate::decider::asked_of;
 use crate::error::CoordinatorError;
+use crate::outbox::NewPage;
 use crate::runs::working_on;
 use crate::text::list;
 use axum::http::StatusCode;
+use drover_model::access::Role;
 use drover_model::api::{
     API_SCHEMA, CommandRequest, Done, FreezeRequest, PlanRequest, PlanView, RearmRequest, RunSummary,
+    Severity,
 };
+use drover_model::approvals::Voice;
 use drover_model::journal::Trigger;
 use drover_model::plan::Plan;
 use drover_model::reason::Reason;
@@ -58,6 +64,24 @@ fn plan_failure(e: CoordinatorError, plan: &Plan) -> ApiError {
     let mut error = ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "plan_too_large", detail);
     error.0.next = Some(in_parts(plan.intent.purpose, &plan.intent.region));
     error
+}
+
+/// As whom an approval counts. For everybody none speaks but an admin: he could make himself a second name as well, and
+/// it is better that he says so.
+fn voice_of(run: &RunId, request: &CommandRequest, caller: Option<&Caller>) -> Result<Voice, ApiError> {
+    match caller {
+        Some(caller) if request.alone && caller.role < Role::Admin => {
+            let detail = format!("to approve {run} alone needs the role {}", Role::Admin);
+            let mut error = ApiError::new(StatusCode::FORBIDDEN, "role_too_small", detail);
+            error.0.next = Some(format!(
+                "somebody else: drover approve {run} --reason TEXT; or with --alone at the coordinator's own socket"
+            ));
+            Err(error)
+        }
+        _ if request.alone => Ok(Voice::Alone),
+        Some(caller) => Ok(caller.voice()),
+        None => Ok(Voice::Claimed),
+    }
 }
 
 impl Coordinator {
@@ -139,9 +163,10 @@ impl Coordinator {
         }
         let rto = self.rto_of(&plan.services);
         let asked = plan.clone();
-        let approved = drover_exec::Approved::by_command(plan, id)
+        let (expires, approvals) = asked_of(&world.config, &plan);
+        let approvals = approvals.begun_by(claim.caller.as_ref().and_then(|c| c.token.clone()));
+        let consent = drover_exec::Consent::by_command(plan, id, approvals, expires)
             .map_err(|e| ApiError::new(StatusCode::CONFLICT, "other_plan", e.to_string()))?;
-        let consent = drover_exec::Consent::Given(approved);
         let run = self.next_run();
         let begun = claim.begin(Begun::Created { run: run.clone() })?;
         let by = request.by.clone();
@@ -233,10 +258,14 @@ impl Coordinator {
         run: &RunId,
         verb: &str,
         request: &CommandRequest,
+        caller: Option<&Caller>,
     ) -> Result<Done, ApiError> {
         let (by, reason) = (request.by.clone(), request.reason.clone());
         need_reason(&reason)?;
-        let command = self.command_of(run, verb, request)?;
+        let command = self.command_of(run, verb, request, caller)?;
+        let asks_several = self.runs.question(run).is_some_and(|approvals| approvals.asks_several());
+        let alone =
+            asks_several && matches!(command, drover_exec::Command::Approve { voice: Voice::Alone, .. });
         let outcome = self.send_command(run, command).await;
         if let Err(error) = outcome {
             let text = format!("refused: {}", error.0.detail);
@@ -245,8 +274,26 @@ impl Coordinator {
             self.unless_fenced("audit a refusal", run.as_str(), audited)?;
             return Err(error.on_record());
         }
-        self.noted(&by, verb, run.as_str(), &reason, &format!("{verb}: done")).await?;
-        Ok(Done { sentence: format!("{run}: {verb} accepted") })
+        let done = if alone { "alone, for all who were asked: done" } else { "done" };
+        self.noted(&by, verb, run.as_str(), &reason, &format!("{verb}: {done}")).await?;
+        if alone {
+            self.page_alone(run, &by, &reason).await;
+        }
+        let open = self.runs.question(run).filter(|_| verb == "approve");
+        let open = open.map(|approvals| format!("; {approvals}")).unwrap_or_default();
+        Ok(Done { sentence: format!("{run}: {verb} accepted{open}") })
+    }
+
+    /// Whoever was not asked hears of it at once.
+    async fn page_alone(&self, run: &RunId, by: &Actor, reason: &str) {
+        let page = NewPage {
+            key: format!("alone/{run}/{}", self.runs.next_sequence(run).unwrap_or_default()),
+            severity: Severity::Critical,
+            subject: run.to_string(),
+            message: format!("{by} approved {run} alone, though more than one must agree: {reason}"),
+            next: Some(format!("drover run show {run}")),
+        };
+        self.page_until_written(page).await;
     }
 
     fn command_of(
@@ -254,6 +301,7 @@ impl Coordinator {
         run: &RunId,
         verb: &str,
         request: &CommandRequest,
+        caller: Option<&Caller>,
     ) -> Result<drover_exec::Command, ApiError> {
         use drover_exec::Command;
         let (by, reason) = (request.by.clone(), request.reason.clone());
@@ -263,7 +311,8 @@ impl Coordinator {
                     let detail = format!("approving {run} needs the id of the plan that was shown");
                     return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "plan_missing", detail));
                 };
-                Command::Approve { by, plan, reason }
+                let voice = voice_of(run, request, caller)?;
+                Command::Approve { by, plan, reason, voice }
             }
             "reject" => Command::Reject { by, reason },
             "pause" => Command::Pause { by, reason },

@@ -15,6 +15,7 @@ use drover_exec::{
     Command, Consent, Effect, Effects, Execution, Journal, JournalError, Outcome, Refused, StandDown, drive,
 };
 use drover_model::api::{RunSummary, RunView, Severity};
+use drover_model::approvals::Approvals;
 use drover_model::journal::{Record, RunState, Trigger};
 use drover_model::plan::{ActiveRun, EndedRun, StepKind, World};
 use drover_model::reason::Reason;
@@ -124,16 +125,19 @@ impl RunTable {
         self.with(|runs| runs.get(&number).map(|h| h.snapshot.borrow().next_sequence()))
     }
 
-    /// Open questions that drover asked.
+    /// Open questions whether a run begins.
     fn questions(&self) -> Vec<Execution> {
         self.with(|runs| {
-            let open = runs.values().map(|h| h.snapshot.borrow()).filter(|e| {
-                e.state() == RunState::AwaitingApproval
-                    && e.current_step().is_none()
-                    && matches!(e.origin().trigger, Trigger::Decision { .. })
-            });
+            let open = runs.values().map(|h| h.snapshot.borrow());
+            let open = open.filter(|e| e.state() == RunState::AwaitingApproval && e.current_step().is_none());
             open.map(|e| e.clone()).collect()
         })
+    }
+
+    /// Who must still agree to what a run asks, while it asks.
+    pub(crate) fn question(&self, run: &RunId) -> Option<Approvals> {
+        let execution = self.snapshot(run)?;
+        execution.expires_at().map(|_| execution.approvals().clone())
     }
 
     /// Forgets what is not over, before it is read from the store again to be driven. What is over stays as it is.
@@ -549,6 +553,11 @@ fn refused_error(run: &RunId, refused: &Refused) -> ApiError {
     match refused {
         Refused::Busy { .. } => busy(refused.to_string()),
         Refused::State(reason) => ApiError::refused(vec![reason.clone()]),
+        Refused::NotProven { .. } | Refused::SamePerson { .. } | Refused::NotSkipped { .. } => {
+            let mut e = ApiError::new(StatusCode::CONFLICT, &refused.code(), refused.to_string());
+            e.0.next = refused.next_command();
+            e
+        }
         other => {
             let mut e = ApiError::new(StatusCode::CONFLICT, "refused", other.to_string());
             e.0.next = Some(format!("drover run show {run}"));

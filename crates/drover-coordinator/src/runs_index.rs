@@ -113,6 +113,7 @@ mod tests {
     use crate::runs::ENDED_RUNS_KEPT;
     use crate::testbed::{Bed, GUARD, at_secs, code_of, get, person, send};
     use drover_model::api::Page;
+    use drover_model::approvals::Approvals;
     use drover_model::journal::{JOURNAL_SCHEMA, RunState, Trigger};
     use drover_model::plan::Plan;
     use drover_model::{Span, Timestamp};
@@ -121,8 +122,14 @@ mod tests {
     fn journal(c: &Coordinator, mut txn: Txn, number: u64, at: Timestamp, plan: &Plan, refused: bool) -> Txn {
         let (by, ask) = (person(), Some(Span::from_hours(1_000_000)));
         let trigger = Trigger::Command;
-        let created =
-            Entry::Created { plan: plan.clone(), by: by.clone(), trigger, ask, rto: Span::from_mins(5) };
+        let created = Entry::Created {
+            plan: plan.clone(),
+            by: by.clone(),
+            trigger,
+            ask,
+            rto: Span::from_mins(5),
+            approvals: Approvals::default(),
+        };
         let rejected = Entry::Rejected { by, reason: "no".into() };
         let ended = Entry::Ended { state: RunState::Rejected, summary: format!("no to {number}") };
         let entries = [created, rejected, ended].into_iter().take(if refused { 3 } else { 1 });

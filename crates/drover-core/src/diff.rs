@@ -239,7 +239,10 @@ fn does(plan: &Plan, step: &Step) -> String {
             let measured = targets.iter().filter(|t| t.source.is_some()).count();
             format!("old side of {}, {measured} measured, {quiet} after DNS", count(targets.len(), "service"))
         }
-        StepKind::Approve { message, expires } => format!("asks for {expires}: {message}"),
+        StepKind::Approve { message, expires, approvals: ..=1 } => format!("asks for {expires}: {message}"),
+        StepKind::Approve { message, expires, approvals } => {
+            format!("asks {approvals} people for {expires}: {message}")
+        }
         StepKind::Notify { message } => message.clone(),
         StepKind::Run { command, repeatability, .. } => {
             let line = [std::slice::from_ref(&command.path), command.arguments.as_slice()].concat().join(" ");

@@ -194,6 +194,7 @@ fn policy() -> FailoverPolicy {
         headroom: Percent::whole(20),
         jurisdictions: vec![],
         approval_expires: Span::from_hours(1),
+        approvals: 1,
         failback: FailbackPolicy { automatic: false, stable_hold: Span::ZERO },
     }
 }

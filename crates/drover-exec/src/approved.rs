@@ -1,5 +1,6 @@
 //! Permission to run a plan, as a value that must be held.
 
+use drover_model::approvals::Approvals;
 use drover_model::plan::Plan;
 use drover_model::traffic::Actor;
 use drover_model::{PlanId, Span};
@@ -101,14 +102,35 @@ pub enum Consent {
         plan: Plan,
         /// Within this time; silence is not consent.
         expires: Span,
+        /// So many, of whom these have.
+        approvals: Approvals,
     },
 }
 
 impl Consent {
-    pub(crate) fn into_parts(self) -> (Arc<Plan>, Option<Span>) {
+    /// What it means that a person began this plan and named it: consent where one person is enough, otherwise a question
+    /// to others.
+    ///
+    /// # Errors
+    /// [`NotApproved::OtherPlan`] when `typed` is not the plan's id.
+    pub fn by_command(
+        plan: Plan,
+        typed: &PlanId,
+        approvals: Approvals,
+        expires: Span,
+    ) -> Result<Self, NotApproved> {
+        let approved = Approved::by_command(plan, typed)?;
+        if !approvals.asks_several() {
+            return Ok(Consent::Given(approved));
+        }
+        let plan = Arc::unwrap_or_clone(approved.0);
+        Ok(Consent::Ask { plan, expires, approvals })
+    }
+
+    pub(crate) fn into_parts(self) -> (Arc<Plan>, Option<Span>, Approvals) {
         match self {
-            Consent::Given(approved) => (approved.shared(), None),
-            Consent::Ask { plan, expires } => (Arc::new(plan), Some(expires)),
+            Consent::Given(approved) => (approved.shared(), None, Approvals::default()),
+            Consent::Ask { plan, expires, approvals } => (Arc::new(plan), Some(expires), approvals),
         }
     }
 }

@@ -5,7 +5,9 @@ use crate::error::Refused;
 use crate::handle::Effect;
 use crate::progress::{Phase, Standing};
 use crate::state::{Execution, Work};
+use drover_model::approvals::{NotCounted, Voice};
 use drover_model::journal::{Entry, JOURNAL_RECORDS_MAX};
+use drover_model::plan::StepKind;
 use drover_model::reason::Reason;
 use drover_model::runbook::Purpose;
 use drover_model::traffic::Actor;
@@ -26,6 +28,8 @@ pub enum Command {
         plan: PlanId,
         /// Why.
         reason: String,
+        /// As whom, where more than one must agree.
+        voice: Voice,
     },
     /// Answer the open question with no.
     Reject {
@@ -107,11 +111,13 @@ impl Execution {
         }
         let word = command.word();
         let entry = match command {
-            Command::Approve { by, plan, reason } => {
+            Command::Approve { by, plan, reason, voice } => {
                 self.check_answer(word, Some(now))?;
                 check_person(word, &by)?;
                 self.check_plan(&plan)?;
-                Entry::Approved { by, plan, reason }
+                self.check_counts(&voice)?;
+                let voice = if self.progress.approvals.asks_several() { voice } else { Voice::Claimed };
+                Entry::Approved { by, plan, reason, voice }
             }
             Command::Reject { by, reason } => {
                 self.check_answer(word, None)?;
@@ -177,6 +183,18 @@ impl Execution {
         }
     }
 
+    /// An approval that changes nothing is refused, lest its sender believe that it did.
+    fn check_counts(&self, voice: &Voice) -> Result<(), Refused> {
+        let run = self.origin.run.clone();
+        match self.progress.approvals.after(voice) {
+            Ok(_) => Ok(()),
+            Err(NotCounted::Unproven) => {
+                Err(Refused::NotProven { run, needed: self.progress.approvals.needed })
+            }
+            Err(NotCounted::Again(name)) => Err(Refused::SamePerson { run, name }),
+        }
+    }
+
     fn check_skip(
         &self,
         word: &'static str,
@@ -194,6 +212,9 @@ impl Execution {
             _ => return Err(self.wrong_state(word)),
         };
         let id = &self.progress.step(standing).id;
+        if let StepKind::Approve { approvals: 2.., .. } = self.progress.step(standing).kind {
+            return Err(Refused::NotSkipped { run: self.origin.run.clone(), step: id.clone() });
+        }
         match named {
             Some(named) if named != *id => {
                 Err(Refused::OtherStep { run: self.origin.run.clone(), standing: id.clone(), named })

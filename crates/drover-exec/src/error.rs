@@ -3,7 +3,7 @@
 use crate::journal::JournalError;
 use drover_model::journal::{Entry, JOURNAL_RECORDS_MAX};
 use drover_model::reason::Reason;
-use drover_model::{Epoch, PlanId, RunId, Timestamp};
+use drover_model::{Epoch, PlanId, RunId, Timestamp, TokenName};
 
 /// A record that cannot follow those before it. A journal that holds one is not replayed further: its run needs a
 /// person, since guessing what was meant would be acting on something that nobody wrote.
@@ -120,6 +120,32 @@ pub enum Refused {
         /// The command.
         command: &'static str,
     },
+    /// More than one must agree, and nothing proves who this is.
+    #[error(
+        "{run} asks {needed} people, who are counted by their tokens, and this approval shows none: it would count for nobody"
+    )]
+    NotProven {
+        /// The run.
+        run: RunId,
+        /// How many it asks.
+        needed: u32,
+    },
+    /// That person has agreed.
+    #[error("{name} has agreed to {run} already: it needs another person")]
+    SamePerson {
+        /// The run.
+        run: RunId,
+        /// As whom.
+        name: TokenName,
+    },
+    /// What several people are asked one person does not let pass.
+    #[error("{step} of {run} asks several people, and is not let pass by one")]
+    NotSkipped {
+        /// The run.
+        run: RunId,
+        /// The question.
+        step: String,
+    },
     /// The named step is not the one that stands.
     #[error("{run} stands at {standing}, not at {named}")]
     OtherStep {
@@ -203,6 +229,9 @@ impl Refused {
             Refused::ReasonMissing { .. } => "reason_missing",
             Refused::NeedsPerson { .. } => "needs_person",
             Refused::DoesNotGiveWay { .. } => "does_not_give_way",
+            Refused::NotProven { .. } => "approval_not_proven",
+            Refused::SamePerson { .. } => "same_person",
+            Refused::NotSkipped { .. } => "asks_several",
             Refused::OtherStep { .. } => "other_step",
             Refused::Busy { .. } => "journal_busy",
             Refused::TooManyRecords { .. } => "too_many_records",
@@ -234,9 +263,24 @@ impl Refused {
             | Refused::QuestionExpired { run, .. }
             | Refused::OtherStep { run, .. }
             | Refused::TooManyRecords { run, .. } => Some(format!("drover run show {run}")),
+            Refused::NotProven { run, .. } => Some(format!(
+                "export DROVER_TOKEN_FILE=FILE, then drover approve {run} --reason TEXT; {}",
+                alone(run)
+            )),
+            Refused::SamePerson { run, .. } => {
+                Some(format!("somebody else: drover approve {run} --reason TEXT; {}", alone(run)))
+            }
+            Refused::NotSkipped { run, .. } => {
+                Some(format!("drover run resume {run} --reason TEXT asks anew; or drover run abort {run}"))
+            }
             _ => None,
         }
     }
+}
+
+/// What is left at night, when there is nobody else.
+fn alone(run: &RunId) -> String {
+    format!("with nobody else there, an admin: drover approve {run} --alone --reason TEXT")
 }
 
 /// Why this process stopped without ending the run: another one goes on with it, or a person must look.

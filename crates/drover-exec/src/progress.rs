@@ -2,6 +2,7 @@
 //! [`Progress`].
 
 use crate::approved::Approved;
+use drover_model::approvals::Approvals;
 use drover_model::journal::{Measurement, RunState};
 use drover_model::plan::{Plan, Step, StepKind};
 use drover_model::traffic::Actor;
@@ -184,6 +185,8 @@ pub struct Progress {
     pub(crate) stopped_by: Option<Actor>,
     /// The newest pause was a person's.
     pub(crate) held_by_person: bool,
+    /// Who must agree to the question that is asked, and did.
+    pub(crate) approvals: Approvals,
     /// A person agreed to it, or to a step of it.
     pub(crate) approved_by_person: bool,
     /// Sequence of the next record.
@@ -214,6 +217,7 @@ impl Progress {
             led_to: None,
             stopped_by: None,
             held_by_person: false,
+            approvals: Approvals::default(),
             approved_by_person: false,
             sequence: 0,
             epoch,

@@ -14,7 +14,7 @@ impl Execution {
     /// [`IllegalRecord`] for the first record that cannot follow those before it.
     pub fn replay(records: &[Record]) -> Result<Self, IllegalRecord> {
         let first = records.first().ok_or(IllegalRecord::Empty)?;
-        let Entry::Created { plan, by, trigger, ask, rto } = &first.entry else {
+        let Entry::Created { plan, by, trigger, ask, rto, .. } = &first.entry else {
             return Err(IllegalRecord::NoBeginning {
                 run: first.run.clone(),
                 entry: entry_word(&first.entry),

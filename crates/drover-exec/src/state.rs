@@ -3,6 +3,7 @@
 use crate::approved::Consent;
 use crate::handle::Effect;
 use crate::progress::{Phase, Progress, Standing};
+use drover_model::approvals::Approvals;
 use drover_model::journal::{Entry, JOURNAL_SCHEMA, Record, RunState, Trigger};
 use drover_model::plan::Plan;
 use drover_model::traffic::Actor;
@@ -84,9 +85,15 @@ impl Execution {
         epoch: Epoch,
         now: Timestamp,
     ) -> (Self, Effect) {
-        let (plan, ask) = consent.into_parts();
-        let entry =
-            Entry::Created { plan: Plan::clone(&plan), by: by.clone(), trigger: trigger.clone(), ask, rto };
+        let (plan, ask, approvals) = consent.into_parts();
+        let entry = Entry::Created {
+            plan: Plan::clone(&plan),
+            by: by.clone(),
+            trigger: trigger.clone(),
+            ask,
+            rto,
+            approvals,
+        };
         let record = Record { schema: JOURNAL_SCHEMA, run: run.clone(), sequence: 0, at: now, epoch, entry };
         let pending = Pending { record: record.clone(), tries: 0, retry_at: None };
         let execution = Self {
@@ -182,6 +189,12 @@ impl Execution {
     /// Is one more record due at once, whatever happens?
     pub(crate) fn is_settling(&self) -> bool {
         matches!(self.progress.phase, Phase::Settling(_))
+    }
+
+    /// How many people its question asks for, and who agreed; after it, those of the last one.
+    #[must_use]
+    pub fn approvals(&self) -> &Approvals {
+        &self.progress.approvals
     }
 
     /// When the open question expires.

@@ -5,6 +5,7 @@
 use crate::approved::Approved;
 use crate::policy::TAKEOVERS_PER_STEP_MAX;
 use crate::progress::{Hold, Phase, Progress, Settle, Standing, StepStatus, Touched};
+use drover_model::approvals::{Approvals, Voice};
 use drover_model::journal::{Entry, FailureNature, RunState, StepFailure, StepOutcome};
 use drover_model::plan::{Plan, Repeatability, Reversal, StepKind};
 use drover_model::traffic::Actor;
@@ -20,8 +21,8 @@ impl Progress {
     /// Applies one entry. On a misfit nothing has changed.
     pub(crate) fn apply(&mut self, entry: &Entry, at: Timestamp) -> Applied {
         match entry {
-            Entry::Created { plan, by, ask, .. } => self.created(plan, by, *ask, at),
-            Entry::Approved { by, plan, reason } => self.consent(by, plan, reason, at),
+            Entry::Created { plan, by, ask, approvals, .. } => self.created(plan, by, *ask, approvals, at),
+            Entry::Approved { by, plan, reason, voice } => self.consent(by, plan, reason, voice, at),
             Entry::Rejected { by, reason } => self
                 .declined(RunState::Rejected, format!("rejected by {by}: {reason}"), at)
                 .map(|()| self.stopped_by = Some(by.clone())),
@@ -74,13 +75,27 @@ impl Progress {
         self.go_on();
     }
 
-    fn created(&mut self, plan: &Plan, by: &Actor, ask: Option<Span>, at: Timestamp) -> Applied {
+    fn created(
+        &mut self,
+        plan: &Plan,
+        by: &Actor,
+        ask: Option<Span>,
+        approvals: &Approvals,
+        at: Timestamp,
+    ) -> Applied {
         if self.phase != Phase::Unrecorded || *plan != *self.plan {
             return Err(Misfit);
         }
         if let Some(expires) = ask {
             self.phase = Phase::Awaiting { expires_at: at + expires };
-            self.note("nothing is done until a person approves");
+            self.approvals.clone_from(approvals);
+            self.note(match approvals.asks_several() {
+                false => "nothing is done until a person approves".to_owned(),
+                true => format!("nothing is done until {approvals}"),
+            });
+        } else if approvals.asks_several() {
+            // Nobody was asked.
+            return Err(Misfit);
         } else {
             self.approved = Some(Approved::recorded(&self.plan, by).map_err(|_| Misfit)?);
             self.go_on();
@@ -88,10 +103,20 @@ impl Progress {
         Ok(())
     }
 
-    fn consent(&mut self, by: &Actor, plan: &PlanId, reason: &str, at: Timestamp) -> Applied {
+    fn consent(&mut self, by: &Actor, plan: &PlanId, reason: &str, voice: &Voice, at: Timestamp) -> Applied {
         let approved = Approved::named(&self.plan, plan).map_err(|_| Misfit)?;
         if matches!(by, Actor::Automatic) {
             return Err(Misfit);
+        }
+        if !matches!(self.phase, Phase::Awaiting { .. } | Phase::Asking { .. }) {
+            return Err(Misfit);
+        }
+        let (approvals, is_enough) = self.approvals.after(voice).map_err(|_| Misfit)?;
+        self.approvals = approvals;
+        if !is_enough {
+            cov_mark::hit!(one_of_two_is_not_enough);
+            self.note(format!("nothing is done until {}", self.approvals));
+            return Ok(());
         }
         match self.phase {
             Phase::Awaiting { .. } => {
@@ -100,10 +125,14 @@ impl Progress {
             }
             Phase::Asking { .. } => {
                 let cursor = self.cursor;
+                let who = match voice {
+                    Voice::Proven { .. } if self.approvals.asks_several() => self.approvals.names(),
+                    _ => by.to_string(),
+                };
                 let step = self.step_mut(cursor);
                 step.status = StepStatus::Done;
                 step.ended_at = Some(at);
-                step.summary = format!("approved by {by}: {reason}");
+                step.summary = format!("approved by {who}: {reason}");
                 self.advance();
             }
             _ => return Err(Misfit),
@@ -147,8 +176,10 @@ impl Progress {
         step.ended_at = None;
         step.summary.clear();
         self.phase = Phase::Stepping { attempt };
-        if let StepKind::Approve { message, expires } = &self.step(index).kind {
+        if let StepKind::Approve { message, expires, approvals } = &self.step(index).kind {
             let (message, expires_at) = (message.clone(), at + *expires);
+            // Whoever began the run has not agreed to this by it.
+            self.approvals = Approvals::of(*approvals);
             self.phase = Phase::Asking { expires_at };
             self.note(message);
         }

@@ -4,6 +4,7 @@ use crate::progress::{Hold, Phase, Settle, StepStatus};
 use crate::state::{Execution, InFlight, Work};
 use drover_model::Timestamp;
 use drover_model::api::{API_SCHEMA, RunSummary, RunView, StepView, TimelineEntry};
+use drover_model::approvals::Voice;
 use drover_model::journal::{Entry, Record, RunState, StepOutcome, Trigger};
 use drover_model::plan::{Plan, StepKind};
 use drover_model::runbook::Purpose;
@@ -91,9 +92,11 @@ impl Execution {
         let note = &self.progress.note;
         match &self.progress.phase {
             Phase::Unrecorded => "begins once its first record is durable".to_owned(),
-            Phase::Awaiting { expires_at } => format!("a person approves, or it expires at {expires_at}"),
+            Phase::Awaiting { expires_at } => {
+                format!("{}, or it expires at {expires_at}", self.progress.approvals)
+            }
             Phase::Asking { expires_at } => {
-                format!("{}: a person approves, or it expires at {expires_at}", id(cursor))
+                format!("{}: {}, or it expires at {expires_at}", id(cursor), self.progress.approvals)
             }
             Phase::Ready => format!("begins {}", id(cursor)),
             Phase::Backoff { retry_at } => format!("retries {} at {retry_at}", id(cursor)),
@@ -163,6 +166,7 @@ impl Execution {
             next_decision: self.next_decision(),
             exceptions: self.progress.exceptions.clone(),
             expires_at: self.expires_at(),
+            approvals: self.progress.approvals.clone(),
         }
     }
 }
@@ -190,10 +194,16 @@ pub fn sentence(plan: &Plan, entry: &Entry) -> String {
     let id = |step: &u32| plan.steps.get(*step as usize).map_or("an unknown step", |s| s.id.as_str());
     match entry {
         Entry::Created { plan, by, ask: None, .. } => format!("{by} began {}", plan.id),
+        Entry::Created { plan, by, ask: Some(span), approvals, .. } if approvals.asks_several() => {
+            format!("{by} asks for approval of {} by {} people within {span}", plan.id, approvals.needed)
+        }
         Entry::Created { plan, by, ask: Some(span), .. } => {
             format!("{by} asks for approval of {} within {span}", plan.id)
         }
-        Entry::Approved { by, plan, reason } => with_reason(format!("{by} approved {plan}"), reason),
+        Entry::Approved { by, plan, reason, voice: Voice::Alone } => {
+            with_reason(format!("{by} approved {plan} alone, for all who were asked"), reason)
+        }
+        Entry::Approved { by, plan, reason, .. } => with_reason(format!("{by} approved {plan}"), reason),
         Entry::Rejected { by, reason } => with_reason(format!("{by} rejected it"), reason),
         Entry::Expired => "nobody answered in time, which is not consent".to_owned(),
         Entry::StepStarted { step, attempt: 1 } => format!("{} began", id(step)),

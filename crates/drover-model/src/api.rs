@@ -22,6 +22,7 @@ pub use zone::{
     ValueView, ZoneView,
 };
 
+use crate::approvals::Approvals;
 use crate::break_glass::HeldView;
 use crate::config::diagnostic::Diagnostic;
 use crate::decision::{ActionDecision, StoredDecision, VantageState, Verdict, VerdictInputs, VerdictState};
@@ -400,6 +401,9 @@ pub struct RunView {
     pub exceptions: Vec<String>,
     /// The question that waits, when one does, and when it expires.
     pub expires_at: Option<Timestamp>,
+    /// How many people the question asks for, and who agreed. After it, those of the last one.
+    #[serde(default, skip_serializing_if = "Approvals::is_default")]
+    pub approvals: Approvals,
 }
 
 impl RunView {
@@ -502,6 +506,9 @@ pub struct CommandRequest {
     /// For `abort`: undo what was done.
     #[serde(default)]
     pub roll_back: bool,
+    /// For `approve`: an admin answers for everybody, where more than one must agree and nobody else is there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub alone: bool,
 }
 
 /// Asks for a plan.

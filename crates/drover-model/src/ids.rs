@@ -176,6 +176,20 @@ name_id! {
     DecisionId
 }
 
+impl TokenName {
+    /// Whose it is: the name without the number that its renewal was given (`ann-2` is `ann`). Of two such tokens both may be
+    /// valid for a while, and are one person.
+    #[must_use]
+    pub fn person(&self) -> &str {
+        match self.as_str().rsplit_once('-') {
+            Some((person, number)) if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) => {
+                person
+            }
+            _ => self.as_str(),
+        }
+    }
+}
+
 impl RunId {
     /// The run with this number.
     #[must_use]

@@ -1,5 +1,6 @@
 //! The durable record of a run: what was intended before it was done, and what came of it before anything else (I1).
 
+use crate::approvals::{Approvals, Voice};
 use crate::decision::FailureClass;
 use crate::ids::{EndpointKey, PlanId, RunId};
 use crate::plan::Plan;
@@ -265,6 +266,9 @@ pub enum Entry {
         ask: Option<Span>,
         /// Objective.
         rto: Span,
+        /// How many must agree, and who did by asking.
+        #[serde(default, skip_serializing_if = "Approvals::is_default")]
+        approvals: Approvals,
     },
     /// A person agreed to exactly this plan.
     Approved {
@@ -274,6 +278,9 @@ pub enum Entry {
         plan: PlanId,
         /// Why.
         reason: String,
+        /// As whom, where more than one must.
+        #[serde(default, skip_serializing_if = "Voice::is_claimed")]
+        voice: Voice,
     },
     /// A person said no.
     Rejected {

@@ -7,6 +7,7 @@
 mod acceptance;
 pub mod access;
 pub mod api;
+pub mod approvals;
 pub mod audit;
 mod beside;
 pub mod break_glass;

@@ -302,6 +302,9 @@ pub enum StepKind {
         message: String,
         /// An unanswered question expires after this, never as consent.
         expires: Span,
+        /// So many different people must agree.
+        #[serde(default = "one_person", skip_serializing_if = "is_one_person")]
+        approvals: u32,
     },
     /// Page people.
     Notify {
@@ -317,6 +320,15 @@ pub enum StepKind {
         /// Tells by its exit code whether it is done: there for what is `observable`.
         observe: Option<Program>,
     },
+}
+
+const fn one_person() -> u32 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn is_one_person(approvals: &u32) -> bool {
+    *approvals == 1
 }
 
 impl StepKind {

@@ -7,6 +7,7 @@ use drover_core::decide::Stop;
 use drover_core::opinion::policy_of;
 use drover_core::{check, decide, plan};
 use drover_exec::{Approved, Command, Consent, Execution};
+use drover_model::approvals::Approvals;
 use drover_model::decision::{ActionDecision, Conclusion, FailureClass, VerdictState};
 use drover_model::journal::{RunState, Trigger};
 use drover_model::plan::{ActiveRun, EndedRun, Intent, Plan, World};
@@ -222,7 +223,7 @@ impl State {
         } else {
             let services = plan.services.iter().filter_map(|s| world.config.services.get(s));
             let expires = services.map(|s| s.failover.approval_expires).min().unwrap_or(APPROVAL_SPAN);
-            Consent::Ask { plan, expires }
+            Consent::Ask { plan, expires, approvals: Approvals::default() }
         };
         Some(NewRun { run: self.next_run(), consent, by: Actor::Automatic, trigger, rto })
     }

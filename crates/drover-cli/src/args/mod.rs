@@ -25,7 +25,7 @@ pub use roles::{
     AdoptArgs, AgentArgs, CoordinatorArgs, DnsArgs, DnsServerArgs, DnsVerb, GateArgs, KeygenArgs, LaunchArgs,
     LogFormat, ProcessArgs, VerifyArgs,
 };
-pub use runs::{AnswerArgs, RunVerb, SureArgs};
+pub use runs::{AnswerArgs, ApproveArgs, RunVerb, SureArgs};
 pub use simulate::SimulateArgs;
 
 use crate::demo;
@@ -97,7 +97,7 @@ pub enum Verb {
     /// Run a plan that was shown
     Apply(ApplyArgs),
     /// Agree to what a run asks
-    Approve(AnswerArgs),
+    Approve(ApproveArgs),
     /// Say no to what a run asks
     Reject(AnswerArgs),
     /// Stop automatic action

@@ -73,10 +73,22 @@ pub struct SureArgs {
     pub yes: bool,
 }
 
-/// Arguments of `approve` and `reject`.
+/// Arguments of `approve`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  drover approve run-7 --reason 'capacity was added'\n  \
-    drover approve run-7 --reason ok --yes --plan plan-0a1b2c3d4e5f\n  drover reject run-7 --reason 'false alarm'")]
+    drover approve run-7 --reason ok --yes --plan plan-0a1b2c3d4e5f\n  \
+    drover approve run-7 --alone --reason 'nobody answers the pager'")]
+pub struct ApproveArgs {
+    #[command(flatten)]
+    pub answer: AnswerArgs,
+    /// Answer for everybody, where more than one must agree and nobody else is there; an admin's, and everybody is paged
+    #[arg(long)]
+    pub alone: bool,
+}
+
+/// Arguments of `approve` and `reject`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  drover reject run-7 --reason 'false alarm'")]
 pub struct AnswerArgs {
     /// The run that asks
     pub run: String,

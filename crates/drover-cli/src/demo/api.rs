@@ -83,6 +83,7 @@ impl Api {
             reason: reason.into(),
             plan: Some(plan.clone()),
             roll_back: false,
+            alone: false,
         };
         let body = serde_json::to_string(&request)
             .map_err(|e| Failure::because(ExitCode::Internal, "can't write the approval", &e))?;
@@ -111,6 +112,7 @@ impl Api {
             reason: reason.into(),
             plan: Some(plan.clone()),
             roll_back: false,
+            alone: false,
         };
         let body = serde_json::to_string(&request)
             .map_err(|e| Failure::because(ExitCode::Internal, "can't write the command", &e))?;

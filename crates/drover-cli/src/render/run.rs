@@ -89,6 +89,11 @@ fn facts(view: &RunView, look: &Look) -> Vec<Vec<String>> {
             format!("{} ({}); no answer is no consent", clock(look, t), ago(look, t)),
         ));
     }
+    if view.approvals.asks_several() {
+        let so_far = if view.expires_at.is_some() { "so far " } else { "" };
+        let (names, needed) = (view.approvals.names(), view.approvals.needed);
+        rows.push(fact("approved by", format!("{so_far}{names}, of {needed} people who must agree")));
+    }
     if !s.state.is_final() && !view.next_decision.is_empty() {
         rows.push(fact("next", view.next_decision.clone()));
     }
@@ -259,6 +264,9 @@ pub fn ended(view: &RunView, look: &Look) -> String {
     }
     if !s.state.is_final() {
         let next = match s.state {
+            drover_model::journal::RunState::AwaitingApproval if view.approvals.asks_several() => {
+                format!("somebody else: drover approve {} --reason TEXT", s.id)
+            }
             drover_model::journal::RunState::AwaitingApproval => {
                 format!("drover approve {} --reason TEXT", s.id)
             }

@@ -140,8 +140,13 @@ impl Failure {
 }
 
 async fn start(bench: &Bench, id: &PlanId, reason: &str, no_wait: bool) -> Result<ExitCode> {
-    let request =
-        CommandRequest { by: me(), reason: reason.to_owned(), plan: Some(id.clone()), roll_back: false };
+    let request = CommandRequest {
+        by: me(),
+        reason: reason.to_owned(),
+        plan: Some(id.clone()),
+        roll_back: false,
+        alone: false,
+    };
     let run: RunSummary = bench.client.post(&["plans", id.as_str(), "apply"], &request).await?;
     if no_wait {
         bench.out.show(&Versioned::of(&run), |look| render::run::list(std::slice::from_ref(&run), look))?;

@@ -29,7 +29,8 @@ pub async fn freeze(bench: &Bench, args: FreezeArgs) -> Result<ExitCode> {
 /// # Errors
 /// When the coordinator can't be asked or refuses.
 pub async fn unfreeze(bench: &Bench, args: ReasonArgs) -> Result<ExitCode> {
-    let request = CommandRequest { by: me(), reason: args.reason, plan: None, roll_back: false };
+    let request =
+        CommandRequest { by: me(), reason: args.reason, plan: None, roll_back: false, alone: false };
     said(bench, &bench.client.post(&["unfreeze"], &request).await?)
 }
 

@@ -1,7 +1,7 @@
 //! `run …`, `approve` and `reject`.
 
 use super::{Bench, me};
-use crate::args::{AnswerArgs, RunVerb, SureArgs};
+use crate::args::{AnswerArgs, ApproveArgs, RunVerb, SureArgs};
 use crate::consent::{Situation, obtain};
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
@@ -163,8 +163,12 @@ async fn command(
     plan: Option<PlanId>,
     roll_back: bool,
 ) -> Result<ExitCode> {
-    let request = CommandRequest { by: me(), reason, plan, roll_back };
-    let done: Done = bench.client.post(&["runs", run, verb], &request).await?;
+    let request = CommandRequest { by: me(), reason, plan, roll_back, alone: false };
+    order(bench, run, verb, &request).await
+}
+
+async fn order(bench: &Bench, run: &str, verb: &str, request: &CommandRequest) -> Result<ExitCode> {
+    let done: Done = bench.client.post(&["runs", run, verb], request).await?;
     bench.out.show(&Versioned::of(&done), |look| table::paragraph(look, &done.sentence))?;
     if !matches!(verb, "reject" | "abort" | "pause") {
         bench.out.talk(&format!("drover run follow {run}"));
@@ -176,7 +180,8 @@ async fn command(
 ///
 /// # Errors
 /// When the run asks for another plan, the person declines, or the coordinator refuses.
-pub async fn approve(bench: &Bench, args: AnswerArgs) -> Result<ExitCode> {
+pub async fn approve(bench: &Bench, args: ApproveArgs) -> Result<ExitCode> {
+    let ApproveArgs { answer: args, alone } = args;
     let view = get(bench, &args.run).await?;
     if view.summary.state != RunState::AwaitingApproval {
         let message = format!("{} is {}: it asks nothing", view.summary.id, view.summary.state);
@@ -197,11 +202,16 @@ pub async fn approve(bench: &Bench, args: AnswerArgs) -> Result<ExitCode> {
     }
     let named = args.plan_id();
     let (can_ask, production) = (bench.out.can_ask(), bench.target.production);
-    let what = format!("Agree to {plan}");
+    let what = match (view.approvals.asks_several(), alone) {
+        (true, true) => format!("Agree to {plan} for all who were asked ({})", view.approvals),
+        (true, false) => format!("Agree to {plan} ({})", view.approvals),
+        (false, _) => format!("Agree to {plan}"),
+    };
     let situation =
         Situation { what: &what, plan: &plan, named: named.as_ref(), yes: args.yes, can_ask, production };
     obtain(&bench.out, situation, view.summary.region.as_str())?;
-    command(bench, &args.run, "approve", args.reason, Some(plan), false).await
+    let request = CommandRequest { by: me(), reason: args.reason, plan: Some(plan), roll_back: false, alone };
+    order(bench, &args.run, "approve", &request).await
 }
 
 /// `reject`: changes nothing, so nothing is asked.

@@ -59,7 +59,7 @@ async fn list(bench: &Bench) -> Result<ExitCode> {
 }
 
 async fn revoke(bench: &Bench, name: &TokenName, reason: String) -> Result<ExitCode> {
-    let request = CommandRequest { by: me(), reason, plan: None, roll_back: false };
+    let request = CommandRequest { by: me(), reason, plan: None, roll_back: false, alone: false };
     let done: Done = bench.client.post(&["tokens", name.as_str(), "revoke"], &request).await?;
     bench.out.show(&Versioned::of(&done), |look| table::paragraph(look, &done.sentence))?;
     Ok(ExitCode::Done)

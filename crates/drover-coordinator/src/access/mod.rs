@@ -16,6 +16,7 @@ pub use tokens::TOKENS_MAX;
 
 use arc_swap::ArcSwap;
 use drover_model::access::{Role, TokenDigest, TokenState};
+use drover_model::approvals::Voice;
 use drover_model::traffic::Actor;
 use drover_model::{Timestamp, TokenName};
 use logins::FailedLogins;
@@ -103,6 +104,11 @@ impl Caller {
             Actor::Automatic => self.peer.to_string(),
         };
         Actor::Person { name, host }
+    }
+
+    /// As whom it approves, where more than one must.
+    pub(crate) fn voice(&self) -> Voice {
+        self.token.clone().map_or(Voice::Claimed, |name| Voice::Proven { name })
     }
 
     /// Who acts, when nothing more is known of the request.

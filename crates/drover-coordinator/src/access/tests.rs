@@ -36,7 +36,8 @@ async fn a_name_is_given_once_and_a_token_is_one_persons() {
     assert_eq!(refused("ann", Role::Operator, "b").await, "token_name_taken");
     assert_eq!(refused("ann", Role::Admin, "a").await, "token_name_taken");
     assert_eq!(refused("bob", Role::Operator, "a").await, "token_known");
-    let order = CommandRequest { by: person(), reason: String::new(), plan: None, roll_back: false };
+    let order =
+        CommandRequest { by: person(), reason: String::new(), plan: None, roll_back: false, alone: false };
     bed.c.revoke_token(&name("ann"), &order).await.unwrap();
     bed.c.revoke_token(&name("ann"), &order).await.unwrap();
     assert_eq!(refused("ann", Role::Operator, "b").await, "token_name_taken", "nor after its end");

@@ -159,7 +159,7 @@ async fn tell(
         // A command such as `abort` must get through although nothing can be noted beside it.
         c.unless_fenced("note a command", run.as_str(), noted)?;
     }
-    c.command_run(run, verb, request).await
+    c.command_run(run, verb, request, claim.caller.as_ref()).await
 }
 
 /// Audited for a command that had landed before its answer was lost.

@@ -90,6 +90,8 @@ pub(crate) struct Claim {
     at: Timestamp,
     /// What an attempt that was never answered had begun.
     pub(crate) left: Option<Begun>,
+    /// Who sends it, as the door knows it.
+    pub(crate) caller: Option<Caller>,
 }
 
 impl Claim {
@@ -170,6 +172,7 @@ async fn to_the_end<Res: Send + 'static>(
 /// A command as the audit tells of it.
 struct Order {
     key: String,
+    caller: Option<Caller>,
     by: Actor,
     verb: String,
     subject: String,
@@ -185,7 +188,7 @@ impl Order {
         }
         let by = by.clone();
         let (subject, reason) = (request.subject(), request.reason().to_owned());
-        Self { key: key.key, by, verb: route.replace('/', " "), subject, reason }
+        Self { key: key.key, caller: key.caller, by, verb: route.replace('/', " "), subject, reason }
     }
 
     /// Puts on record that it was refused, unless whoever refused it did.
@@ -231,7 +234,8 @@ where
             None => left = kept.begun,
         }
     }
-    let claim = Claim { key: key.clone(), request: request.clone(), at: c.clock.now(), left };
+    let (request_of, caller) = (request.clone(), order.caller.clone());
+    let claim = Claim { key: key.clone(), request: request_of, at: c.clock.now(), left, caller };
     let result = match work(claim).await {
         Ok(value) => Ok(value),
         Err(error) => Err(order.refused(c, error).await),

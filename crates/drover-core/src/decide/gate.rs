@@ -8,6 +8,7 @@ use drover_model::decision::{ActionDecision, Conclusion, FailureClass, GuardResu
 use drover_model::plan::{ActiveRun, Finding, Intent, StandingVerdict, World};
 use drover_model::reason::Reason;
 use drover_model::runbook::Purpose;
+use drover_model::traffic::Actor;
 use drover_model::{RegionId, ServiceId, Span, Timestamp};
 use std::collections::BTreeSet;
 
@@ -152,7 +153,9 @@ fn run_in_progress(case: &Case<'_>) -> Option<Refused> {
         let (run, by) = (run.run.clone(), run.by.clone());
         return refuse(Conclusion::Hold, Reason::RunInProgress { service, run, by }, None);
     }
-    let same_question = |run: &&ActiveRun| run.region == *case.region && touching(run);
+    // What a person wants others to agree to must not keep drover from what it may do by itself.
+    let is_drovers = |run: &ActiveRun| !matches!(run.by, Some(Actor::Person { .. }));
+    let same_question = |run: &&ActiveRun| run.region == *case.region && touching(run) && is_drovers(run);
     let run = case.world.runs.iter().find(same_question)?;
     cov_mark::hit!(already_asked_holds);
     refuse(Conclusion::Hold, Reason::AlreadyAsked { run: run.run.clone() }, None)

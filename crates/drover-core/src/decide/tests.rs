@@ -181,6 +181,19 @@ fn an_open_question_is_not_asked_again() {
 }
 
 #[test]
+fn what_a_person_asks_others_keeps_drover_from_nothing() {
+    let mut world = eu_west_down();
+    let mut asked = run(7, &["checkout"], "eu-west", true);
+    asked.by = Some(Actor::Person { name: "ann".into(), host: "here".into() });
+    world.runs = vec![asked];
+    assert_eq!(
+        only(&world).conclusion,
+        Conclusion::Act,
+        "it waits for a second person, and users would with it"
+    );
+}
+
+#[test]
 fn a_policy_that_says_ask_asks() {
     cov_mark::check!(not_automatic_asks);
     let mut world = eu_west_down();

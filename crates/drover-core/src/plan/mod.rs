@@ -33,6 +33,7 @@ pub use base::stale;
 pub use figures::{by_design, drain_span, estimates, ttl_seconds, whole_seconds};
 pub use overtaken::overtaken;
 
+use drover_model::config::Service;
 use drover_model::ids::PlanId;
 use drover_model::plan::{Intent, PLAN_SCHEMA, Plan, Planned, Step, World};
 use drover_model::reason::Reason;
@@ -54,6 +55,11 @@ pub fn plan(world: &World, intent: &Intent, now: Timestamp) -> Planned {
     let plan = if may_exist(intent, &report) { assemble(world, intent, &moves, &mut report) } else { None };
     let estimates = plan.as_ref().map(|p| estimates(p, world)).unwrap_or_default();
     Planned { plan, guards: report.guards, refusals: report.refusals, rows, estimates }
+}
+
+/// How many people must agree to what moves these services: as many as the strictest of them asks for.
+pub fn approvals<'a>(services: impl Iterator<Item = &'a Service>) -> u32 {
+    services.map(|s| s.failover.approvals).max().unwrap_or(1)
 }
 
 /// A person's refused intent has no plan, lest somebody run it; an automatic one may still be put to a person.

@@ -102,7 +102,8 @@ impl Expansion<'_, '_> {
             RunbookStepKind::Approve(message) => {
                 let expires = self.services().map(|s| s.failover.approval_expires).min().unwrap_or_default();
                 let message = message.clone();
-                (Some(StepKind::Approve { message, expires }), Reversal::Nothing, expires)
+                let approvals = super::approvals(self.services());
+                (Some(StepKind::Approve { message, expires, approvals }), Reversal::Nothing, expires)
             }
             RunbookStepKind::Notify(message) => {
                 (Some(StepKind::Notify { message: message.clone() }), Reversal::Nothing, Span::ZERO)

@@ -2,19 +2,20 @@
 
 use crate::fixtures::*;
 use crate::world::*;
-use drover_exec::{Approved, Command, Effect, Event, Execution, NotApproved, Refused};
-use drover_model::journal::{Entry, RunState};
-use drover_model::plan::Plan;
+use drover_exec::{Approved, Command, Consent, Effect, Event, Execution, NotApproved, Refused};
+use drover_model::approvals::{Approvals, Voice};
+use drover_model::journal::{Entry, Record, RunState, StepOutcome, Trigger};
+use drover_model::plan::{Plan, StepKind};
 use drover_model::runbook::OnFailure::{Continue, Pause, RollBack};
 use drover_model::traffic::Actor;
-use drover_model::{PlanId, Span, Timestamp};
+use drover_model::{PlanId, Span, Timestamp, TokenName};
 
 fn why() -> String {
     "because".to_owned()
 }
 
 fn approve_as(by: Actor, plan: &PlanId) -> Command {
-    Command::Approve { by, plan: plan.clone(), reason: why() }
+    Command::Approve { by, plan: plan.clone(), reason: why(), voice: Voice::Claimed }
 }
 
 fn skip(reason: &str, step: Option<&str>) -> Command {
@@ -223,4 +224,97 @@ fn views_say_what_comes_next() {
     let steps: Vec<_> = view.steps.iter().map(|s| (s.state.as_str(), s.attempts, s.started_at)).collect();
     assert_eq!(steps, [("done", 1, Some(at(10))), ("running", 1, Some(at(70)))]);
     assert_eq!(view.steps[0].summary, "waited 1m");
+}
+
+/// Of two people, of whom ann began it.
+fn by_two(plan: &Plan) -> Execution {
+    let approvals = Approvals::of(2).begun_by(Some(TokenName::new("ann").unwrap()));
+    let consent = Consent::by_command(plan.clone(), &plan.id, approvals, Span::from_mins(5)).unwrap();
+    let rto = Span::from_mins(15);
+    let (mut execution, _) = Execution::create(run(), consent, person(), Trigger::Command, rto, EPOCH, at(0));
+    feed(&mut execution, Event::Start { epoch: EPOCH }, at(0)).unwrap();
+    execution
+}
+
+fn yes(plan: &Plan, voice: Voice) -> Command {
+    Command::Approve { by: person(), plan: plan.id.clone(), reason: why(), voice }
+}
+
+fn token(name: &str) -> Voice {
+    Voice::Proven { name: TokenName::new(name).unwrap() }
+}
+
+#[test]
+fn a_plan_for_two_waits_for_the_second_person_whoever_the_first_says_that_he_is() {
+    let plan = plan(vec![notify()]);
+    let mut execution = by_two(&plan);
+    assert_eq!(execution.state(), RunState::AwaitingApproval);
+    assert!(execution.next_decision().starts_with("2 people approve: ann did, 1 more must, or"));
+    for (voice, code) in [
+        (Voice::Claimed, "approval_not_proven"),
+        (token("ann"), "same_person"),
+        (token("ann-2"), "same_person"),
+    ] {
+        let refused = order(&mut execution, yes(&plan, voice), at(1)).unwrap_err();
+        assert_eq!(refused.code(), code);
+        let next = refused.next_command().unwrap();
+        assert!(next.contains("an admin: drover approve run-7 --alone --reason TEXT"), "{next}");
+    }
+    assert_eq!(execution.next_sequence(), 1, "a refusal is no record");
+    order(&mut execution, yes(&plan, token("bob")), at(2)).unwrap();
+    assert_eq!(execution.state(), RunState::Validating);
+    assert_eq!(execution.approvals().names(), "ann and bob");
+}
+
+#[test]
+fn what_drover_asks_two_people_is_told_anew_after_the_first() {
+    cov_mark::check!(one_of_two_is_not_enough);
+    let plan = plan(vec![notify()]);
+    let consent =
+        Consent::Ask { plan: plan.clone(), expires: Span::from_mins(5), approvals: Approvals::of(2) };
+    let rto = Span::from_mins(15);
+    let (mut execution, _) =
+        Execution::create(run(), consent, Actor::Automatic, Trigger::Command, rto, EPOCH, at(0));
+    feed(&mut execution, Event::Start { epoch: EPOCH }, at(0)).unwrap();
+    let effects = order(&mut execution, yes(&plan, token("ann")), at(200)).unwrap();
+    let pages: Vec<_> = effects.iter().filter(|e| matches!(e, Effect::Page(_))).collect();
+    assert!(format!("{pages:?}").contains("2 people approve: ann did, 1 more must"), "{pages:?}");
+    assert_eq!(execution.expires_at(), Some(at(300)), "the first does not give it more time");
+    // One who stands alone can still answer for all, and the journal says so.
+    order(&mut execution, yes(&plan, Voice::Alone), at(201)).unwrap();
+    assert_eq!(execution.state(), RunState::Validating);
+}
+
+#[test]
+fn a_step_that_asks_two_people_counts_anew_and_is_not_skipped_by_one() {
+    let mut question = approve(Pause);
+    if let StepKind::Approve { approvals, .. } = &mut question.kind {
+        *approvals = 2;
+    }
+    let plan = plan(vec![notify(), question]);
+    let mut execution = begun(&plan, None);
+    let began = Event::ActDone { step: 0, attempt: 1, result: Ok(StepOutcome::done(true, "told")) };
+    feed(&mut execution, began, at(1)).unwrap();
+    assert_eq!(execution.state(), RunState::AwaitingApproval);
+    order(&mut execution, Command::Pause { by: person(), reason: why() }, at(2)).unwrap_err();
+    order(&mut execution, yes(&plan, token("ann")), at(2)).unwrap();
+    assert_eq!(order(&mut execution, yes(&plan, token("ann")), at(2)).unwrap_err().code(), "same_person");
+    assert_eq!(order(&mut execution, skip("in a hurry", None), at(2)).unwrap_err().code(), "asks_several");
+    order(&mut execution, yes(&plan, token("bob")), at(3)).unwrap();
+    assert_eq!(execution.step_views()[1].summary, "approved by ann and bob: because");
+}
+
+#[test]
+fn a_journal_from_before_there_were_voices_is_read_as_it_was_meant() {
+    let plan = plan(vec![notify()]);
+    let approved =
+        Entry::Approved { by: person(), plan: plan.id.clone(), reason: why(), voice: Voice::Claimed };
+    let records = journal([created(&plan, Some(Span::from_mins(5))), approved]);
+    let text = serde_json::to_string(&records).unwrap();
+    assert!(
+        !text.contains("voice") && !text.contains("approvals"),
+        "an older build reads it as well: {text}"
+    );
+    let read: Vec<Record> = serde_json::from_str(&text).unwrap();
+    assert_eq!(Execution::replay(&read).unwrap().state(), RunState::Validating);
 }

@@ -1,6 +1,7 @@
 //! Plans and records to test with.
 
 use drover_exec::{Approved, Consent, Execution};
+use drover_model::approvals::Approvals;
 use drover_model::journal::{CheckOutcome, Entry, JOURNAL_SCHEMA, Measurement, Record, Trigger};
 use drover_model::plan::{Intent, Plan, Program, Repeatability, Reversal, Step, StepKind, ValidationTarget};
 use drover_model::runbook::{OnFailure, Purpose};
@@ -73,7 +74,7 @@ pub fn drained() -> Step {
 }
 
 pub fn approve(on_failure: OnFailure) -> Step {
-    let kind = StepKind::Approve { message: "go on?".into(), expires: Span::from_mins(10) };
+    let kind = StepKind::Approve { message: "go on?".into(), expires: Span::from_mins(10), approvals: 1 };
     step(kind, on_failure, Reversal::Nothing, 1)
 }
 
@@ -125,7 +126,7 @@ pub fn plan(mut steps: Vec<Step>) -> Plan {
 pub fn consent(plan: &Plan, ask: Option<Span>) -> Consent {
     match ask {
         None => Consent::Given(Approved::by_command(plan.clone(), &plan.id).unwrap()),
-        Some(expires) => Consent::Ask { plan: plan.clone(), expires },
+        Some(expires) => Consent::Ask { plan: plan.clone(), expires, approvals: Approvals::default() },
     }
 }
 
@@ -137,7 +138,14 @@ pub fn fresh(plan: &Plan, ask: Option<Span>) -> Execution {
 
 pub fn created(plan: &Plan, ask: Option<Span>) -> Entry {
     let rto = Span::from_mins(15);
-    Entry::Created { plan: plan.clone(), by: person(), trigger: Trigger::Command, ask, rto }
+    Entry::Created {
+        plan: plan.clone(),
+        by: person(),
+        trigger: Trigger::Command,
+        ask,
+        rto,
+        approvals: Approvals::default(),
+    }
 }
 
 pub fn record(sequence: u64, entry: Entry) -> Record {

@@ -2,6 +2,7 @@
 
 use crate::fixtures::*;
 use drover_exec::{Approved, Command, Consent, Effect, Event, Execution};
+use drover_model::approvals::{Approvals, Voice};
 use drover_model::decision::FailureClass;
 use drover_model::journal::{FailureNature, RunState, StepFailure, StepOutcome, Trigger};
 use drover_model::plan::{AppCheckTarget, Plan, Predicate, StepKind};
@@ -114,8 +115,13 @@ fn what_a_person_began_or_ended_is_theirs() {
     assert!(!by_hand.gives_way());
 
     let plan = failover();
-    let mut approved = drovers(Consent::Ask { plan: plan.clone(), expires: Span::from_mins(15) });
-    let yes = Command::Approve { by: person(), plan: plan.id.clone(), reason: "go".into() };
+    let mut approved = drovers(Consent::Ask {
+        plan: plan.clone(),
+        expires: Span::from_mins(15),
+        approvals: Approvals::default(),
+    });
+    let yes =
+        Command::Approve { by: person(), plan: plan.id.clone(), reason: "go".into(), voice: Voice::Claimed };
     order(&mut approved, yes, at(1));
     assert_eq!(approved.current_step(), Some(0));
     assert!(!approved.gives_way(), "a person said yes, and is there");

@@ -5,6 +5,7 @@ use crate::fixtures::person;
 use crate::planned::every_plan;
 use crate::world::*;
 use drover_exec::{Command, Execution, StepStatus};
+use drover_model::approvals::Voice;
 use drover_model::journal::{Entry, Record, RunState};
 use drover_model::plan::{Plan, Repeatability, Reversal, StepKind};
 use drover_model::runbook::OnFailure;
@@ -27,6 +28,7 @@ fn consenting(execution: &Execution, _: &[Record]) -> Option<Command> {
         by,
         reason,
         plan: execution.plan().id.clone(),
+        voice: Voice::Claimed,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use crate::fixtures::*;
 use drover_exec::{Execution, IllegalRecord};
+use drover_model::approvals::{Approvals, Voice};
 use drover_model::journal::{Entry, FailureNature, Record, RunState, StepFailure, StepOutcome};
 use drover_model::plan::Plan;
 use drover_model::runbook::OnFailure::{Pause, RollBack};
@@ -39,7 +40,7 @@ fn abort(roll_back: bool) -> Entry {
 }
 
 fn approved(plan: &PlanId) -> Entry {
-    Entry::Approved { by: person(), plan: plan.clone(), reason: String::new() }
+    Entry::Approved { by: person(), plan: plan.clone(), reason: String::new(), voice: Voice::Claimed }
 }
 
 fn ended(state: RunState) -> Entry {
@@ -55,7 +56,12 @@ fn every_entry(plan: &Plan) -> Vec<(String, Entry)> {
         ("approved other".to_owned(), approved(&PlanId::from_text("plan-other"))),
         (
             "approved by drover".to_owned(),
-            Entry::Approved { by: Actor::Automatic, plan: plan.id.clone(), reason: String::new() },
+            Entry::Approved {
+                by: Actor::Automatic,
+                plan: plan.id.clone(),
+                reason: String::new(),
+                voice: Voice::Claimed,
+            },
         ),
         ("rejected".to_owned(), Entry::Rejected { by: person(), reason: "x".into() }),
         ("expired".to_owned(), Entry::Expired),
@@ -254,11 +260,18 @@ fn nobody_consented_is_not_replayed() {
     let plan = sample();
     let Entry::Created { trigger, rto, .. } = created(&plan, None) else { unreachable!() };
     let by = Actor::Automatic;
-    let entry =
-        Entry::Created { plan: plan.clone(), by: by.clone(), trigger: trigger.clone(), ask: None, rto };
+    let entry = Entry::Created {
+        plan: plan.clone(),
+        by: by.clone(),
+        trigger: trigger.clone(),
+        ask: None,
+        rto,
+        approvals: Approvals::default(),
+    };
     assert!(Execution::replay(&journal([entry])).is_err(), "drover began what a person asked to see");
     let mut automatic = plan;
     automatic.intent.automatic = true;
-    let entry = Entry::Created { plan: automatic, by, trigger, ask: None, rto };
+    let entry =
+        Entry::Created { plan: automatic, by, trigger, ask: None, rto, approvals: Approvals::default() };
     assert!(Execution::replay(&journal([entry])).is_ok());
 }

@@ -4,6 +4,7 @@
 use crate::fixtures::{fresh, measurement, person};
 use crate::receiver::Receiver;
 use drover_exec::{Command, Effect, Event, Execution, Order, PageOrder};
+use drover_model::approvals::Voice;
 use drover_model::journal::{CheckOutcome, Entry, FailureNature, Record, RunState, StepFailure, StepOutcome};
 use drover_model::plan::Plan;
 use drover_model::{Epoch, Span, Timestamp};
@@ -93,7 +94,7 @@ pub fn patient(execution: &Execution, journal: &[Record]) -> Option<Command> {
     });
     match execution.state() {
         RunState::AwaitingApproval => {
-            Some(Command::Approve { by, reason, plan: execution.plan().id.clone() })
+            Some(Command::Approve { by, reason, plan: execution.plan().id.clone(), voice: Voice::Claimed })
         }
         _ if resumed == 0 => Some(Command::Resume { by, reason }),
         _ => Some(Command::Abort { by, reason, roll_back: rolled == 0 }),

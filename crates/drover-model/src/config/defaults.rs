@@ -110,6 +110,9 @@ pub const HEADROOM: Percent = Percent::whole(10);
 /// A question unanswered for a quarter of an hour is about a world that no longer exists.
 pub const APPROVAL_EXPIRES: Span = Span::from_mins(15);
 
+/// Whoever is awake may act. Who wants four eyes says so, and has two people on call.
+pub const APPROVALS: u64 = 1;
+
 /// Where Prometheus looks too.
 pub const METRICS_PATH: &str = "/metrics";
 

@@ -242,6 +242,7 @@ fn failover(p: &FailoverPolicy) -> Written {
         ("headroom", text(p.headroom)),
         ("jurisdictions", list(&p.jurisdictions)),
         ("approval_expires", text(p.approval_expires)),
+        ("approvals", Written::Integer(p.approvals.into())),
         (
             "failback",
             Written::Map(vec![

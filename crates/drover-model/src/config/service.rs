@@ -152,9 +152,21 @@ pub struct FailoverPolicy {
     pub jurisdictions: Vec<String>,
     /// An unanswered question expires after this long, and never as consent.
     pub approval_expires: Span,
+    /// So many different people must agree before a person's plan, or one that drover asks about, runs.
+    #[serde(default = "approvals", skip_serializing_if = "is_one")]
+    pub approvals: u32,
     /// When a region that was left may come back.
     #[serde(default)]
     pub failback: FailbackPolicy,
+}
+
+const fn approvals() -> u32 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn is_one(approvals: &u32) -> bool {
+    *approvals == 1
 }
 
 /// When a region that was left may come back, and who begins it.

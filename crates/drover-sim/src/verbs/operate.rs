@@ -8,6 +8,7 @@ use crate::sim::Simulation;
 use crate::state::{Shared, State};
 use drover_core::{check, failback, plan};
 use drover_exec::{Approved, Command, Consent};
+use drover_model::approvals::Voice;
 use drover_model::journal::Trigger;
 use drover_model::plan::{Intent, Plan, Planned};
 use drover_model::reason::Reason;
@@ -141,7 +142,7 @@ fn command(sim: &Simulation, verb: &str, words: &mut Words) -> Result<Vec<String
             let state = sim.shared.lock();
             let asked = state.executions().find(|e| *e.run() == run);
             let plan = asked.ok_or_else(|| format!("no run {run}"))?.plan().id.clone();
-            Command::Approve { by, plan, reason }
+            Command::Approve { by, plan, reason, voice: Voice::Claimed }
         }
         "reject" => Command::Reject { by, reason },
         "pause" => Command::Pause { by, reason },

@@ -1,3 +1,5 @@
+mod approvals;
+
 use super::super::{API_REQUEST_TIMEOUT, Route, assembled, table};
 use super::*;
 use crate::access::{FAILED_LOGINS_PER_ADDRESS, REFUSALS_WRITTEN_MAX};
@@ -117,7 +119,8 @@ async fn make(c: &Coordinator, name: &str, role: Role, valid_for: Option<Span>) 
 }
 
 async fn revoke(c: &Coordinator, name: &str) {
-    let request = CommandRequest { by: person(), reason: "lost".into(), plan: None, roll_back: false };
+    let request =
+        CommandRequest { by: person(), reason: "lost".into(), plan: None, roll_back: false, alone: false };
     c.revoke_token(&TokenName::new(name).unwrap(), &request).await.unwrap();
 }
 

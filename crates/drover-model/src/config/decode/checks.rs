@@ -19,6 +19,7 @@ pub(super) fn run(sink: &Sink<'_>, directory: &Directory) {
         if let Some(policy) = &service.failover {
             jurisdictions(sink, directory, service, policy);
             quorum(sink, directory, service, policy);
+            approvals(sink, directory, service, policy);
         }
         advice(sink, service);
         unused_weights(sink, directory, service);
@@ -261,6 +262,20 @@ fn quorum(sink: &Sink<'_>, directory: &Directory, service: &service::Draft, poli
             sink.warn(automatic, message, Some("add an agent in another region, or a witness".to_owned()));
             return;
         }
+    }
+}
+
+/// Where more than one must agree, names count that tokens prove; nobody has one where none is required.
+fn approvals(sink: &Sink<'_>, directory: &Directory, service: &service::Draft, policy: &FailoverPolicy) {
+    let settings = directory.settings.first().and_then(|d| d.settings.as_ref());
+    let is_required = settings.is_some_and(|s| s.access.require_tokens);
+    if policy.approvals > 1 && directory.complete && !is_required {
+        let message = format!(
+            "`approvals` of {} counts people by their tokens, and none is required here: whoever shows none agrees to nothing",
+            policy.approvals
+        );
+        let hint = "access: {require_tokens: true}, and a token for each of them".to_owned();
+        sink.warn(sink.place(&format!("{}/failover/approvals", service.path)), message, Some(hint));
     }
 }
 

@@ -26,6 +26,7 @@ pub(super) fn failover(service: &Fields<'_, '_, '_>, endpoints: Option<usize>) -
     let text = |v: Scalar| if let Scalar::Text(t) = v { Some(t) } else { None };
     let jurisdictions = fields.scalars("jurisdictions", text).value();
     let approval_expires = fields.span("approval_expires").value();
+    let approvals = fields.integer("approvals").value();
     let failback = failback(&fields);
     Some(FailoverPolicy {
         automatic: automatic?,
@@ -42,6 +43,7 @@ pub(super) fn failover(service: &Fields<'_, '_, '_>, endpoints: Option<usize>) -
         headroom: headroom?,
         jurisdictions: jurisdictions?,
         approval_expires: approval_expires?,
+        approvals: approvals?,
         failback: failback?,
     })
 }

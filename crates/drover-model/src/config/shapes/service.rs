@@ -4,6 +4,7 @@ use super::{
     ANY_SHARE, Default, FILE, FROM_ZERO, Kind, POSITIVE, RECURRING, Rule, SHARE, Shape, default, optional,
     required,
 };
+use crate::approvals::APPROVALS_MAX;
 use crate::config::{ANSWERS_MAX, Answers, defaults};
 use crate::time::Span;
 use crate::units::Percent;
@@ -317,6 +318,12 @@ pub(crate) static FAILOVER: Shape = Shape {
             POSITIVE,
             Default::Span(defaults::APPROVAL_EXPIRES),
             "An unanswered question expires after this long, never as consent.",
+        ),
+        default(
+            "approvals",
+            Kind::Integer { min: 1, max: APPROVALS_MAX as u64 },
+            Default::Integer(defaults::APPROVALS),
+            "People who must agree to a plan; of 2 and more each shows a token, and who began it is one of them.",
         ),
         default(
             "failback",
