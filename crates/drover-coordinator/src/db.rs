@@ -485,20 +485,35 @@ impl Db {
         after: Option<String>,
         limit: usize,
     ) -> Result<(Vec<(String, T)>, Option<String>), CoordinatorError> {
+        let (page, next) = self.list_page_as_it_is(prefix, after, limit).await?;
+        let mut items = Vec::with_capacity(page.len());
+        for (key, read) in page {
+            let value = read.map_err(|e| CoordinatorError::store(format!("read {key}"), e))?;
+            items.push((key, value));
+        }
+        Ok((items, next))
+    }
+
+    /// The same, where a record that is not what was expected is an answer.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn list_page_as_it_is<T: DeserializeOwned>(
+        &self,
+        prefix: &str,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<(Vec<(String, Result<T, JsonError>)>, Option<String>), CoordinatorError> {
         let page = self
             .store
             .list(prefix, after.as_deref(), limit)
             .await
             .map_err(|e| CoordinatorError::store(format!("list {prefix}"), e))?;
-        let mut items = Vec::with_capacity(page.items.len());
-        for item in page.items {
-            let value = item
-                .versioned
-                .decode_json(&item.key)
-                .map_err(|e: JsonError| CoordinatorError::store(format!("read {}", item.key), e))?;
-            items.push((item.key, value.value));
-        }
-        Ok((items, page.next))
+        let read = |item: drover_store::Entry| {
+            let value = item.versioned.decode_json(&item.key).map(|read| read.value);
+            (item.key, value)
+        };
+        Ok((page.items.into_iter().map(read).collect(), page.next))
     }
 
     /// The highest number under a prefix, whether a record's own or that of a group such as a run's journal; 0 when

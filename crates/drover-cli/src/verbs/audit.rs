@@ -9,7 +9,7 @@ use crate::output::document::Versioned;
 use crate::render;
 use drover_coordinator::audit::Kept;
 use drover_model::api::Page;
-use drover_model::audit::{AuditHead, AuditRecord, Break, Flaw, Verified, Verifier};
+use drover_model::audit::{AuditHead, AuditItem, AuditRecord, Break, Flaw, Verified, Verifier};
 use drover_store::{ExportError, Importer};
 use serde::Serialize;
 use std::fs::File;
@@ -92,16 +92,25 @@ async fn head_of(client: &Client) -> Result<Option<AuditHead>> {
 async fn page_by_page(client: &Client, mut verifier: Verifier) -> Result<Findings> {
     let (mut after, mut records) = ("0".to_owned(), 0);
     loop {
-        let page: Page<AuditRecord> = client.get(&["audit"], &[("after", after)]).await?;
-        for record in &page.items {
+        let page: Page<AuditItem> = client.get(&["audit"], &[("after", after)]).await?;
+        for item in page.items {
             records += 1;
-            if let Err(broken) = verifier.record(record) {
+            if let Err(broken) = listed(&mut verifier, item) {
                 return Ok(Findings::new(records, Err(broken)));
             }
         }
         match page.next_cursor {
             Some(next) => after = next,
             None => return Ok(Findings::new(records, verifier.end())),
+        }
+    }
+}
+
+fn listed(verifier: &mut Verifier, item: AuditItem) -> std::result::Result<(), Break> {
+    match item {
+        AuditItem::Record(record) => verifier.record(&record),
+        AuditItem::Unreadable { number, unreadable } => {
+            Err(Break { number, flaw: Flaw::Unreadable { why: unreadable } })
         }
     }
 }
@@ -252,5 +261,27 @@ mod tests {
         altered[4].1 = altered[4].1.replace("done", "gone");
         let text = finish(&render::audit::findings(&found(&altered), &look(200)), false);
         assert!(text.contains("record 4: its hash is not that of what it says"), "{text}");
+    }
+
+    #[test]
+    fn what_a_coordinator_can_not_read_is_where_the_audit_is_broken() {
+        let listed_of = |number: u64| -> Vec<AuditItem> {
+            let of = |(key, text): (String, String)| match Kept::under(&key) {
+                Some(Kept::Record(n)) if n == number => {
+                    let unreadable = "EOF while parsing".to_owned();
+                    serde_json::from_value(serde_json::json!({"number": n, "unreadable": unreadable})).ok()
+                }
+                Some(Kept::Record(_)) => serde_json::from_str(&text).ok(),
+                _ => None,
+            };
+            stored().into_iter().filter_map(of).collect()
+        };
+        for number in 1..=6 {
+            let items = listed_of(number);
+            assert_eq!(items.len(), 6);
+            let mut verifier = Verifier::default();
+            let broken = items.into_iter().find_map(|item| listed(&mut verifier, item).err()).unwrap();
+            assert_eq!((broken.number, broken.flaw.code()), (number, "unreadable"));
+        }
     }
 }

@@ -25,7 +25,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get, post};
 use drover_model::access::{Role, TokenRequest, TokenView};
-use drover_model::audit::{AuditHead, AuditRecord};
+use drover_model::audit::{AuditHead, AuditItem};
 use drover_model::break_glass::{ReconcileRequest, Reconciled};
 use drover_model::{api as m, probe, sight};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -230,7 +230,7 @@ fn read_routes() -> Vec<Route> {
             ..paged(
                 "/v1/audit",
                 "Commands, decisions and refusals, newest first",
-                schema::<m::Page<AuditRecord>>,
+                schema::<m::Page<AuditItem>>,
                 get(reads::audit),
             )
         },

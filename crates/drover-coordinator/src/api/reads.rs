@@ -18,10 +18,11 @@ use drover_model::api::{
     API_SCHEMA, ConfigView, DecisionSummary, ExplainView, HealthChecksView, ObservationView, Page, PlanView,
     PublicationView, ReplayView, RunSummary, RunView, Short, ZoneView,
 };
-use drover_model::audit::AuditHead;
+use drover_model::audit::{AuditHead, AuditItem};
 use drover_model::decision::StoredDecision;
 use drover_model::runbook::Runbook;
 use drover_model::{DecisionId, PlanId, RunId, ServiceId, Span, Timestamp};
+use drover_store::JsonError;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -255,18 +256,25 @@ pub(super) struct AuditQuery {
 pub(super) async fn audit(
     State(c): State<Arc<Coordinator>>,
     Asked(query): Asked<AuditQuery>,
-) -> Result<Json<Page<AuditRecord>>, ApiError> {
+) -> Result<Json<Page<AuditItem>>, ApiError> {
     match (query.after, query.cursor) {
         (Some(_), Some(_)) => Err(bad_query("`after` and `cursor` lead in opposite directions")),
         (Some(after), None) => {
             let after = Some(keys::numbered(keys::AUDIT, after));
-            let (items, next) = c.db.list_page(keys::AUDIT, after, limited(query.limit)).await?;
-            let items: Vec<AuditRecord> = items.into_iter().map(|(_, record)| record).collect();
+            let limit = limited(query.limit);
+            let (items, next) = c.db.list_page_as_it_is(keys::AUDIT, after, limit).await?;
+            let item = |(key, read): (String, Result<AuditRecord, JsonError>)| match read {
+                Ok(record) => AuditItem::Record(record),
+                Err(e) => {
+                    AuditItem::Unreadable { number: number_of_key(&key), unreadable: drover_model::chain(&e) }
+                }
+            };
+            let items: Vec<AuditItem> = items.into_iter().map(item).collect();
             Ok(Json(Page { items, next_cursor: next.map(|key| number_of_key(&key).to_string()) }))
         }
         (None, cursor) => {
             let paging = Paging::new(cursor, query.limit);
-            page_of(&c, &paging, keys::AUDIT, c.counters.audit.last(), |record: AuditRecord| record).await
+            page_of(&c, &paging, keys::AUDIT, c.counters.audit.last(), AuditItem::Record).await
         }
     }
 }

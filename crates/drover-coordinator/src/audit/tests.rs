@@ -1,6 +1,6 @@
 use super::*;
 use crate::testbed::{Bed, Meddling, person};
-use drover_model::audit::{Break, Verified, Verifier};
+use drover_model::audit::{AuditItem, Break, Verified, Verifier};
 use drover_store::TxnError;
 use futures::FutureExt as _;
 use std::sync::Arc;
@@ -131,4 +131,20 @@ async fn the_chain_begins_after_the_records_from_before_there_was_one() {
     say(&bed.c, "after").await.unwrap();
     assert_eq!(words(&bed.c).await.len(), 7, "and the next record is written all the same");
     assert_eq!(verified(&bed.c).await.unwrap_err().number, 7);
+}
+
+#[tokio::test]
+async fn a_record_that_can_not_be_read_is_told_beside_those_that_can() {
+    let bed = Bed::new().await;
+    for word in ["first", "second", "third"] {
+        say(&bed.c, word).await.unwrap();
+    }
+    let damaged = keys::numbered(keys::AUDIT, 2);
+    bed.c.db.put(&damaged, &"no record").await.unwrap();
+    let (status, _, text) = crate::testbed::get(bed.serve().await, "/v1/audit?after=0").await;
+    let page: drover_model::api::Page<AuditItem> = serde_json::from_str(&text).unwrap();
+    assert_eq!((status, page.items.len()), (200, 3), "{text}");
+    assert!(matches!(&page.items[0], AuditItem::Record(record) if record.verb == "first"), "{text}");
+    let AuditItem::Unreadable { number: 2, unreadable } = &page.items[1] else { panic!("{text}") };
+    assert!(unreadable.contains("audit/000000000002"), "{unreadable}");
 }

@@ -47,6 +47,22 @@ pub struct AuditRecord {
     pub chain: Option<Link>,
 }
 
+/// A record as it is listed to be verified: one that can't be read is told, and keeps nobody from those beside it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[allow(clippy::large_enum_variant, reason = "nearly all are records")]
+pub enum AuditItem {
+    /// As it was written.
+    Record(AuditRecord),
+    /// What stands in its place is no record.
+    Unreadable {
+        /// The number under which it stands.
+        number: u64,
+        /// Why it can't be read.
+        unreadable: String,
+    },
+}
+
 /// How a record hangs in the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Link {
