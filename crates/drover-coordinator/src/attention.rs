@@ -27,6 +27,8 @@ const STARTING: Span = Span::from_secs(90);
 const FOLLOWING: Span = Span::from_mins(2);
 /// An agent that reports another declaration than the newest for so long has refused it: it takes one with the answer to a report.
 const REFUSES_AFTER: Span = Span::from_mins(1);
+/// A machine's certificate that ends within this time pages.
+const CERTIFICATE_PAGES_WITHIN: Span = Span::from_hours(7 * 24);
 /// What goes away and is back within this time is the same trouble still, and pages once.
 const SAME_TROUBLE: Span = Span::from_mins(5);
 
@@ -406,6 +408,14 @@ fn coordinator(view: &StatusView, all: &mut Vec<Attention>) {
     if c.store_alarm {
         let sentence = format!("the store has {} bytes, past its alarm size", c.store_bytes);
         all.push(line(Severity::Warning, "store", "store_alarm", sentence, Some("drover doctor".into())));
+    }
+    for ending in &c.certificates_ending {
+        // Renewing it is a day's work; it wakes nobody before its last week.
+        let is_near = ending.until.since(view.at) < CERTIFICATE_PAGES_WITHIN;
+        let severity = if is_near { Severity::Warning } else { Severity::Info };
+        let sentence = format!("the certificate of {} ends at {}", ending.machine, ending.until);
+        let next = Some("where the authority is: drover pki rotate --if-ends-soon DIR".to_owned());
+        all.push(line(severity, &ending.machine, "machine_certificate_ending", sentence, next));
     }
     if c.pages_undelivered > 0 {
         let oldest = c.pages_oldest.map(rounded).unwrap_or_default();

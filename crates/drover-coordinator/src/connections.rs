@@ -4,7 +4,8 @@
 //! needs. So when all places are taken the connection that has been without a request for the longest is closed, as web
 //! servers do; only when every one of them is at work does the next one wait, in the kernel's backlog.
 
-use std::collections::BTreeMap;
+use drover_model::machine::MachineIdentity;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,8 @@ pub(crate) struct Connections {
 #[derive(Debug, Default)]
 struct Table {
     open: BTreeMap<u64, Open>,
+    /// Of each machine that has proven who it is, its connections.
+    of_machine: BTreeMap<MachineIdentity, BTreeSet<u64>>,
     /// Without a request: first those that have not proven who they are, then by how long already.
     idle: BTreeMap<Turn, u64>,
     next_id: u64,
@@ -34,6 +37,7 @@ type Turn = (bool, u64);
 struct Open {
     evicted: CancellationToken,
     is_proven: bool,
+    machine: Option<MachineIdentity>,
     /// Its place among the idle ones.
     turn: Option<Turn>,
 }
@@ -56,15 +60,46 @@ impl Table {
 
     fn remove(&mut self, id: u64) {
         self.work(id);
-        self.open.remove(&id);
+        let Some(machine) = self.open.remove(&id).and_then(|open| open.machine) else { return };
+        if let Some(own) = self.of_machine.get_mut(&machine) {
+            own.remove(&id);
+            if own.is_empty() {
+                self.of_machine.remove(&machine);
+            }
+        }
     }
 
-    fn prove(&mut self, id: u64) {
+    fn prove(&mut self, id: u64, machine: Option<&MachineIdentity>) {
         self.work(id);
         if let Some(open) = self.open.get_mut(&id) {
             open.is_proven = true;
+            open.machine = machine.cloned();
+        }
+        if let Some(machine) = machine {
+            self.of_machine.entry(machine.clone()).or_default().insert(id);
         }
         self.rest(id);
+    }
+
+    /// Room for one more of a machine's: where it has as many as it may, the one of them goes that has been idle for the longest.
+    /// With all of them at work there is none.
+    fn make_room_for(&mut self, machine: &MachineIdentity, most: usize) -> bool {
+        let Some(own) = self.of_machine.get(machine) else { return most > 0 };
+        // Those that were told to go are gone in a moment, and count no more.
+        let stay = own.iter().filter_map(|id| self.open.get(id).map(|open| (*id, open)));
+        let stay: Vec<(u64, &Open)> = stay.filter(|(_, open)| !open.evicted.is_cancelled()).collect();
+        if stay.len() < most {
+            return true;
+        }
+        let Some((turn, id)) = stay.iter().filter_map(|(id, open)| Some((open.turn?, *id))).min() else {
+            return false;
+        };
+        self.idle.remove(&turn);
+        if let Some(open) = self.open.get_mut(&id) {
+            open.turn = None;
+            open.evicted.cancel();
+        }
+        true
     }
 
     /// Closes the one that has been idle for the longest, of strangers where there are any. It keeps its place, as its descriptor, until it is closed.
@@ -107,7 +142,7 @@ impl Connections {
         }
         table.next_id += 1;
         let (id, evicted) = (table.next_id, CancellationToken::new());
-        table.open.insert(id, Open { evicted: evicted.clone(), is_proven: false, turn: None });
+        table.open.insert(id, Open { evicted: evicted.clone(), is_proven: false, machine: None, turn: None });
         table.rest(id);
         drop(table);
         Some(Place { connections: self.clone(), id, evicted })
@@ -117,6 +152,12 @@ impl Connections {
     pub(crate) fn evict(&self) -> bool {
         self.table().evict()
     }
+}
+
+/// A machine has all the connections that one may have, and each is being answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooMany {
+    pub(crate) most: usize,
 }
 
 /// A connection's place. It is given back with this value.
@@ -129,9 +170,15 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Whoever is there has shown a certificate: strangers are closed before it.
-    pub(crate) fn prove(&self) {
-        self.connections.table().prove(self.id);
+    /// Whoever is there has shown a certificate: strangers are closed before it. `Err` where a machine has `most` connections
+    /// already, all of them at work; then it is a stranger as before.
+    pub(crate) fn prove(&self, machine: Option<&MachineIdentity>, most: usize) -> Result<(), TooMany> {
+        let mut table = self.connections.table();
+        if machine.is_some_and(|machine| !table.make_room_for(machine, most)) {
+            return Err(TooMany { most });
+        }
+        table.prove(self.id, machine);
+        Ok(())
     }
 
     /// A request is being answered for as long as the value lives. The connection is then nobody's to close.
@@ -193,7 +240,7 @@ mod tests {
     async fn strangers_go_before_whoever_has_shown_a_certificate() {
         let connections = Connections::new(2);
         let (agent, _) = connections.admit().await;
-        agent.prove();
+        agent.prove(None, 1).unwrap();
         let (stranger, _) = connections.admit().await;
         let another = next(&connections);
         tokio::time::timeout(GUARD, stranger.evicted.cancelled()).await.unwrap();
@@ -202,6 +249,34 @@ mod tests {
         drop(tokio::time::timeout(GUARD, another).await.unwrap().unwrap());
         drop(agent.work());
         assert!(connections.table().idle.keys().all(|(is_proven, _)| *is_proven), "it stays one");
+    }
+
+    #[tokio::test]
+    async fn a_machine_has_so_many_connections_and_takes_no_place_from_others() {
+        let connections = Connections::new(8);
+        let agent: MachineIdentity = "drover://agent/eu-west/a-1".parse().unwrap();
+        let mut own = Vec::new();
+        for _ in 0..3 {
+            let (place, _) = connections.admit().await;
+            place.prove(Some(&agent), 3).unwrap();
+            own.push(place);
+        }
+        let (other, _) = connections.admit().await;
+        other.prove(Some(&"drover://client/ann".parse().unwrap()), 3).unwrap();
+        // Of its own the one that has been idle for the longest goes.
+        let work: Vec<Work> = own.iter().take(1).map(Place::work).collect();
+        let (fourth, _) = connections.admit().await;
+        fourth.prove(Some(&agent), 3).unwrap();
+        let gone: Vec<bool> = own.iter().map(|place| place.evicted.is_cancelled()).collect();
+        assert_eq!(gone, [false, true, false]);
+        // With all at work there is no other.
+        let more: Vec<Work> = [&own[2], &fourth].map(Place::work).into();
+        let (fifth, _) = connections.admit().await;
+        assert_eq!(fifth.prove(Some(&agent), 3), Err(TooMany { most: 3 }));
+        assert!(!other.evicted.is_cancelled());
+        drop((work, more, own, fourth, fifth));
+        drop(other);
+        assert!(connections.table().of_machine.is_empty());
     }
 
     #[tokio::test]

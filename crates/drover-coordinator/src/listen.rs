@@ -5,9 +5,13 @@
 
 use crate::access::Peer;
 use crate::api::admission::Caller;
-use crate::connections::{Connections, Place};
+use crate::api::problem::ApiError;
+use crate::connections::{Connections, Place, TooMany};
+use crate::coordinator::Coordinator;
 use crate::error::CoordinatorError;
 use axum::Router;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::IntoResponse;
 use drover_pki::{HANDSHAKE_TIMEOUT, ServerTls};
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
@@ -18,6 +22,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -102,9 +107,23 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 impl Listeners {
     /// Answers until told to stop.
-    pub fn serve(self, router: Router, stop: &CancellationToken, tasks: &TaskTracker) {
+    pub fn serve(
+        self,
+        router: Router,
+        coordinator: &Arc<Coordinator>,
+        stop: &CancellationToken,
+        tasks: &TaskTracker,
+    ) {
         let Self { tcp, unix, tls, .. } = self;
-        let door = Door { router, stop: stop.clone(), tasks: tasks.clone(), tls, refused: Arc::default() };
+        let door = Door {
+            router,
+            coordinator: coordinator.clone(),
+            stop: stop.clone(),
+            tasks: tasks.clone(),
+            tls,
+            refused: Arc::default(),
+            too_many: Arc::default(),
+        };
         let port = door.clone();
         tasks.spawn(async move {
             let places = Connections::new(connections_max());
@@ -159,11 +178,14 @@ impl Rarely {
 #[derive(Clone)]
 struct Door {
     router: Router,
+    coordinator: Arc<Coordinator>,
     stop: CancellationToken,
     tasks: TaskTracker,
     tls: Option<Arc<ServerTls>>,
     /// When a handshake that failed was told last.
     refused: Arc<Mutex<Rarely>>,
+    /// The same of machines that had too many connections.
+    too_many: Arc<Mutex<Rarely>>,
 }
 
 impl Door {
@@ -217,12 +239,34 @@ impl Door {
         };
         match handshake {
             Ok(Ok((stream, presented))) => {
-                place.prove();
-                let caller = Arc::new(Caller { tls, presented });
-                self.converse((stream, peer), place, Some(caller)).await;
+                let machine = presented.machine.as_ref().ok().map(|peer| &peer.identity);
+                let most = self.coordinator.connections_per_machine();
+                match place.prove(machine, most) {
+                    Ok(()) => {
+                        let caller = Arc::new(Caller { tls, presented });
+                        self.converse((stream, peer), place, Some(caller)).await;
+                    }
+                    Err(TooMany { most }) => {
+                        let who = machine.map(ToString::to_string).unwrap_or_default();
+                        self.tell_too_many(&who, most);
+                        let router = too_many(who, most);
+                        Self { router, ..self }.converse((stream, peer), place, None).await;
+                    }
+                }
             }
             Ok(Err(e)) => self.tell_refused(&e.to_string()),
             Err(_) => self.tell_refused("the handshake took too long"),
+        }
+    }
+
+    fn tell_too_many(&self, who: &str, most: usize) {
+        self.coordinator.access.connections_refused.fetch_add(1, Ordering::Relaxed);
+        if self.too_many.lock().unwrap_or_else(PoisonError::into_inner).due() {
+            tracing::warn!(
+                machine = who,
+                most,
+                "a machine has all the connections that one may have; further refusals within a minute are not told"
+            );
         }
     }
 
@@ -270,6 +314,21 @@ impl Door {
             tracing::debug!(error = %e, "a connection ended early");
         }
     }
+}
+
+/// Says why a connection is of no use, whatever it is asked, and ends it.
+fn too_many(who: String, most: usize) -> Router {
+    Router::new().fallback(move || async move {
+        let detail = format!("{who} has {most} connections, all of them at work, and a machine may have no more");
+        let mut error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_connections", detail);
+        error.0.next = Some(
+            "find what keeps them open there; `access: {connections_per_machine: N}` in the settings allows more"
+                .to_owned(),
+        );
+        let mut answer = error.into_response();
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        answer
+    })
 }
 
 #[cfg(test)]

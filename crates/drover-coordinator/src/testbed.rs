@@ -198,7 +198,7 @@ impl Bed {
         let any = ([127, 0, 0, 1], 0).into();
         let bound = listen::bind(any, &socket, tls).await.unwrap();
         let address = bound.address;
-        bound.serve(router, &self.c.stop, &self.tasks);
+        bound.serve(router, &self.c, &self.c.stop, &self.tasks);
         address
     }
 }

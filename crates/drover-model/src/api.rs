@@ -28,6 +28,7 @@ use crate::config::diagnostic::Diagnostic;
 use crate::decision::{ActionDecision, StoredDecision, VantageState, Verdict, VerdictInputs, VerdictState};
 use crate::ids::{AgentId, DecisionId, EndpointKey, PlanId, RegionId, RunId, ServiceId};
 use crate::journal::{Entry, Measurement, RunState, Trigger};
+use crate::machine::CertificateEnding;
 use crate::plan::{Intent, Plan, Planned};
 use crate::reason::Reason;
 use crate::runbook::{OnFailure, Purpose};
@@ -100,6 +101,12 @@ pub struct CoordinatorView {
     pub page_channels: u32,
     /// Pages not delivered yet.
     pub pages_undelivered: u64,
+    /// Connections refused since the start, of machines that had as many as one may have.
+    #[serde(default)]
+    pub connections_refused: u64,
+    /// Certificates that end soon: of machines that ask this coordinator, and its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates_ending: Vec<CertificateEnding>,
     /// Age of the oldest of them.
     pub pages_oldest: Option<Span>,
     /// Who leads, where several coordinators share a store.

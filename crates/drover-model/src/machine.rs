@@ -4,6 +4,7 @@
 //! agent's says its region as well, so that a certificate moved to another region's machine is worth nothing there.
 
 use crate::ids::{AgentId, MachineName, NameError, RegionId};
+use crate::time::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -100,6 +101,15 @@ impl From<MachineIdentity> for String {
     fn from(identity: MachineIdentity) -> String {
         identity.to_string()
     }
+}
+
+/// A certificate that has less than a third of its life left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CertificateEnding {
+    /// Whose.
+    pub machine: MachineIdentity,
+    /// When it ends.
+    pub until: Timestamp,
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ pub async fn run(args: &CoordinatorArgs, tls: &TlsArgs) -> Result<ExitCode> {
     coordinator.advertise(advertised.unwrap_or_else(|| format!("{scheme}://{}", bound.address)));
     coordinator.start().await.map_err(|e| failure(&e))?;
     let said = Bound { role: "coordinator", pid: std::process::id(), http: bound.address, socket: &socket };
-    bound.serve(api::router(coordinator.clone()), &process.stop, &tasks);
+    bound.serve(api::router(coordinator.clone()), &coordinator, &process.stop, &tasks);
     tracing::info!(http = %said.http, socket = %socket.display(), "the API answers");
     process.ready(&args.process, &said)?;
 

@@ -5,6 +5,7 @@
 //! a word, must not open what it had closed; the way back in is the socket, which belongs to whoever runs drover.
 
 pub(crate) mod logins;
+pub(crate) mod machines;
 pub(crate) mod refusals;
 #[cfg(test)]
 mod tests;
@@ -20,9 +21,11 @@ use drover_model::approvals::Voice;
 use drover_model::traffic::Actor;
 use drover_model::{Timestamp, TokenName};
 use logins::FailedLogins;
+use machines::Machines;
 use refusals::Refusals;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::AtomicU64;
 use tokens::TokenTable;
 use tokio::sync::Mutex;
 
@@ -34,6 +37,10 @@ pub(crate) struct Access {
     changes: Mutex<()>,
     pub(crate) failed_logins: FailedLogins,
     refusals: Refusals,
+    /// Whose certificates were shown.
+    pub(crate) machines: Machines,
+    /// Connections of machines that had as many as one may have.
+    pub(crate) connections_refused: AtomicU64,
 }
 
 /// Where a request comes from.

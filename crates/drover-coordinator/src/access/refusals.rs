@@ -24,6 +24,8 @@ pub(crate) enum Refusal {
     Role,
     /// A command that was wrong, or that a guard refused.
     Command,
+    /// A machine that asked for what its certificate does not allow.
+    Machine,
 }
 
 impl Refusal {
@@ -33,9 +35,21 @@ impl Refusal {
             Self::Lapsed => "logins with tokens that are over",
             Self::Role => "requests that need another role",
             Self::Command => "commands",
+            Self::Machine => "requests",
+        }
+    }
+
+    /// How many of them are written one by one in [`REFUSALS_WINDOW`]. Of a machine that has gone wrong the first says it all.
+    const fn written_max(self) -> u32 {
+        match self {
+            Self::Machine => 1,
+            Self::Login | Self::Lapsed | Self::Role | Self::Command => REFUSALS_WRITTEN_MAX,
         }
     }
 }
+
+/// Of a kind, and of whom where each has a budget of its own.
+type Kind = (Refusal, String);
 
 #[derive(Debug)]
 struct Tally {
@@ -45,19 +59,30 @@ struct Tally {
     untold: u64,
 }
 
+/// Those that are counted apart, at most: each machine has a certificate of the authority, so that they are few. What comes from
+/// others counts with those of nobody in particular.
+const COUNTED_MAX: usize = 1_024;
+
 /// How many of each kind of late.
 #[derive(Debug, Default)]
-pub(crate) struct Refusals(Mutex<BTreeMap<Refusal, Tally>>);
+pub(crate) struct Refusals(Mutex<BTreeMap<Kind, Tally>>);
 
 impl Refusals {
     /// Whether this one is written for itself; otherwise it is counted.
-    fn is_written(&self, kind: Refusal, now: Timestamp) -> bool {
+    fn is_written(&self, kind: Refusal, who: &str, now: Timestamp) -> bool {
         let mut tallies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let tally = tallies.entry(kind).or_insert(Tally { began: now, written: 0, untold: 0 });
+        let mut key = (kind, who.to_owned());
+        if tallies.len() >= COUNTED_MAX && !tallies.contains_key(&key) {
+            tallies.retain(|_, tally| tally.untold > 0 || now < tally.began + REFUSALS_WINDOW);
+            if tallies.len() >= COUNTED_MAX {
+                key.1.clear();
+            }
+        }
+        let tally = tallies.entry(key).or_insert(Tally { began: now, written: 0, untold: 0 });
         if now >= tally.began + REFUSALS_WINDOW {
             (tally.began, tally.written) = (now, 0);
         }
-        if tally.written >= REFUSALS_WRITTEN_MAX {
+        if tally.written >= kind.written_max() {
             tally.untold = tally.untold.saturating_add(1);
             return false;
         }
@@ -68,20 +93,21 @@ impl Refusals {
     /// Counts one that is not written, whatever the budget.
     pub(super) fn count(&self, kind: Refusal, now: Timestamp) {
         let mut tallies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let tally = tallies.entry(kind).or_insert(Tally { began: now, written: 0, untold: 0 });
+        let key = (kind, String::new());
+        let tally = tallies.entry(key).or_insert(Tally { began: now, written: 0, untold: 0 });
         tally.untold = tally.untold.saturating_add(1);
     }
 
     /// What is to tell, of each kind: those that were not written.
-    fn untold(&self) -> Vec<(Refusal, u64)> {
+    fn untold(&self) -> Vec<(Kind, u64)> {
         let mut tallies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = tallies.iter_mut().map(|(kind, tally)| (*kind, std::mem::take(&mut tally.untold)));
+        let told = tallies.iter_mut().map(|(kind, tally)| (kind.clone(), std::mem::take(&mut tally.untold)));
         told.filter(|(_, count)| *count > 0).collect()
     }
 
-    fn put_back(&self, kind: Refusal, count: u64) {
+    fn put_back(&self, kind: &Kind, count: u64) {
         let mut tallies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(tally) = tallies.get_mut(&kind) {
+        if let Some(tally) = tallies.get_mut(kind) {
             tally.untold = tally.untold.saturating_add(count);
         }
     }
@@ -93,9 +119,20 @@ impl Coordinator {
         &self,
         kind: Refusal,
         by: &Actor,
+        words: [&str; 4],
+    ) -> Result<(), CoordinatorError> {
+        self.audit_refusal_of(kind, "", by, words).await
+    }
+
+    /// The same of a machine, which has a budget of its own.
+    pub(crate) async fn audit_refusal_of(
+        &self,
+        kind: Refusal,
+        who: &str,
+        by: &Actor,
         [verb, subject, reason, outcome]: [&str; 4],
     ) -> Result<(), CoordinatorError> {
-        if !self.access.refusals.is_written(kind, self.clock.now()) {
+        if !self.access.refusals.is_written(kind, who, self.clock.now()) {
             return Ok(());
         }
         if !self.db.is_leader() {
@@ -113,13 +150,15 @@ impl Coordinator {
 
     /// Tells of what was only counted.
     pub(crate) async fn tell_refusals(&self) -> Result<(), CoordinatorError> {
-        for (kind, count) in self.access.refusals.untold() {
-            let subject = format!("{count} {}", kind.words());
-            let why =
-                format!("more than {REFUSALS_WRITTEN_MAX} in {REFUSALS_WINDOW} are not written one by one");
+        for (key, count) in self.access.refusals.untold() {
+            let (kind, who) = &key;
+            let of = if who.is_empty() { String::new() } else { format!(" of {who}") };
+            let subject = format!("{count} {}{of}", kind.words());
+            let most = kind.written_max();
+            let why = format!("more than {most} in {REFUSALS_WINDOW} are not written one by one");
             let told = self.audit(&Actor::Automatic, "refusals", &subject, &why, "refused").await;
             if let Err(e) = told {
-                self.access.refusals.put_back(kind, count);
+                self.access.refusals.put_back(&key, count);
                 return Err(e);
             }
         }
@@ -178,10 +217,25 @@ mod tests {
     fn the_next_minute_is_written_again() {
         let refusals = Refusals::default();
         let at = crate::testbed::at_secs;
-        let taken = |now| (0..100).filter(|_| refusals.is_written(Refusal::Role, now)).count();
+        let taken = |now| (0..100).filter(|_| refusals.is_written(Refusal::Role, "", now)).count();
         assert_eq!((taken(at(0)), taken(at(59)), taken(at(60))), (30, 0, 30));
-        assert_eq!(refusals.untold(), [(Refusal::Role, 240)]);
-        refusals.put_back(Refusal::Role, 3);
-        assert_eq!(refusals.untold(), [(Refusal::Role, 3)]);
+        let role = (Refusal::Role, String::new());
+        assert_eq!(refusals.untold(), [(role.clone(), 240)]);
+        refusals.put_back(&role, 3);
+        assert_eq!(refusals.untold(), [(role, 3)]);
+    }
+
+    #[test]
+    fn each_machine_has_one_line_a_minute_and_many_of_them_take_no_more_room() {
+        let refusals = Refusals::default();
+        let at = crate::testbed::at_secs;
+        let written = |who: &str, now| refusals.is_written(Refusal::Machine, who, now);
+        assert_eq!([written("a", at(0)), written("a", at(1)), written("b", at(1))], [true, false, true]);
+        assert_eq!(refusals.untold(), [((Refusal::Machine, "a".to_owned()), 1)]);
+        for n in 0..2 * COUNTED_MAX {
+            written(&n.to_string(), at(2));
+        }
+        assert_eq!(refusals.0.lock().unwrap().len(), COUNTED_MAX + 1, "and those of nobody in particular");
+        assert!(written("c", at(62)), "what was told goes when there is no room");
     }
 }

@@ -76,6 +76,11 @@ impl Coordinator {
         judge(&self.access.tokens.load(), token, peer, requires_tokens, self.clock.now())
     }
 
+    /// How many connections one machine may have, as the configuration says now.
+    pub(crate) fn connections_per_machine(&self) -> usize {
+        self.loaded().config.settings.access.connections_per_machine as usize
+    }
+
     /// All tokens by name, without what opens anything.
     pub(crate) fn token_views(&self) -> Vec<TokenView> {
         let now = self.clock.now();

@@ -5,6 +5,7 @@
 //! which is on loopback and on the Unix socket, who may connect is the operating system's business.
 
 use super::problem::ApiError;
+use crate::access::refusals::Refusal as Refused;
 use crate::coordinator::Coordinator;
 use crate::error::CoordinatorError;
 use axum::extract::{Request, State};
@@ -15,14 +16,8 @@ use drover_model::machine::MachineIdentity;
 use drover_model::traffic::Actor;
 use drover_model::{AgentId, RegionId};
 use drover_pki::{NotAMachine, NotAdmitted, Presented, ServerTls};
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
-/// A machine that is refused over and over has a line in the audit this often.
-const AUDITED_EVERY: Duration = Duration::from_secs(60);
-/// Machines whose last line is remembered, at most. Each has a certificate of the authority, so that they are few.
-const AUDITED_MAX: usize = 1_024;
 /// What anybody who may connect may know: whether the coordinator lives and works.
 const FOR_ALL: [&str; 2] = ["/livez", "/readyz"];
 
@@ -114,51 +109,30 @@ fn may(
 
 /// Stands before every route.
 #[derive(Clone)]
-pub(super) struct Gate(Arc<Inner>);
-
-struct Inner {
-    coordinator: Arc<Coordinator>,
-    audited: Mutex<BTreeMap<String, Instant>>,
-}
+pub(super) struct Gate(Arc<Coordinator>);
 
 impl Gate {
     pub(super) fn new(coordinator: Arc<Coordinator>) -> Self {
-        Self(Arc::new(Inner { coordinator, audited: Mutex::default() }))
+        Self(coordinator)
     }
 
     fn judge(&self, caller: &Caller, path: &str) -> Result<(), Refusal> {
         caller.tls.still_admits(&caller.presented).map_err(Refusal::Lapsed)?;
         let machine = caller.presented.machine.as_ref().map_err(|e| Refusal::NotAMachine(e.clone()))?;
-        let loaded = self.0.coordinator.loaded();
-        may(&machine.identity, path, |agent| loaded.config.region_of_agent(agent).cloned())
+        let loaded = self.0.loaded();
+        may(&machine.identity, path, |agent| loaded.config.region_of_agent(agent).cloned())?;
+        self.0.access.machines.saw(machine, drover_pki::wall_now());
+        Ok(())
     }
 
-    /// On record, unless the same machine was refused a moment ago: an agent that has gone wrong must not fill the audit.
+    /// On record, once a minute for each machine: an agent that has gone wrong must not fill the audit.
     async fn record(&self, who: &str, asked: &str, refusal: &Refusal) {
-        if !self.is_due(who) {
-            return;
-        }
-        tracing::warn!(machine = who, asked, %refusal, "a machine was refused");
         let outcome = format!("refused: {refusal}");
-        let written = self.0.coordinator.audit(&Actor::Automatic, "refuse", who, asked, &outcome).await;
-        match written {
-            Ok(()) => {}
-            // A follower writes nothing; its log has it.
-            Err(CoordinatorError::Fenced { .. }) => {}
+        let said = ["refuse", who, asked, &outcome];
+        match self.0.audit_refusal_of(Refused::Machine, who, &Actor::Automatic, said).await {
+            Ok(()) | Err(CoordinatorError::Fenced { .. }) => {}
             Err(e) => tracing::error!(error = %drover_model::chain(&e), "can't audit a refusal"),
         }
-    }
-
-    fn is_due(&self, who: &str) -> bool {
-        let mut audited = self.0.audited.lock().unwrap_or_else(PoisonError::into_inner);
-        if audited.get(who).is_some_and(|at| at.elapsed() < AUDITED_EVERY) {
-            return false;
-        }
-        if audited.len() >= AUDITED_MAX {
-            audited.clear();
-        }
-        audited.insert(who.to_owned(), Instant::now());
-        true
     }
 }
 

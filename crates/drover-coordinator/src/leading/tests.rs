@@ -69,7 +69,7 @@ impl Member {
         let url = format!("{}://{api}", if tls.is_some() { "https" } else { "http" });
         c.advertise(url.clone());
         c.start().await.unwrap();
-        bound.serve(api::router(c.clone()), &c.stop, &c.tasks);
+        bound.serve(api::router(c.clone()), &c, &c.stop, &c.tasks);
         Self { c, tasks, api, url }
     }
 

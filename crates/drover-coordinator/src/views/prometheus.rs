@@ -82,6 +82,12 @@ fn coordinator(r: &mut Registry, view: &StatusView) {
     add(r, "store_size_alarm", "The store is past its alarm size", one(flag(c.store_alarm)));
     let failing = c.store_failing.is_some();
     add(r, "store_failing", "The store takes no writes, or the journal's alone", one(flag(failing)));
+    add(
+        r,
+        "connections_refused",
+        "Connections refused since the start, of machines that had as many as one may have",
+        one(number(c.connections_refused)),
+    );
     add(r, "outbox_undelivered", "Pages not delivered", one(number(c.pages_undelivered)));
     let oldest = c.pages_oldest.map_or(0.0, drover_model::Span::as_secs_f64);
     add(r, "outbox_oldest_seconds", "Age of the oldest page not delivered", one(oldest));

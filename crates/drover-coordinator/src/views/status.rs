@@ -11,12 +11,16 @@ use drover_model::api::{
 use drover_model::break_glass::{HeldBy, HeldView};
 use drover_model::config::{HealthCheck, RegionRole, Service};
 use drover_model::decision::VerdictState;
+use drover_model::machine::CertificateEnding;
 use drover_model::plan::World;
 use drover_model::traffic::ShareReason;
 use drover_model::units::Generation;
 use drover_model::{Percent, RegionId, RunId, ServiceId, Span, Timestamp, beside};
+use drover_pki::ledger::ends_soon;
+use drover_pki::machine_in;
 use drover_store::{Alarm, ReadError};
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 /// Ended runs shown beside those that are not over.
 const ENDED_RUNS_SHOWN: usize = 3;
@@ -95,6 +99,8 @@ impl Coordinator {
             store_stopped,
             page_channels: loaded.config.settings.paging.channels(),
             pages_undelivered: live.pages_undelivered,
+            connections_refused: self.access.connections_refused.load(Ordering::Relaxed),
+            certificates_ending: self.certificates_ending(),
             pages_oldest: live.pages_oldest.map(|t| self.clock.now().since(t)),
             leadership: self.leadership_view(),
             store_unread: (**self.leading.unread.load()).clone(),
@@ -103,6 +109,19 @@ impl Coordinator {
 }
 
 impl Coordinator {
+    /// Of machines that ask, and this one's own, which is read where it lies: it may have been renewed just now.
+    fn certificates_ending(&self) -> Vec<CertificateEnding> {
+        let now = drover_pki::wall_now();
+        let own = self.options.tls.as_ref().and_then(|files| machine_in(&files.certificate).ok());
+        let own = own.filter(|own| ends_soon(own.from, own.until, now));
+        let own = own.map(|own| CertificateEnding { machine: own.identity, until: own.until });
+        let others = self.access.machines.ending(now);
+        let mine = own.as_ref().map(|own| own.machine.clone());
+        own.into_iter()
+            .chain(others.into_iter().filter(|other| Some(&other.machine) != mine.as_ref()))
+            .collect()
+    }
+
     /// Of a cluster, whose alarms are its own, what the last write ended in tells.
     fn cluster_failing(&self) -> Option<String> {
         self.records.settings().and_then(|_| self.db.write_failure())

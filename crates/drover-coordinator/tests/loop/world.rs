@@ -394,7 +394,7 @@ async fn boot(dir: &tempfile::TempDir) -> (Arc<Coordinator>, SocketAddr, Cancell
     let socket = dir.path().join("drover.sock");
     let bound = listen::bind(address, &socket, None).await.unwrap();
     let address = bound.address;
-    bound.serve(api::router(coordinator.clone()), &stop, &tasks);
+    bound.serve(api::router(coordinator.clone()), &coordinator, &stop, &tasks);
     (coordinator, address, stop, tasks)
 }
 

@@ -113,6 +113,10 @@ pub const APPROVAL_EXPIRES: Span = Span::from_mins(15);
 /// Whoever is awake may act. Who wants four eyes says so, and has two people on call.
 pub const APPROVALS: u64 = 1;
 
+/// Connections to the API that one machine may have at once: an agent needs two, a follower one for each command that it hands on
+/// at the same moment. Eight machines that went wrong together still fill the port.
+pub const CONNECTIONS_PER_MACHINE: u64 = 64;
+
 /// Where Prometheus looks too.
 pub const METRICS_PATH: &str = "/metrics";
 

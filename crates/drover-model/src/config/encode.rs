@@ -433,7 +433,13 @@ pub(super) fn settings(s: &Settings) -> Written {
         ("store", Written::Map(vec![("etcd", etcd)]))
     }));
     entries.extend([
-        ("access", Written::Map(vec![("require_tokens", Written::Boolean(s.access.require_tokens))])),
+        (
+            "access",
+            Written::Map(vec![
+                ("require_tokens", Written::Boolean(s.access.require_tokens)),
+                ("connections_per_machine", Written::Integer(s.access.connections_per_machine.into())),
+            ]),
+        ),
         (
             "vantage",
             Written::Map(vec![

@@ -421,10 +421,23 @@ fn leader_lost_after() -> Span {
 }
 
 /// Who may come in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AccessSettings {
     /// Whoever comes over TCP shows a token, though no admin has one yet. It takes effect at once; the Unix socket is not meant.
     pub require_tokens: bool,
+    /// Connections to the API that one machine's certificate may have at once; counts from the next one on.
+    #[serde(default = "connections_per_machine")]
+    pub connections_per_machine: u32,
+}
+
+fn connections_per_machine() -> u32 {
+    u32::try_from(defaults::CONNECTIONS_PER_MACHINE).unwrap_or(u32::MAX)
+}
+
+impl Default for AccessSettings {
+    fn default() -> Self {
+        Self { require_tokens: false, connections_per_machine: connections_per_machine() }
+    }
 }
 
 impl AccessSettings {

@@ -3,11 +3,12 @@
 use crate::testbed::{Bed, GUARD, certificate_of, code_of, person, send_by};
 use axum::http::Method;
 use drover_model::Span;
-use drover_pki::authority::Authority;
+use drover_pki::authority::{Authority, Wanted};
 use drover_pki::{ServerTls, TlsFiles, client_config};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const AGENT: &str = "drover://agent/eu-west/eu-west-1";
 
@@ -21,10 +22,17 @@ struct Site {
 
 impl Site {
     async fn new() -> Self {
+        Self::of(Bed::new().await).await
+    }
+
+    async fn with(edit: impl FnOnce(&mut drover_model::config::Config)) -> Self {
+        Self::of(Bed::with(edit).await).await
+    }
+
+    async fn of(bed: Bed) -> Self {
         let dir = tempfile::tempdir().unwrap();
         Authority::init(&dir.path().join("pki"), "test", Span::from_hours(24)).unwrap();
         let server = certificate_of(dir.path(), "drover://coordinator/c-1");
-        let bed = Bed::new().await;
         let api = bed.serve_tls(ServerTls::load(server.clone()).unwrap()).await;
         Self { bed, api, server, dir }
     }
@@ -156,4 +164,74 @@ async fn beyond_loopback_nothing_is_said_in_plain_text() {
     assert!(refused.to_string().contains("plain text"), "{refused}");
     let tls = ServerTls::load(site.server.clone()).unwrap();
     crate::listen::bind(anywhere, &socket, Some(tls)).await.unwrap();
+}
+
+/// A request whose body never ends: it is at work for as long as it is let.
+async fn slow(site: &Site, files: &TlsFiles) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+    let tls = client_config(files).unwrap();
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(tls));
+    let stream = tokio::net::TcpStream::connect(site.api).await.unwrap();
+    let name = rustls::pki_types::ServerName::from(site.api.ip());
+    let mut stream = connector.connect(name, stream).await.unwrap();
+    let head = "POST /v1/agents/eu-west-1/reports HTTP/1.1\r\nhost: c-1\r\ncontent-type: application/json\r\n\
+                content-length: 1000\r\nexpect: 100-continue\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // Once it is told to go on, the handler reads.
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 100");
+    stream
+}
+
+#[tokio::test]
+async fn one_agent_with_slow_bodies_takes_no_place_from_another() {
+    let site = Site::with(|c| c.settings.access.connections_per_machine = 4).await;
+    let files = certificate_of(site.dir.path(), AGENT);
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        held.push(slow(&site, &files).await);
+    }
+    let path = "/v1/agents/eu-west-1/probes";
+    // Each on a connection of its own.
+    let agent = || {
+        let tls = client_config(&files).unwrap();
+        reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls).build().unwrap()
+    };
+    let refused = site.send(&agent(), Method::GET, path, None).await;
+    assert_eq!(code_of(&refused, 429), "too_many_connections");
+    for word in [AGENT, "has 4 connections", "connections_per_machine"] {
+        assert!(refused.2.contains(word), "{word}: {}", refused.2);
+    }
+    let other = site.client("drover://agent/us-east/us-east-1");
+    let own = "/v1/agents/us-east-1/reports";
+    assert_eq!(site.send(&other, Method::POST, own, Some(report("us-east-1"))).await.0, 200);
+    let ann = site.client("drover://client/ann");
+    let metrics = site.send(&ann, Method::GET, "/metrics", None).await.2;
+    assert!(metrics.contains("drover_connections_refused 1"), "{metrics}");
+    // One that ends makes room, without anything else.
+    drop(held.pop());
+    let again = async {
+        while site.send(&agent(), Method::GET, path, None).await.0 != 200 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(GUARD, again).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_certificate_that_ends_soon_is_told_before_its_agent_falls_silent() {
+    let site = Site::new().await;
+    // Of seven minutes, five of them before it was made, two are left.
+    let wanted = Wanted { identity: AGENT.parse().unwrap(), hosts: Vec::new(), lifetime: Span::from_mins(2) };
+    let out = site.dir.path().join("short");
+    Authority::open(&site.dir.path().join("pki")).unwrap().issue(&wanted, &out).unwrap();
+    let tls = client_config(&TlsFiles::in_directory(&out)).unwrap();
+    let agent = reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls).build().unwrap();
+    let others = site.client("drover://client/ann");
+    assert_eq!(site.send(&others, Method::GET, "/livez", None).await.0, 200);
+    assert_eq!(site.send(&agent, Method::GET, "/v1/agents/eu-west-1/probes", None).await.0, 200);
+    let view = site.bed.c.status_view();
+    let told: Vec<_> = view.attention.iter().filter(|a| a.code == "machine_certificate_ending").collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].sentence.contains(AGENT) && told[0].next.as_ref().unwrap().contains("drover pki rotate"));
 }

@@ -54,7 +54,12 @@ fn read_fields(fields: &Fields<'_, '_, '_>, path: &str) -> Draft {
         Got::Bad => None,
     };
     let access = fields.object("access").value().and_then(|f| {
-        f.boolean("require_tokens").value().map(|require_tokens| AccessSettings { require_tokens })
+        let require_tokens = f.boolean("require_tokens").value();
+        let connections_per_machine = f.integer("connections_per_machine").value();
+        Some(AccessSettings {
+            require_tokens: require_tokens?,
+            connections_per_machine: connections_per_machine?,
+        })
     });
     let vantage = fields.object("vantage").value().and_then(|f| vantage(&f));
     let paging = fields.object("paging").value().and_then(|f| paging(&f));

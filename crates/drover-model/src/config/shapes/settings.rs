@@ -39,12 +39,20 @@ pub(crate) static SETTINGS: Shape = Shape {
 pub(crate) static ACCESS: Shape = Shape {
     name: "access settings",
     doc: "Who may come in.",
-    fields: &[default(
-        "require_tokens",
-        Kind::Boolean,
-        Default::Boolean(false),
-        "Whoever comes over TCP shows a token (`drover token create`); so it is anyway once an admin has one. The Unix socket is not meant.",
-    )],
+    fields: &[
+        default(
+            "require_tokens",
+            Kind::Boolean,
+            Default::Boolean(false),
+            "Whoever comes over TCP shows a token (`drover token create`); so it is anyway once an admin has one. The Unix socket is not meant.",
+        ),
+        default(
+            "connections_per_machine",
+            Kind::Integer { min: 4, max: 512 },
+            Default::Integer(defaults::CONNECTIONS_PER_MACHINE),
+            "Connections to the API that the certificates of one machine may have at once.",
+        ),
+    ],
 };
 
 pub(crate) static EMBEDDED: Shape = Shape {
