@@ -181,3 +181,41 @@ fn what_would_go_wrong_later_is_refused_at_once() {
     let none = p.drover(&["pki", "show", "--pki", "elsewhere"]).expect_code(2);
     assert!(says(&none.stderr, "drover pki init"), "{}", none.stderr);
 }
+
+#[test]
+fn a_new_machine_joins_by_a_token_and_its_key_stays_with_it() {
+    let pki = Pki::new();
+    let words = ["pki", "invite", "client", "bob", "--listen", "127.0.0.1:0", "--for", "5m", "-o", "json"];
+    let mut command = Command::new(binary());
+    surroundings(&mut command, &pki.site.path(""));
+    command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut host = command.spawn().unwrap();
+    // One object, before it waits.
+    let mut said = serde_json::Deserializer::from_reader(host.stdout.take().unwrap()).into_iter::<Value>();
+    let invited = said.next().unwrap().unwrap();
+    assert_eq!((&invited["schema"], &invited["identity"]), (&json!(1), &json!("drover://client/bob")));
+    let (address, token) = (invited["address"].as_str().unwrap(), invited["token"].as_str().unwrap());
+    let file = pki.site.path("token");
+    let join = |text: &str, out: &str| {
+        std::fs::write(&file, text).unwrap();
+        pki.drover(&["pki", "join", address, "--token-file", "token", "--out", out, "-o", "json"])
+    };
+    join("join_1", "bob").expect_code(2);
+    let wrong = format!("join_{}{}", "0".repeat(32), &token[token.len() - 32..]);
+    let refused = join(&wrong, "bob").expect_code(3);
+    assert!(refused.stderr.contains("drover pki invite"), "{}", refused.stderr);
+    let joined: Value = join(token, "bob").expect_code(0).json();
+    assert_eq!(joined["identity"], "drover://client/bob");
+    let ended = host.wait_with_output().unwrap();
+    let told = String::from_utf8(ended.stderr).unwrap();
+    assert!(ended.status.success() && told.contains("showed a wrong token"), "{told}");
+    assert!(told.contains(joined["serial"].as_str().unwrap()), "{told}");
+    let shown: Value = pki.drover(&["pki", "show", "-o", "json"]).expect_code(0).json();
+    assert_eq!(shown["items"][0]["serial"], joined["serial"]);
+
+    // What came is as good as what is issued in place.
+    pki.issue(&["coordinator", "c-1", "--host", "127.0.0.1"], "c-1");
+    let mut coordinator = pki.coordinator("127.0.0.1:0");
+    let api = coordinator.api();
+    pki.ask("bob", api, &["run", "list"]).expect_code(0);
+}

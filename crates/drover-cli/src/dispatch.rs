@@ -26,7 +26,7 @@ pub async fn dispatch(args: Args, out: &Out) -> Result<ExitCode> {
         Verb::Dns(DnsArgs { verb: None, server }) => roles::dns::run(&server).await,
         Verb::Dns(DnsArgs { verb: Some(DnsVerb::Keygen(args)), .. }) => verbs::dns_keygen::run(out, &args),
         Verb::BreakGlass(BreakGlassVerb::Dns(verb)) => verbs::break_glass::run(out, verb).await,
-        Verb::Pki(verb) => verbs::pki::run(out, verb),
+        Verb::Pki(verb) => verbs::pki::run(out, verb).await,
         Verb::Demo(args) => demo::run_demo(args, out).await,
         Verb::Up(args) => demo::run_up(args, out).await,
         Verb::Break(args) => demo::run_break(args, out).await,

@@ -19,11 +19,12 @@ use crate::ledger::{Issued, Ledger, Revoked, ends_soon};
 use crate::{pem, wall_now};
 use drover_model::machine::MachineIdentity;
 use drover_model::{Span, Timestamp};
-use files::{Place, create_private, lock, replace};
+use files::{Place, lock};
+pub(crate) use files::{create_private, make_directory, replace};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
-    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevocationReason, RevokedCertParams, SanType,
-    SerialNumber,
+    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData, RevocationReason, RevokedCertParams,
+    SanType, SerialNumber,
 };
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -54,6 +55,19 @@ pub struct Wanted {
     pub hosts: Vec<String>,
     /// How long it counts.
     pub lifetime: Span,
+}
+
+/// A certificate for a machine's own key, with what it needs beside it, as PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// Its line of the ledger.
+    pub issued: Issued,
+    /// The certificate.
+    pub certificate: String,
+    /// The authority's own.
+    pub ca: String,
+    /// What was revoked.
+    pub crl: String,
 }
 
 /// An authority, held by this process alone.
@@ -226,14 +240,27 @@ impl Authority {
         Ok(revoked)
     }
 
-    fn make(&mut self, wanted: &Wanted, files: &TlsFiles, out: &Path) -> Result<Issued, PkiError> {
+    /// Signs a key that its machine made itself, and keeps to itself. In the ledger first, as all that it signs.
+    ///
+    /// # Errors
+    /// When it would outlive the authority, or the ledger can't be written.
+    pub fn sign(&mut self, wanted: &Wanted, key: &impl PublicKeyData) -> Result<Signed, PkiError> {
+        let (issued, params) = self.prepare(wanted)?;
+        let sign =
+            |source| PkiError::Sign { what: format!("the certificate of {}", wanted.identity), source };
+        let certificate = params.signed_by(key, &self.issuer).map_err(sign)?;
+        let (ca, crl) = (files::text(&self.place.certificate())?, files::text(&self.place.crl())?);
+        self.ledger.certificates.push(issued.clone());
+        self.keep()?;
+        Ok(Signed { issued, certificate: certificate.pem(), ca, crl })
+    }
+
+    fn prepare(&self, wanted: &Wanted) -> Result<(Issued, CertificateParams), PkiError> {
         let now = wall_now();
         let until = now + wanted.lifetime;
         if until > self.until {
             return Err(PkiError::Outlives { until, authority: self.until });
         }
-        let sign =
-            |source| PkiError::Sign { what: format!("the certificate of {}", wanted.identity), source };
         let serial = serial()?;
         let issued = Issued {
             serial: hex::encode(serial.to_bytes()),
@@ -244,6 +271,13 @@ impl Authority {
             revoked: None,
         };
         let params = params(wanted, serial, &issued)?;
+        Ok((issued, params))
+    }
+
+    fn make(&mut self, wanted: &Wanted, files: &TlsFiles, out: &Path) -> Result<Issued, PkiError> {
+        let (issued, params) = self.prepare(wanted)?;
+        let sign =
+            |source| PkiError::Sign { what: format!("the certificate of {}", wanted.identity), source };
         let key = KeyPair::generate().map_err(sign)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(sign)?;
         files::make_directory(out)?;

@@ -15,6 +15,7 @@ mod error;
 mod files;
 mod http;
 mod identity;
+pub mod joining;
 pub mod ledger;
 pub mod pem;
 mod server;

@@ -19,7 +19,10 @@ pub use moves::{
     ReasonArgs, UndrainArgs,
 };
 pub use people::{AuditVerb, AuditVerifyArgs, TokenCreateArgs, TokenVerb};
-pub use pki::{InitArgs, IssueArgs, IssueVerb, PkiPlace, PkiVerb, RevokeArgs, RotateArgs, TlsArgs};
+pub use pki::{
+    InitArgs, InviteArgs, InviteVerb, IssueArgs, IssueVerb, JoinArgs, PkiPlace, PkiVerb, RevokeArgs,
+    RotateArgs, TlsArgs,
+};
 pub use policy::{BacktestArgs, HistoryArgs, PolicyVerb};
 pub use roles::{
     AdoptArgs, AgentArgs, CoordinatorArgs, DnsArgs, DnsServerArgs, DnsVerb, GateArgs, KeygenArgs, LaunchArgs,

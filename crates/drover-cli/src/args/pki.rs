@@ -3,6 +3,7 @@
 use clap::Subcommand;
 use drover_model::machine::MachineIdentity;
 use drover_model::{AgentId, MachineName, RegionId, Span};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Verbs of `pki`.
@@ -15,6 +16,14 @@ pub enum PkiVerb {
     /// Issue a certificate with a new key
     #[command(subcommand)]
     Issue(IssueVerb),
+    /// Let a new machine in, which makes its key itself: prints a token, and waits for the machine
+    #[command(subcommand)]
+    Invite(InviteVerb),
+    /// Join with the token of an invitation, on the new machine
+    #[command(after_help = "Examples:\n  drover pki join 10.0.0.5:7443 --out /etc/drover/tls\n  \
+                            drover pki join 10.0.0.5:7443 --out /etc/drover/tls < token\n\n\
+                            The key is made here and goes nowhere. After an interruption the same command goes on.")]
+    Join(JoinArgs),
     /// Issue another certificate, with another key, in the place of each of these
     #[command(
         after_help = "Examples:\n  drover pki rotate eu-west-1/\n  drover pki rotate --if-ends-soon machines/*/\n\n\
@@ -93,6 +102,78 @@ pub enum IssueVerb {
         #[command(flatten)]
         how: IssueArgs,
     },
+}
+
+/// Who is invited.
+#[derive(Debug, Subcommand)]
+pub enum InviteVerb {
+    /// An agent: may report as this one, from this region, and nothing else
+    #[command(
+        after_help = "Example:\n  drover pki invite agent eu-west-1 --region eu-west --listen 10.0.0.5:7443 --for 15m"
+    )]
+    Agent {
+        /// Its name, as the configuration has it
+        #[arg(value_name = "AGENT")]
+        agent: AgentId,
+        /// Its region
+        #[arg(long, value_name = "REGION")]
+        region: RegionId,
+        #[command(flatten)]
+        how: InviteArgs,
+    },
+    /// A coordinator: may serve the API under these names
+    #[command(
+        after_help = "Example:\n  drover pki invite coordinator c-2 --host c-2.example.net --listen 10.0.0.5:7443"
+    )]
+    Coordinator {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: MachineName,
+        /// DNS name or address that agents and people call it by; may be given several times
+        #[arg(long, value_name = "HOST", required = true)]
+        host: Vec<String>,
+        #[command(flatten)]
+        how: InviteArgs,
+    },
+    /// A machine where a person or a script works
+    #[command(after_help = "Example:\n  drover pki invite client ann --listen 10.0.0.5:7443")]
+    Client {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: MachineName,
+        #[command(flatten)]
+        how: InviteArgs,
+    },
+}
+
+/// How a machine is invited.
+#[derive(Debug, clap::Args)]
+pub struct InviteArgs {
+    #[command(flatten)]
+    pub place: PkiPlace,
+    /// Where the machine reaches this one, for as long as the invitation stands
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: SocketAddr,
+    /// How long the invitation stands
+    #[arg(long = "for", value_name = "TIME", default_value_t = Span::from_mins(15))]
+    pub lasts: Span,
+    /// How long the certificate counts
+    #[arg(long, value_name = "TIME", default_value_t = drover_pki::authority::CERTIFICATE_LIFETIME)]
+    pub valid_for: Span,
+}
+
+/// Arguments of `pki join`.
+#[derive(Debug, clap::Args)]
+pub struct JoinArgs {
+    /// Where the invitation is served
+    #[arg(value_name = "ADDR:PORT")]
+    pub address: String,
+    /// Directory for certificate.pem, key.pem, ca.pem and crl.pem
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// File with the token; left out, it is asked for, or read from standard input
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
 }
 
 /// How a certificate is issued.

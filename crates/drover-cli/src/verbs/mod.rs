@@ -9,6 +9,7 @@ pub mod dns_keygen;
 pub mod dns_verify;
 pub mod doctor;
 pub mod explain;
+pub mod joining;
 pub mod moves;
 pub mod orders;
 pub mod pki;

@@ -1,6 +1,7 @@
 //! `pki`: an authority in a directory, and what it issues. It asks no coordinator: machines must be let in before there is one,
 //! and put out when there is none.
 
+use super::joining;
 use crate::args::{InitArgs, IssueArgs, IssueVerb, PkiPlace, PkiVerb, RevokeArgs, RotateArgs};
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
@@ -20,13 +21,15 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// Why it was not done.
-pub fn run(out: &Out, verb: PkiVerb) -> Result<ExitCode> {
+pub async fn run(out: &Out, verb: PkiVerb) -> Result<ExitCode> {
     match verb {
         PkiVerb::Init(args) => init(out, &args),
         PkiVerb::Issue(verb) => issue(out, verb),
         PkiVerb::Rotate(args) => rotate(out, &args),
         PkiVerb::Revoke(args) => revoke(out, &args),
         PkiVerb::Show(place) => show(out, &place),
+        PkiVerb::Invite(verb) => joining::invite(out, verb).await,
+        PkiVerb::Join(args) => joining::join_here(out, &args).await,
     }
 }
 
@@ -65,13 +68,13 @@ fn pki_flag(directory: &Path) -> String {
 
 /// A certificate that was issued, and where it is.
 #[derive(Debug, Serialize)]
-struct Written {
-    directory: PathBuf,
-    serial: String,
-    identity: MachineIdentity,
-    hosts: Vec<String>,
-    from: Timestamp,
-    until: Timestamp,
+pub(super) struct Written {
+    pub(super) directory: PathBuf,
+    pub(super) serial: String,
+    pub(super) identity: MachineIdentity,
+    pub(super) hosts: Vec<String>,
+    pub(super) from: Timestamp,
+    pub(super) until: Timestamp,
 }
 
 impl Written {
@@ -106,13 +109,13 @@ fn issue(out: &Out, verb: IssueVerb) -> Result<ExitCode> {
     Ok(ExitCode::Done)
 }
 
-fn sentence(written: &Written, look: &crate::output::Look) -> String {
+pub(super) fn sentence(written: &Written, look: &crate::output::Look) -> String {
     let until = table_time(look, written.until);
     format!("{} holds the certificate of {}, until {until}\n", written.directory.display(), written.identity)
 }
 
 /// What the files are for, with the words that take them.
-fn next_of(identity: &MachineIdentity, directory: &Path) -> String {
+pub(super) fn next_of(identity: &MachineIdentity, directory: &Path) -> String {
     let d = directory.display();
     let flags = format!("--ca {d}/ca.pem --certificate {d}/certificate.pem --key {d}/key.pem");
     match identity {
@@ -232,19 +235,19 @@ fn show(out: &Out, place: &PkiPlace) -> Result<ExitCode> {
     Ok(if ends || soon { ExitCode::Attention } else { ExitCode::Done })
 }
 
-fn open(directory: &Path) -> Result<Authority> {
+pub(super) fn open(directory: &Path) -> Result<Authority> {
     Authority::open(directory).map_err(|e| failure(directory, &e))
 }
 
 /// Nothing is issued that has ended already.
-fn lasting(lifetime: Span) -> Result<()> {
+pub(super) fn lasting(lifetime: Span) -> Result<()> {
     if lifetime < Span::from_mins(1) {
         return Err(Failure::usage("--valid-for must be a minute at least").hint("--valid-for 90d"));
     }
     Ok(())
 }
 
-fn failure(place: &Path, error: &PkiError) -> Failure {
+pub(super) fn failure(place: &Path, error: &PkiError) -> Failure {
     let code = match error {
         PkiError::Exists { .. } | PkiError::NothingToRevoke { .. } | PkiError::NotOurs { .. } => {
             ExitCode::Refused

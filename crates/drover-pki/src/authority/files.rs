@@ -45,7 +45,7 @@ fn failed(what: &'static str, path: &Path) -> impl Fn(std::io::Error) -> PkiErro
 }
 
 /// Makes the directory, for its owner alone, unless it is there.
-pub(super) fn make_directory(directory: &Path) -> Result<(), PkiError> {
+pub(crate) fn make_directory(directory: &Path) -> Result<(), PkiError> {
     let made = DirBuilder::new().recursive(true).mode(OWNER_ONLY).create(directory);
     made.map_err(failed("make", directory))
 }
@@ -58,7 +58,7 @@ pub(super) fn lock(directory: &Path) -> Result<Flock<File>, PkiError> {
 }
 
 /// A new file that its owner alone may read.
-pub(super) fn create_private(path: &Path, bytes: &[u8]) -> Result<(), PkiError> {
+pub(crate) fn create_private(path: &Path, bytes: &[u8]) -> Result<(), PkiError> {
     let file = written(path, bytes)?;
     match file.persist_noclobber(path) {
         Ok(_) => sync_directory(path),
@@ -87,11 +87,16 @@ fn keep_rights(before: &Metadata, file: &File) -> std::io::Result<()> {
 }
 
 /// A file that everybody may read.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), PkiError> {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), PkiError> {
     let file = written(path, bytes)?;
     file.as_file().set_permissions(Permissions::from_mode(PUBLIC)).map_err(failed("write", path))?;
     file.persist(path).map_err(|e| failed("write", path)(e.error))?;
     sync_directory(path)
+}
+
+/// What stands in one of the authority's own.
+pub(super) fn text(path: &Path) -> Result<String, PkiError> {
+    std::fs::read_to_string(path).map_err(failed("read", path))
 }
 
 /// The same bytes elsewhere.
