@@ -1,7 +1,7 @@
 //! Write rights with real processes: three agents, a register behind a gate beside each, one coordinator. Whatever happens, no
 //! register writes at a generation after another one wrote at the next (I5).
 
-use crate::faults::role::{Role, Site, wait_for};
+use crate::faults::role::{Role, Site, says, wait_for};
 use crate::world::{GUARD, Said, binary, surroundings};
 use drover_model::api::{DatasetView, RightStanding};
 use drover_model::config::{Dataset, DatasetMember};
@@ -221,6 +221,9 @@ fn an_agent_that_is_stopped_has_its_database_stopped_and_another_one_writes() {
     fleet.until_silent(HOLDER);
     wait_for("the right lapsed", || (fleet.dataset().standing == RightStanding::Lapsed).then_some(()));
     assert_eq!(fleet.drover(&["dataset", "status"]).code, 8, "nobody writes");
+    wait_for("status says so", || {
+        says(&fleet.drover(&["status"]).stdout, "dataset move orders").then_some(())
+    });
     let words = ["dataset", "move", "orders", "--to", MEMBERS[TARGET].1, "--reason", "test", "--yes"];
     let mut asking = fleet.command(&words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     wait_for("the move began", || fleet.dataset().last_move);
@@ -254,7 +257,9 @@ fn without_a_coordinator_the_holder_writes_on_for_as_long_as_every_member_vouche
     // A right that lapsed is not lost: all members vouch again, and later a coordinator renews it.
     fleet.until_written(HOLDER, 1);
     fleet.start_coordinator();
-    wait_for("it is renewed", || (fleet.dataset().standing == RightStanding::Held).then_some(()));
+    let lately = drover_model::Span::from_secs(3);
+    wait_for("it is renewed", || fleet.dataset().renewed_ago.filter(|ago| *ago < lately));
+    assert_eq!(fleet.dataset().standing, RightStanding::Held);
     assert_eq!(fleet.dataset().generation, Some(WriteGeneration(1)));
     assert_eq!(fleet.check(), BTreeMap::from([(1, HOLDER)]));
 }

@@ -57,6 +57,7 @@ fn every_output_has_the_keys_that_the_page_says() {
     let plan = w.plan(&["drain", "us-east", "--for", "1h", "--reason", "work"]);
     w.apply(&plan).expect_code(0);
     w.edit(|config| drop(config.datasets.insert(orders().name, orders())));
+    w.until("the dataset is looked at", |status| !status.datasets.is_empty());
     let mut other = w.config.clone();
     other.services.values_mut().for_each(|s| s.ttl = drover_model::Span::from_secs(7));
     std::fs::create_dir(w.path("regions")).unwrap();

@@ -60,6 +60,7 @@ pub fn attention(view: &StatusView, now: Timestamp) -> Vec<Attention> {
     regions(view, starting, &mut all);
     dns(view, &mut all);
     health_checks(view, &mut all);
+    all.extend(view.datasets.iter().filter_map(crate::datasets::attention));
     laid_down(view, now, &mut all);
     coordinator(view, &mut all);
     coordinators(view, &mut all);

@@ -107,6 +107,7 @@ impl Coordinator {
         self.counters.audit.follow(&self.db).await?;
         let stored = recalled(&self.db, self.clock.now()).await?;
         self.live().take_stored(stored);
-        self.look_at_runs().await
+        self.look_at_runs().await?;
+        self.look_at_datasets().await
     }
 }

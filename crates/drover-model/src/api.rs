@@ -274,6 +274,9 @@ pub struct StatusView {
     /// By what Route 53 leaves regions out without a change of a record; absent where the zone has no health checks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_checks: Option<HealthChecksView>,
+    /// Who may write which dataset; absent where none is configured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub datasets: Vec<DatasetView>,
     /// Automatic action off.
     pub freeze: Option<Freeze>,
     /// Operators' drains.

@@ -11,12 +11,17 @@ pub fn render(views: &[DatasetView], look: &Look) -> String {
     if views.is_empty() {
         return "no dataset is configured\n".to_owned();
     }
-    let header = ["dataset", "holder", "region", "generation", "right", "renewed", "could take over"];
-    let mut text = table::table(look, &header, views.iter().map(|view| row(view, look)).collect());
+    let mut text = lines(views, look);
     for sentence in views.iter().flat_map(notes) {
         text.push_str(&table::paragraph(look, &sentence));
     }
     text
+}
+
+/// The table alone, as in `status`.
+pub fn lines(views: &[DatasetView], look: &Look) -> String {
+    let header = ["dataset", "holder", "region", "generation", "right", "renewed", "could take over"];
+    table::table(look, &header, views.iter().map(|view| row(view, look)).collect())
 }
 
 fn row(view: &DatasetView, look: &Look) -> Vec<String> {

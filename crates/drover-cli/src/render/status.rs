@@ -1,6 +1,6 @@
 //! `status`: one screen that says first whether anything is wrong.
 
-use super::{run, tones};
+use super::{dataset, run, tones};
 use crate::output::paint::{Tone, paint};
 use crate::output::words::{ago, clock, count, left, list, span, whole};
 use crate::output::{Look, table};
@@ -22,6 +22,10 @@ pub fn render(view: &StatusView, context: &str, all: bool, look: &Look) -> Strin
     if !view.services.is_empty() {
         text.push('\n');
         text.push_str(&if all { endpoints(view, look) } else { weights(view, look) });
+    }
+    if !view.datasets.is_empty() {
+        text.push('\n');
+        text.push_str(&dataset::lines(&view.datasets, look));
     }
     if all {
         text.push_str(&everything(view, look));

@@ -17,6 +17,7 @@ use crate::error::CoordinatorError;
 use crate::leading::fence_of;
 use axum::http::StatusCode;
 use drover_exec::write_right::{Sighting, TransferEvent, change_members, renew};
+use drover_model::api::DatasetView;
 use drover_model::config::Dataset;
 use drover_model::write_right::{
     DatasetRecord, Incarnation, Members, Renew, RenewAnswer, RightForAgent, RightIntervals, RightState,
@@ -28,6 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
+pub(crate) use view::attention;
 
 /// Between two looks of the leader at every dataset.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -42,6 +44,8 @@ pub(crate) struct Datasets {
     sightings: Mutex<BTreeMap<DatasetId, Sighting>>,
     /// Transfers under way, by whom they are told what happens.
     moving: Mutex<BTreeMap<DatasetId, mpsc::Sender<TransferEvent>>>,
+    /// As they were at the last look, for `status`.
+    views: Mutex<Vec<DatasetView>>,
 }
 
 impl Datasets {
@@ -196,6 +200,9 @@ impl Coordinator {
                 if let Err(e) = self.tend(dataset).await {
                     tracing::warn!(dataset = %dataset.name, error = &e as &dyn std::error::Error, "can't tend to a dataset");
                 }
+            }
+            if let Err(e) = self.look_at_datasets().await {
+                tracing::warn!(error = &e as &dyn std::error::Error, "can't look at datasets");
             }
         }
     }

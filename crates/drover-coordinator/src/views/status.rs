@@ -64,6 +64,7 @@ impl Coordinator {
             vantages: vantage_views(&loaded, &world, &live),
             dns: dns_views(&live, now),
             health_checks: self.health_checks_view(&loaded.config, &live),
+            datasets: self.datasets.shown(now),
             freeze: world.freeze.clone().filter(|f| f.holds_at(now)),
             holds: world.holds.clone(),
             held: held(&world),

@@ -33,6 +33,12 @@ impl Sighting {
         before.filter(|before| before.revision == revision).unwrap_or(Self { revision, since: now })
     }
 
+    /// When that was first seen, by the clock of whoever saw it.
+    #[must_use]
+    pub fn since(&self) -> BootTime {
+        self.since
+    }
+
     /// Of the record.
     #[must_use]
     pub fn revision(&self) -> Revision {

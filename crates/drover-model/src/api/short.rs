@@ -4,8 +4,8 @@
 //! usual is left out. Read as [`StatusView`] it is the same as the whole document: nothing is lost.
 
 use super::{
-    Attention, CoordinatorView, DnsView, EndpointView, FailbackView, HealthChecksView, RegionView,
-    RunSummary, ServiceView, StatusView, VantageView,
+    Attention, CoordinatorView, DatasetView, DnsView, EndpointView, FailbackView, HealthChecksView,
+    RegionView, RunSummary, ServiceView, StatusView, VantageView,
 };
 use crate::break_glass::HeldView;
 use crate::decision::VerdictState;
@@ -42,6 +42,8 @@ struct ShortStatus<'a> {
     dns: &'a [DnsView],
     #[serde(skip_serializing_if = "Option::is_none")]
     health_checks: &'a Option<HealthChecksView>,
+    #[serde(skip_serializing_if = "is_without")]
+    datasets: &'a [DatasetView],
     freeze: &'a Option<Freeze>,
     holds: &'a [Hold],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -97,6 +99,7 @@ impl Serialize for Short<'_> {
             vantages,
             dns,
             health_checks,
+            datasets,
             freeze,
             holds,
             held,
@@ -114,6 +117,7 @@ impl Serialize for Short<'_> {
             vantages,
             dns,
             health_checks,
+            datasets,
             freeze,
             holds,
             held,
@@ -123,6 +127,11 @@ impl Serialize for Short<'_> {
         };
         short.serialize(serializer)
     }
+}
+
+/// Of datasets.
+fn is_without(datasets: &&[DatasetView]) -> bool {
+    datasets.is_empty()
 }
 
 fn services<S: Serializer>(services: &&[ServiceView], serializer: S) -> Result<S::Ok, S::Error> {
