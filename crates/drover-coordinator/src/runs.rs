@@ -423,8 +423,10 @@ impl Coordinator {
         }
         let (reply, answer) = oneshot::channel();
         let number = keys::number_of(run.as_str()).unwrap_or(0);
-        let sent = self.runs.with(|runs| runs.get(&number).map(|h| h.commands.try_send((command, reply))));
-        if !matches!(sent, Some(Ok(()))) {
+        let sent = self
+            .runs
+            .with(|runs| runs.get(&number).is_some_and(|h| h.commands.try_send((command, reply)).is_ok()));
+        if !sent {
             return Err(busy(format!("{run} is busy with other commands, or ending")));
         }
         match tokio::time::timeout(COMMAND_TIMEOUT.to_duration(), answer).await {

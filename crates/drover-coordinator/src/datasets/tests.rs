@@ -100,7 +100,8 @@ async fn a_move_says_at_once_what_stands_in_its_way() {
         let refused = bed.c.move_dataset(dataset, &ask(to)).await.unwrap_err();
         assert_eq!(refused.0.code, code, "{dataset} {to}: {}", refused.0.detail);
     }
-    let abort = CommandRequest { by: person(), reason: "test".into(), plan: None, roll_back: false };
+    let abort =
+        CommandRequest { by: person(), reason: "test".into(), plan: None, roll_back: false, alone: false };
     assert_eq!(bed.c.abort_move("orders", &abort).await.unwrap_err().0.code, "no_move");
 }
 
@@ -119,7 +120,8 @@ async fn a_move_is_gone_on_with_by_the_next_leader_and_can_be_aborted() {
     let bed = bed.reopened().await;
     assert!(!right(&bed.c).await.is_open(), "what was closed stays closed");
     bed.c.tend(&dataset).await.unwrap();
-    let abort = CommandRequest { by: person(), reason: "test".into(), plan: None, roll_back: false };
+    let abort =
+        CommandRequest { by: person(), reason: "test".into(), plan: None, roll_back: false, alone: false };
     bed.c.abort_move("orders", &abort).await.unwrap();
     let view = loop {
         let view = bed.c.dataset_views().await.unwrap().remove(0);
