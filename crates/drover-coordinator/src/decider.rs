@@ -243,7 +243,8 @@ impl Coordinator {
         }
         for hold in world.holds.iter().filter(|h| h.expires_at.is_some_and(|t| t <= now)) {
             let services = still_held(&world, hold);
-            let busy = world.runs.iter().any(|r| r.services.iter().any(|s| services.contains(s)));
+            let working = world.runs.iter().filter(|r| !r.is_a_persons_question());
+            let busy = working.flat_map(|r| &r.services).any(|s| services.contains(s));
             if busy || self.tried_lately(&hold.run, now) {
                 continue;
             }

@@ -56,6 +56,8 @@ pub(crate) struct Roster {
     silent_after: Span,
     /// Of how many regions this process hears enough vantages.
     own: u32,
+    /// The configuration of this process: who goes by another one counts other regions, or none that this one has.
+    config_version: String,
     /// Since when another one hears more.
     pub(crate) outdone_since: Option<BootTime>,
 }
@@ -76,7 +78,8 @@ impl Roster {
     /// The one that can judge more regions than this process, and the most of them.
     fn better(&self, now: BootTime) -> Option<(&String, &Presence)> {
         let speaks = |heard: &Heard| now.since(heard.at) < self.silent_after;
-        let more = |heard: &Heard| heard.presence.regions_judged > self.own;
+        let same = |heard: &Heard| heard.presence.config_version == self.config_version;
+        let more = |heard: &Heard| same(heard) && heard.presence.regions_judged > self.own;
         let better = self.by_url.iter().filter(|(_, heard)| speaks(heard) && more(heard));
         let best = better.max_by_key(|(_, heard)| heard.presence.regions_judged);
         best.map(|(url, heard)| (url, &heard.presence))
@@ -138,13 +141,15 @@ impl Coordinator {
         let world = self.world(self.clock.now());
         let judged = quorum::automatic_possible(&world, world.config.regions.keys());
         let own = u32::try_from(judged.filter(|q| q.possible).count()).unwrap_or(u32::MAX);
-        self.roster().own = own;
+        let config_version = self.loaded().version.clone();
+        {
+            let mut roster = self.roster();
+            roster.own = own;
+            roster.config_version.clone_from(&config_version);
+        }
         if let (false, Some(url)) = (self.db.is_leader(), self.leading.own_url()) {
-            let presence = Presence {
-                version: env!("CARGO_PKG_VERSION").into(),
-                config_version: self.loaded().version.clone(),
-                regions_judged: own,
-            };
+            let presence =
+                Presence { version: env!("CARGO_PKG_VERSION").into(), config_version, regions_judged: own };
             self.write_unfenced("say that this coordinator is there", |txn| {
                 Ok(txn.op(Op::put_json(format!("{}{url}", keys::COORDINATORS), &presence)?))
             })
@@ -252,7 +257,7 @@ mod tests {
     }
 
     fn roster(own: u32) -> Roster {
-        Roster { silent_after: Span::from_secs(9), own, ..Roster::default() }
+        Roster { silent_after: Span::from_secs(9), own, config_version: "aa".into(), ..Roster::default() }
     }
 
     #[test]
@@ -267,6 +272,12 @@ mod tests {
         assert_eq!(roster.is_outdone(at(6_000), patience), None, "as many are not more");
         roster.own = 1;
         assert_eq!(roster.is_outdone(at(7_000), patience), None, "it is counted anew");
+        roster.config_version = "bb".into();
+        assert_eq!(
+            roster.is_outdone(at(70_000), patience),
+            None,
+            "by another configuration they are other regions"
+        );
     }
 
     #[test]

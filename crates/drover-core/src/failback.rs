@@ -10,7 +10,7 @@
 use drover_model::api::FailbackView;
 use drover_model::config::Service;
 use drover_model::decision::VerdictState;
-use drover_model::plan::{Acceptance, Plan, StandingVerdict, World};
+use drover_model::plan::{Acceptance, ActiveRun, Plan, StandingVerdict, World};
 use drover_model::reason::Reason;
 use drover_model::runbook::Purpose;
 use drover_model::traffic::{ShareReason, TrafficState};
@@ -106,7 +106,8 @@ pub(crate) fn busy(world: &World, service: &ServiceId) -> Option<Reason> {
 /// The run that waits for an answer about `service`, if one does. Whatever is answered, or comes of it without an answer,
 /// is a failover that would stop a return at once, or changes what the return was planned from.
 pub(crate) fn asked(world: &World, service: &ServiceId) -> Option<Reason> {
-    let run = world.runs.iter().find(|r| r.awaiting_approval && r.services.contains(service))?;
+    let open = |r: &&ActiveRun| r.awaiting_approval && !r.is_a_persons_question();
+    let run = world.runs.iter().filter(open).find(|r| r.services.contains(service))?;
     let (region, run) = (run.region.clone(), run.run.clone());
     Some(Reason::QuestionOpen { service: service.clone(), region, run })
 }

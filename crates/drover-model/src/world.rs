@@ -56,6 +56,14 @@ pub struct ActiveRun {
     pub awaiting_approval: bool,
 }
 
+impl ActiveRun {
+    /// Is it what a person wants others to agree to? That keeps drover from nothing that it may do by itself.
+    #[must_use]
+    pub const fn is_a_persons_question(&self) -> bool {
+        self.awaiting_approval && matches!(self.by, Some(Actor::Person { .. }))
+    }
+}
+
 /// A run of drover's own decision that is over and moved nothing for good: a question that got a no or no answer, or a
 /// run that was stopped, or that its own policy ended. It is what automation must remember not to nag or fight (I8).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

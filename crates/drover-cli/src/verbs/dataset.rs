@@ -28,7 +28,7 @@ pub async fn run(bench: &Bench, verb: DatasetVerb) -> Result<ExitCode> {
         DatasetVerb::Status { dataset } => status(bench, dataset.as_ref()).await,
         DatasetVerb::Move(args) => move_to(bench, args).await,
         DatasetVerb::Abort { dataset, reason } => {
-            let request = CommandRequest { by: me(), reason, plan: None, roll_back: false };
+            let request = CommandRequest { by: me(), reason, plan: None, roll_back: false, alone: false };
             let done: Done = bench.client.post(&["datasets", dataset.as_str(), "abort"], &request).await?;
             bench.out.show(&Versioned::of(&done), |look| table::paragraph(look, &done.sentence))?;
             Ok(ExitCode::Done)

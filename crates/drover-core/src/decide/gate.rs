@@ -8,7 +8,6 @@ use drover_model::decision::{ActionDecision, Conclusion, FailureClass, GuardResu
 use drover_model::plan::{ActiveRun, Finding, Intent, StandingVerdict, World};
 use drover_model::reason::Reason;
 use drover_model::runbook::Purpose;
-use drover_model::traffic::Actor;
 use drover_model::{RegionId, ServiceId, Span, Timestamp};
 use std::collections::BTreeSet;
 
@@ -154,8 +153,8 @@ fn run_in_progress(case: &Case<'_>) -> Option<Refused> {
         return refuse(Conclusion::Hold, Reason::RunInProgress { service, run, by }, None);
     }
     // What a person wants others to agree to must not keep drover from what it may do by itself.
-    let is_drovers = |run: &ActiveRun| !matches!(run.by, Some(Actor::Person { .. }));
-    let same_question = |run: &&ActiveRun| run.region == *case.region && touching(run) && is_drovers(run);
+    let same_question =
+        |run: &&ActiveRun| run.region == *case.region && touching(run) && !run.is_a_persons_question();
     let run = case.world.runs.iter().find(same_question)?;
     cov_mark::hit!(already_asked_holds);
     refuse(Conclusion::Hold, Reason::AlreadyAsked { run: run.run.clone() }, None)
@@ -190,15 +189,16 @@ fn quiet_after_takeover(case: &Case<'_>) -> Option<Refused> {
     let outside = case.world.config.outside_vantages(case.region);
     let heard = outside.iter().filter(|a| case.world.heard_since_start.contains(a)).count();
     let heard = u32::try_from(heard).unwrap_or(u32::MAX);
-    // Of several services, that which the fewest have looked at again.
-    let verdicts = case.moving.iter().filter_map(|s| s.standing).map(|s| &s.verdict);
-    let agree_anew = verdicts.map(|v| v.failing.saturating_sub(v.unconfirmed)).min();
-    let heard = agree_anew.map_or(heard, |agree| agree.min(heard));
     // Where fewer are configured than needed, all of them are waited for.
-    let need = view.need.min(view.configured);
-    if heard >= need {
-        return None;
-    }
+    let wanted = |need: u32| need.min(view.configured);
+    // Each service by its own need: how much another one's policy asks for says nothing of this one.
+    let verdicts = case.moving.iter().filter_map(|s| s.standing).map(|s| &s.verdict);
+    let anew = verdicts.map(|v| (v.failing.saturating_sub(v.unconfirmed).min(heard), wanted(v.need)));
+    let short = |(heard, need): &(u32, u32)| heard < need;
+    let (heard, need) = match case.moving.iter().any(|s| s.standing.is_some()) {
+        true => anew.filter(short).min_by_key(|(heard, need)| i64::from(*heard) - i64::from(*need))?,
+        false => Some((heard, wanted(view.need))).filter(short)?,
+    };
     cov_mark::hit!(i6_quiet_after_takeover);
     refuse(Conclusion::Hold, Reason::QuietAfterTakeover { heard, need }, None)
 }

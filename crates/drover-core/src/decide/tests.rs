@@ -269,6 +269,18 @@ fn after_a_takeover_only_those_agree_who_have_looked_since() {
 }
 
 #[test]
+fn after_a_takeover_each_service_is_measured_by_its_own_need() {
+    let mut fixture = Fixture::three_regions_and_witness();
+    fixture.service("catalog").failover.quorum = Some(3);
+    let mut world = fixture.world();
+    hold(&mut world, &endpoint("catalog@eu-west"), "fff", "", 600);
+    hold(&mut world, &endpoint("checkout@eu-west"), "ffh", "", 600);
+    assert_eq!(only(&world).conclusion, Conclusion::Act, "two are enough for checkout");
+    world.verdicts.get_mut(&endpoint("catalog@eu-west")).unwrap().verdict.unconfirmed = 1;
+    assert_eq!(only(&world).reason, Reason::QuietAfterTakeover { heard: 2, need: 3 });
+}
+
+#[test]
 fn more_than_half_of_the_regions_at_once_are_suspected_of_a_common_cause() {
     cov_mark::check!(i6_common_cause_asks);
     let mut world = eu_west_down();

@@ -206,7 +206,15 @@ fn nothing_begins_to_come_back_beside_an_open_question() {
     let mut world = left(7_200, true);
     assert_eq!(about(&world, "eu-west").conclusion, Conclusion::Act);
     let question = ActiveRun { awaiting_approval: true, ..run(7, Purpose::Failover, "us-east") };
-    world.runs.push(question);
+    let mut persons = question.clone();
+    persons.by = Some(Actor::Person { name: "ann".into(), host: String::new() });
+    world.runs.push(persons);
+    assert_eq!(
+        about(&world, "eu-west").conclusion,
+        Conclusion::Act,
+        "what a person asks others holds up nothing"
+    );
+    world.runs[0] = question;
     let decision = about(&world, "eu-west");
     assert_eq!(decision.conclusion, Conclusion::Hold);
     assert_eq!(
