@@ -32,6 +32,7 @@ const LAPSE_RETRY: Span = Span::from_mins(15);
 impl Coordinator {
     /// Decides until told to stop.
     pub(crate) async fn run_decider(self: Arc<Self>) {
+        let _worlds_are_kept = self.worlds.while_deciding();
         let mut pause = LOOK_EVERY;
         loop {
             tokio::select! {

@@ -2,7 +2,8 @@
 //!
 //! A world of a thousand services in ten regions is several megabytes. What is decided at night must not wait until they
 //! are written, and who lists decisions must not read them: they have records of their own. A coordinator that is killed
-//! between the two leaves a decision with its reasons and without its world, which `replay` says.
+//! between the two leaves a decision with its reasons and without its world, which `replay` says; one that is told to end
+//! leaves none: worlds are written for as long as somebody decides.
 //!
 //! Most of a world was there at the decision before. It is written as what differs from a base, which is a whole world in
 //! a record of its own: the first one since the start or since the configuration changed, or one from which the others
@@ -23,6 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Worlds waiting to be written; past this one is not kept, first of those by which nothing was done, and the log says so.
 pub const WORLDS_WAITING_MAX: usize = 16;
@@ -67,11 +69,18 @@ impl Base {
 pub(crate) struct Worlds {
     waiting: Mutex<BTreeMap<u64, Judged>>,
     wake: Notify,
+    /// Cancelled when nobody decides any more.
+    no_more: CancellationToken,
     /// Held while a world is written and while a base is removed.
     base: tokio::sync::Mutex<Option<Base>>,
 }
 
 impl Worlds {
+    /// Kept by the decider for as long as it runs: a look that has begun when it is told to stop still decides.
+    pub(crate) fn while_deciding(&self) -> DropGuard {
+        self.no_more.clone().drop_guard()
+    }
+
     fn waiting(&self) -> MutexGuard<'_, BTreeMap<u64, Judged>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -125,11 +134,16 @@ impl Coordinator {
         }
     }
 
-    /// Writes worlds down until told to stop.
+    /// Writes worlds down until told to stop, and after that those of the look that the decider is in.
     pub(crate) async fn run_worlds(self: Arc<Self>) {
+        let last = async {
+            self.stop.cancelled().await;
+            self.worlds.no_more.cancelled().await;
+        };
+        tokio::pin!(last);
         loop {
             tokio::select! {
-                () = self.stop.cancelled() => break,
+                () = &mut last => break,
                 () = self.worlds.wake.notified() => {}
             }
             while let Some((number, judged)) = self.worlds.next() {
@@ -229,7 +243,7 @@ impl Coordinator {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testbed::Bed;
+    use crate::testbed::{Bed, GUARD};
     use drover_model::RequestsPerSecond;
     use drover_model::traffic::Load;
 
@@ -314,6 +328,35 @@ mod tests {
         assert_eq!(kept(&bed, 99).await, None);
         bed.c.write_world(8, &history[0].0).await.unwrap();
         assert_eq!(bases(&bed).await, [1, 5, 6, 7, 8], "a start begins with a base");
+    }
+
+    /// One thread runs everything in turn: who is ready gets as far as it can meanwhile.
+    async fn others_go_on() {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_look_decides_that_began_before_the_stop_is_kept() {
+        let bed = Bed::new().await;
+        let dead = bed.world_without("eu-west");
+        bed.c.live().standing = dead.verdicts;
+        let look = bed.c.admission.lock().await;
+        bed.c.keep_going("worlds", bed.c.clone().run_worlds());
+        bed.c.keep_going("decider", bed.c.clone().run_decider());
+        bed.c.decide_wake.notify_one();
+        others_go_on().await;
+        bed.c.stop.cancel();
+        others_go_on().await;
+        drop(look);
+        bed.c.tasks.close();
+        tokio::time::timeout(GUARD, bed.c.tasks.wait()).await.unwrap();
+        let decided = bed.c.db.list::<IgnoredAny>(keys::DECISIONS).await.unwrap();
+        assert!(!decided.is_empty());
+        for (key, _) in decided {
+            assert!(kept(&bed, number_of_key(&key)).await.is_some(), "{key}");
+        }
     }
 
     #[tokio::test]
