@@ -108,6 +108,7 @@ impl Voice {
                 outcome: if bad { failed } else { ProbeOutcome::Good },
                 status: (!bad).then_some(200),
                 certificate_expires_at: None,
+                blind: false,
             }
         };
         Report {

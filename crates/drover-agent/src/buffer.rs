@@ -14,6 +14,7 @@ use std::sync::Arc;
 struct Stored {
     endpoint: Arc<EndpointKey>,
     result: ProbeResult,
+    blind: bool,
 }
 
 /// How far one coordinator is.
@@ -50,12 +51,12 @@ impl Buffer {
         }
     }
 
-    /// Adds a result and returns its sequence number.
-    pub fn push(&mut self, endpoint: Arc<EndpointKey>, result: ProbeResult) -> u64 {
+    /// Adds a result, which the agent may have been `blind` for, and returns its sequence number.
+    pub fn push(&mut self, endpoint: Arc<EndpointKey>, result: ProbeResult, blind: bool) -> u64 {
         if self.ring.len() >= self.capacity {
             self.drop_oldest();
         }
-        self.ring.push_back(Stored { endpoint, result });
+        self.ring.push_back(Stored { endpoint, result, blind });
         self.last_sequence()
     }
 
@@ -144,6 +145,7 @@ impl Stored {
             },
             status: r.status,
             certificate_expires_at: r.certificate_expires_at,
+            blind: self.blind,
         }
     }
 }
@@ -166,7 +168,7 @@ mod tests {
                 status: Some(200),
                 certificate_expires_at: None,
             };
-            buffer.push(Arc::clone(&key), result);
+            buffer.push(Arc::clone(&key), result, false);
         }
     }
 

@@ -47,6 +47,8 @@ pub struct Ledger {
     suspicion: Notify,
     /// Something outside answered since the light was last found out.
     light: AtomicBool,
+    /// References are configured, and none of them answered in the last round.
+    dark: AtomicBool,
 }
 
 impl Ledger {
@@ -61,6 +63,7 @@ impl Ledger {
             wake,
             suspicion: Notify::new(),
             light: AtomicBool::new(false),
+            dark: AtomicBool::new(false),
         }
     }
 
@@ -69,19 +72,24 @@ impl Ledger {
         self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in the result of a probe of `target`.
+    /// Takes in the result of a probe of `target`. While the agent is blind it forms no opinion, and what was held stays
+    /// until it is too old: what nobody could see is no agent's word either, which a new leader would begin from.
     pub fn record(&self, target: &Target, result: ProbeResult) {
         if target.watch().is_retired() {
             return;
         }
         let (good, kind) = (result.outcome.is_ok(), result.outcome.as_ref().err().map(|f| f.kind));
+        // Before it is judged: the first answer from outside is seen already.
+        target.watch().held().last_good = Some(good);
+        let blind = self.is_blind();
         let changed = {
             let mut held = target.watch().held();
-            held.opinion.observe(result.began, good, kind, &target.spec().policy);
-            held.last_good = Some(good);
+            if !blind {
+                held.opinion.observe(result.began, good, kind, &target.spec().policy);
+            }
             self.renew(&mut held, target, monotonic_now())
         };
-        let sequence = self.buffer().push(Arc::clone(target.key()), result);
+        let sequence = self.buffer().push(Arc::clone(target.key()), result, blind);
         if changed || sequence.is_multiple_of(WORTH_A_REPORT) {
             self.wake.send_modify(|n| *n = n.wrapping_add(1));
         }
@@ -126,6 +134,17 @@ impl Ledger {
     pub fn sees_something_outside(&self) -> bool {
         let Some(roster) = self.rosters.current() else { return false };
         roster.targets.iter().any(|t| t.is_outside() && t.watch().held().last_good == Some(true))
+    }
+
+    /// Tells whether the last round of references found none of those that there are.
+    pub fn set_dark(&self, dark: bool) {
+        self.dark.store(dark, Ordering::Release);
+    }
+
+    /// Does nothing at all answer, neither a reference nor any endpoint outside the own region?
+    #[must_use]
+    pub fn is_blind(&self) -> bool {
+        self.dark.load(Ordering::Acquire) && !self.sees_something_outside()
     }
 
     /// What is to be reported to coordinator `reader`, which was told of the changes up to `changes_told`.

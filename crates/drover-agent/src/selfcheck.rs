@@ -35,7 +35,6 @@ pub const SELF_CHECK_GAP_MIN: Duration = Duration::from_millis(500);
 struct Round {
     references: u32,
     reached: u32,
-    over: bool,
 }
 
 /// What the last round of references gave.
@@ -49,11 +48,10 @@ impl Sight {
     #[must_use]
     pub fn now(&self, ledger: &Ledger) -> SelfCheck {
         let round = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let dark = round.over && round.references > 0 && round.reached == 0;
         SelfCheck {
             references_reached: round.reached,
             references: round.references,
-            blind: dark && !ledger.sees_something_outside(),
+            blind: ledger.is_blind(),
         }
     }
 
@@ -70,7 +68,9 @@ pub async fn run(rosters: Arc<Rosters>, ledger: Arc<Ledger>, sight: Arc<Sight>, 
         let began = Instant::now();
         let next = match &roster {
             Some(roster) => {
-                sight.set(look(roster).await);
+                let round = look(roster).await;
+                sight.set(round);
+                ledger.set_dark(round.references > 0 && round.reached == 0);
                 Some(began + roster.list.reference_interval.to_duration().max(SELF_CHECK_GAP_MIN))
             }
             None => None,
@@ -106,7 +106,7 @@ async fn look(roster: &Roster) -> Round {
     let references = u32::try_from(asked.len()).unwrap_or(u32::MAX);
     let answers = asked.join_all().await;
     let reached = answers.into_iter().filter(|&a| a).count();
-    Round { references, reached: u32::try_from(reached).unwrap_or(u32::MAX), over: true }
+    Round { references, reached: u32::try_from(reached).unwrap_or(u32::MAX) }
 }
 
 /// A refusal is no answer: this machine's own packet filter may have sent it.

@@ -57,6 +57,7 @@ impl Vantage {
                     outcome: if good { ProbeOutcome::Good } else { failed() },
                     status: good.then_some(200),
                     certificate_expires_at: None,
+                    blind: false,
                 }
             })
             .collect();

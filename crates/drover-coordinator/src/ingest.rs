@@ -5,7 +5,7 @@ use crate::coordinator::Coordinator;
 use crate::live::{KnownVantage, Live, Seen};
 use crate::observations;
 use drover_core::opinion::{Opinion, policy_of};
-use drover_core::vantage::{Ingested, Placement, Receipt};
+use drover_core::vantage::{Ingested, Late, Placement, Receipt};
 use drover_model::api::ObservationPlace;
 use drover_model::config::{Config, Service};
 use drover_model::out_of_service::OutOfService;
@@ -109,7 +109,13 @@ fn observe(
     let nearby = Nearby::of(config);
     let mut touched = Vec::new();
     for (o, placement) in report.observations.iter().zip(&ingested.placements) {
-        let Placement::Current { began_at } = placement else { continue };
+        let Placement::Current { began_at } = placement else {
+            // It forms no opinion, but the one that was held may count no longer.
+            if all && *placement == Placement::HistoryOnly(Late::Blind) {
+                touched.push(o.endpoint.clone());
+            }
+            continue;
+        };
         let Some(service) = nearby.service(&o.endpoint.service) else { continue };
         let kind = match &o.outcome {
             ProbeOutcome::Good => None,

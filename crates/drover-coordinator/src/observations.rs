@@ -43,6 +43,7 @@ pub(crate) fn place_of(placement: &Placement) -> ObservationPlace {
         Placement::Current { .. } => ObservationPlace::Current,
         Placement::HistoryOnly(Late::TooOld { .. }) => ObservationPlace::TooOld,
         Placement::HistoryOnly(Late::Skewed) => ObservationPlace::Skewed,
+        Placement::HistoryOnly(Late::Blind) => ObservationPlace::Blind,
         Placement::HistoryOnly(Late::NotConfigured) => ObservationPlace::NotConfigured,
         Placement::Replayed => ObservationPlace::Replayed,
     }

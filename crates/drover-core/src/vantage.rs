@@ -41,6 +41,8 @@ pub enum Late {
     },
     /// The agent's clock is too far from the coordinator's.
     Skewed,
+    /// The agent reached nothing at all then: that says where the agent was, and nothing of the endpoint.
+    Blind,
     /// No such endpoint is configured any more.
     NotConfigured,
 }
@@ -249,6 +251,12 @@ impl Vantage {
         if observation.age > bound {
             cov_mark::hit!(late_report_is_history);
             return Placement::HistoryOnly(Late::TooOld { age: observation.age, bound });
+        }
+        // By the report, and by the probe: what was seen blindly may be sent when the agent sees again. It would leave a
+        // vote behind that nothing was seen for, and that lasts until the successes that end it.
+        if self.blind || observation.blind {
+            cov_mark::hit!(blind_probe_is_history);
+            return Placement::HistoryOnly(Late::Blind);
         }
         let began_at = received_at - observation.age;
         self.newest_probe_at = self.newest_probe_at.max(Some(began_at));

@@ -164,6 +164,10 @@ pub struct Observation {
     pub status: Option<u16>,
     /// End of the server certificate's life, when there is one.
     pub certificate_expires_at: Option<Timestamp>,
+    /// The agent was blind when it ended ([`SelfCheck::blind`]), however long after that it is sent. Agents of earlier
+    /// builds don't say.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub blind: bool,
 }
 
 /// What the agent itself concludes, so that a coordinator that just started need not begin from nothing.

@@ -68,6 +68,7 @@ struct Probed {
     began_at: Timestamp,
     ready_at: Timestamp,
     failure: Option<FailureKind>,
+    blind: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -153,7 +154,7 @@ impl Agent {
     fn note(&mut self, endpoint: EndpointKey, now: Timestamp, failure: Option<FailureKind>, took: Span) {
         self.sequence += 1;
         let (sequence, ready_at) = (self.sequence, now + took);
-        let probed = Probed { sequence, endpoint, began_at: now, ready_at, failure };
+        let probed = Probed { sequence, endpoint, began_at: now, ready_at, failure, blind: self.fate.blind };
         self.undecided.push(probed.clone());
         self.unsent.push_back(probed);
         if self.unsent.len() > UNSENT_MAX {
@@ -162,9 +163,9 @@ impl Agent {
         }
     }
 
-    /// An opinion is formed when a probe ends, which for one that timed out is its time-out later.
+    /// An opinion is formed when a probe ends, which for one that timed out is its time-out later, and never blindly.
     fn conclude(&mut self, config: &Config, now: Timestamp) {
-        for probed in self.undecided.extract_if(.., |p| p.ready_at <= now) {
+        for probed in self.undecided.extract_if(.., |p| p.ready_at <= now).filter(|p| !p.blind) {
             let Some(service) = config.services.get(&probed.endpoint.service) else { continue };
             let (good, policy) = (probed.failure.is_none(), policy_of(service));
             let opinion = self.opinions.entry(probed.endpoint).or_default();
@@ -264,6 +265,7 @@ impl Agent {
             outcome,
             status: None,
             certificate_expires_at: None,
+            blind: probed.blind,
         }
     }
 }

@@ -3,11 +3,19 @@
 use crate::agent::{http_target, identity, list, start};
 use crate::coordinator::{Desk, serve};
 use crate::world::{Script, answer, endpoint, nobody};
+use drover_agent::buffer::Buffer;
+use drover_agent::clock::{monotonic_now, wall_now};
+use drover_agent::ledger::Ledger;
+use drover_agent::probe::ProbeResult;
+use drover_agent::probe::failure::Failure;
+use drover_agent::roster::Rosters;
+use drover_agent::state::StateDir;
 use drover_model::Span;
 use drover_model::decision::OpinionState;
-use drover_model::probe::{ProbeTarget, Report, SelfCheck};
+use drover_model::probe::{FailureKind, ProbeTarget, Report, SelfCheck};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -27,9 +35,20 @@ async fn reporting(
     (desk, agent, dir)
 }
 
+fn holds_failing(report: &Report) -> bool {
+    report.opinions.iter().any(|o| o.state == OpinionState::Failing)
+}
+
 fn failing(reports: &[Report]) -> Option<SelfCheck> {
-    let failing = |r: &&Report| r.opinions.iter().any(|o| o.state == OpinionState::Failing);
-    reports.iter().find(failing).map(|r| r.self_check)
+    reports.iter().find(|r| holds_failing(r)).map(|r| r.self_check)
+}
+
+/// More probes than make a failing opinion ended blindly, and none was formed. Says what the agent thinks of itself.
+fn blindly(reports: &[Report]) -> Option<SelfCheck> {
+    let blind = reports.iter().flat_map(|r| &r.observations).filter(|o| o.blind && !o.outcome.is_good());
+    let last = reports.last().filter(|_| blind.count() > 3)?;
+    assert!(!reports.iter().any(holds_failing), "an opinion was formed blindly");
+    Some(last.self_check)
 }
 
 #[tokio::test]
@@ -38,7 +57,7 @@ async fn an_agent_to_which_nothing_answers_is_blind() {
     // Its own region answers, without the network that is in doubt.
     let targets = vec![http_target("shop@us-east", nobody()), http_target("shop@eu-west", own)];
     let (desk, agent, _dir) = reporting(targets, vec![nobody(), nobody()]).await;
-    let check = desk.wait_for("failing", failing).await;
+    let check = desk.wait_for("blind", blindly).await;
     assert_eq!(check, SelfCheck { references_reached: 0, references: 2, blind: true });
     agent.stop().await;
 }
@@ -92,7 +111,7 @@ async fn until_cut(cut: &CancellationToken) -> SocketAddr {
 
 /// The network goes away under an agent that saw everything: it must look at itself before it calls anything failing.
 #[tokio::test]
-async fn an_agent_that_loses_its_network_says_so_with_its_first_failing_opinion() {
+async fn an_agent_that_loses_its_network_says_so_and_calls_nothing_failing() {
     let cut = CancellationToken::new();
     let (endpoint_address, reference) = (until_cut(&cut).await, until_cut(&cut).await);
     let mut target = http_target("shop@us-east", endpoint_address);
@@ -105,7 +124,7 @@ async fn an_agent_that_loses_its_network_says_so_with_its_first_failing_opinion(
     };
     desk.wait_for("healthy", healthy).await;
     cut.cancel();
-    let check = desk.wait_for("failing", failing).await;
+    let check = desk.wait_for("blind", blindly).await;
     assert_eq!(check, SelfCheck { references_reached: 0, references: 1, blind: true });
     agent.stop().await;
 }
@@ -117,6 +136,65 @@ async fn a_silent_endpoint_outside_is_no_light() {
     let mut target = http_target("shop@us-east", silent);
     target.timeout = Span::from_millis(50);
     let (desk, agent, _dir) = reporting(vec![target], vec![nobody()]).await;
-    assert!(desk.wait_for("failing", failing).await.blind);
+    assert!(desk.wait_for("blind", blindly).await.blind);
     agent.stop().await;
+}
+
+fn result(good: bool) -> ProbeResult {
+    let refused = Failure::new(FailureKind::Refused, "refused");
+    ProbeResult {
+        began: monotonic_now(),
+        began_at: wall_now(),
+        latency: Duration::from_millis(1),
+        outcome: if good { Ok(()) } else { Err(refused) },
+        status: None,
+        certificate_expires_at: None,
+    }
+}
+
+/// What is seen blindly is marked for whoever gets it, however late, and forms no opinion; the first answer from outside
+/// counts already.
+#[tokio::test]
+async fn what_is_seen_blindly_is_marked_and_changes_no_opinion() {
+    use OpinionState::{Failing, Healthy};
+    let dir = tempfile::tempdir().unwrap();
+    let state = Arc::new(StateDir::open(dir.path()).unwrap());
+    let rosters = Arc::new(Rosters::new("eu-west-1".parse().unwrap(), "eu-west".parse().unwrap(), state));
+    let names = ["shop@ap-south", "shop@eu-west", "shop@us-east"];
+    let mut targets = names.map(|name| http_target(name, nobody()));
+    targets.iter_mut().for_each(|t| t.interval = Span::from_secs(10));
+    rosters.install(list("v1", targets.to_vec())).await.unwrap();
+    let roster = rosters.current().unwrap();
+    let ledger = Ledger::new(Arc::clone(&rosters), Buffer::new(100, 1));
+    let (outside, own, other) = (0, 1, 2);
+    // The references are dark, of whom, how it ended, how often, was that blind, and what is held of it then.
+    for (at, (dark, whose, good, times, blind, held)) in [
+        (false, outside, true, 1, false, Healthy),
+        (false, own, true, 1, false, Healthy),
+        // The other one still answers, whatever the references do.
+        (false, other, true, 1, false, Healthy),
+        (true, outside, false, 1, false, Healthy),
+        (true, other, false, 5, true, Healthy),
+        (true, outside, false, 5, true, Healthy),
+        // The own region is reached without the network that is in doubt.
+        (true, own, true, 1, true, Healthy),
+        (true, own, false, 5, true, Healthy),
+        // One failure was seen before, and two now: it takes three.
+        (false, outside, false, 2, false, Failing),
+        (true, outside, true, 1, false, Failing),
+        (true, other, false, 2, false, Healthy),
+        (true, other, false, 1, false, Failing),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        ledger.set_dark(dark);
+        let before = ledger.batch(0, 0).observations.len();
+        (0..times).for_each(|_| ledger.record(&roster.targets[whose], result(good)));
+        let batch = ledger.batch(0, 0);
+        let marks: Vec<bool> = batch.observations[before..].iter().map(|o| o.blind).collect();
+        assert_eq!(marks, vec![blind; times], "row {at}");
+        let state = batch.opinions.iter().find(|o| o.endpoint.to_string() == names[whose]).map(|o| o.state);
+        assert_eq!(state, Some(held), "row {at}");
+    }
 }

@@ -282,6 +282,7 @@ impl Heard {
             outcome,
             status: None,
             certificate_expires_at: None,
+            blind: row.blind,
         };
         self.report.observations.clear();
         self.report.observations.push(observation);

@@ -139,6 +139,21 @@ fn the_blind_and_the_silent_are_no_witnesses() {
     }
 }
 
+/// A broken link of one vantage's is no failover, also not just after another could not see at all: what that one saw
+/// then leaves no vote behind.
+#[test]
+fn who_was_blind_brings_no_vote_along() {
+    let world = |n: u64, vantage: &str, key: &str| {
+        let seen = match (vantage, key) {
+            ("us-east-1", _) if (20..40).contains(&n) => Seen::Blindly,
+            ("tower-1", "checkout@eu-west") if (30..60).contains(&n) => Seen::Failed,
+            _ => Seen::Good,
+        };
+        (seen, Label::Fine)
+    };
+    assert_eq!(run(|_| (), &rows(100, &world)).events, []);
+}
+
 #[test]
 fn a_policy_that_asks_is_told_by_its_questions() {
     let found = run(|f| f.service("checkout").failover.automatic = false, &rows(200, &an_outage));

@@ -19,6 +19,7 @@ fn observation(sequence: u64, age_secs: u64) -> Observation {
         outcome: ProbeOutcome::Good,
         status: Some(200),
         certificate_expires_at: None,
+        blind: false,
     }
 }
 
@@ -165,6 +166,51 @@ fn a_blind_vantage_is_no_witness() {
     let sent = Report { self_check: blind, ..report(1, NOW, vec![]) };
     assert!(!take(&mut vantage, &sent, NOW).unwrap().opinions_count);
     assert_eq!(vantage.state(NOW, &settings()), VantageState::Blind);
+}
+
+/// The bit of the report and that of the probe, which differ when the agent went blind or saw again in between.
+#[test]
+fn what_was_seen_blindly_is_history() {
+    cov_mark::check!(blind_probe_is_history);
+    let mut vantage = Vantage::new();
+    let mut sequence = 0;
+    for (report_blind, probes_blind) in [
+        (false, vec![false, false]),
+        (true, vec![false, true]),
+        (true, vec![true, true]),
+        // Sent late: the agent saw again when it sent them.
+        (false, vec![true, true, true, false]),
+        (false, vec![false, true, false]),
+    ] {
+        let at = after(sequence);
+        let observations = probes_blind.iter().map(|&blind| {
+            sequence += 1;
+            Observation { blind, ..observation(sequence, 1) }
+        });
+        let check = SelfCheck { references_reached: 0, references: 2, blind: report_blind };
+        let sent = Report { self_check: check, ..report(1, at, observations.collect()) };
+        let done = take(&mut vantage, &sent, at).unwrap();
+        let expected: Vec<Placement> = probes_blind
+            .iter()
+            .map(|&blind| match blind || report_blind {
+                true => Placement::HistoryOnly(Late::Blind),
+                false => Placement::Current { began_at: at - Span::from_secs(1) },
+            })
+            .collect();
+        assert_eq!(done.placements, expected, "{report_blind} {probes_blind:?}");
+        assert_eq!((done.opinions_count, done.acknowledged_sequence), (!report_blind, sequence));
+    }
+    assert_eq!((vantage.late(), sequence), (8, 13));
+}
+
+#[test]
+fn a_blind_probe_is_no_look_since_the_takeover_and_none_that_is_too_old() {
+    let mut vantage = Vantage::new();
+    let blind = |sequence, age| Observation { blind: true, ..observation(sequence, age) };
+    let done = take(&mut vantage, &report(1, NOW, vec![blind(1, 96), blind(2, 1)]), NOW).unwrap();
+    let too_old = Late::TooOld { age: Span::from_secs(96), bound: BOUND };
+    assert_eq!(done.placements, [too_old, Late::Blind].map(Placement::HistoryOnly));
+    assert!(!vantage.probed_since(NOW - Span::from_hours(1)));
 }
 
 #[test]

@@ -17,6 +17,8 @@ pub enum ObservationPlace {
     TooOld,
     /// The agent's clock was too far off: into the history alone.
     Skewed,
+    /// The agent reached nothing at all: into the history alone.
+    Blind,
     /// No such endpoint was configured: into the history alone.
     NotConfigured,
     /// It was seen before: kept once more, and of no effect.
@@ -31,6 +33,7 @@ impl std::fmt::Display for ObservationPlace {
             ObservationPlace::Current => "current",
             ObservationPlace::TooOld => "too old",
             ObservationPlace::Skewed => "clock skewed",
+            ObservationPlace::Blind => "blind",
             ObservationPlace::NotConfigured => "not configured",
             ObservationPlace::Replayed => "replayed",
             ObservationPlace::Refused => "report refused",
