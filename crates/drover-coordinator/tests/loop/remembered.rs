@@ -2,6 +2,7 @@
 
 use crate::world::World;
 use drover_model::api::{ExplainView, StatusView};
+use drover_model::config::{HealthCheck, defaults};
 use drover_model::journal::RunState;
 use drover_model::{Span, Timestamp};
 use serde_json::Value;
@@ -84,7 +85,14 @@ async fn a_question_that_nobody_answers_comes_back_later_and_not_at_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_that_ends_soon_is_told_before_it_ends() {
-    let w = World::start(|_| {}).await;
+    // Only a check by TLS is shown a certificate. Its agents are played, so that its services need not have one.
+    let w = World::start(|config| {
+        for s in config.services.values_mut() {
+            let HealthCheck::Http(check) = &mut s.check else { panic!("{} is not asked by HTTP", s.name) };
+            (check.tls, check.tls_options.expiry_warning) = (true, defaults::EXPIRY_WARNING);
+        }
+    })
+    .await;
     let day = Span::from_hours(24);
     let now = w.status().await.at;
     w.agents.lock().unwrap().certificates.insert("us-east".into(), now + day.times(3_000));
@@ -94,9 +102,11 @@ async fn a_certificate_that_ends_soon_is_told_before_it_ends() {
     .await;
     assert!(!w.status().await.attention.iter().any(|a| a.code == "certificate_expiring"));
     // Scaled like every other length: the shipped warning of weeks is hours here.
-    w.agents.lock().unwrap().certificates.insert("us-east".into(), now + Span::from_mins(1));
+    let ends = now + Span::from_mins(3);
+    w.agents.lock().unwrap().certificates.insert("us-east".into(), ends);
     let warned =
         w.until("it is told", |s| s.attention.iter().any(|a| a.code == "certificate_expiring")).await;
     let line = warned.attention.iter().find(|a| a.code == "certificate_expiring").unwrap();
+    assert!(warned.at < ends, "told at {}, and it ended at {ends}", warned.at);
     assert!(line.subject.ends_with("@us-east") && line.sentence.contains("ends at"), "{line:?}");
 }
