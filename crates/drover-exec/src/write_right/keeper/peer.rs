@@ -21,7 +21,10 @@ impl Keeper {
         let nonce = ask.nonce;
         if ask.incarnation != self.seal.incarnation {
             effects.push(KeeperEffect::Foreign(ask.incarnation));
-            return effects.push(KeeperEffect::Answer(PeerAnswer::No { generation: self.known, nonce }));
+            // What it knows of its own store's generations would end a right of the other's (step 3); that it does not vouch
+            // is all that it has to say.
+            let generation = WriteGeneration::default();
+            return effects.push(KeeperEffect::Answer(PeerAnswer::No { generation, nonce }));
         }
         // What it is sealed for, it knows of.
         let newest = ask.generation >= self.known;

@@ -148,7 +148,7 @@ fn a_start_is_quiet_and_what_another_store_says_is_followed_by_nobody() {
     let order = Seal { incarnation: Incarnation(2), generation: WriteGeneration(9) };
     assert_eq!(told(&mut fresh, KeeperEvent::SealOrdered(order), at(10_000)), ["foreign 00000002"]);
     let asked = Ask { incarnation: Incarnation(2), ..ask(9, at(0)) };
-    assert_eq!(told(&mut fresh, KeeperEvent::Asked(asked), at(10_000)), ["foreign 00000002", "no 1"]);
+    assert_eq!(told(&mut fresh, KeeperEvent::Asked(asked), at(10_000)), ["foreign 00000002", "no 0"]);
     assert_eq!(told(&mut fresh, KeeperEvent::Asked(ask(1, at(0))), at(10_000)), ["no 1"], "not stopped yet");
     assert_eq!(told(&mut fresh, KeeperEvent::Stopped, at(10_100)), [""; 0]);
     assert_eq!(told(&mut fresh, KeeperEvent::Record(right()), at(10_100)), [""; 0]);
