@@ -13,7 +13,7 @@ mod program;
 use crate::clock::boot_now;
 use connections::{Connections, Said};
 use drover_exec::write_right::{Gate, GateLook};
-use drover_model::write_right::{GateAnswer, GateOrder, Permit};
+use drover_model::write_right::{BootTime, GateAnswer, GateOrder, Permit, WriteGeneration};
 use drover_model::{DatasetId, Span};
 use program::{Program, ProgramError};
 use serde::Deserialize;
@@ -24,6 +24,11 @@ use tokio_util::sync::CancellationToken;
 
 /// Between two looks whether a database that should run still does, while nothing else happens.
 const LOOK_EVERY_MAX: Duration = Duration::from_millis(500);
+
+/// Before a program that ended by itself is started again: so long after the first time, twice as long after each further one,
+/// and never longer than the other. One that starts again at once would do so at every renewal, and hide that nothing is written.
+const RESTART_PAUSE_MIN: Span = Span::from_secs(1);
+const RESTART_PAUSE_MAX: Span = Span::from_secs(30);
 
 /// The gate's file.
 ///
@@ -95,11 +100,38 @@ pub struct OpenGate {
     launcher: Vec<OsString>,
     connections: Connections,
     running: Option<Running>,
+    ended: Option<EndedByItself>,
 }
 
 struct Running {
     gate: Gate,
     program: Program,
+    began: BootTime,
+}
+
+/// A program that ended and had not been told to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct EndedByItself {
+    generation: WriteGeneration,
+    at: BootTime,
+    /// Before it is started again.
+    pause: Span,
+}
+
+impl EndedByItself {
+    /// One that ran for longer than the longest pause begins anew, and so does another generation.
+    fn after(before: Option<Self>, generation: WriteGeneration, began: BootTime, at: BootTime) -> Self {
+        let lived = at.since(began);
+        let again = before.filter(|b| b.generation == generation && lived < RESTART_PAUSE_MAX);
+        let pause = again.map_or(RESTART_PAUSE_MIN, |before| before.pause.times(2).min(RESTART_PAUSE_MAX));
+        Self { generation, at, pause }
+    }
+
+    /// How long it still must not be started for this generation; nothing where it may.
+    fn left(&self, generation: WriteGeneration, now: BootTime) -> Option<Span> {
+        let left = self.pause.minus(now.since(self.at));
+        (self.generation == generation && left > Span::ZERO).then_some(left)
+    }
 }
 
 impl OpenGate {
@@ -111,7 +143,7 @@ impl OpenGate {
     pub fn open(config: GateConfig, launcher: Vec<OsString>) -> Result<Self, GateError> {
         program::adopt_orphans()?;
         let connections = Connections::listen(&config.socket)?;
-        Ok(Self { config, launcher, connections, running: None })
+        Ok(Self { config, launcher, connections, running: None, ended: None })
     }
 
     /// Obeys its agent and the clock until told to stop, and leaves nothing running.
@@ -141,6 +173,8 @@ impl OpenGate {
         if running.gate.look(boot_now()) == GateLook::Stop {
             self.stop("its right to write is over").await;
         } else if running.program.has_ended() {
+            let (generation, began) = (running.gate.permit().generation, running.began);
+            self.ended = Some(EndedByItself::after(self.ended, generation, began, boot_now()));
             // What it left behind must not write either.
             self.stop("its program ended by itself").await;
         }
@@ -172,10 +206,17 @@ impl OpenGate {
             running.gate.extend(permit);
             return GateAnswer::Running { generation: permit.generation };
         }
+        let pause = self.ended.and_then(|ended| ended.left(permit.generation, boot_now()));
+        if let Some(pause) = pause {
+            return stopped(format!(
+                "its program ended by itself, and is started again in {pause} at the earliest"
+            ));
+        }
         match Program::start(&self.launcher, &self.config, permit.generation) {
             Ok(program) => {
+                // Before anything else, which could fail: what runs is stopped by this alone.
+                self.running = Some(Running { gate: Gate::open(permit), program, began: boot_now() });
                 tracing::info!(dataset = %self.config.dataset, generation = %permit.generation, "the database may write");
-                self.running = Some(Running { gate: Gate::open(permit), program });
                 GateAnswer::Running { generation: permit.generation }
             }
             Err(e) => {
@@ -203,6 +244,21 @@ impl OpenGate {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_that_ends_again_and_again_is_started_less_and_less_often() {
+        let at = |seconds| BootTime::after_boot(Span::from_secs(seconds));
+        let (first, next) = (WriteGeneration(1), WriteGeneration(2));
+        let mut ended = EndedByItself::after(None, first, at(10), at(11));
+        assert_eq!((ended.left(first, at(11)), ended.left(first, at(12))), (Some(RESTART_PAUSE_MIN), None));
+        assert_eq!(ended.left(next, at(11)), None, "another right starts at once");
+        for pause in [2, 4, 8, 16, 30, 30] {
+            ended = EndedByItself::after(Some(ended), first, at(20), at(21));
+            assert_eq!(ended.pause, Span::from_secs(pause));
+        }
+        assert_eq!(EndedByItself::after(Some(ended), next, at(20), at(21)).pause, RESTART_PAUSE_MIN);
+        assert_eq!(EndedByItself::after(Some(ended), first, at(20), at(50)).pause, RESTART_PAUSE_MIN);
+    }
 
     #[test]
     fn a_gate_s_file_says_what_it_guards_and_nothing_else() {
