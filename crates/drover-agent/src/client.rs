@@ -6,7 +6,7 @@ use crate::rights::ANSWER_WITHIN;
 use drover_model::machine::MachineIdentity;
 use drover_model::probe::{ProbeList, Report, ReportAck};
 use drover_model::sight::{QuestionList, SightReport};
-use drover_model::write_right::{Renew, RenewAnswer, RightForAgent, Sealed};
+use drover_model::write_right::{RenewAnswer, RenewRequest, RightForAgent, Sealed};
 use drover_model::{AgentId, DatasetId};
 use drover_pki::{Http, HttpError, PkiError, TlsFiles, machine_in};
 use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, redirect};
@@ -150,7 +150,7 @@ impl CoordinatorClient {
     ///
     /// # Errors
     /// When no answer came in time, or another.
-    pub async fn renew(&self, dataset: &DatasetId, renew: &Renew) -> Result<RenewAnswer, AgentError> {
+    pub async fn renew(&self, dataset: &DatasetId, renew: &RenewRequest) -> Result<RenewAnswer, AgentError> {
         let what = "renew a write right with";
         let url = format!("{}/v1/agents/{}/datasets/{dataset}/renew", self.base, self.agent);
         let request = self.http.client().post(url).timeout(ANSWER_WITHIN).json(renew);

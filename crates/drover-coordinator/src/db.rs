@@ -70,7 +70,7 @@ pub mod keys {
     pub const PAGED: &str = "paged/";
     /// Answers to commands, by idempotency key.
     pub const ANSWERS: &str = "answers/";
-    /// Who may write, by dataset. The one record that a coordinator changes without leading.
+    /// Who may write, by dataset. Any coordinator renews one, leading or not, as it writes its own record in `coordinators/`.
     pub const WRITE_RIGHTS: &str = "write-rights/";
     /// The last move of a write right, by dataset.
     pub const DATASET_MOVES: &str = "dataset-moves/";

@@ -21,7 +21,7 @@ const READ_UNASKED_EVERY: Duration = Duration::from_secs(5);
 
 /// Whoever asks waits so long for a store that does not answer, when there is an older picture. One reading takes some
 /// milliseconds; another member of etcd than the first that was asked has answered by then.
-const READ_WITHIN: Duration = Duration::from_secs(2);
+pub(crate) const READ_WITHIN: Duration = Duration::from_secs(2);
 
 /// After a reading that failed nobody waits for another one for so long.
 const AGAIN_AFTER: Span = Span::from_secs(1);
@@ -97,6 +97,7 @@ impl Coordinator {
         };
         tracing::debug!("can't read what the leader wrote: {reason}");
         mirrored.failed = Some(Clock::boot());
+        self.datasets.went_unread();
         self.leading.unread.store(Arc::new(Some(StoreUnread { since, reason })));
         Ok(())
     }

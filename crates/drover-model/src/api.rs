@@ -10,7 +10,7 @@ mod short;
 mod zone;
 
 pub use coordinators::{AS_OF_HEADER, FollowerView, LeadershipView, StoreUnread};
-pub use dataset::{DatasetView, MoveRequest, RightStanding};
+pub use dataset::{DatasetView, MoveBegun, MoveRequest, RightStanding};
 pub use health_checks::{
     CheckFound, CheckState, HealthChecksView, RegionChecks, RegionStanding, StatusPageView,
 };

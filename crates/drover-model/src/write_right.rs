@@ -11,7 +11,7 @@ mod served;
 pub use gate::{GateAnswer, GateOrder, Permit};
 pub use intervals::{IntervalsError, RightIntervals, RightSettings};
 pub use messages::{Ask, Nonce, PeerAnswer, Renew, Renewed, Seal, Sealed};
-pub use served::{DatasetRecord, MoveEnd, MoveRecord, RenewAnswer, RightForAgent};
+pub use served::{DatasetRecord, MoveEnd, MoveRecord, RenewAnswer, RenewRequest, RightForAgent};
 
 use crate::ids::{AgentId, PlanId};
 use crate::time::Span;

@@ -4,7 +4,7 @@ use crate::client::CoordinatorClient;
 use crate::error::AgentError;
 use crate::identity::Identity;
 use drover_model::DatasetId;
-use drover_model::write_right::{Renew, RenewAnswer, RightForAgent, Sealed};
+use drover_model::write_right::{RenewAnswer, RenewRequest, RightForAgent, Sealed};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -37,7 +37,11 @@ impl Coordinators {
         Err(last)
     }
 
-    pub(super) async fn renew(&self, dataset: &DatasetId, renew: &Renew) -> Result<RenewAnswer, AgentError> {
+    pub(super) async fn renew(
+        &self,
+        dataset: &DatasetId,
+        renew: &RenewRequest,
+    ) -> Result<RenewAnswer, AgentError> {
         let mut last = nobody();
         for at in self.in_turn() {
             match self.clients[at].renew(dataset, renew).await {

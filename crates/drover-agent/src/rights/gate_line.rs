@@ -4,6 +4,8 @@ use super::keeping::Inbox;
 use drover_model::DatasetId;
 use drover_model::write_right::{GateAnswer, GateOrder};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
@@ -17,6 +19,10 @@ const AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// Bytes of one answer, at most.
 const ANSWER_BYTES_MAX: u64 = 4 * 1024;
 
+/// So many orders in a row to run are obeyed before it counts as running: the first one starts it, and says nothing yet of a
+/// program that ends at once.
+const OBEYED_MIN: u32 = 2;
+
 /// A gate that can't be reached is told this often.
 const TOLD_EVERY: u32 = 50;
 
@@ -26,33 +32,49 @@ pub(super) struct GateLine {
     dataset: DatasetId,
     tell: mpsc::Sender<Inbox>,
     wanted: watch::Sender<(u64, GateOrder)>,
+    /// Orders in a row that the gate answered with a database that runs.
+    obeyed: Arc<AtomicU32>,
 }
 
 /// Orders a gate.
 #[derive(Clone)]
-pub(super) struct GateOrders(watch::Sender<(u64, GateOrder)>);
+pub(super) struct GateOrders {
+    wanted: watch::Sender<(u64, GateOrder)>,
+    obeyed: Arc<AtomicU32>,
+}
 
 impl GateOrders {
     /// The order that counts from now. A `Stop` is answered by [`Inbox::Stopped`] with its number.
     pub(super) fn say(&self, order: GateOrder) {
-        self.0.send_modify(|(number, wanted)| (*number, *wanted) = (*number + 1, order));
+        self.wanted.send_modify(|(number, wanted)| (*number, *wanted) = (*number + 1, order));
     }
 
     /// The number of the order that counts. A gate may be told twice, and answer twice: what it says of an earlier order says
     /// nothing of what runs now.
     pub(super) fn number(&self) -> u64 {
-        self.0.borrow().0
+        self.wanted.borrow().0
+    }
+
+    /// The gate says that the database runs, and did not only just start it.
+    pub(super) fn is_obeyed(&self) -> bool {
+        self.obeyed.load(Ordering::Relaxed) >= OBEYED_MIN
     }
 }
 
 impl GateLine {
     /// A line on which nothing was said yet but that nothing may run.
     pub(super) fn new(socket: PathBuf, dataset: DatasetId, tell: mpsc::Sender<Inbox>) -> Self {
-        Self { socket, dataset, tell, wanted: watch::Sender::new((0, GateOrder::Stop)) }
+        Self {
+            socket,
+            dataset,
+            tell,
+            wanted: watch::Sender::new((0, GateOrder::Stop)),
+            obeyed: Arc::default(),
+        }
     }
 
     pub(super) fn orders(&self) -> GateOrders {
-        GateOrders(self.wanted.clone())
+        GateOrders { wanted: self.wanted.clone(), obeyed: Arc::clone(&self.obeyed) }
     }
 
     /// Says what is ordered until told to stop.
@@ -75,9 +97,9 @@ impl GateLine {
 
     /// One connection, to its end.
     async fn converse(&self, failures: &mut u32) -> std::io::Error {
-        match self.speak(&self.socket, failures).await {
-            Err(e) => e,
-        }
+        let Err(e) = self.speak(&self.socket, failures).await;
+        self.obeyed.store(0, Ordering::Relaxed);
+        e
     }
 
     async fn speak(&self, socket: &Path, failures: &mut u32) -> std::io::Result<std::convert::Infallible> {
@@ -104,6 +126,11 @@ impl GateLine {
     }
 
     async fn heard(&self, (number, order): (u64, GateOrder), answer: GateAnswer) {
+        let obeyed = match answer {
+            GateAnswer::Running { .. } => self.obeyed.load(Ordering::Relaxed).saturating_add(1),
+            GateAnswer::Stopped { .. } => 0,
+        };
+        self.obeyed.store(obeyed, Ordering::Relaxed);
         match (order, answer) {
             // The keeper lives as long as this line.
             (GateOrder::Stop, GateAnswer::Stopped { .. }) => {

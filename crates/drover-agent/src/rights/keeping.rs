@@ -8,8 +8,8 @@ use crate::clock::boot_now;
 use crate::state::StateDir;
 use drover_exec::write_right::{Keeper, KeeperEffect, KeeperEvent};
 use drover_model::write_right::{
-    Ask, BootTime, GateOrder, PeerAnswer, Renew, RenewAnswer, RightForAgent, RightIntervals, Seal, Sealed,
-    WriteGeneration,
+    Ask, BootTime, GateOrder, PeerAnswer, Renew, RenewAnswer, RenewRequest, RightForAgent, RightIntervals,
+    Seal, Sealed, WriteGeneration,
 };
 use drover_model::{AgentId, DatasetId, Span};
 use std::sync::Arc;
@@ -268,10 +268,11 @@ impl Hands {
     }
 
     fn renew(&self, renew: Renew) {
+        let asked = RenewRequest { renew, writing: self.orders.is_obeyed() };
         let (coordinators, tell, dataset) =
             (Arc::clone(&self.coordinators), self.tell.clone(), self.dataset.clone());
         tokio::spawn(async move {
-            match coordinators.renew(&dataset, &renew).await {
+            match coordinators.renew(&dataset, &asked).await {
                 Ok(answer) => drop(tell.send(Inbox::Renewal(Box::new(answer))).await),
                 Err(e) => {
                     let error = drover_model::chain(&e);

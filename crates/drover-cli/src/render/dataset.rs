@@ -30,6 +30,9 @@ fn row(view: &DatasetView, look: &Look) -> Vec<String> {
         RightStanding::Lapsed => (Tone::Bad, "lapsed"),
         RightStanding::Closing => (Tone::Doubtful, "closing"),
         RightStanding::Ungranted => (Tone::Doubtful, "not granted yet"),
+        RightStanding::NotWriting => (Tone::Bad, "held, not writing"),
+        RightStanding::Unread => (Tone::Doubtful, "not known"),
+        RightStanding::Unreadable => (Tone::Bad, "unreadable"),
     };
     let nothing = || "-".to_owned();
     let ready: Vec<&AgentId> = view.ready.iter().collect();
@@ -52,6 +55,20 @@ fn notes(view: &DatasetView) -> Vec<String> {
             "{id}: {} does not renew its right. It may write on for as long as every other member vouches for it; else nobody \
              writes. To let another one write: drover dataset move {id} --to REGION --reason WHY",
             view.holder
+        )),
+        (RightStanding::NotWriting, _) => notes.push(format!(
+            "{id}: {} renews its right, and nothing runs behind its gate: its log and the gate's say why. To let another one \
+             write: drover dataset move {id} --to REGION --reason WHY",
+            view.holder
+        )),
+        (RightStanding::Unread, _) => notes.push(format!(
+            "{id}: the store was not read for a while, so that nobody knows whether the right is renewed. {} may write on for as \
+             long as every other member vouches for it",
+            view.holder
+        )),
+        (RightStanding::Unreadable, _) => notes.push(format!(
+            "{id}: {}. To read every record: drover store check",
+            view.unreadable.as_deref().unwrap_or("its record makes no sense")
         )),
         (RightStanding::Closing, Some(target)) => notes.push(format!(
             "{id}: goes from {} to {target}. To give it back: drover dataset abort {id} --reason WHY",

@@ -9,8 +9,8 @@ use crate::output::document::{Items, Versioned};
 use crate::output::table;
 use crate::render;
 use drover_model::DatasetId;
-use drover_model::api::{CommandRequest, DatasetView, Done, MoveRequest, RightStanding};
-use drover_model::write_right::MoveEnd;
+use drover_model::api::{CommandRequest, DatasetView, Done, MoveBegun, MoveRequest, RightStanding};
+use drover_model::write_right::{MoveEnd, MoveRecord};
 use std::time::{Duration, Instant};
 
 /// Between two looks at a move.
@@ -73,22 +73,35 @@ async fn move_to(bench: &Bench, args: DatasetMoveArgs) -> Result<ExitCode> {
         consent::confirm(&bench.out, &what)?;
     }
     let request = MoveRequest { by: me(), reason, to };
-    let done: Done = bench.client.post(&["datasets", dataset.as_str(), "move"], &request).await?;
-    bench.out.talk(&done.sentence);
+    let begun: MoveBegun = bench.client.post(&["datasets", dataset.as_str(), "move"], &request).await?;
+    bench.out.talk(&begun.sentence);
     let began = Instant::now();
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let view = find(views(bench).await?, &dataset)?;
-        if let Some(end) = view.last_move.as_ref().and_then(|last| last.ended.as_ref()) {
+        // The coordinator may be replaced meanwhile: that it does not answer ends no move, and no watch.
+        let looked = views(bench).await;
+        let last = looked.as_ref().ok().and_then(|all| all.iter().find(|view| view.dataset == dataset));
+        if let Some(end) = last.and_then(|view| view.last_move.as_ref()).and_then(|last| end_of(&begun, last))
+        {
             return ended(bench, &dataset, end);
         }
         if began.elapsed() > WATCHED_MAX {
-            let failure = Failure::new(ExitCode::Failed, format!("the move of {dataset} still goes on"));
+            let what = match looked {
+                Ok(_) => format!("the move of {dataset} still goes on"),
+                Err(_) => format!("how the move of {dataset} ended is not known: no coordinator says"),
+            };
             let next =
                 format!("drover dataset status {dataset}; or drover dataset abort {dataset} --reason WHY");
-            return Err(failure.hint(next));
+            return Err(Failure::new(ExitCode::Failed, what).hint(next));
         }
     }
+}
+
+/// How the move that was begun ended, where the last one is that and no other: a coordinator may show an older one for a while,
+/// and a move that came to nothing is asked for again by the same plan.
+fn end_of<'a>(begun: &MoveBegun, last: &'a MoveRecord) -> Option<&'a MoveEnd> {
+    let is_this = last.plan == begun.plan && last.began_at == begun.began_at;
+    last.ended.as_ref().filter(|_| is_this)
 }
 
 fn ended(bench: &Bench, dataset: &DatasetId, end: &MoveEnd) -> Result<ExitCode> {

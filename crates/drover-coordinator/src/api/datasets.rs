@@ -12,8 +12,8 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use drover_model::access::Role;
-use drover_model::api::{CommandRequest, DatasetView, Done, MoveRequest};
-use drover_model::write_right::{Renew, RenewAnswer, RightForAgent, Sealed};
+use drover_model::api::{CommandRequest, DatasetView, Done, MoveBegun, MoveRequest};
+use drover_model::write_right::{RenewAnswer, RenewRequest, RightForAgent, Sealed};
 use drover_model::{AgentId, DatasetId};
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ pub(super) fn routes() -> [Route; 6] {
         told(
             "/v1/agents/{agent}/datasets/{dataset}/renew",
             "Renew a write right for its holder; any coordinator does",
-            schema::<Renew> as SchemaOf,
+            schema::<RenewRequest> as SchemaOf,
             Some(schema::<RenewAnswer> as SchemaOf),
             post(renew),
         ),
@@ -54,7 +54,7 @@ pub(super) fn routes() -> [Route; 6] {
             "/v1/datasets/{dataset}/move",
             "Move the right to write to another member",
             schema::<MoveRequest>,
-            schema::<Done>,
+            schema::<MoveBegun>,
             post(begin_move),
         ),
         command(
@@ -90,9 +90,9 @@ pub(super) async fn rights(
 pub(super) async fn renew(
     State(c): State<Arc<Coordinator>>,
     Path((agent, dataset)): Path<(String, String)>,
-    Body(asked): Body<Renew>,
+    Body(asked): Body<RenewRequest>,
 ) -> Result<Json<RenewAnswer>, ApiError> {
-    let dataset = member(&c, &agent, &dataset, &asked.from)?;
+    let dataset = member(&c, &agent, &dataset, &asked.renew.from)?;
     c.renew_right(&dataset, &asked).await.map(Json)
 }
 
@@ -107,7 +107,7 @@ pub(super) async fn sealed(
 }
 
 pub(super) async fn list(State(c): State<Arc<Coordinator>>) -> Result<Json<Vec<DatasetView>>, ApiError> {
-    Ok(Json(c.dataset_views().await?))
+    c.datasets_now().await.map(Json)
 }
 
 pub(super) async fn begin_move(
@@ -115,7 +115,7 @@ pub(super) async fn begin_move(
     Path(dataset): Path<String>,
     key: IdempotencyKey,
     Body(request): Body<MoveRequest>,
-) -> Result<Json<Done>, ApiError> {
+) -> Result<Json<MoveBegun>, ApiError> {
     once(c, "datasets/move", key, (dataset, request), |c, _, (dataset, r)| async move {
         c.move_dataset(&dataset, &r).await
     })

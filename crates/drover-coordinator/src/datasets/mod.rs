@@ -17,11 +17,10 @@ use crate::error::CoordinatorError;
 use crate::leading::fence_of;
 use axum::http::StatusCode;
 use drover_exec::write_right::{Sighting, TransferEvent, change_members, renew};
-use drover_model::api::DatasetView;
 use drover_model::config::Dataset;
 use drover_model::write_right::{
-    DatasetRecord, Incarnation, Members, Renew, RenewAnswer, RightForAgent, RightIntervals, RightState,
-    Sealed, WriteGeneration, WriteRight,
+    DatasetRecord, Incarnation, Members, RenewAnswer, RenewRequest, RightForAgent, RightIntervals,
+    RightState, Sealed, WriteGeneration, WriteRight,
 };
 use drover_model::{AgentId, DatasetId, Generation};
 use drover_store::{Expect, Revision, Txn};
@@ -45,7 +44,7 @@ pub(crate) struct Datasets {
     /// Transfers under way, by whom they are told what happens.
     moving: Mutex<BTreeMap<DatasetId, mpsc::Sender<TransferEvent>>>,
     /// As they were at the last look, for `status`.
-    views: Mutex<Vec<DatasetView>>,
+    looked: Mutex<view::Looked>,
 }
 
 impl Datasets {
@@ -101,20 +100,22 @@ impl Coordinator {
         Ok(found.map(|(record, revision)| (record, revision, self.datasets.saw(dataset, revision))))
     }
 
-    /// Swaps a write right that is as it was seen, whoever leads: of two coordinators that do it at once one fails, and a store
-    /// that was given up for a copy renews nothing. It may use the journal's reserve, since a full disk must stop no writer.
+    /// Swaps a write right that is as it was seen, under the conditions that `txn` has already: none, and any coordinator may,
+    /// or the leader's fence. Of two that do it at once one fails, and a store that was given up for a copy renews nothing. It
+    /// may use the journal's reserve, since a full disk must stop no writer.
     ///
     /// # Errors
-    /// When the store fails.
+    /// When the store fails, or the fence says that another one leads.
     async fn swap_right(
         &self,
+        txn: Txn,
         dataset: &DatasetId,
         seen: Revision,
         record: &DatasetRecord,
     ) -> Result<Option<Revision>, CoordinatorError> {
         let key = keys::write_right(dataset);
         let given_up = [keys::RETIRED, keys::IMPORTING].into_iter();
-        let txn = given_up.fold(Txn::new(), |txn, mark| txn.expect(mark, Expect::Absent));
+        let txn = given_up.fold(txn, |txn, mark| txn.expect(mark, Expect::Absent));
         let txn = self.db.put_op(txn.expect(&key, Expect::ModRevision(seen)), &key, record)?.for_journal();
         self.db.commit(&format!("swap {key}"), txn).await
     }
@@ -124,7 +125,16 @@ impl Coordinator {
         let loaded = self.loaded();
         let mut rights = Vec::new();
         for dataset in loaded.config.datasets.values().filter(|d| d.agents().contains(agent)) {
-            let Some((record, ..)) = self.right_of(&dataset.name).await? else { continue };
+            let record = match self.right_of(&dataset.name).await {
+                Ok(Some((record, ..))) => record,
+                Ok(None) => continue,
+                // The agent keeps what it knows of this one, and hears of the others.
+                Err(e) if e.is_of_one_record() => {
+                    tracing::warn!(dataset = %dataset.name, error = &e as &dyn std::error::Error, "an agent is not told of a dataset");
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
             let others = dataset.members.iter().filter(|member| member.agent != *agent);
             rights.push(RightForAgent {
                 dataset: dataset.name.clone(),
@@ -140,7 +150,7 @@ impl Coordinator {
     pub(crate) async fn renew_right(
         &self,
         dataset: &DatasetId,
-        asked: &Renew,
+        RenewRequest { renew: asked, writing }: &RenewRequest,
     ) -> Result<RenewAnswer, ApiError> {
         for _ in 0..RENEW_TRIES {
             let Some((record, revision, _)) = self.right_of(dataset).await? else {
@@ -155,8 +165,10 @@ impl Coordinator {
                 }
             };
             let right = renewal.record().clone();
-            let renewed = DatasetRecord { right, renewed_at: self.clock.now(), ..record };
-            if let Some(revision) = self.swap_right(dataset, revision, &renewed).await? {
+            let now = self.clock.now();
+            let not_writing_since = if *writing { None } else { record.not_writing_since.or(Some(now)) };
+            let renewed = DatasetRecord { right, renewed_at: now, not_writing_since, ..record };
+            if let Some(revision) = self.swap_right(Txn::new(), dataset, revision, &renewed).await? {
                 self.datasets.saw(dataset, revision);
                 return Ok(RenewAnswer::Renewed { renewed: renewal.committed() });
             }
@@ -218,16 +230,19 @@ impl Coordinator {
         if let RightState::Closing { .. } = record.right.state {
             return self.resume_move(name, &record).await;
         }
-        self.settle_move(name, &record.right).await?;
+        self.settle_move(name).await?;
         let wanted = promotable(dataset, &record.right.holder);
         if record.right.members.promotable == wanted {
             return Ok(());
         }
         match change_members(&record.right, wanted) {
             Ok(right) => {
+                if !self.acts() {
+                    return Ok(());
+                }
                 // One that a renewal overtakes is made at the next look.
                 let changed = DatasetRecord { right, ..record };
-                self.swap_right(name, revision, &changed).await?;
+                self.swap_right(self.db.fenced(), name, revision, &changed).await?;
             }
             Err(why) => tracing::debug!(dataset = %name, %why, "the members stay as they are for now"),
         }
@@ -247,7 +262,8 @@ impl Coordinator {
             sync_set: BTreeSet::new(),
             state: RightState::Open,
         };
-        let record = DatasetRecord { right, intervals: dataset.write_right, renewed_at: self.clock.now() };
+        let (intervals, renewed_at) = (dataset.write_right, self.clock.now());
+        let record = DatasetRecord { right, intervals, renewed_at, not_writing_since: None };
         if self.db.create(&keys::write_right(&dataset.name), &record).await? {
             tracing::info!(dataset = %dataset.name, holder = %dataset.holder, "the write right was granted first");
         }

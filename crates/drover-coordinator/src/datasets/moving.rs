@@ -15,10 +15,10 @@ use axum::http::StatusCode;
 use drover_exec::write_right::{
     Intent, NotTransferred, Outcome, Swap, SwapKind, Transfer, TransferEffect, TransferEvent,
 };
-use drover_model::api::{CommandRequest, Done, MoveRequest};
+use drover_model::api::{CommandRequest, Done, MoveBegun, MoveRequest};
 use drover_model::config::Dataset;
 use drover_model::traffic::Actor;
-use drover_model::write_right::{BootTime, DatasetRecord, MoveEnd, MoveRecord, RightIntervals, WriteRight};
+use drover_model::write_right::{BootTime, DatasetRecord, MoveEnd, MoveRecord, RightIntervals};
 use drover_model::{AgentId, DatasetId, PlanId};
 use drover_store::{Expect, Revision};
 use std::sync::Arc;
@@ -75,7 +75,7 @@ impl Coordinator {
         self: &Arc<Self>,
         name: &str,
         request: &MoveRequest,
-    ) -> Result<Done, ApiError> {
+    ) -> Result<MoveBegun, ApiError> {
         crate::operator::need_reason(&request.reason)?;
         let dataset = self.dataset(name)?;
         let (id, target) = (dataset.name.clone(), self.target_of(&dataset, &request.to)?);
@@ -98,13 +98,14 @@ impl Coordinator {
         if let Some(TransferEffect::Over(Outcome::Refused(why))) = effects.first() {
             return Err(not_transferred(&id, why));
         }
+        let began_at = self.clock.now();
         let begun = MoveRecord {
             plan: plan.clone(),
             from: holder.clone(),
             to: target.clone(),
             by: request.by.clone(),
             reason: request.reason.clone(),
-            began_at: self.clock.now(),
+            began_at,
             ended: None,
         };
         let events = self.claim_move(&id)?;
@@ -116,7 +117,7 @@ impl Coordinator {
         let moving = self.moving(&id, intervals_of(&id, &record)?, events, intent);
         self.tasks.spawn(moving.see_through(begun));
         let sentence = format!("{id}: the right to write goes from {holder} to {target} ({plan})");
-        Ok(Done { sentence })
+        Ok(MoveBegun { sentence, plan, began_at })
     }
 
     /// Gives the right back to its holder, where it is not granted yet.
@@ -191,16 +192,29 @@ impl Coordinator {
     }
 
     /// Writes down how a move ended whose leader died before it could.
-    pub(super) async fn settle_move(
-        &self,
-        id: &DatasetId,
-        right: &WriteRight,
-    ) -> Result<(), CoordinatorError> {
-        let Some((kept, _)) = self.db.get::<MoveRecord>(&keys::dataset_move(id)).await? else {
+    pub(super) async fn settle_move(&self, id: &DatasetId) -> Result<(), CoordinatorError> {
+        if self.open_move(id).await?.is_none() {
             return Ok(());
-        };
-        if kept.ended.is_some() {
-            return Ok(());
+        }
+        // One that a person begins at this moment is no move of a dead leader: with the claim none is under way, and what is
+        // read now says how the last one ended.
+        let Ok(_events) = self.claim_move(id) else { return Ok(()) };
+        let settled = self.settle_claimed(id).await;
+        self.datasets.moving().remove(id);
+        settled
+    }
+
+    /// The last move, where nobody wrote down how it ended.
+    async fn open_move(&self, id: &DatasetId) -> Result<Option<MoveRecord>, CoordinatorError> {
+        let kept = self.db.get::<MoveRecord>(&keys::dataset_move(id)).await?;
+        Ok(kept.map(|(kept, _)| kept).filter(|kept| kept.ended.is_none()))
+    }
+
+    async fn settle_claimed(&self, id: &DatasetId) -> Result<(), CoordinatorError> {
+        let Some(kept) = self.open_move(id).await? else { return Ok(()) };
+        let Some((DatasetRecord { right, .. }, ..)) = self.right_of(id).await? else { return Ok(()) };
+        if !right.is_open() {
+            return Ok(()); // Gone on with at the next look.
         }
         let granted = right.holder == kept.to;
         let sentence = if granted {
@@ -341,7 +355,9 @@ impl Moving {
             SwapKind::Close => record.renewed_at,
             SwapKind::Grant | SwapKind::Abort => self.c.clock.now(),
         };
-        let swapped = DatasetRecord { right: swap.record().clone(), renewed_at, ..record };
+        let right = swap.record().clone();
+        // Whoever holds the right from now on says itself whether it writes.
+        let swapped = DatasetRecord { right, renewed_at, not_writing_since: None, ..record };
         let key = keys::write_right(&self.id);
         let txn = self.c.db.fenced().expect(&key, Expect::ModRevision(revision));
         let txn = self.c.db.put_op(txn, &key, &swapped)?.for_journal();

@@ -3,7 +3,7 @@ use crate::testbed::{Bed, person};
 use drover_model::Span;
 use drover_model::api::{CommandRequest, MoveRequest, RightStanding};
 use drover_model::config::DatasetMember;
-use drover_model::write_right::{BootTime, Nonce, RightSettings};
+use drover_model::write_right::{BootTime, Nonce, Renew, RightSettings};
 
 fn agent(name: &str) -> AgentId {
     AgentId::new(name).unwrap()
@@ -26,10 +26,11 @@ async fn bed() -> (Bed, Dataset) {
     (bed, orders())
 }
 
-fn renewal(from: &str, generation: u64, right: &WriteRight) -> Renew {
+fn renewal(from: &str, generation: u64, right: &WriteRight) -> RenewRequest {
     let nonce = Nonce { session: 1, sent: BootTime::after_boot(Span::from_secs(1)) };
     let (incarnation, generation) = (right.incarnation, WriteGeneration(generation));
-    Renew { from: agent(from), incarnation, generation, echoes: None, nonce }
+    let renew = Renew { from: agent(from), incarnation, generation, echoes: None, nonce };
+    RenewRequest { renew, writing: true }
 }
 
 async fn right(c: &Coordinator) -> WriteRight {
@@ -69,7 +70,8 @@ async fn members_follow_the_configuration_and_a_holder_that_was_taken_out_keeps_
     // The next change waits until the holder has heard of this one.
     bed.c.tend(&orders()).await.unwrap();
     assert_eq!(right(&bed.c).await, changed);
-    let echo = Renew { echoes: Some(changed.members.version), ..renewal("eu-west-1", 1, &changed) };
+    let mut echo = renewal("eu-west-1", 1, &changed);
+    echo.renew.echoes = Some(changed.members.version);
     bed.c.renew_right(&dataset.name, &echo).await.unwrap();
     bed.c.tend(&orders()).await.unwrap();
     assert_eq!(right(&bed.c).await.members.promotable.len(), 1);
@@ -80,7 +82,7 @@ async fn what_another_store_granted_is_neither_renewed_nor_moved() {
     let (bed, dataset) = bed().await;
     let (mut record, revision, _) = bed.c.right_of(&dataset.name).await.unwrap().unwrap();
     record.right.incarnation = Incarnation(record.right.incarnation.0 + 1);
-    bed.c.swap_right(&dataset.name, revision, &record).await.unwrap().unwrap();
+    bed.c.swap_right(Txn::new(), &dataset.name, revision, &record).await.unwrap().unwrap();
     let refused =
         bed.c.renew_right(&dataset.name, &renewal("eu-west-1", 1, &record.right)).await.unwrap_err();
     assert_eq!(refused.0.code, "another_incarnation");
@@ -124,7 +126,7 @@ async fn a_move_is_gone_on_with_by_the_next_leader_and_can_be_aborted() {
         CommandRequest { by: person(), reason: "test".into(), plan: None, roll_back: false, alone: false };
     bed.c.abort_move("orders", &abort).await.unwrap();
     let view = loop {
-        let view = bed.c.dataset_views().await.unwrap().remove(0);
+        let view = bed.c.datasets_now().await.unwrap().remove(0);
         if view.last_move.as_ref().is_some_and(|last| last.ended.is_some()) {
             break view;
         }
@@ -133,4 +135,50 @@ async fn a_move_is_gone_on_with_by_the_next_leader_and_can_be_aborted() {
     assert_eq!((view.standing, view.generation), (RightStanding::Held, Some(WriteGeneration(3))));
     let last = view.last_move.unwrap();
     assert_eq!((last.by, last.ended.unwrap().granted), (person(), false));
+}
+
+#[tokio::test]
+async fn a_record_that_makes_no_sense_hides_no_other_dataset() {
+    let odd = Dataset { name: DatasetId::new("odd").unwrap(), ..orders() };
+    let bed = Bed::with(|config| {
+        config.datasets.extend([odd.clone(), orders()].map(|dataset| (dataset.name.clone(), dataset)));
+    })
+    .await;
+    for dataset in [&odd, &orders()] {
+        bed.c.tend(dataset).await.unwrap();
+    }
+    let key = keys::write_right(&odd.name);
+    let (mut record, ..) = bed.c.right_of(&odd.name).await.unwrap().unwrap();
+    record.intervals.renew = Span::ZERO;
+    let refused = serde_json::to_value(&record).unwrap();
+    for (nonsense, why) in [(serde_json::json!({"holder": 7}), "undecodable"), (refused, "intervals")] {
+        bed.c.db.put(&key, &nonsense).await.unwrap();
+        bed.c.look_at_datasets().await.unwrap();
+        let views = bed.c.datasets_now().await.unwrap();
+        let standings: Vec<_> = views.iter().map(|view| (view.dataset.as_str(), view.standing)).collect();
+        assert_eq!(standings, [("odd", RightStanding::Unreadable), ("orders", RightStanding::Held)], "{why}");
+        let page = attention(&views[0]).unwrap();
+        assert_eq!(page.code, "dataset_unreadable");
+        assert!(page.sentence.contains("odd"), "{}", page.sentence);
+        let told = bed.c.rights_for(&agent("us-east-1")).await.unwrap();
+        assert!(told.iter().any(|told| told.dataset == orders().name), "{why}: {told:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_holder_that_runs_nothing_says_so_until_it_does() {
+    let (bed, dataset) = bed().await;
+    let since = async || bed.c.right_of(&dataset.name).await.unwrap().unwrap().0.not_writing_since;
+    let mut renew = renewal("eu-west-1", 1, &right(&bed.c).await);
+    renew.writing = false;
+    bed.c.renew_right(&dataset.name, &renew).await.unwrap();
+    let first = since().await.unwrap();
+    bed.c.renew_right(&dataset.name, &renew).await.unwrap();
+    assert_eq!(since().await, Some(first), "it counts from the first time");
+    renew.writing = true;
+    bed.c.renew_right(&dataset.name, &renew).await.unwrap();
+    assert_eq!(since().await, None);
+    // An agent that does not say is taken for one that writes.
+    let unsaid = serde_json::to_value(&renew.renew).unwrap();
+    assert_eq!(serde_json::from_value::<RenewRequest>(unsaid).unwrap(), renew);
 }

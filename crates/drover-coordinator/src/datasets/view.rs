@@ -1,57 +1,147 @@
 //! Datasets as people see them.
 
 use super::{Datasets, intervals_of};
+use crate::api::problem::ApiError;
 use crate::clock::Clock;
 use crate::coordinator::Coordinator;
 use crate::db::keys;
 use crate::error::CoordinatorError;
-use drover_exec::write_right::Sighting;
-use drover_model::Timestamp;
+use crate::mirror::READ_WITHIN;
 use drover_model::api::{Attention, DatasetView, RightStanding, Severity};
 use drover_model::config::{Config, Dataset};
-use drover_model::write_right::{DatasetRecord, MoveRecord, RightState};
+use drover_model::write_right::{BootTime, DatasetRecord, MoveRecord, RightState};
+use drover_model::{RegionId, Span, Timestamp};
 use std::collections::BTreeSet;
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
+
+/// A longer time between two readings says nothing of whether a right was renewed: longer than a follower that nobody asks
+/// leaves between them, and shorter than a right as shipped less the age that a renewal may have.
+const READ_GAP_MAX: Span = Span::from_millis(5_500);
+
+/// What was read of datasets, and when.
+#[derive(Debug, Default)]
+pub(super) struct Looked {
+    seen: Vec<Seen>,
+    /// For the last time.
+    read: Option<BootTime>,
+    /// The store has answered all the while since then.
+    answers_since: BootTime,
+    /// The last time was in vain.
+    failed: bool,
+}
+
+/// A dataset as it was read.
+#[derive(Debug)]
+struct Seen {
+    /// With the standing that its record says.
+    view: DatasetView,
+    /// W(1+ρ) of an open right, and since when its record is as it was read.
+    open: Option<(Span, BootTime)>,
+}
+
+impl Looked {
+    fn take(&mut self, seen: Vec<Seen>, now: BootTime) {
+        let is_gap = self.read.is_none_or(|read| now.since(read) > READ_GAP_MAX);
+        if self.failed || is_gap {
+            self.answers_since = now;
+        }
+        (self.seen, self.read, self.failed) = (seen, Some(now), false);
+    }
+
+    fn shown(&self, now: Timestamp, boot: BootTime) -> Vec<DatasetView> {
+        self.seen.iter().map(|seen| self.aged(seen, now, boot)).collect()
+    }
+
+    fn aged(&self, seen: &Seen, now: Timestamp, boot: BootTime) -> DatasetView {
+        let mut view = seen.view.clone();
+        view.renewed_ago = view.renewed_at.map(|at| now.since(at));
+        let (Some((over, since)), Some(read)) = (seen.open, self.read) else { return view };
+        // What was not renewed while nobody looked, or no store answered, says nothing: a holder renews again once it can.
+        let unrenewed = read.since(since.max(self.answers_since));
+        // An agent that starts keeps its database stopped for as long as a right lasts, and then it takes a moment to start.
+        let not_writing = view.not_writing_since.is_some_and(|at| now.since(at) > over.times(2));
+        view.standing = if boot.since(read) > over.max(READ_GAP_MAX) {
+            RightStanding::Unread
+        } else if unrenewed > over {
+            RightStanding::Lapsed
+        } else if not_writing {
+            RightStanding::NotWriting
+        } else {
+            RightStanding::Held
+        };
+        view
+    }
+}
 
 impl Datasets {
-    /// As they were at the last look.
+    fn looked(&self) -> MutexGuard<'_, Looked> {
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As they were at the last look, and as old as that is by now.
     pub(crate) fn shown(&self, now: Timestamp) -> Vec<DatasetView> {
-        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for view in &mut views {
-            view.renewed_ago = view.renewed_at.map(|at| now.since(at));
-        }
-        views
+        self.looked().shown(now, Clock::boot())
+    }
+
+    /// The store did not answer: until it does, no right that is not seen renewed is known to have lapsed.
+    pub(crate) fn went_unread(&self) {
+        self.looked().failed = true;
     }
 }
 
 impl Coordinator {
-    /// Reads what `status` shows of datasets.
+    /// Reads what `status` shows of datasets. A record that makes no sense hides no other one.
     pub(crate) async fn look_at_datasets(&self) -> Result<(), CoordinatorError> {
-        let views = self.dataset_views().await?;
-        *self.datasets.views.lock().unwrap_or_else(PoisonError::into_inner) = views;
+        let loaded = self.loaded();
+        let mut seen = Vec::new();
+        for dataset in loaded.config.datasets.values() {
+            seen.push(match self.see(&loaded.config, dataset).await {
+                Ok(seen) => seen,
+                Err(e) if e.is_of_one_record() => {
+                    Seen { view: unreadable(&loaded.config, dataset, &e), open: None }
+                }
+                Err(e) => {
+                    self.datasets.went_unread();
+                    return Err(e);
+                }
+            });
+        }
+        self.datasets.looked().take(seen, Clock::boot());
         Ok(())
     }
 
-    /// Every dataset that is configured.
-    pub(crate) async fn dataset_views(&self) -> Result<Vec<DatasetView>, CoordinatorError> {
-        let loaded = self.loaded();
-        let mut views = Vec::new();
-        for dataset in loaded.config.datasets.values() {
-            let seen = self.right_of(&dataset.name).await?.map(|(record, _, sighting)| (record, sighting));
-            let last_move = self.db.get::<MoveRecord>(&keys::dataset_move(&dataset.name)).await?;
-            let last_move = last_move.map(|(last, _)| last);
-            views.push(match seen {
-                Some(seen) => granted(&loaded.config, dataset, &seen, last_move, self.clock.now())?,
-                None => ungranted(&loaded.config, dataset),
-            });
+    /// Every dataset that is configured, as the store has it; as it had them at the last look, where it does not answer.
+    pub(crate) async fn datasets_now(&self) -> Result<Vec<DatasetView>, ApiError> {
+        let was_read = self.datasets.looked().read.is_some();
+        if was_read {
+            let looked = tokio::time::timeout(READ_WITHIN, self.look_at_datasets()).await;
+            if !matches!(looked, Ok(Ok(()))) {
+                self.datasets.went_unread();
+            }
+        } else {
+            self.look_at_datasets().await?;
         }
-        Ok(views)
+        Ok(self.datasets.shown(self.clock.now()))
+    }
+
+    async fn see(&self, config: &Config, dataset: &Dataset) -> Result<Seen, CoordinatorError> {
+        let Some((record, _, sighting)) = self.right_of(&dataset.name).await? else {
+            return Ok(Seen {
+                view: ungranted(config.region_of_agent(&dataset.holder).cloned(), dataset),
+                open: None,
+            });
+        };
+        let over = intervals_of(&dataset.name, &record)?.over();
+        let last_move = self.db.get::<MoveRecord>(&keys::dataset_move(&dataset.name)).await?;
+        let open = record.right.is_open().then(|| (over, sighting.since()));
+        Ok(Seen { view: granted(config, dataset, record, last_move.map(|(last, _)| last)), open })
     }
 }
 
 /// What a person should do about a dataset.
 pub(crate) fn attention(view: &DatasetView) -> Option<Attention> {
     let id = &view.dataset;
+    let holder = &view.holder;
     let (severity, code, sentence, next) = match (view.standing, &view.target) {
         (RightStanding::Lapsed, _) => (
             Severity::Critical,
@@ -62,6 +152,24 @@ pub(crate) fn attention(view: &DatasetView) -> Option<Attention> {
             ),
             format!("drover dataset move {id} --to REGION --reason TEXT"),
         ),
+        (RightStanding::NotWriting, _) => (
+            Severity::Critical,
+            "dataset_unwritten",
+            format!(
+                "{holder} renews its right to write {id}, and nothing runs behind its gate: nobody writes; its log and the gate's \
+                 say why"
+            ),
+            format!("drover dataset move {id} --to REGION --reason TEXT"),
+        ),
+        (RightStanding::Unreadable, _) => (
+            Severity::Warning,
+            "dataset_unreadable",
+            format!(
+                "what the store has of dataset {id} makes no sense here: {}",
+                view.unreadable.as_deref().unwrap_or_default()
+            ),
+            "drover store check".to_owned(),
+        ),
         (RightStanding::Closing, Some(target)) => (
             Severity::Warning,
             "dataset_moving",
@@ -70,16 +178,18 @@ pub(crate) fn attention(view: &DatasetView) -> Option<Attention> {
         ),
         _ => return None,
     };
+    let since =
+        if view.standing == RightStanding::NotWriting { view.not_writing_since } else { view.renewed_at };
     let (subject, code) = (id.to_string(), code.to_owned());
-    Some(Attention { severity, subject, sentence, code, next: Some(next), since: view.renewed_at })
+    Some(Attention { severity, subject, sentence, code, next: Some(next), since })
 }
 
-fn ungranted(config: &Config, dataset: &Dataset) -> DatasetView {
+fn ungranted(region: Option<RegionId>, dataset: &Dataset) -> DatasetView {
     DatasetView {
         dataset: dataset.name.clone(),
         standing: RightStanding::Ungranted,
         holder: dataset.holder.clone(),
-        region: config.region_of_agent(&dataset.holder).cloned(),
+        region,
         generation: None,
         renewed_at: None,
         renewed_ago: None,
@@ -90,43 +200,124 @@ fn ungranted(config: &Config, dataset: &Dataset) -> DatasetView {
         intervals: None,
         intervals_differ: false,
         last_move: None,
+        not_writing_since: None,
+        unreadable: None,
     }
 }
 
+fn unreadable(config: &Config, dataset: &Dataset, why: &CoordinatorError) -> DatasetView {
+    let view = ungranted(config.region_of_agent(&dataset.holder).cloned(), dataset);
+    DatasetView { standing: RightStanding::Unreadable, unreadable: Some(drover_model::chain(why)), ..view }
+}
+
+/// With what ages as of the reading.
 fn granted(
     config: &Config,
     dataset: &Dataset,
-    (record, sighting): &(DatasetRecord, Sighting),
+    record: DatasetRecord,
     last_move: Option<MoveRecord>,
-    now: Timestamp,
-) -> Result<DatasetView, CoordinatorError> {
-    let right = &record.right;
-    // What was not renewed while nobody looked says nothing: a holder renews again once a coordinator answers.
-    let unrenewed = Clock::boot().since(sighting.since());
-    let over = intervals_of(&dataset.name, record)?.over();
-    let (standing, target, plan) = match &right.state {
-        RightState::Closing { target, plan } => {
-            (RightStanding::Closing, Some(target.clone()), Some(plan.clone()))
-        }
-        RightState::Open if unrenewed > over => (RightStanding::Lapsed, None, None),
+) -> DatasetView {
+    let DatasetRecord { right, intervals, renewed_at, not_writing_since } = record;
+    let (standing, target, plan) = match right.state {
+        RightState::Closing { target, plan } => (RightStanding::Closing, Some(target), Some(plan)),
         RightState::Open => (RightStanding::Held, None, None),
     };
-    let is_ready = |agent: &&drover_model::AgentId| right.acknowledged.promotable.contains(*agent);
-    let wanted = &right.members.promotable;
-    Ok(DatasetView {
+    let known = right.acknowledged.promotable;
+    let (ready, waiting) = right.members.promotable.into_iter().partition(|agent| known.contains(agent));
+    DatasetView {
         dataset: dataset.name.clone(),
         standing,
-        holder: right.holder.clone(),
         region: config.region_of_agent(&right.holder).cloned(),
+        holder: right.holder,
         generation: Some(right.generation),
-        renewed_at: Some(record.renewed_at),
-        renewed_ago: Some(now.since(record.renewed_at)),
+        renewed_at: Some(renewed_at),
+        renewed_ago: None,
         target,
         plan,
-        ready: wanted.iter().filter(is_ready).cloned().collect(),
-        waiting: wanted.iter().filter(|agent| !is_ready(agent)).cloned().collect(),
-        intervals: Some(record.intervals),
-        intervals_differ: record.intervals != dataset.write_right,
+        ready,
+        waiting,
+        intervals: Some(intervals),
+        intervals_differ: intervals != dataset.write_right,
         last_move,
-    })
+        not_writing_since,
+        unreadable: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use drover_model::AgentId;
+    use drover_model::DatasetId;
+
+    const OVER: Span = Span::from_millis(6_500);
+
+    fn at(seconds: u64) -> BootTime {
+        BootTime::after_boot(Span::from_secs(seconds))
+    }
+
+    /// By the clock for people, of which only differences count here.
+    fn wall(seconds: i64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1_000)
+    }
+
+    /// An open right whose record is as it is since then.
+    fn seen(since: u64, not_writing_since: Option<i64>) -> Vec<Seen> {
+        let dataset = Dataset {
+            name: DatasetId::new("orders").unwrap(),
+            holder: AgentId::new("eu-west-1").unwrap(),
+            members: Vec::new(),
+            write_right: drover_model::write_right::RightSettings::default(),
+        };
+        let view = ungranted(None, &dataset);
+        let not_writing_since = not_writing_since.map(wall);
+        let view = DatasetView { standing: RightStanding::Held, not_writing_since, ..view };
+        vec![Seen { view, open: Some((OVER, at(since))) }]
+    }
+
+    fn standing(looked: &Looked, now: u64) -> RightStanding {
+        looked.shown(wall(i64::try_from(now).unwrap()), at(now)).remove(0).standing
+    }
+
+    #[test]
+    fn a_right_lapses_while_it_is_read_and_is_unread_while_it_is_not() {
+        let mut looked = Looked::default();
+        for second in 10..=16 {
+            looked.take(seen(10, None), at(second));
+            assert_eq!(standing(&looked, second), RightStanding::Held, "at {second} s");
+        }
+        looked.take(seen(10, None), at(17));
+        assert_eq!(standing(&looked, 17), RightStanding::Lapsed);
+        // Whoever reads nothing more does not know for long.
+        assert_eq!(standing(&looked, 23), RightStanding::Lapsed);
+        assert_eq!(standing(&looked, 24), RightStanding::Unread);
+    }
+
+    #[test]
+    fn after_an_outage_of_the_store_a_holder_has_a_right_s_length_to_renew() {
+        for is_told in [true, false] {
+            let mut looked = Looked::default();
+            looked.take(seen(10, None), at(10));
+            looked.failed = is_told;
+            // Unchanged for 30 s, of which nobody looked.
+            for second in 40..=46 {
+                looked.take(seen(10, None), at(second));
+                assert_eq!(standing(&looked, second), RightStanding::Held, "told {is_told}, at {second} s");
+            }
+            looked.take(seen(10, None), at(47));
+            assert_eq!(standing(&looked, 47), RightStanding::Lapsed, "told {is_told}");
+        }
+    }
+
+    #[test]
+    fn a_holder_that_renews_and_runs_nothing_is_paged_about() {
+        let mut looked = Looked::default();
+        looked.take(seen(10, Some(0)), at(10));
+        assert_eq!(standing(&looked, 10), RightStanding::Held, "its database may be starting");
+        looked.take(seen(14, Some(0)), at(14));
+        assert_eq!(standing(&looked, 14), RightStanding::NotWriting);
+        let page = attention(&looked.shown(wall(14), at(14))[0]).unwrap();
+        assert_eq!((page.code.as_str(), page.severity), ("dataset_unwritten", Severity::Critical));
+        assert_eq!(page.since, Some(wall(0)));
+    }
 }

@@ -20,6 +20,12 @@ pub enum RightStanding {
     Closing,
     /// Nobody has had it yet.
     Ungranted,
+    /// Renewed, and nothing has run behind the holder's gate for longer than a right lasts.
+    NotWriting,
+    /// The store was not read for so long that nobody knows. Its holder may write, vouched for by the others.
+    Unread,
+    /// Its record makes no sense to this coordinator.
+    Unreadable,
 }
 
 /// One dataset.
@@ -53,6 +59,23 @@ pub struct DatasetView {
     pub intervals_differ: bool,
     /// The last move.
     pub last_move: Option<MoveRecord>,
+    /// Since when the holder says that nothing runs behind its gate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_writing_since: Option<Timestamp>,
+    /// Why its record can't be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
+}
+
+/// A move that was begun.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MoveBegun {
+    /// In one sentence.
+    pub sentence: String,
+    /// By which the dataset's last move is known to be this one, together with when it began.
+    pub plan: PlanId,
+    /// When.
+    pub began_at: Timestamp,
 }
 
 /// Asks that another member write.

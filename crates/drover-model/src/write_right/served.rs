@@ -1,6 +1,6 @@
 //! The write right as coordinators keep it in the store, and as they hand it to agents.
 
-use super::{Renewed, RightSettings, RightState, Seal, WriteRight};
+use super::{Renew, Renewed, RightSettings, RightState, Seal, WriteRight};
 use crate::ids::{AgentId, DatasetId, PlanId};
 use crate::time::Timestamp;
 use crate::traffic::Actor;
@@ -21,6 +21,9 @@ pub struct DatasetRecord {
     pub intervals: RightSettings,
     /// When it was granted or renewed last, by the clock of the coordinator that wrote it: for people alone.
     pub renewed_at: Timestamp,
+    /// Since when its holder says that it renews and nothing runs behind its gate, by the same clocks and for people alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_writing_since: Option<Timestamp>,
 }
 
 /// What a member is told of a dataset.
@@ -34,6 +37,21 @@ pub struct RightForAgent {
     pub intervals: RightSettings,
     /// Where the other members answer when no coordinator does.
     pub peers: BTreeMap<AgentId, SocketAddr>,
+}
+
+/// A renewal as it is sent, with what does not decide about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RenewRequest {
+    /// What decides.
+    #[serde(flatten)]
+    pub renew: Renew,
+    /// The gate said that the database runs. An agent that does not say counts as one that writes.
+    #[serde(default = "unsaid")]
+    pub writing: bool,
+}
+
+fn unsaid() -> bool {
+    true
 }
 
 /// A coordinator's answer to a renewal.
