@@ -8,14 +8,12 @@ use crate::coordinator::Coordinator;
 use crate::db::keys;
 use crate::decider::asked_of;
 use crate::error::CoordinatorError;
-use crate::outbox::NewPage;
 use crate::runs::working_on;
 use crate::text::list;
 use axum::http::StatusCode;
 use drover_model::access::Role;
 use drover_model::api::{
     API_SCHEMA, CommandRequest, Done, FreezeRequest, PlanRequest, PlanView, RearmRequest, RunSummary,
-    Severity,
 };
 use drover_model::approvals::Voice;
 use drover_model::journal::Trigger;
@@ -31,6 +29,9 @@ pub const PLAN_KEPT_FOR: Span = Span::from_hours(24);
 
 /// Longest reason, in bytes.
 pub(crate) const REASON_BYTES_MAX: usize = 2_000;
+
+/// Audited of an approval that counts for everybody who was asked. Its page is the run's own, by its journal.
+pub(crate) const ALONE: &str = "alone, for all who were asked";
 
 pub(crate) fn need_reason(reason: &str) -> Result<(), ApiError> {
     if reason.trim().is_empty() || reason.len() > REASON_BYTES_MAX {
@@ -266,6 +267,10 @@ impl Coordinator {
         let asks_several = self.runs.question(run).is_some_and(|approvals| approvals.asks_several());
         let alone =
             asks_several && matches!(command, drover_exec::Command::Approve { voice: Voice::Alone, .. });
+        if alone {
+            // First: whatever becomes of its answer, and of this leader, it stands in the audit as what it was.
+            self.noted(&by, verb, run.as_str(), &reason, &format!("{verb}: {ALONE}")).await?;
+        }
         let outcome = self.send_command(run, command).await;
         if let Err(error) = outcome {
             let text = format!("refused: {}", error.0.detail);
@@ -274,26 +279,11 @@ impl Coordinator {
             self.unless_fenced("audit a refusal", run.as_str(), audited)?;
             return Err(error.on_record());
         }
-        let done = if alone { "alone, for all who were asked: done" } else { "done" };
+        let done = if alone { format!("{ALONE}: done") } else { "done".to_owned() };
         self.noted(&by, verb, run.as_str(), &reason, &format!("{verb}: {done}")).await?;
-        if alone {
-            self.page_alone(run, &by, &reason).await;
-        }
         let open = self.runs.question(run).filter(|_| verb == "approve");
         let open = open.map(|approvals| format!("; {approvals}")).unwrap_or_default();
         Ok(Done { sentence: format!("{run}: {verb} accepted{open}") })
-    }
-
-    /// Whoever was not asked hears of it at once.
-    async fn page_alone(&self, run: &RunId, by: &Actor, reason: &str) {
-        let page = NewPage {
-            key: format!("alone/{run}/{}", self.runs.next_sequence(run).unwrap_or_default()),
-            severity: Severity::Critical,
-            subject: run.to_string(),
-            message: format!("{by} approved {run} alone, though more than one must agree: {reason}"),
-            next: Some(format!("drover run show {run}")),
-        };
-        self.page_until_written(page).await;
     }
 
     fn command_of(

@@ -52,6 +52,12 @@ pub struct RunTable {
     runs: Mutex<BTreeMap<u64, Handle>>,
 }
 
+/// The run of this very name: only its number is looked up, and `break-glass-0000000a-1` must not find `run-1`.
+fn handle_of<'r>(runs: &'r BTreeMap<u64, Handle>, run: &RunId) -> Option<&'r Handle> {
+    let number = keys::number_of(run.as_str())?;
+    runs.get(&number).filter(|_| RunId::numbered(number) == *run)
+}
+
 impl RunTable {
     fn with<T>(&self, f: impl FnOnce(&mut BTreeMap<u64, Handle>) -> T) -> T {
         f(&mut self.runs.lock().unwrap_or_else(PoisonError::into_inner))
@@ -115,14 +121,12 @@ impl RunTable {
     }
 
     fn snapshot(&self, run: &RunId) -> Option<Execution> {
-        let number = keys::number_of(run.as_str())?;
-        self.with(|runs| runs.get(&number).map(|h| h.snapshot.borrow().clone()))
+        self.with(|runs| Some(handle_of(runs, run)?.snapshot.borrow().clone()))
     }
 
     /// Sequence of the next record of a run that is under way.
     pub(crate) fn next_sequence(&self, run: &RunId) -> Option<u64> {
-        let number = keys::number_of(run.as_str())?;
-        self.with(|runs| runs.get(&number).map(|h| h.snapshot.borrow().next_sequence()))
+        self.with(|runs| Some(handle_of(runs, run)?.snapshot.borrow().next_sequence()))
     }
 
     /// Open questions whether a run begins.
@@ -312,14 +316,18 @@ impl Coordinator {
         }
     }
 
-    /// The leader before may have died between a run's last record and the page about it. For as long as pages are kept,
+    /// The leader before may have died between a record of a run and the page about it. For as long as pages are kept,
     /// their key tells whether it did.
     async fn tell_end(self: &Arc<Self>, execution: &Execution) -> Result<(), CoordinatorError> {
-        let (Some(order), Some(ended_at)) = (execution.page(), execution.summary().ended_at) else {
+        let Some(ended_at) = execution.summary().ended_at else { return Ok(()) };
+        let now = self.clock.now();
+        if now.since(ended_at) >= outbox::KEPT_FOR {
             return Ok(());
-        };
-        if self.clock.now().since(ended_at) < outbox::KEPT_FOR && !self.has_page(&order.key).await? {
-            Hands { coordinator: self.clone() }.page(&order);
+        }
+        for order in execution.pages(now) {
+            if !self.has_page(&order.key).await? {
+                Hands { coordinator: self.clone() }.page(&order);
+            }
         }
         Ok(())
     }
@@ -422,10 +430,9 @@ impl Coordinator {
             self.check_approval(&snapshot)?;
         }
         let (reply, answer) = oneshot::channel();
-        let number = keys::number_of(run.as_str()).unwrap_or(0);
         let sent = self
             .runs
-            .with(|runs| runs.get(&number).is_some_and(|h| h.commands.try_send((command, reply)).is_ok()));
+            .with(|runs| handle_of(runs, run).is_some_and(|h| h.commands.try_send((command, reply)).is_ok()));
         if !sent {
             return Err(busy(format!("{run} is busy with other commands, or ending")));
         }

@@ -129,7 +129,7 @@ impl Execution {
             self.progress.epoch = epoch;
             return Ok(vec![Effect::Append(pending.record.clone())]);
         }
-        let mut effects: Vec<Effect> = self.page().into_iter().map(Effect::Page).collect();
+        let mut effects: Vec<Effect> = self.pages(now).into_iter().map(Effect::Page).collect();
         match self.progress.phase {
             Phase::Over(state) => effects.push(Effect::Finished(state)),
             Phase::Stepping { .. } | Phase::Undoing { .. } => {
@@ -153,7 +153,7 @@ impl Execution {
             return Ok(self.stand_down(StandDown::Illegal(illegal)));
         }
         let noted = self.progress.noted_at == sequence;
-        let mut effects: Vec<Effect> = Vec::new();
+        let mut effects: Vec<Effect> = self.page_alone_of(sequence).map(Effect::Page).into_iter().collect();
         if noted {
             effects.extend(self.page().map(Effect::Page));
         }

@@ -101,6 +101,8 @@ impl Order {
 pub enum PageAbout {
     /// It waits for an answer.
     Asks,
+    /// One person answered for all who were asked.
+    Alone,
     /// It holds, or its journal can't be written, and somebody must look.
     Holds,
     /// It is over.

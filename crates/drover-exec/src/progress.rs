@@ -163,6 +163,16 @@ pub(crate) enum Phase {
     Over(RunState),
 }
 
+/// One person's answer for all who were asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Alone {
+    /// Of its record; names its page.
+    pub(crate) sequence: u64,
+    pub(crate) at: Timestamp,
+    pub(crate) by: Actor,
+    pub(crate) reason: String,
+}
+
 /// All that a journal says about its run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Progress {
@@ -189,6 +199,8 @@ pub struct Progress {
     pub(crate) approvals: Approvals,
     /// A person agreed to it, or to a step of it.
     pub(crate) approved_by_person: bool,
+    /// Who answered alone where several were asked.
+    pub(crate) alone: Vec<Alone>,
     /// Sequence of the next record.
     pub(crate) sequence: u64,
     /// Of the newest record.
@@ -219,6 +231,7 @@ impl Progress {
             held_by_person: false,
             approvals: Approvals::default(),
             approved_by_person: false,
+            alone: Vec::new(),
             sequence: 0,
             epoch,
             created_at,

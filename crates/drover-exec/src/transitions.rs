@@ -4,7 +4,7 @@
 
 use crate::approved::Approved;
 use crate::policy::TAKEOVERS_PER_STEP_MAX;
-use crate::progress::{Hold, Phase, Progress, Settle, Standing, StepStatus, Touched};
+use crate::progress::{Alone, Hold, Phase, Progress, Settle, Standing, StepStatus, Touched};
 use drover_model::approvals::{Approvals, Voice};
 use drover_model::journal::{Entry, FailureNature, RunState, StepFailure, StepOutcome};
 use drover_model::plan::{Plan, Repeatability, Reversal, StepKind};
@@ -113,6 +113,10 @@ impl Progress {
         }
         let (approvals, is_enough) = self.approvals.after(voice).map_err(|_| Misfit)?;
         self.approvals = approvals;
+        if *voice == Voice::Alone && self.approvals.asks_several() {
+            let (by, reason) = (by.clone(), reason.to_owned());
+            self.alone.push(Alone { sequence: self.sequence, at, by, reason });
+        }
         if !is_enough {
             cov_mark::hit!(one_of_two_is_not_enough);
             self.note(format!("nothing is done until {}", self.approvals));

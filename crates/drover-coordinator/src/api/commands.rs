@@ -6,12 +6,14 @@
 use super::once::{Begun, Claim, IdempotencyKey, once, once_at_once};
 use super::problem::ApiError;
 use crate::coordinator::Coordinator;
+use crate::operator::ALONE;
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, Path, State};
 use drover_model::api::{
     AdoptRequest, CommandRequest, Done, FreezeRequest, PlanRequest, PlanView, RearmRequest, RunSummary,
 };
+use drover_model::approvals::Voice;
 use drover_model::break_glass::{ReconcileRequest, Reconciled};
 use drover_model::journal::{Entry, Record};
 use drover_model::traffic::Actor;
@@ -147,9 +149,9 @@ async fn tell(
     request: &CommandRequest,
 ) -> Result<Done, ApiError> {
     if let Some(Begun::Told { run, from }) = &claim.left
-        && c.journal_from(run, *from).await?.iter().any(|r| tells(r, verb, request))
+        && let Some(record) = c.journal_from(run, *from).await?.into_iter().find(|r| tells(r, verb, request))
     {
-        c.noted(&request.by, verb, run.as_str(), &request.reason, AFTER_INTERRUPTION).await?;
+        c.noted(&request.by, verb, run.as_str(), &request.reason, &after_interruption(&record)).await?;
         return Ok(Done { sentence: format!("{run}: {verb} accepted") });
     }
     if claim.left.is_none()
@@ -164,6 +166,13 @@ async fn tell(
 
 /// Audited for a command that had landed before its answer was lost.
 const AFTER_INTERRUPTION: &str = "done: answered after an interruption";
+
+fn after_interruption(record: &Record) -> String {
+    match &record.entry {
+        Entry::Approved { voice: Voice::Alone, .. } => format!("{ALONE}: {AFTER_INTERRUPTION}"),
+        _ => AFTER_INTERRUPTION.to_owned(),
+    }
+}
 
 /// Is this the record of that very command?
 fn tells(record: &Record, verb: &str, request: &CommandRequest) -> bool {

@@ -79,7 +79,9 @@ impl Effects for Hands {
                         run = order.run
                     )
                 }
-                PageAbout::Holds | PageAbout::Ended(_) => format!("drover run show {}", order.run),
+                PageAbout::Alone | PageAbout::Holds | PageAbout::Ended(_) => {
+                    format!("drover run show {}", order.run)
+                }
             }),
         };
         self.coordinator.tasks.spawn(async move { c.page_until_written(page).await });
@@ -147,7 +149,7 @@ fn page_severity(about: PageAbout) -> Severity {
     match about {
         PageAbout::Ended(RunState::Succeeded | RunState::Rejected) => Severity::Info,
         PageAbout::Ended(RunState::SucceededWithExceptions) => Severity::Warning,
-        PageAbout::Asks | PageAbout::Holds | PageAbout::Ended(_) => Severity::Critical,
+        PageAbout::Asks | PageAbout::Alone | PageAbout::Holds | PageAbout::Ended(_) => Severity::Critical,
     }
 }
 
@@ -185,5 +187,6 @@ mod tests {
         assert_eq!(ended(RunState::ExpiredUnapproved), Severity::Critical);
         assert_eq!(page_severity(PageAbout::Asks), Severity::Critical);
         assert_eq!(page_severity(PageAbout::Holds), Severity::Critical);
+        assert_eq!(page_severity(PageAbout::Alone), Severity::Critical);
     }
 }

@@ -8,7 +8,7 @@ use drover_model::journal::{Entry, Record, RunState, StepOutcome, Trigger};
 use drover_model::plan::{Plan, StepKind};
 use drover_model::runbook::OnFailure::{Continue, Pause, RollBack};
 use drover_model::traffic::Actor;
-use drover_model::{PlanId, Span, Timestamp, TokenName};
+use drover_model::{Epoch, PlanId, Span, Timestamp, TokenName};
 
 fn why() -> String {
     "because".to_owned()
@@ -283,6 +283,42 @@ fn what_drover_asks_two_people_is_told_anew_after_the_first() {
     // One who stands alone can still answer for all, and the journal says so.
     order(&mut execution, yes(&plan, Voice::Alone), at(201)).unwrap();
     assert_eq!(execution.state(), RunState::Validating);
+}
+
+#[test]
+fn who_answers_for_all_is_paged_by_the_record_and_by_a_successor_alike() {
+    let plan = plan(vec![notify()]);
+    let consent =
+        Consent::Ask { plan: plan.clone(), expires: Span::from_mins(5), approvals: Approvals::of(2) };
+    let rto = Span::from_mins(15);
+    let (mut execution, first) =
+        Execution::create(run(), consent, Actor::Automatic, Trigger::Command, rto, EPOCH, at(0));
+    let Effect::Append(created) = first else { panic!("{first:?}") };
+    feed(&mut execution, Event::Start { epoch: EPOCH }, at(0)).unwrap();
+    let alone = |effects: Vec<Effect>| -> Vec<_> {
+        let page = |effect| if let Effect::Page(page) = effect { Some(page) } else { None };
+        effects.into_iter().filter_map(page).filter(|page| page.key.contains("/alone/")).collect()
+    };
+    let command = Event::Command(yes(&plan, Voice::Alone));
+    let effects = execution.handle(command, at(1)).unwrap();
+    let Some(Effect::Append(approved)) = effects.iter().find(|e| matches!(e, Effect::Append(_))).cloned()
+    else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(alone(effects), [], "nobody is told what may not stand");
+    let told = alone(execution.handle(Event::Appended { sequence: 1 }, at(1)).unwrap());
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0].key, "run-7/alone/1");
+    assert!(told[0].message.ends_with("approved run-7 alone, though more than one must agree: because"));
+    // The leader died before it wrote the page.
+    let again = |now| {
+        let mut next = Execution::replay(&[created.clone(), approved.clone()]).unwrap();
+        alone(
+            next.handle(Event::Start { epoch: Epoch { counter: EPOCH.counter + 1, ..EPOCH } }, now).unwrap(),
+        )
+    };
+    assert_eq!(again(at(60)), told);
+    assert_eq!(again(at(7 * 86_400)), [], "the outbox has forgotten it by then");
 }
 
 #[test]
