@@ -450,15 +450,36 @@ impl Db {
         last: u64,
         limit: usize,
     ) -> Result<Vec<(u64, T)>, CoordinatorError> {
-        let mut found: Vec<(u64, T)> = Vec::new();
+        let found = self.list_below_as_it_is(prefix, below, last, limit).await?;
+        let mut items = Vec::with_capacity(found.len());
+        for (number, read) in found {
+            let what = || format!("read {}", keys::numbered(prefix, number));
+            items.push((number, read.map_err(|e| CoordinatorError::store(what(), e))?));
+        }
+        Ok(items)
+    }
+
+    /// The same, where a record that is not what was expected is an answer.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn list_below_as_it_is<T: DeserializeOwned>(
+        &self,
+        prefix: &str,
+        below: u64,
+        last: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Result<T, JsonError>)>, CoordinatorError> {
+        let mut found = Vec::new();
         let mut high = below.min(last.saturating_add(1));
         let mut width = limit.clamp(1, LIST_PAGE);
         while found.len() < limit && high > 1 {
             let low = high.saturating_sub(width as u64).max(1);
-            let mut window: Vec<(u64, T)> = Vec::new();
+            let mut window = Vec::new();
             let mut after = keys::numbered(prefix, low - 1);
             loop {
-                let (items, next) = self.list_page(prefix, Some(after), width.min(LIST_PAGE)).await?;
+                let width = width.min(LIST_PAGE);
+                let (items, next) = self.list_page_as_it_is(prefix, Some(after), width).await?;
                 let passed = items.last().is_some_and(|(k, _)| number_of_key(k) >= high);
                 let numbered = items.into_iter().map(|(k, v)| (number_of_key(&k), v));
                 window.extend(numbered.filter(|(n, _)| *n < high));

@@ -4,19 +4,27 @@ use crate::output::paint::{Tone, paint};
 use crate::output::words::clock;
 use crate::output::{Look, table};
 use crate::verbs::audit::Findings;
-use drover_coordinator::audit::AuditRecord;
+use drover_model::audit::AuditItem;
 
 /// One line a record.
-pub fn render(records: &[AuditRecord], look: &Look) -> String {
-    if records.is_empty() {
+pub fn render(items: &[AuditItem], look: &Look) -> String {
+    if items.is_empty() {
         return "nothing was commanded or decided yet\n".to_owned();
     }
-    let row = |r: &AuditRecord| {
+    let row = |item: &AuditItem| {
+        let r = match item {
+            AuditItem::Record(record) => record,
+            AuditItem::Unreadable { number, unreadable } => {
+                let outcome = format!("{unreadable}; `drover audit verify`");
+                let what = paint(Tone::Bad, "can't be read");
+                return vec![number.to_string(), String::new(), String::new(), what, outcome];
+            }
+        };
         let reason = if r.reason.is_empty() { String::new() } else { format!(" ({})", r.reason) };
         let what = format!("{} {}{reason}", r.verb, r.subject);
         vec![r.number.to_string(), clock(look, r.at), r.by.to_string(), what, r.outcome.clone()]
     };
-    table::table(look, &["", "time", "who", "what (why)", "outcome"], records.iter().map(row).collect())
+    table::table(look, &["", "time", "who", "what (why)", "outcome"], items.iter().map(row).collect())
 }
 
 /// Whether the audit is what was written, and what to keep of it.

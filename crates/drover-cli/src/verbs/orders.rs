@@ -7,8 +7,8 @@ use crate::failure::Result;
 use crate::output::document::{Items, Versioned};
 use crate::output::table;
 use crate::render;
-use drover_coordinator::audit::AuditRecord;
 use drover_model::api::{CommandRequest, Done, FreezeRequest, ObservationView, RearmRequest};
+use drover_model::audit::AuditItem;
 
 fn said(bench: &Bench, done: &Done) -> Result<ExitCode> {
     bench.out.show(&Versioned::of(done), |look| table::paragraph(look, &done.sentence))?;
@@ -55,7 +55,7 @@ pub async fn log(bench: &Bench, args: &LogArgs) -> Result<ExitCode> {
         bench.out.show(&Items::of(&seen), |look| render::observations::render(&seen, look))?;
         return Ok(ExitCode::Done);
     }
-    let records: Vec<AuditRecord> = bench.client.list(&["audit"], args.limit).await?;
+    let records: Vec<AuditItem> = bench.client.list(&["audit"], args.limit).await?;
     bench.out.show(&Items::of(&records), |look| render::audit::render(&records, look))?;
     Ok(ExitCode::Done)
 }

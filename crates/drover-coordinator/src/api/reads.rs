@@ -263,19 +263,23 @@ pub(super) async fn audit(
             let after = Some(keys::numbered(keys::AUDIT, after));
             let limit = limited(query.limit);
             let (items, next) = c.db.list_page_as_it_is(keys::AUDIT, after, limit).await?;
-            let item = |(key, read): (String, Result<AuditRecord, JsonError>)| match read {
-                Ok(record) => AuditItem::Record(record),
-                Err(e) => {
-                    AuditItem::Unreadable { number: number_of_key(&key), unreadable: drover_model::chain(&e) }
-                }
-            };
+            let item = |(key, read): (String, _)| audit_item(number_of_key(&key), read);
             let items: Vec<AuditItem> = items.into_iter().map(item).collect();
             Ok(Json(Page { items, next_cursor: next.map(|key| number_of_key(&key).to_string()) }))
         }
         (None, cursor) => {
             let paging = Paging::new(cursor, query.limit);
-            page_of(&c, &paging, keys::AUDIT, c.counters.audit.last(), AuditItem::Record).await
+            let (last, limit) = (c.counters.audit.last(), paging.limit() + 1);
+            let found = c.db.list_below_as_it_is(keys::AUDIT, paging.below(), last, limit).await?;
+            Ok(Json(paging.page(found.into_iter().map(|(n, read)| (n, audit_item(n, read))).collect())))
         }
+    }
+}
+
+fn audit_item(number: u64, read: Result<AuditRecord, JsonError>) -> AuditItem {
+    match read {
+        Ok(record) => AuditItem::Record(record),
+        Err(e) => AuditItem::Unreadable { number, unreadable: drover_model::chain(&e) },
     }
 }
 

@@ -47,7 +47,7 @@ pub struct AuditRecord {
     pub chain: Option<Link>,
 }
 
-/// A record as it is listed to be verified: one that can't be read is told, and keeps nobody from those beside it.
+/// A record as it is listed: one that can't be read is told, and keeps nobody from those beside it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 #[allow(clippy::large_enum_variant, reason = "nearly all are records")]
