@@ -11,7 +11,7 @@ use drover_model::api::{
 use drover_model::break_glass::{HeldBy, HeldView};
 use drover_model::config::{HealthCheck, RegionRole, Service};
 use drover_model::decision::VerdictState;
-use drover_model::machine::CertificateEnding;
+use drover_model::machine::{CertificateEnding, MachineIdentity};
 use drover_model::plan::World;
 use drover_model::traffic::ShareReason;
 use drover_model::units::Generation;
@@ -116,7 +116,13 @@ impl Coordinator {
         let own = self.options.tls.as_ref().and_then(|files| machine_in(&files.certificate).ok());
         let own = own.filter(|own| ends_soon(own.from, own.until, now));
         let own = own.map(|own| CertificateEnding { machine: own.identity, until: own.until });
-        let others = self.access.machines.ending(now);
+        let loaded = self.loaded();
+        let others = self.access.machines.ending(now, |machine| match machine {
+            MachineIdentity::Agent { region, agent } => {
+                loaded.config.region_of_agent(agent).is_some_and(|configured| configured == region)
+            }
+            MachineIdentity::Coordinator { .. } | MachineIdentity::Client { .. } => true,
+        });
         let mine = own.as_ref().map(|own| own.machine.clone());
         own.into_iter()
             .chain(others.into_iter().filter(|other| Some(&other.machine) != mine.as_ref()))

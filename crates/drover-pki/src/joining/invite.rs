@@ -16,10 +16,14 @@ use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
+
+/// Pause after a connection that could not be taken, such as when no descriptor is left.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// How whoever invites hears what happens meanwhile.
 pub type Tell = Arc<dyn Fn(&str) + Send + Sync>;
@@ -105,11 +109,17 @@ impl Invitation {
         tokio::pin!(end);
         loop {
             let came = tokio::select! {
-                () = &mut end => return Err(host.nobody(lasts).await),
+                () = &mut end => return Err(host.over(JoinError::Nobody(lasts)).await),
                 Some(came) = guests.join_next() => came.unwrap_or(Came::Nothing),
                 accepted = self.listener.accept(), if guests.len() < JOIN_CONNECTIONS_MAX => {
-                    if let Ok((stream, from)) = accepted {
-                        guests.spawn(host.clone().receive(self.acceptor.clone(), stream, from));
+                    match accepted {
+                        Ok((stream, from)) => {
+                            guests.spawn(host.clone().receive(self.acceptor.clone(), stream, from));
+                        }
+                        Err(e) => {
+                            (host.tell)(&format!("can't take a connection: {e}"));
+                            tokio::time::sleep(ACCEPT_PAUSE).await;
+                        }
                     }
                     continue;
                 }
@@ -120,19 +130,20 @@ impl Invitation {
                 Came::Nothing => {}
             }
             if wrong >= JOIN_WRONG_TOKENS_MAX {
-                return Err(JoinError::TooManyWrong);
+                return Err(host.over(JoinError::TooManyWrong).await);
             }
         }
     }
 }
 
 impl Host {
-    async fn nobody(&self, lasts: Span) -> JoinError {
+    /// Why it ended; but a certificate that was given comes first: whoever has it must be found.
+    async fn over(&self, why: JoinError) -> JoinError {
         match &*self.given.lock().await {
             Some((_, issued, _)) => {
                 JoinError::Unconfirmed { identity: issued.identity.clone(), serial: issued.serial.clone() }
             }
-            None => JoinError::Nobody(lasts),
+            None => why,
         }
     }
 
@@ -172,6 +183,7 @@ impl Host {
                 return Ok(Came::Nothing);
             }
         };
+        (self.tell)(&format!("certificate {} was given to {from}", issued.serial));
         lines.say(&Answer::Granted(granted)).await?;
         let kept: Kept = lines.hear().await?;
         Ok(if kept.kept { Came::Joined(Box::new(issued)) } else { Came::Nothing })
@@ -222,11 +234,14 @@ mod tests {
         let token = JoinToken::new(b"any").unwrap();
         let host = Host { token, pki: pki.clone(), wanted, tell: Arc::new(|_| ()), given: Mutex::default() };
         let (own, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        assert!(matches!(host.over(JoinError::TooManyWrong).await, JoinError::TooManyWrong));
         let (issued, granted) = host.grant(&request(&own)).await.unwrap();
         assert_eq!(host.grant(&request(&own)).await.unwrap(), (issued.clone(), granted));
         assert_eq!(host.grant(&request(&other)).await.unwrap_err().0, "used");
         assert_eq!(host.grant("no request").await.unwrap_err().0, "not_issued");
         assert_eq!(Authority::open(&pki).unwrap().ledger().certificates, [issued]);
-        assert!(matches!(host.nobody(Span::from_mins(1)).await, JoinError::Unconfirmed { .. }));
+        for why in [JoinError::Nobody(Span::from_mins(1)), JoinError::TooManyWrong] {
+            assert!(matches!(host.over(why).await, JoinError::Unconfirmed { .. }));
+        }
     }
 }

@@ -50,7 +50,10 @@ async fn a_machine_joins_with_a_key_of_its_own_and_the_invitation_is_over() {
     let (address, token) = (host.address.clone(), host.token.clone());
     let out = dir.path().join("machine");
     let joined = join(&address, &token, &out).await.unwrap();
+    let told = host.told.clone();
     let issued = end(host).await.unwrap();
+    let given = format!("certificate {} was given to ", issued.serial);
+    assert!(told.lock().unwrap().iter().any(|said| said.starts_with(&given)), "{told:?}");
     assert_eq!((joined.peer.identity.to_string().as_str(), &joined.peer.serial), (MACHINE, &issued.serial));
     assert_eq!(machine_in(&joined.files.certificate).unwrap(), joined.peer);
     client_config(&joined.files).unwrap();
