@@ -379,6 +379,10 @@ fn laid_down(view: &StatusView, now: Timestamp, all: &mut Vec<Attention>) {
     }
 }
 
+/// The coordinator does not know whether the machine's key was made at the authority or on the machine.
+const RENEWED_BY: &str = "where the authority is: drover pki rotate --if-ends-soon DIR; of a machine that joined: \
+                          drover pki invite … there, and drover pki join … --out NEWDIR on the machine";
+
 fn coordinator(view: &StatusView, all: &mut Vec<Attention>) {
     let c = &view.coordinator;
     if let Some(first) = c.config_refused.first() {
@@ -415,7 +419,7 @@ fn coordinator(view: &StatusView, all: &mut Vec<Attention>) {
         let is_near = ending.until.since(view.at) < CERTIFICATE_PAGES_WITHIN;
         let severity = if is_near { Severity::Warning } else { Severity::Info };
         let sentence = format!("the certificate of {} ends at {}", ending.machine, ending.until);
-        let next = Some("where the authority is: drover pki rotate --if-ends-soon DIR".to_owned());
+        let next = Some(RENEWED_BY.to_owned());
         all.push(line(severity, &ending.machine, "machine_certificate_ending", sentence, next));
     }
     if c.pages_undelivered > 0 {

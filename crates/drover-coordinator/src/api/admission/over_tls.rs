@@ -233,5 +233,7 @@ async fn a_certificate_that_ends_soon_is_told_before_its_agent_falls_silent() {
     let view = site.bed.c.status_view();
     let told: Vec<_> = view.attention.iter().filter(|a| a.code == "machine_certificate_ending").collect();
     assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].sentence.contains(AGENT) && told[0].next.as_ref().unwrap().contains("drover pki rotate"));
+    let next = told[0].next.as_ref().unwrap();
+    assert!(told[0].sentence.contains(AGENT), "{told:?}");
+    assert!(next.contains("drover pki rotate") && next.contains("drover pki join"), "{next}");
 }
