@@ -11,6 +11,7 @@ use crate::coordinator::Coordinator;
 use crate::db::keys;
 use crate::error::CoordinatorError;
 use crate::operator::{REASON_BYTES_MAX, need_reason};
+use crate::zone::version;
 use axum::http::StatusCode;
 use drover_dns::break_glass::{Began, Entry, Intends, Line, Record, Unsound};
 use drover_dns::publish::{PublicKey, SigningKey};
@@ -22,6 +23,9 @@ use drover_model::config::DnsServers;
 use drover_model::traffic::Actor;
 use drover_store::Expect;
 use serde::{Deserialize, Serialize};
+
+/// Bytes of a text of a record that go into the audit, as of any other text that a request brings.
+const TEXT_BYTES_MAX: usize = 256;
 
 /// How many lines of a command the audit has.
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,7 +43,7 @@ impl Coordinator {
     /// Takes a record into the audit, and what it holds back to drover.
     ///
     /// # Errors
-    /// When a line is not what a command wrote, when what is live is not what was shown or of another record, or DNS or the store can't be
+    /// When a line is not what a command wrote, when what is live is not what was shown or what the record put there, or DNS or the store can't be
     /// told. Lines that were taken stay.
     pub(crate) async fn reconcile_glass(&self, request: &ReconcileRequest) -> Result<Reconciled, ApiError> {
         need_reason(&request.reason)?;
@@ -127,14 +131,37 @@ fn unsound(error: &Unsound) -> ApiError {
     refused
 }
 
-/// Is it this record by which the service is held?
+/// The same in any order of their values: a provider lists them in its own.
+fn is_same(one: &RecordVersion, other: &RecordVersion) -> bool {
+    let sorted = |version: &RecordVersion| {
+        let mut version = version.clone();
+        version.values.sort_by_cached_key(|v| (v.region.clone(), v.value.clone(), v.weight));
+        version
+    };
+    sorted(one) == sorted(other)
+}
+
+/// Is it this record by which the service is held, and is what it put there what is live?
 fn check_held(record: &Record, service: &ServiceId, seen: &RecordVersion) -> Result<(), ApiError> {
     let Some(held_by) = HeldBy::of_owner(&seen.owner) else {
         let detail = format!("nobody holds {service} by break-glass");
         return Err(ApiError::new(StatusCode::CONFLICT, "not_held", detail));
     };
-    if record.put_by(service, &held_by).is_some() {
+    let put = record.put_by(service, &held_by);
+    if put.iter().any(|set| is_same(&version(set), seen)) {
         return Ok(());
+    }
+    if let Some(newest) = put.first() {
+        let detail = format!(
+            "what is live for {service} (generation {}) is not what this record put there (generation {}): the file is not \
+             what {held_by} did, or somebody changed it since",
+            seen.generation, newest.generation
+        );
+        let mut refused = ApiError::new(StatusCode::CONFLICT, "not_as_recorded", detail);
+        refused.0.next = Some(format!(
+            "drover dns show {service}, and if that may be replaced: drover dns adopt {service} --reason TEXT"
+        ));
+        return Err(refused);
     }
     let detail = format!("{held_by} holds {service}, and this record has nothing of that session");
     let mut refused = ApiError::new(StatusCode::CONFLICT, "other_record", detail);
@@ -157,7 +184,7 @@ impl Told {
                 let signed =
                     if own == Some(&began.key) { "the zone's signing key" } else { "a key of its own" };
                 let by = match &began.by {
-                    Actor::Person { name, host } => format!("{name} at {host}"),
+                    Actor::Person { name, host } => format!("{} at {}", short(name), short(host)),
                     Actor::Automatic => began.by.to_string(),
                 };
                 (
@@ -167,26 +194,32 @@ impl Told {
             }
             Entry::Intends(intends) => (intends.service.to_string(), format!("meant {}", moved(intends))),
             Entry::Ended(ended) => {
-                (ended.service.to_string(), format!("{}: {}", ended.outcome, ended.sentence))
+                (ended.service.to_string(), format!("{}: {}", ended.outcome, short(&ended.sentence)))
             }
             Entry::Verified(verified) => {
                 let word = if verified.is_answered { "proven" } else { "not proven" };
-                (verified.service.to_string(), format!("{word}: {}", verified.sentence))
+                (verified.service.to_string(), format!("{word}: {}", short(&verified.sentence)))
             }
         };
-        let mut reason = session.reason.clone();
-        while reason.len() > REASON_BYTES_MAX {
-            reason.pop();
-        }
+        let reason = cut(&session.reason, REASON_BYTES_MAX).to_owned();
         let outcome = format!(
             "session {} at {}: {what} (line {}, {})",
-            session.session,
+            short(&session.session),
             line.at,
             line.number,
             String::from(line.hash)
         );
         Self { subject, reason, outcome }
     }
+}
+
+/// A text of a record, which anybody may have written.
+fn short(text: &str) -> &str {
+    cut(text, TEXT_BYTES_MAX)
+}
+
+fn cut(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
 }
 
 fn moved(intends: &Intends) -> String {
@@ -197,10 +230,14 @@ fn moved(intends: &Intends) -> String {
             .map_or_else(|| "none".to_owned(), |m| m.weight.to_string())
     };
     let Intends { before, after, epoch, .. } = intends;
-    let each =
-        after.members.iter().map(|m| format!("{} {} -> {}", m.set_id, was(before, &m.set_id), m.weight));
+    let each = after
+        .members
+        .iter()
+        .map(|m| format!("{} {} -> {}", short(&m.set_id), was(before, &m.set_id), m.weight));
     let each: Vec<String> = each.collect();
-    format!("{} (generation {} -> {}, epoch {epoch})", each.join(", "), before.generation, after.generation)
+    let each = each.join(", ");
+    let each = cut(&each, REASON_BYTES_MAX);
+    format!("{each} (generation {} -> {}, epoch {epoch})", before.generation, after.generation)
 }
 
 #[cfg(test)]
@@ -381,6 +418,35 @@ mod tests {
         assert_eq!(of(&held.dns, "checkout"), live);
     }
 
+    #[test]
+    fn what_a_record_says_is_bounded_in_the_audit() {
+        let long = "\u{fc}".repeat(1_000);
+        let key = SigningKey::for_once().unwrap();
+        let began = Began {
+            session: "00000007".into(),
+            key: key.public(),
+            by: Actor::Person { name: long.clone(), host: long.clone() },
+            reason: long.repeat(2),
+            zone: "example.test".into(),
+            provider: "played".into(),
+            version: "0".into(),
+        };
+        let ended = Ended { service: checkout(), outcome: Outcome::Done, sentence: long };
+        let files = tempfile::tempdir().unwrap();
+        let file = files.path().join("record.jsonl");
+        let mut recorder = Recorder::open(&file, key).unwrap();
+        for entry in [Entry::Began(began.clone()), Entry::Ended(ended)] {
+            recorder.write(Timestamp::from_millis(1_000), entry).unwrap();
+        }
+        let record = Record::read(&std::fs::read_to_string(file).unwrap()).unwrap();
+        assert_eq!(record.lines().len(), 2);
+        for line in record.lines() {
+            let told = Told::of(line, &began, None);
+            assert!(told.outcome.len() < 2 * TEXT_BYTES_MAX + 300, "{}", told.outcome);
+            assert_eq!(told.reason.len(), REASON_BYTES_MAX);
+        }
+    }
+
     #[tokio::test]
     async fn another_record_a_changed_one_and_what_moved_since_are_refused() {
         let held = held().await;
@@ -394,7 +460,19 @@ mod tests {
         assert!(lines(&held.bed).await.is_empty());
         let mut older = asked.clone();
         older.services.get_mut(&checkout()).unwrap().generation = 1;
-        assert_eq!(held.bed.c.reconcile_glass(&older).await.unwrap_err().0.code, "changed");
+        let refused = held.bed.c.reconcile_glass(&older).await.unwrap_err();
+        assert_eq!(refused.0.code, "not_as_recorded");
+        assert!(refused.0.next.unwrap().contains("drover dns adopt checkout"));
+        // The same session, with weights that its file has nothing of.
+        let by_record = of(&held.dns, "checkout");
+        let mut other = by_record.clone();
+        other.members.iter_mut().for_each(|m| m.weight += 1);
+        held.dns.change_by_hand(other.clone());
+        let unrecorded = request(&held, How::Keep).await;
+        let refused = held.bed.c.reconcile_glass(&unrecorded).await.unwrap_err();
+        assert_eq!(refused.0.code, "not_as_recorded");
+        assert_eq!(of(&held.dns, "checkout"), other);
+        held.dns.change_by_hand(by_record);
         // Bob took it over meanwhile: Ada's record says nothing of that.
         let bob =
             RecordSet { owner: HeldBy::new("bob", 9).owner(), generation: before.generation + 1, ..before };

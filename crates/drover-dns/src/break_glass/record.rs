@@ -297,13 +297,14 @@ impl Record {
         sessions
     }
 
-    /// What was put where a service is held so; none: this file has nothing of it.
+    /// What was put where a service is held so, the newest first; nothing: this file has nothing of it.
     #[must_use]
-    pub fn put_by(&self, service: &ServiceId, held_by: &HeldBy) -> Option<&RecordSet> {
-        let session = self.sessions().into_iter().rev().find(|s| s.began.session == held_by.session)?;
-        let shifted = session.shifted.iter().rev().find(|shifted| shifted.intends.service == *service)?;
-        let after = &shifted.intends.after;
-        (HeldBy::of_owner(&after.owner).as_ref() == Some(held_by)).then_some(after)
+    pub fn put_by(&self, service: &ServiceId, held_by: &HeldBy) -> Vec<&RecordSet> {
+        let is_it = |session: &Session<'_>| session.began.session == held_by.session;
+        let Some(session) = self.sessions().into_iter().rev().find(is_it) else { return vec![] };
+        let of_it = session.shifted.iter().rev().map(|shifted| shifted.intends);
+        let put = of_it.filter(|intends| intends.service == *service).map(|intends| &intends.after);
+        put.filter(|after| HeldBy::of_owner(&after.owner).as_ref() == Some(held_by)).collect()
     }
 }
 
@@ -406,9 +407,12 @@ mod tests {
         assert_eq!(sessions.len(), 2);
         assert_eq!(sessions[1].shifted[0].ended.unwrap().outcome, Outcome::Done);
         let held_by = HeldBy::new("ada", 2);
-        assert_eq!(record.put_by(&service(), &held_by), Some(&set(2, &held_by.owner())));
-        assert_eq!(record.put_by(&service(), &HeldBy::new("ada", 3)), None);
-        assert_eq!(record.put_by(&service(), &HeldBy::new("bob", 2)), None, "the same number, another hand");
+        assert_eq!(record.put_by(&service(), &held_by), [&set(2, &held_by.owner())]);
+        assert!(record.put_by(&service(), &HeldBy::new("ada", 3)).is_empty());
+        assert!(
+            record.put_by(&service(), &HeldBy::new("bob", 2)).is_empty(),
+            "the same number, another hand"
+        );
     }
 
     #[test]

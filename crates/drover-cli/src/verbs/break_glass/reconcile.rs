@@ -100,7 +100,7 @@ fn view(record: &Record, held: &[(RecordView, HeldBy)], how: Option<How>) -> Gla
     let (mut services, mut others) = (vec![], vec![]);
     for (shown, held_by) in held {
         let (service, held_by) = (shown.service.clone(), held_by.clone());
-        match shown.live.clone().filter(|_| record.put_by(&service, &held_by).is_some()) {
+        match shown.live.clone().filter(|_| !record.put_by(&service, &held_by).is_empty()) {
             Some(live) => {
                 let then = if how == Some(How::Keep) { live.clone() } else { shown.wanted.clone() };
                 services.push(GlassHeld { service, held_by, live, then });
