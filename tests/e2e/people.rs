@@ -141,9 +141,10 @@ fn of_two_people_one_begins_and_the_other_agrees() {
     make(&w, "bob", "operator");
     contexts(&w, &["ann", "bob"]);
 
-    let made: Value = as_whom(&w, "ann", &["drain", "us-east", "--reason", "work", "--plan", "-o", "json"])
-        .expect_code(8)
-        .json();
+    let made: Value =
+        as_whom(&w, "ann", &["drain", "us-east", "--for", "1h", "--reason", "work", "--plan", "-o", "json"])
+            .expect_code(8)
+            .json();
     let plan = made["planned"]["plan"]["id"].as_str().unwrap_or_else(|| panic!("{made}"));
     let asks = as_whom(&w, "ann", &["apply", plan, "--reason", "work", "--yes"]).expect_code(5);
     assert!(asks.stdout.contains("somebody else: drover approve run-1"), "{asks:?}");

@@ -10,7 +10,7 @@ const README: &str = include_str!("../../README.md");
 const TITLE: &str = "## Three coordinators\n";
 /// What a reader would have seen by then.
 const SEEN: [&str; 5] =
-    ["regions is valid", "all is well", "leads, followed by", "run-1 succeeded", "The audit is whole"];
+    ["regions is valid", "all is well", "leads,", "run-1 succeeded", "The audit is whole"];
 
 /// The indented lines below a title, as one script.
 fn script_below(title: &str) -> String {

@@ -141,14 +141,15 @@ async fn a_record_that_can_not_be_read_is_told_beside_those_that_can() {
     }
     let damaged = keys::numbered(keys::AUDIT, 2);
     bed.c.db.put(&damaged, &"no record").await.unwrap();
-    let (status, _, text) = crate::testbed::get(bed.serve().await, "/v1/audit?after=0").await;
+    let api = bed.serve().await;
+    let (status, _, text) = crate::testbed::get(api, "/v1/audit?after=0").await;
     let page: drover_model::api::Page<AuditItem> = serde_json::from_str(&text).unwrap();
     assert_eq!((status, page.items.len()), (200, 3), "{text}");
     assert!(matches!(&page.items[0], AuditItem::Record(record) if record.verb == "first"), "{text}");
     let AuditItem::Unreadable { number: 2, unreadable } = &page.items[1] else { panic!("{text}") };
     assert!(unreadable.contains("audit/000000000002"), "{unreadable}");
     // Newest first, as a person looks.
-    let (status, _, text) = crate::testbed::get(bed.serve().await, "/v1/audit?limit=2").await;
+    let (status, _, text) = crate::testbed::get(api, "/v1/audit?limit=2").await;
     let page: drover_model::api::Page<AuditItem> = serde_json::from_str(&text).unwrap();
     assert_eq!((status, page.next_cursor.as_deref()), (200, Some("2")), "{text}");
     assert!(matches!(&page.items[0], AuditItem::Record(record) if record.verb == "third"), "{text}");

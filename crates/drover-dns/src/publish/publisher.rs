@@ -53,8 +53,7 @@ pub struct Publisher {
     pub(super) trusted: Option<TrustedKeys>,
     /// Changed by the one writer, with the snapshot.
     proofs: Mutex<Proofs>,
-    /// Locked for as long as it is open.
-    _lock: File,
+    _lock: DirectoryLock,
 }
 
 /// What is served without being known to be on disk.
@@ -488,14 +487,28 @@ fn prove(held: &Proofs, decision: &mut Decision, seals: &[Arc<Seal>]) -> Result<
     Ok(proofs)
 }
 
-fn take_lock(directory: &Path) -> Result<File, OpenError> {
+/// Its directory is this process's for as long as it lives.
+#[derive(Debug)]
+struct DirectoryLock(File);
+
+impl Drop for DirectoryLock {
+    fn drop(&mut self) {
+        // By a word, and not by closing: a child that another thread is starting has a copy of the descriptor until it is
+        // another program, and the lock would be held as long.
+        if let Err(error) = self.0.unlock() {
+            tracing::debug!(%error, "can't give the state directory's lock back");
+        }
+    }
+}
+
+fn take_lock(directory: &Path) -> Result<DirectoryLock, OpenError> {
     let failed = |source| OpenError::Directory { directory: directory.to_owned(), source };
     fs::create_dir_all(directory).map_err(failed)?;
     let options =
         File::options().create(true).truncate(false).write(true).open(directory.join(LOCK_FILE_NAME));
     let lock = options.map_err(failed)?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => Ok(DirectoryLock(lock)),
         Err(fs::TryLockError::WouldBlock) => Err(OpenError::InUse { directory: directory.to_owned() }),
         Err(fs::TryLockError::Error(source)) => Err(failed(source)),
     }

@@ -207,7 +207,7 @@ async fn one_agent_with_slow_bodies_takes_no_place_from_another() {
     assert_eq!(site.send(&other, Method::POST, own, Some(report("us-east-1"))).await.0, 200);
     let ann = site.client("drover://client/ann");
     let metrics = site.send(&ann, Method::GET, "/metrics", None).await.2;
-    assert!(metrics.contains("drover_connections_refused 1"), "{metrics}");
+    assert!(metrics.contains("drover_connections_refused{} 1"), "{metrics}");
     // One that ends makes room, without anything else.
     drop(held.pop());
     let again = async {

@@ -69,7 +69,7 @@ async fn four_eyes_are_those_of_two_tokens_and_every_other_try_is_on_record() {
     assert_ne!(state(&bed).await, RunState::AwaitingApproval);
     let view = bed.c.run_view(&RunId::numbered(1)).await.unwrap().unwrap();
     assert_eq!(view.approvals.names(), "ann and bob");
-    assert!(view.timeline.iter().any(|t| t.sentence.starts_with("bob@")), "{:?}", view.timeline);
+    assert!(view.timeline.iter().any(|t| t.sentence.starts_with("bob approved")), "{:?}", view.timeline);
 }
 
 #[tokio::test]
