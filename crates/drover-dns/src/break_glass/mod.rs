@@ -1,5 +1,5 @@
 //! Moving a service's DNS without any coordinator: what a person wants becomes a record set that he holds ([`shift`]), and what was done
-//! is written into a file that says so later ([`record`], [`Recorder`]).
+//! is written into a file that says so later ([`Recorder`]).
 //!
 //! The intuition: a record set belongs to its owner, and every provider leaves alone what is somebody else's. So whoever breaks the
 //! glass becomes the owner, by the swap that changes what is answered. A leader that is alive after all, its successor, and one that was
