@@ -7,11 +7,12 @@
 
 use crate::error::AgentError;
 use crate::rights::KeptRight;
+use drover_dns::lock::{FileLock, NotLocked};
 use drover_model::DatasetId;
 use drover_model::out_of_service::OutOfService;
 use drover_model::probe::ProbeList;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -38,7 +39,7 @@ struct BootRecord {
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
-    _lock: File,
+    _lock: FileLock,
 }
 
 impl StateDir {
@@ -53,18 +54,10 @@ impl StateDir {
         };
         fs::create_dir_all(path).map_err(failed("create", path))?;
         let lock_path = path.join(LOCK_FILE);
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&lock_path)
-            .map_err(failed("create", &lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(AgentError::StateInUse(path.to_owned())),
-            Err(TryLockError::Error(source)) => {
-                Err(AgentError::File { what: "lock", path: lock_path, source })
-            }
+        match FileLock::take(&lock_path) {
+            Ok(lock) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(NotLocked::Held) => Err(AgentError::StateInUse(path.to_owned())),
+            Err(NotLocked::Io(source)) => Err(AgentError::File { what: "lock", path: lock_path, source }),
         }
     }
 

@@ -156,6 +156,12 @@ pub mod keys {
         numbered(ENDED, number_of(run.as_str()).unwrap_or_default())
     }
 
+    /// What a coordinator that follows says of itself.
+    #[must_use]
+    pub fn coordinator(url: &str) -> String {
+        format!("{COORDINATORS}{url}")
+    }
+
     /// A person's token.
     #[must_use]
     pub fn token(name: &TokenName) -> String {

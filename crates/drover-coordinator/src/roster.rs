@@ -14,7 +14,7 @@ use drover_model::Span;
 use drover_model::api::FollowerView;
 use drover_model::traffic::Actor;
 use drover_model::write_right::BootTime;
-use drover_store::{Op, Revision, Txn};
+use drover_store::{Revision, Txn};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -150,10 +150,8 @@ impl Coordinator {
         if let (false, Some(url)) = (self.db.is_leader(), self.leading.own_url()) {
             let presence =
                 Presence { version: env!("CARGO_PKG_VERSION").into(), config_version, regions_judged: own };
-            self.write_unfenced("say that this coordinator is there", |txn| {
-                Ok(txn.op(Op::put_json(format!("{}{url}", keys::COORDINATORS), &presence)?))
-            })
-            .await?;
+            let txn = self.db.put_op(Txn::new(), &keys::coordinator(url), &presence)?;
+            self.write_unfenced("say that this coordinator is there", txn).await?;
         }
         let read = self.others().await?;
         let now = Clock::boot();
@@ -187,19 +185,12 @@ impl Coordinator {
         if urls.is_empty() {
             return Ok(());
         }
-        self.write_unfenced("forget coordinators", |txn| {
-            Ok(urls.iter().fold(txn, |txn, url| txn.op(Op::delete(format!("{}{url}", keys::COORDINATORS)))))
-        })
-        .await
+        let txn = urls.iter().fold(Txn::new(), |txn, url| txn.delete(keys::coordinator(url)));
+        self.write_unfenced("forget coordinators", txn).await
     }
 
     /// What every coordinator may write, whoever leads.
-    async fn write_unfenced(
-        &self,
-        what: &str,
-        ops: impl FnOnce(Txn) -> Result<Txn, drover_store::JsonError>,
-    ) -> Result<(), CoordinatorError> {
-        let txn = ops(Txn::new()).map_err(|e| CoordinatorError::store(what, e))?;
+    async fn write_unfenced(&self, what: &str, txn: Txn) -> Result<(), CoordinatorError> {
         self.store.txn(txn).await.map(|_| ()).map_err(|e| CoordinatorError::store(what, e))
     }
 

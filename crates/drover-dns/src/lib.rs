@@ -14,6 +14,7 @@
 pub mod answer;
 mod background;
 pub mod break_glass;
+pub mod lock;
 pub mod provider;
 pub mod publish;
 pub mod resolver;

@@ -2,8 +2,8 @@
 
 use super::GateError;
 use crate::status::bind_socket;
+use drover_dns::lock::{FileLock, NotLocked};
 use drover_model::write_right::{GateAnswer, GateOrder};
-use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -33,7 +33,7 @@ pub(super) struct Said {
 /// The socket and the one connection that counts.
 pub(super) struct Connections {
     listener: UnixListener,
-    _lock: File,
+    _lock: FileLock,
     count: u64,
     current: Option<(OwnedWriteHalf, JoinHandle<()>)>,
     said: mpsc::Sender<Said>,
@@ -46,17 +46,10 @@ impl Connections {
         let failed = |source| GateError::Listen { path: path.to_owned(), source };
         let mut name = path.as_os_str().to_owned();
         name.push(".lock");
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(Path::new(&name))
-            .map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(GateError::InUse(path.to_owned())),
-            Err(TryLockError::Error(e)) => return Err(failed(e)),
-        }
+        let lock = FileLock::take(Path::new(&name)).map_err(|e| match e {
+            NotLocked::Held => GateError::InUse(path.to_owned()),
+            NotLocked::Io(source) => failed(source),
+        })?;
         let listener = bind_socket(path).map_err(failed)?;
         let (said, heard) = mpsc::channel(ORDERS_WAITING_MAX);
         Ok(Self { listener, _lock: lock, count: 0, current: None, said, heard })

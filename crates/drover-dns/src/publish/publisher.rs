@@ -34,6 +34,7 @@ use super::proofs::{NewProofs, Proof, Proofs, SealedView};
 use super::seal::{self, Digest, SEALED_CHANGES_MAX, Seal, SealError, TrustedKeys};
 use super::shortened::{ShortTimes, Shortened};
 use super::state_file::{self, STATE_FILE_NAME, StateBody, StateFileError, StateView, WriteError};
+use crate::lock::{FileLock, NotLocked};
 use crate::zone::{
     DnsName, InvalidRecordSet, InvalidSnapshot, RecordKey, Snapshot, ValidRecordSet, ZoneConfig,
 };
@@ -53,7 +54,7 @@ pub struct Publisher {
     pub(super) trusted: Option<TrustedKeys>,
     /// Changed by the one writer, with the snapshot.
     proofs: Mutex<Proofs>,
-    _lock: DirectoryLock,
+    _lock: FileLock,
 }
 
 /// What is served without being known to be on disk.
@@ -487,31 +488,13 @@ fn prove(held: &Proofs, decision: &mut Decision, seals: &[Arc<Seal>]) -> Result<
     Ok(proofs)
 }
 
-/// Its directory is this process's for as long as it lives.
-#[derive(Debug)]
-struct DirectoryLock(File);
-
-impl Drop for DirectoryLock {
-    fn drop(&mut self) {
-        // By a word, and not by closing: a child that another thread is starting has a copy of the descriptor until it is
-        // another program, and the lock would be held as long.
-        if let Err(error) = self.0.unlock() {
-            tracing::debug!(%error, "can't give the state directory's lock back");
-        }
-    }
-}
-
-fn take_lock(directory: &Path) -> Result<DirectoryLock, OpenError> {
+fn take_lock(directory: &Path) -> Result<FileLock, OpenError> {
     let failed = |source| OpenError::Directory { directory: directory.to_owned(), source };
     fs::create_dir_all(directory).map_err(failed)?;
-    let options =
-        File::options().create(true).truncate(false).write(true).open(directory.join(LOCK_FILE_NAME));
-    let lock = options.map_err(failed)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(DirectoryLock(lock)),
-        Err(fs::TryLockError::WouldBlock) => Err(OpenError::InUse { directory: directory.to_owned() }),
-        Err(fs::TryLockError::Error(source)) => Err(failed(source)),
-    }
+    FileLock::take(&directory.join(LOCK_FILE_NAME)).map_err(|e| match e {
+        NotLocked::Held => OpenError::InUse { directory: directory.to_owned() },
+        NotLocked::Io(source) => failed(source),
+    })
 }
 
 /// The snapshot to serve, its ledger, and whether it must be written down first.
