@@ -75,19 +75,21 @@ impl Roster {
             .collect();
     }
 
-    /// The one that can judge more regions than this process, and the most of them.
-    fn better(&self, now: BootTime) -> Option<(&String, &Presence)> {
+    /// The one that can judge more regions than this process, and the most of them. Never the one at `lost`, which led and is
+    /// gone, whatever it said while it followed.
+    fn better(&self, now: BootTime, lost: Option<&String>) -> Option<(&String, &Presence)> {
         let speaks = |heard: &Heard| now.since(heard.at) < self.silent_after;
         let same = |heard: &Heard| heard.presence.config_version == self.config_version;
         let more = |heard: &Heard| same(heard) && heard.presence.regions_judged > self.own;
-        let better = self.by_url.iter().filter(|(_, heard)| speaks(heard) && more(heard));
+        let others = self.by_url.iter().filter(|(url, _)| Some(*url) != lost);
+        let better = others.filter(|(_, heard)| speaks(heard) && more(heard));
         let best = better.max_by_key(|(_, heard)| heard.presence.regions_judged);
         best.map(|(url, heard)| (url, &heard.presence))
     }
 
     /// Whether another one has been able to judge more for `patience`, and which.
     fn is_outdone(&mut self, now: BootTime, patience: Span) -> Option<String> {
-        let better = self.better(now).map(|(url, _)| url.clone());
+        let better = self.better(now, None).map(|(url, _)| url.clone());
         let since = better.as_ref().map(|_| self.outdone_since.unwrap_or(now));
         self.outdone_since = since;
         better.filter(|_| since.is_some_and(|since| now.since(since) >= patience))
@@ -138,9 +140,7 @@ impl Coordinator {
     }
 
     async fn say_and_hear(&self) -> Result<(), CoordinatorError> {
-        let world = self.world(self.clock.now());
-        let judged = quorum::automatic_possible(&world, world.config.regions.keys());
-        let own = u32::try_from(judged.filter(|q| q.possible).count()).unwrap_or(u32::MAX);
+        let own = self.regions_judged();
         let config_version = self.loaded().version.clone();
         {
             let mut roster = self.roster();
@@ -167,6 +167,13 @@ impl Coordinator {
             self.forget_coordinators(&gone).await?;
         }
         Ok(())
+    }
+
+    /// Of how many regions this process hears enough vantages at this moment.
+    fn regions_judged(&self) -> u32 {
+        let world = self.world(self.clock.now());
+        let judged = quorum::automatic_possible(&world, world.config.regions.keys());
+        u32::try_from(judged.filter(|q| q.possible).count()).unwrap_or(u32::MAX)
     }
 
     async fn others(&self) -> Result<Vec<(String, Presence, Revision)>, CoordinatorError> {
@@ -217,9 +224,17 @@ impl Coordinator {
         self.hand_over();
     }
 
-    /// Whether another follower should rather take over.
+    /// Whether another follower should rather take over than this one, by what this one hears now: at its last word it may have
+    /// just begun, and heard nobody.
     pub(crate) fn gives_way(&self) -> bool {
-        self.roster().better(Clock::boot()).is_some()
+        let lost = self.leading.leader().and_then(|leader| leader.advertise);
+        let is_outdone = || self.roster().better(Clock::boot(), lost.as_ref()).is_some();
+        if !is_outdone() {
+            return false;
+        }
+        let own = self.regions_judged();
+        self.roster().own = own;
+        is_outdone()
     }
 
     /// Those that follow; the leader's own words from before it led are not among them.
@@ -272,12 +287,21 @@ mod tests {
     }
 
     #[test]
+    fn who_led_and_is_gone_outdoes_nobody() {
+        let mut roster = roster(1);
+        roster.take(vec![says("b", 3, 1), says("c", 2, 2)], at(0));
+        let better = |lost: &str| roster.better(at(0), Some(&lost.to_owned())).map(|(url, _)| url.clone());
+        assert_eq!(better("b"), Some("c".into()));
+        assert_eq!(better("d"), Some("b".into()));
+    }
+
+    #[test]
     fn one_that_is_silent_outdoes_nobody_and_is_said_to_be() {
         let mut roster = roster(0);
         roster.take(vec![says("b", 3, 1)], at(0));
         roster.take(vec![says("b", 3, 1)], at(9_000));
-        assert!(roster.better(at(8_999)).is_some());
-        assert!(roster.better(at(9_000)).is_none());
+        assert!(roster.better(at(8_999), None).is_some());
+        assert!(roster.better(at(9_000), None).is_none());
         assert_eq!(roster.views(at(9_000))[0].silent, Some(Span::from_secs(9)));
         roster.take(vec![says("b", 3, 2)], at(9_000));
         assert_eq!(roster.views(at(9_000))[0].silent, None, "a word is a word");

@@ -317,6 +317,8 @@ async fn a_leader_that_hears_fewer_vantages_than_a_follower_hands_over_to_it() {
     also.follows(&hears).await;
     all_is_well(&also.c);
     until("both are known", || hears.c.follower_views().iter().any(|f| f.url == also.url)).await;
+    hears.c.roster().own = 0;
+    assert!(!hears.c.gives_way(), "it counts what it hears now, not what it heard at its last word");
     also.ends().await;
     until("it has left", || hears.c.follower_views().is_empty()).await;
     assert!(hears.c.leads() && hears.c.roster().outdone_since.is_none());
