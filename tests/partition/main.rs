@@ -27,6 +27,7 @@ mod wire;
 
 use run::World;
 use std::ops::RangeInclusive;
+use std::sync::Mutex;
 
 /// Different schedules that there are, by seeds from 1.
 const SEEDS: u64 = 30;
@@ -47,26 +48,46 @@ fn chosen() -> RangeInclusive<u64> {
     }
 }
 
+/// What came of all schedules so far.
+#[derive(Default)]
+struct Tally {
+    takeovers: usize,
+    failovers: usize,
+    failed: Vec<u64>,
+}
+
+/// Plays what nobody else has taken yet, in a world of its own. Each schedule is judged on its own; a world that did not come
+/// to rest is nobody's beginning.
+fn play(waiting: &Mutex<impl Iterator<Item = (u64, u64)>>, tally: &Mutex<Tally>) {
+    let mut world = None::<World>;
+    loop {
+        let Some((round, seed)) = waiting.lock().unwrap().next() else { return };
+        let verdict = world.get_or_insert_with(World::start).play(seed);
+        let mut tally = tally.lock().unwrap();
+        println!("round {round}, {verdict}");
+        tally.takeovers += verdict.takeovers;
+        tally.failovers += verdict.failovers;
+        if !verdict.is_good() {
+            let kept = world.take().map(World::keep).unwrap_or_default();
+            println!("  kept: {}", kept.display());
+            println!("  again: DROVER_PARTITION_SEED={seed} tests/run partition");
+            tally.failed.push(seed);
+        }
+    }
+}
+
 #[test]
 fn no_schedule_leaves_a_mark() {
     network::is_needed();
-    let (mut world, mut failed) = (None::<World>, Vec::new());
-    let (mut takeovers, mut failovers) = (0, 0);
-    for round in 1..=set("DROVER_PARTITION_ROUNDS").unwrap_or(1) {
-        for seed in chosen() {
-            // Each is judged on its own; a world that did not come to rest is nobody's beginning.
-            let verdict = world.get_or_insert_with(World::start).play(seed);
-            println!("round {round}, {verdict}");
-            takeovers += verdict.takeovers;
-            failovers += verdict.failovers;
-            if !verdict.is_good() {
-                let kept = world.take().map(World::keep).unwrap_or_default();
-                println!("  kept: {}", kept.display());
-                println!("  again: DROVER_PARTITION_SEED={seed} tests/run partition");
-                failed.push(seed);
-            }
+    let rounds = 1..=set("DROVER_PARTITION_ROUNDS").unwrap_or(1);
+    let waiting = Mutex::new(rounds.flat_map(|round| chosen().map(move |seed| (round, seed))));
+    let tally = Mutex::new(Tally::default());
+    std::thread::scope(|s| {
+        for _ in 0..set("DROVER_PARTITION_WORLDS").unwrap_or(1) {
+            s.spawn(|| play(&waiting, &tally));
         }
-    }
+    });
+    let Tally { takeovers, failovers, failed } = tally.into_inner().unwrap();
     assert!(failed.is_empty(), "seeds {failed:?}");
     // Faults that make nobody act prove nothing. One seed alone may well be such.
     let are_few = chosen().end() - chosen().start() + 1 < SEEDS_USUAL;
