@@ -255,6 +255,7 @@ pub fn world(config: Config, down: Option<&RegionId>, now: Timestamp) -> Result<
             .collect(),
         holds: Vec::new(),
         held: BTreeMap::new(),
+        dns_of_another_store: None,
         freeze: None,
         blocks: Vec::new(),
         runs: Vec::new(),

@@ -5,8 +5,8 @@ use crate::outbox::NewPage;
 use crate::text::{list, wire_name};
 use drover_model::AgentId;
 use drover_model::api::{
-    Attention, CheckState, DnsView, EndpointView, HealthChecksView, RegionStanding, ServiceView, Severity,
-    StatusView,
+    Attention, CheckState, DnsCommandView, DnsView, EndpointView, HealthChecksView, RegionStanding,
+    ServiceView, Severity, StatusView,
 };
 use drover_model::decision::{FailureClass, VantageState, VerdictState};
 use drover_model::journal::RunState;
@@ -361,6 +361,12 @@ fn laid_down(view: &StatusView, now: Timestamp, all: &mut Vec<Attention>) {
         let reason = Reason::HeldByBreakGlass { service, held_by };
         let (sentence, next) = (reason.to_string(), reason.next_command());
         all.push(line(Severity::Warning, &h.service, "held_by_break_glass", sentence, next));
+    }
+    if let Some(DnsCommandView { epoch, .. }) = view.dns_of_another_store.first() {
+        let servers: Vec<&str> = view.dns_of_another_store.iter().map(|d| d.server.as_str()).collect();
+        let reason = Reason::DnsOfAnotherStore { commanded_by: *epoch };
+        let (sentence, next) = (format!("{}: {reason}", servers.join(", ")), reason.next_command());
+        all.push(line(Severity::Critical, "dns", "dns_of_another_store", sentence, next));
     }
     for b in &view.blocks {
         let left = rounded(b.until.since(now));

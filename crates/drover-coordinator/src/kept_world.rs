@@ -8,7 +8,7 @@ use drover_model::break_glass::HeldBy;
 use drover_model::decision::VantageState;
 use drover_model::plan::{ActiveRun, EndedRun, StandingVerdict, World};
 use drover_model::traffic::{Block, Freeze, Hold, Load, TrafficState};
-use drover_model::{AgentId, EndpointKey, RegionId, ServiceId, Timestamp};
+use drover_model::{AgentId, EndpointKey, Epoch, RegionId, ServiceId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,6 +46,8 @@ pub(crate) struct Differs {
     holds: Vec<Hold>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     held: BTreeMap<ServiceId, HeldBy>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dns_of_another_store: Option<Epoch>,
     freeze: Option<Freeze>,
     blocks: Vec<Block>,
     runs: Vec<ActiveRun>,
@@ -66,6 +68,7 @@ impl Differs {
             loads,
             holds,
             held,
+            dns_of_another_store,
             freeze,
             blocks,
             runs,
@@ -84,6 +87,7 @@ impl Differs {
             vantages: vantages.clone(),
             holds: holds.clone(),
             held: held.clone(),
+            dns_of_another_store: *dns_of_another_store,
             freeze: freeze.clone(),
             blocks: blocks.clone(),
             runs: runs.clone(),
@@ -108,6 +112,7 @@ impl Differs {
             loads: self.loads.on(base.loads),
             holds: self.holds,
             held: self.held,
+            dns_of_another_store: self.dns_of_another_store,
             freeze: self.freeze,
             blocks: self.blocks,
             runs: self.runs,

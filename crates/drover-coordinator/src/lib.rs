@@ -16,6 +16,7 @@ pub mod coordinator;
 mod datasets;
 mod db;
 mod decider;
+mod dns_command;
 mod drift;
 mod endpoint;
 mod error;

@@ -9,7 +9,7 @@ use crate::source::Targets;
 use drover_core::agenda::Agenda;
 use drover_core::panel::{Opinions, Panel};
 use drover_core::vantage::Vantage;
-use drover_model::api::DnsView;
+use drover_model::api::{DnsCommandView, DnsView};
 use drover_model::break_glass::HeldBy;
 use drover_model::config::Config;
 use drover_model::config::diagnostic::Diagnostic;
@@ -19,6 +19,7 @@ use drover_model::traffic::{Block, Freeze, Hold, TrafficState};
 use drover_model::units::Generation;
 use drover_model::{AgentId, DecisionId, EndpointKey, RegionId, RunId, ServiceId, Shared, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use crate::scrape::Readings;
 
@@ -127,6 +128,10 @@ pub struct Live {
     pub dns_withheld: BTreeMap<ServiceId, Generation>,
     /// Services whose DNS somebody holds by break-glass, as it was read last.
     pub(crate) held: BTreeMap<ServiceId, HeldBy>,
+    /// DNS servers that obey another store, as they were read last.
+    pub(crate) dns_of_another_store: Vec<DnsCommandView>,
+    /// When that was.
+    pub(crate) dns_command_seen: Option<Instant>,
     /// Record sets that a hand changed.
     pub(crate) drifted: BTreeMap<ServiceId, Drift>,
     /// Which regions status pages declare out of service, and what the records said last.
@@ -183,6 +188,8 @@ impl Live {
             missed: Missed::default(),
             dns_withheld: BTreeMap::new(),
             held: BTreeMap::new(),
+            dns_of_another_store: Vec::new(),
+            dns_command_seen: None,
             drifted: BTreeMap::new(),
             out_of_service: OutOfServiceLive::default(),
             dns_in_line: BTreeMap::new(),

@@ -8,7 +8,7 @@ use crate::traffic::{blocked_sentence, held_by, still_to_do};
 use drover_dns::provider::{
     Admitted, Applied, Diff, Gate, Lagging, LaggingState, Observed, ProviderError, Right, Withheld,
 };
-use drover_dns::publish::{Batch, Change, SigningKey};
+use drover_dns::publish::{Batch, Change, FenceReason, SigningKey};
 use drover_dns::zone::{RecordKey, RecordSet};
 use drover_model::ServiceId;
 use drover_model::api::DnsView;
@@ -177,6 +177,9 @@ impl Coordinator {
         self.live().dns_in_line = in_line;
         let ByOrigin { decided, unasked, services, standing } = compared.by_origin();
         let Some(dns) = loaded.config.settings.dns.as_ref() else { return Ok(()) };
+        if !self.is_dns_ours(gate).await? {
+            return Ok(());
+        }
         let mut applied = self.put(gate, &decided, &compared.observed, Right::Decided).await;
         if applied.is_ok() {
             applied = self.put(gate, &unasked, &compared.observed, Right::Unattended(dns.velocity)).await;
@@ -200,6 +203,11 @@ impl Coordinator {
             before != live.dns_trouble
         };
         match applied {
+            // No newer leader of this store.
+            Err(ProviderError::Fenced { instance, highest, reason: FenceReason::OtherIncarnation }) => {
+                self.note_dns_command(vec![(instance, highest)]);
+                Ok(())
+            }
             Err(e) if !matches!(e, ProviderError::Fenced { .. }) => {
                 if is_news {
                     tracing::warn!(error = &e as &dyn std::error::Error, "can't bring DNS up to the targets");

@@ -55,7 +55,7 @@ pub(crate) struct Roster {
     /// Without a word for so long, one is silent.
     silent_after: Span,
     /// Of how many regions this process hears enough vantages.
-    own: u32,
+    pub(crate) own: u32,
     /// The configuration of this process: who goes by another one counts other regions, or none that this one has.
     config_version: String,
     /// Since when another one hears more.

@@ -6,10 +6,10 @@ use crate::{Coordinator, Options, api, listen};
 use async_trait::async_trait;
 use drover_core::out_of_service::answered;
 use drover_dns::provider::{
-    Applied, Capabilities, Coverage, InstanceMismatch, Mismatch, MissingInstance, Observed, ProviderError,
-    RecordSets, Verification,
+    Applied, Capabilities, Commands, Coverage, InstanceMismatch, Mismatch, MissingInstance, Observed,
+    ProviderError, RecordSets, Verification,
 };
-use drover_dns::publish::{Batch, CHANGES_PER_BATCH_MAX, Change};
+use drover_dns::publish::{Batch, CHANGES_PER_BATCH_MAX, Change, FenceReason};
 use drover_dns::zone::{Member, RecordKey, RecordSet};
 use drover_exec::{Approved, Order, Origin};
 use drover_model::api::PlanRequest;
@@ -21,7 +21,7 @@ use drover_model::plan::{Intent, Plan, StepKind, World};
 use drover_model::probe::REPORT_OBSERVATIONS_MAX;
 use drover_model::runbook::Purpose;
 use drover_model::traffic::Actor;
-use drover_model::{RegionId, RunId, Span, Timestamp, Weight};
+use drover_model::{Epoch, RegionId, RunId, Span, Timestamp, Weight};
 use drover_pki::TlsFiles;
 use drover_pki::authority::{Authority, Wanted};
 use drover_store::{Committed, Limited, Page, ReadError, Revision, Store, Txn, TxnError, Versioned, Watch};
@@ -275,6 +275,7 @@ pub struct PlayedDns {
     makes_the_rest: Mutex<bool>,
     is_cut_off: AtomicBool,
     out: Mutex<BTreeSet<RegionId>>,
+    command: Mutex<Option<Epoch>>,
 }
 
 impl PlayedDns {
@@ -308,6 +309,11 @@ impl PlayedDns {
     /// From now on nobody reaches what changes and shows its records; it answers all the same.
     pub fn cut_off(&self, is_cut_off: bool) {
         self.is_cut_off.store(is_cut_off, Ordering::SeqCst);
+    }
+
+    /// From now on it obeys this one's store alone.
+    pub fn obey(&self, epoch: Epoch) {
+        *self.command.lock().unwrap() = Some(epoch);
     }
 
     /// What its health checks leave out from now on.
@@ -353,12 +359,28 @@ impl RecordSets for PlayedDns {
         };
         Ok(keys.iter().map(one).collect())
     }
-    async fn commanded_by(&self) -> Result<Option<drover_model::Epoch>, ProviderError> {
+    async fn commands(&self) -> Result<Commands, ProviderError> {
         self.reached()?;
-        Ok(self.sets.lock().unwrap().values().map(|set| set.epoch).max_by_key(|epoch| epoch.counter))
+        let written =
+            self.sets.lock().unwrap().values().map(|set| set.epoch).max_by_key(|epoch| epoch.counter);
+        let epoch = self.command.lock().unwrap().or(written);
+        Ok(Commands { known: vec![("played".into(), epoch)], missing: vec![] })
+    }
+    async fn take_command(&self, from: &[(String, Epoch)], to: Epoch) -> Result<Coverage, ProviderError> {
+        self.reached()?;
+        let mut command = self.command.lock().unwrap();
+        assert_eq!(*command, from.first().map(|(_, epoch)| *epoch), "as a real one would refuse");
+        *command = Some(to);
+        Ok(Coverage { instances: vec!["played".into()], missing: vec![] })
     }
     async fn apply(&self, batch: &Batch) -> Result<Applied, ProviderError> {
         self.reached()?;
+        if let Some(highest) =
+            self.command.lock().unwrap().filter(|c| c.incarnation != batch.epoch.incarnation)
+        {
+            let reason = FenceReason::OtherIncarnation;
+            return Err(ProviderError::Fenced { instance: "played".into(), highest, reason });
+        }
         let refused = self.refused.lock().unwrap().clone();
         let put = |change: &Change| match change {
             Change::Put { record_set, .. } => record_set.clone(),

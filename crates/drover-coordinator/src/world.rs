@@ -53,6 +53,7 @@ impl Coordinator {
             loads,
             holds: live.holds.values().cloned().collect(),
             held: live.held.clone(),
+            dns_of_another_store: live.dns_of_another_store.first().map(|server| server.epoch),
             freeze: live.freeze.clone(),
             blocks: blocks(&live, &ended, &loaded),
             runs,

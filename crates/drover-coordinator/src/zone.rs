@@ -41,6 +41,7 @@ impl Coordinator {
         let keys: Vec<_> = sources(&loaded.config).filter_map(Source::key).collect();
         gate.forget(&keys);
         let compared = self.compare(&gate, &loaded).await.map_err(|e| not_read(&e))?;
+        let of_another_store = self.look_at_dns_command(&gate).await.map_err(|e| not_read(&e))?;
         let wanted = compared.sources.iter().zip(&compared.desired);
         let withheld = self.live().dns_withheld.clone();
         let records = wanted.filter_map(|(source, set)| {
@@ -61,6 +62,7 @@ impl Coordinator {
             ttl_floor_seconds: floor_seconds(&loaded.config),
             records: records.collect(),
             servers: dns_views(&self.live(), self.clock.now()),
+            of_another_store,
         })
     }
 
@@ -217,7 +219,7 @@ fn not_told(name: &ServiceId, error: &ProviderError) -> ApiError {
     told
 }
 
-fn not_read(error: &ProviderError) -> ApiError {
+pub(crate) fn not_read(error: &ProviderError) -> ApiError {
     let mut told = ApiError::new(StatusCode::BAD_GATEWAY, "dns_not_read", drover_model::chain(error));
     told.0.next =
         Some("drover status says since when; drover dns history, what was published last".to_owned());

@@ -75,6 +75,7 @@ pub(crate) fn of(services: Vec<Service>) -> World {
         loads: BTreeMap::new(),
         holds: vec![],
         held: BTreeMap::new(),
+        dns_of_another_store: None,
         freeze: None,
         blocks: vec![],
         runs: vec![],

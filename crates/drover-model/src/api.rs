@@ -18,8 +18,8 @@ pub use observation::{ObservationPlace, ObservationView};
 pub use problem::Problem;
 pub use short::Short;
 pub use zone::{
-    AdoptRequest, ContradictionView, DnsView, PublicationView, RecordState, RecordVersion, RecordView,
-    ValueView, ZoneView,
+    AdoptRequest, ContradictionView, DNS_COMMAND_TAKEN_BY, DnsCommandView, DnsView, PublicationView,
+    RecordState, RecordVersion, RecordView, TakeCommandRequest, ValueView, ZoneView,
 };
 
 use crate::approvals::Approvals;
@@ -284,6 +284,9 @@ pub struct StatusView {
     /// Services whose DNS somebody holds by break-glass.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<HeldView>,
+    /// DNS servers that obey another store, and refuse this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns_of_another_store: Vec<DnsCommandView>,
     /// Regions that were left and may come back, or why not yet.
     #[serde(default)]
     pub failbacks: Vec<FailbackView>,

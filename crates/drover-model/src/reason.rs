@@ -1,12 +1,13 @@
 //! Why something was done, not done, or refused. Each reason has a stable code, a sentence with numbers, and where
 //! one exists the command that goes on from here.
 
+use crate::api::DNS_COMMAND_TAKEN_BY;
 use crate::break_glass::{HeldBy, TAKEN_BACK_BY};
 use crate::decision::{FailureClass, VerdictState};
 use crate::ids::{AgentId, PlanId, RegionId, RunId, ServiceId};
 use crate::time::{Span, Timestamp};
 use crate::traffic::Actor;
-use crate::units::{Percent, RequestsPerSecond};
+use crate::units::{Epoch, Percent, RequestsPerSecond};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -111,6 +112,8 @@ pub enum Reason {
     Preempting { service: ServiceId, run: RunId },
     /// Somebody moved it by break-glass, and it is his until it is reconciled.
     HeldByBreakGlass { service: ServiceId, held_by: HeldBy },
+    /// DNS obeys another store, and takes nothing from this one.
+    DnsOfAnotherStore { commanded_by: Epoch },
     /// The region carries nothing of the service.
     AlreadyOut { service: ServiceId, region: RegionId },
     /// The endpoint is still bad, and its traffic was taken off before.
@@ -177,6 +180,7 @@ impl Reason {
             Reason::Frozen { .. } => "drover unfreeze --reason TEXT".into(),
             Reason::Blocked { service, .. } => format!("drover rearm {service}"),
             Reason::HeldByBreakGlass { .. } => TAKEN_BACK_BY.into(),
+            Reason::DnsOfAnotherStore { .. } => DNS_COMMAND_TAKEN_BY.into(),
             Reason::Unanswered { service, region, .. } => {
                 format!("drover failover {service} --from {region} --plan")
             }
@@ -350,6 +354,13 @@ fn fmt_return(reason: &Reason, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         }
         Reason::HeldByBreakGlass { service, held_by } => {
             write!(f, "{held_by} holds DNS of {service} by break-glass: drover leaves it alone")
+        }
+        Reason::DnsOfAnotherStore { commanded_by } => {
+            write!(
+                f,
+                "DNS obeys another store ({commanded_by}) and refuses this one: where that store is in use, end this coordinator; \
+                 where it is lost for good, take the command"
+            )
         }
         Reason::Preempting { service, run } => {
             write!(f, "{run}, which brings {service} back, is stopped first")

@@ -9,6 +9,7 @@ use crate::runbook::{Purpose, Runbook};
 use crate::shared::Shared;
 use crate::time::Timestamp;
 use crate::traffic::{Actor, Block, Freeze, Hold, Load, TrafficState};
+use crate::units::Epoch;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -114,6 +115,9 @@ pub struct World {
     /// Services whose DNS somebody holds by break-glass, as DNS showed it last.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub held: BTreeMap<ServiceId, HeldBy>,
+    /// DNS obeys another store than the one that is commanded from here, and refuses this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_of_another_store: Option<Epoch>,
     /// Automatic action off.
     pub freeze: Option<Freeze>,
     /// Block periods.

@@ -81,6 +81,7 @@ impl State {
             loads: self.loads(now),
             holds: self.store.holds.values().cloned().collect(),
             held: BTreeMap::new(),
+            dns_of_another_store: None,
             freeze: self.store.freeze.clone(),
             blocks: self.blocks(&over),
             runs: open,

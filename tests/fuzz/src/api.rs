@@ -142,6 +142,7 @@ fn world() -> World {
         loads: BTreeMap::new(),
         holds: vec![],
         held: std::collections::BTreeMap::new(),
+        dns_of_another_store: None,
         freeze: None,
         blocks: vec![],
         runs: vec![],

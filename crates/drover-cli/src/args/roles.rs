@@ -145,7 +145,8 @@ pub enum DnsVerb {
     /// Take a record set that was changed by hand, is somebody else's or is withheld, and make it what it should be
     #[command(
         after_help = "Examples:\n  drover dns adopt checkout --reason 'was mended by hand at night'\n  \
-                            drover dns adopt --all --reason 'the zone moved to drover'"
+                            drover dns adopt --all --reason 'the zone moved to drover'\n  \
+                            drover dns adopt --command --reason 'etcd was lost, and made anew from the export'"
     )]
     Adopt(AdoptArgs),
     /// Make the key that signs what is published, and print the public key that servers must trust
@@ -182,11 +183,14 @@ pub struct VerifyArgs {
 #[derive(Debug, clap::Args)]
 pub struct AdoptArgs {
     /// Whose record sets
-    #[arg(value_name = "SERVICE", required_unless_present = "all")]
+    #[arg(value_name = "SERVICE", required_unless_present_any = ["all", "command"])]
     pub services: Vec<ServiceId>,
     /// All that were changed by hand, are somebody else's or are withheld, as when a zone comes to drover
     #[arg(long, conflicts_with = "services")]
     pub all: bool,
+    /// The command itself, of servers that obey another store which is lost for good
+    #[arg(long, conflicts_with_all = ["services", "all"])]
+    pub command: bool,
     /// Why; goes into the audit
     #[arg(long, value_name = "TEXT")]
     pub reason: String,

@@ -5,7 +5,8 @@ use crate::output::words::{ago, count};
 use crate::output::{Look, table};
 use drover_dns::zone::{AliasTarget, RecordType, in_zone_file};
 use drover_model::api::{
-    ContradictionView, DnsView, RecordState, RecordVersion, RecordView, ValueView, ZoneView,
+    ContradictionView, DNS_COMMAND_TAKEN_BY, DnsCommandView, DnsView, RecordState, RecordVersion, RecordView,
+    ValueView, ZoneView,
 };
 
 /// The whole zone.
@@ -28,7 +29,11 @@ pub fn render(zone: &ZoneView, look: &Look) -> String {
         text.push('\n');
         text.push_str(&difference(record, look));
     }
-    for more in [servers(zone, look), contradictions(zone, look)].iter().filter(|more| !more.is_empty()) {
+    for more in
+        [of_another_store(&zone.of_another_store, look), servers(zone, look), contradictions(zone, look)]
+            .iter()
+            .filter(|more| !more.is_empty())
+    {
         text.push('\n');
         text.push_str(more);
     }
@@ -38,8 +43,10 @@ pub fn render(zone: &ZoneView, look: &Look) -> String {
 /// Only what differs.
 pub fn drift(zone: &ZoneView, look: &Look) -> String {
     let differs = zone.records.iter().map(|r| difference(r, look));
-    let all =
-        differs.chain([servers(zone, look), contradictions(zone, look)]).filter(|part| !part.is_empty());
+    let others = of_another_store(&zone.of_another_store, look);
+    let all = differs
+        .chain([others, servers(zone, look), contradictions(zone, look)])
+        .filter(|part| !part.is_empty());
     let all = all.collect::<Vec<_>>().join("\n");
     if all.is_empty() {
         return table::paragraph(look, &format!("{} is as it should be", zone.zone));
@@ -77,6 +84,22 @@ fn servers(zone: &ZoneView, look: &Look) -> String {
     } else {
         table::table(look, &["server", "what is wrong with it"], rows)
     }
+}
+
+/// Servers that refuse what they are told from here.
+pub fn of_another_store(others: &[DnsCommandView], look: &Look) -> String {
+    if others.is_empty() {
+        return String::new();
+    }
+    let row = |one: &DnsCommandView| vec![one.server.clone(), one.epoch.to_string()];
+    let mut text = table::table(
+        look,
+        &["server", "obeys another store, last by epoch"],
+        others.iter().map(row).collect(),
+    );
+    let next = format!("where that store is lost for good: {DNS_COMMAND_TAKEN_BY}");
+    text.push_str(&table::paragraph(look, &next));
+    text
 }
 
 /// Servers that answer something else than the zone has.

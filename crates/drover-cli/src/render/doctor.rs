@@ -7,7 +7,7 @@ use crate::offline::{DnsAnswer, PageAnswer};
 use crate::output::paint::{Tone, paint};
 use crate::output::words::{count, left, list, span, whole};
 use crate::output::{Look, table};
-use drover_model::api::{RegionView, StatusView};
+use drover_model::api::{DNS_COMMAND_TAKEN_BY, DnsCommandView, RegionView, StatusView};
 use drover_model::break_glass::{HeldView, TAKEN_BACK_BY};
 use drover_model::decision::VantageState;
 use drover_model::journal::RunState;
@@ -109,6 +109,7 @@ pub fn diagnose(
     checks.extend(view.regions.iter().filter(|r| !r.witness).map(automatic));
     resolvers(view, dns, &mut checks);
     held(view, &mut checks);
+    command(view, &mut checks);
     control_plane(view, dns, pages, &mut checks);
     standing(view, look, &mut checks);
     upkeep(view, &mut checks);
@@ -139,6 +140,14 @@ fn held(view: &StatusView, checks: &mut Vec<Check>) {
     for HeldView { service, held_by } in &view.held {
         let reason = Reason::HeldByBreakGlass { service: service.clone(), held_by: held_by.clone() };
         checks.push(check(Mark::Warn, "break-glass", &reason).then(TAKEN_BACK_BY));
+    }
+}
+
+/// Where nothing can be moved, because DNS obeys somebody else.
+fn command(view: &StatusView, checks: &mut Vec<Check>) {
+    for DnsCommandView { server, epoch } in &view.dns_of_another_store {
+        let reason = Reason::DnsOfAnotherStore { commanded_by: *epoch };
+        checks.push(check(Mark::Bad, &format!("DNS server {server}"), &reason).then(DNS_COMMAND_TAKEN_BY));
     }
 }
 

@@ -11,7 +11,8 @@ use crate::output::{Format, table};
 use crate::render;
 use drover_model::ServiceId;
 use drover_model::api::{
-    AdoptRequest, Done, HealthChecksView, PublicationView, RecordState, RecordView, ZoneView,
+    AdoptRequest, DNS_COMMAND_TAKEN_BY, DnsCommandView, Done, HealthChecksView, PublicationView, RecordState,
+    RecordView, TakeCommandRequest, ZoneView,
 };
 
 /// Does what was asked about the zone.
@@ -95,6 +96,13 @@ async fn export(bench: &Bench) -> Result<ExitCode> {
 
 async fn adopt(bench: &Bench, args: AdoptArgs) -> Result<ExitCode> {
     let zone = zone(bench).await?;
+    if args.command {
+        return take_command(bench, args, zone.of_another_store).await;
+    }
+    if !zone.of_another_store.is_empty() {
+        let failure = Failure::new(ExitCode::Refused, "DNS obeys another store, and would refuse it");
+        return Err(failure.hint(DNS_COMMAND_TAKEN_BY));
+    }
     let records = if args.all {
         // What somebody holds is his, until it is reconciled or taken by its name.
         zone.records.iter().filter(|r| r.can_be_adopted() && r.held_by().is_none()).collect()
@@ -125,6 +133,28 @@ async fn adopt(bench: &Bench, args: AdoptArgs) -> Result<ExitCode> {
     if !is_table {
         bench.out.show(&Items::of(&done), |_| String::new())?;
     }
+    Ok(ExitCode::Done)
+}
+
+/// Has servers obey this store. Those that can't be asked now are told when the same is asked again.
+async fn take_command(bench: &Bench, args: AdoptArgs, seen: Vec<DnsCommandView>) -> Result<ExitCode> {
+    if seen.is_empty() {
+        let failure =
+            Failure::new(ExitCode::Refused, "every DNS server that can be asked obeys this store already");
+        return Err(failure.hint("drover dns show"));
+    }
+    if !args.yes {
+        if !bench.out.can_ask() {
+            let failure = Failure::usage("without a terminal nobody can be asked");
+            return Err(failure.hint("drover dns show, and then the same command with --yes"));
+        }
+        bench.out.text(&render::dns::of_another_store(&seen, &bench.out.look()))?;
+        let servers = count(seen.len(), "server");
+        confirm(&bench.out, &format!("Is that store lost for good, and shall {servers} obey this one"))?;
+    }
+    let request = TakeCommandRequest { by: me(), reason: args.reason, seen };
+    let done: Done = bench.client.post(&["dns", "command"], &request).await?;
+    bench.out.show(&done, |look| table::paragraph(look, &done.sentence))?;
     Ok(ExitCode::Done)
 }
 

@@ -5,7 +5,7 @@ use crate::operator::REASON_BYTES_MAX;
 use axum::http::StatusCode;
 use drover_model::access::TokenRequest;
 use drover_model::api::{
-    AdoptRequest, CommandRequest, FreezeRequest, MoveRequest, PlanRequest, RearmRequest,
+    AdoptRequest, CommandRequest, FreezeRequest, MoveRequest, PlanRequest, RearmRequest, TakeCommandRequest,
 };
 use drover_model::break_glass::ReconcileRequest;
 use drover_model::traffic::Actor;
@@ -71,6 +71,7 @@ asks!(RearmRequest, |r| r.service.as_ref().map_or_else(|| "all services".to_owne
 asks!(MoveRequest, |_| String::new());
 asks!(ReconcileRequest, |r| format!("--{}", r.how));
 asks!(AdoptRequest, |r| r.service.to_string());
+asks!(TakeCommandRequest, |_| "command".to_owned());
 
 impl Asks for PlanRequest {
     fn by(&mut self) -> &mut Actor {

@@ -12,6 +12,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, Path, State};
 use drover_model::api::{
     AdoptRequest, CommandRequest, Done, FreezeRequest, PlanRequest, PlanView, RearmRequest, RunSummary,
+    TakeCommandRequest,
 };
 use drover_model::approvals::Voice;
 use drover_model::break_glass::{ReconcileRequest, Reconciled};
@@ -105,6 +106,14 @@ pub(super) async fn adopt(
     Body(request): Body<AdoptRequest>,
 ) -> Result<Json<Done>, ApiError> {
     once(c, "dns/adopt", key, request, |c, _, r| async move { c.adopt(&r).await }).await
+}
+
+pub(super) async fn take_dns_command(
+    State(c): State<Arc<Coordinator>>,
+    key: IdempotencyKey,
+    Body(request): Body<TakeCommandRequest>,
+) -> Result<Json<Done>, ApiError> {
+    once(c, "dns/command", key, request, |c, _, r| async move { c.take_dns_command(&r).await }).await
 }
 
 pub(super) async fn reconcile_glass(

@@ -384,7 +384,7 @@ fn token_routes() -> [Route; 3] {
     ]
 }
 
-fn dns_routes() -> [Route; 5] {
+fn dns_routes() -> [Route; 6] {
     let about = "What DNS shows of the services beside what it should, read now";
     [
         read("/v1/dns", about, Some(schema::<m::ZoneView>), get(reads::zone)),
@@ -410,6 +410,14 @@ fn dns_routes() -> [Route; 5] {
             schema::<m::AdoptRequest>,
             schema::<m::Done>,
             post(commands::adopt),
+        ),
+        command(
+            Role::Admin,
+            "/v1/dns/command",
+            "Have DNS obey this store, which obeyed another one that is lost for good",
+            schema::<m::TakeCommandRequest>,
+            schema::<m::Done>,
+            post(commands::take_dns_command),
         ),
         command(
             Role::Operator,

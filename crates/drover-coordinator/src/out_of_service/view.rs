@@ -6,6 +6,7 @@ use crate::live::Live;
 use crate::traffic::record_key;
 use drover_core::out_of_service::Standing;
 use drover_dns::provider::ProviderError;
+use drover_dns::publish::FenceReason;
 use drover_model::RegionId;
 use drover_model::api::{CheckState, HealthChecksView, RegionChecks, RegionStanding, StatusPageView};
 use drover_model::config::{Config, DECLARING_MIN, RegionRole, StatusServer};
@@ -30,7 +31,11 @@ impl Coordinator {
             match self.stop.run_until_cancelled(self.look_at_checks()).await {
                 None => return,
                 Some(Ok(is_settled)) => pause = if is_settled { READ_EVERY } else { AGAIN_AFTER },
-                Some(Err(ProviderError::Fenced { instance, highest, reason })) => {
+                Some(Err(ProviderError::Fenced {
+                    instance,
+                    highest,
+                    reason: reason @ FenceReason::Older,
+                })) => {
                     tracing::error!(instance, %highest, "DNS refuses this coordinator's epoch: {reason}; standing down");
                     self.stop.cancel();
                     return;

@@ -9,7 +9,7 @@ use crate::traffic::{blocked_sentence, held_by, record_key, record_set, still_to
 use drover_dns::provider::{
     Admitted, Blocked, BlockedReason, Diff, Gate, Observed, ProviderError, Right, Verification,
 };
-use drover_dns::publish::{Batch, Change};
+use drover_dns::publish::{Batch, Change, FenceReason};
 use drover_dns::zone::{DnsName, RecordKey, RecordSet};
 use drover_exec::Order;
 use drover_model::journal::{FailureNature, StepFailure};
@@ -235,6 +235,8 @@ async fn verified(gate: &Gate, key: &RecordKey, set: &RecordSet) -> Result<Verif
 
 fn provider_failure(e: &ProviderError) -> StepFailure {
     let nature = match e {
+        // Of another store: no newer leader of this one drives the run. It waits for a person, as everything does until then.
+        ProviderError::Fenced { reason: FenceReason::OtherIncarnation, .. } => FailureNature::Permanent,
         ProviderError::Fenced { .. } => FailureNature::Fenced,
         ProviderError::Refused { .. } | ProviderError::Withheld(_) => FailureNature::Permanent,
         ProviderError::Conflict { .. }

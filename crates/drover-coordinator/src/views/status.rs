@@ -68,6 +68,7 @@ impl Coordinator {
             freeze: world.freeze.clone().filter(|f| f.holds_at(now)),
             holds: world.holds.clone(),
             held: held(&world),
+            dns_of_another_store: live.dns_of_another_store.clone(),
             failbacks: drover_core::failback::views(&world, now),
             blocks: world.blocks.iter().filter(|b| b.until > now).cloned().collect(),
             runs: shown(runs),

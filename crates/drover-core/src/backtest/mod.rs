@@ -122,6 +122,7 @@ impl Backtest {
             loads: BTreeMap::new(),
             holds: vec![],
             held: BTreeMap::new(),
+            dns_of_another_store: None,
             freeze: None,
             blocks: vec![],
             runs: vec![],

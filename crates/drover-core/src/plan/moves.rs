@@ -197,6 +197,10 @@ fn one<'w>(
         let (service, held_by) = (service.name.clone(), held_by.clone());
         return Err(Excluded::Unmovable("break_glass", vec![Reason::HeldByBreakGlass { service, held_by }]));
     }
+    if let Some(commanded_by) = world.dns_of_another_store {
+        cov_mark::hit!(dns_of_another_store);
+        return Err(Excluded::Unmovable("dns", vec![Reason::DnsOfAnotherStore { commanded_by }]));
+    }
     let Some(state) = world.traffic.get(&service.name) else {
         cov_mark::hit!(scope_no_traffic_state);
         let what = format!("traffic state of `{}`", service.name);

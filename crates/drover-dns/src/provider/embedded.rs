@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::control_client::{self, CallError};
 use super::{
-    Applied, BatchSigner, Capabilities, Coverage, Lagging, LaggingState, MissingInstance, Observed,
+    Applied, BatchSigner, Capabilities, Commands, Coverage, Lagging, LaggingState, MissingInstance, Observed,
     ProviderError, RecordSets, Verification, verify,
 };
 use crate::publish::{
@@ -350,24 +350,29 @@ impl RecordSets for EmbeddedInstances {
         Ok(keys.iter().map(|key| observe_one(key, &known, &missing, must_sign)).collect())
     }
 
-    async fn commanded_by(&self) -> Result<Option<Epoch>, ProviderError> {
+    async fn commands(&self) -> Result<Commands, ProviderError> {
         let (fences, missing) = self.fences().await;
         if fences.is_empty() {
             return Err(ProviderError::Unreachable { missing });
         }
         fences.iter().for_each(|(_, fence)| self.see(fence.generation));
-        let known = || fences.iter().filter_map(|(name, fence)| Some((name, fence.highest_epoch?)));
-        let Some((name, highest)) = known().max_by_key(|(_, epoch)| epoch.counter) else { return Ok(None) };
-        match known().find(|(_, epoch)| epoch.incarnation != highest.incarnation) {
-            None => Ok(Some(highest)),
-            // Which of the two commands is for a person to say.
-            Some((other, epoch)) => Err(ProviderError::NotNow {
-                instance: other.clone(),
-                detail: format!(
-                    "it was commanded by {epoch} last, and {name} by {highest}, of another store"
-                ),
-            }),
+        let known = fences.into_iter().map(|(name, fence)| (name, fence.highest_epoch)).collect();
+        Ok(Commands { known, missing })
+    }
+
+    async fn take_command(&self, from: &[(String, Epoch)], to: Epoch) -> Result<Coverage, ProviderError> {
+        let mut coverage = Coverage { instances: vec![], missing: vec![] };
+        for (name, epoch) in from {
+            let Some(instance) = self.instances.iter().find(|one| one.name == *name) else { continue };
+            match self.adopt(instance, Some(*epoch), to).await {
+                Ok(_) => coverage.instances.push(name.clone()),
+                Err(e) => {
+                    let reason = e.to_string();
+                    coverage.missing.push(MissingInstance { instance: name.clone(), reason });
+                }
+            }
         }
+        Ok(coverage)
     }
 
     async fn apply(&self, batch: &Batch) -> Result<Applied, ProviderError> {

@@ -13,7 +13,9 @@ use drover_model::api::CheckFound;
 use drover_model::config::DnsVelocity;
 use drover_model::{Epoch, RegionId};
 
-use super::{Applied, Capabilities, Diff, Observed, ProviderError, RecordSets, Verification};
+use super::{
+    Applied, Capabilities, Commands, Coverage, Diff, Observed, ProviderError, RecordSets, Verification,
+};
 use crate::publish::{Batch, Change, Shortened};
 use crate::zone::{RecordKey, RecordSet, ValidRecordSet};
 
@@ -249,6 +251,22 @@ impl Gate {
     /// As there.
     pub async fn commanded_by(&self) -> Result<Option<Epoch>, ProviderError> {
         self.provider.commanded_by().await
+    }
+
+    /// As [`RecordSets::commands`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn commands(&self) -> Result<Commands, ProviderError> {
+        self.provider.commands().await
+    }
+
+    /// As [`RecordSets::take_command`]: no change of what is answered, so nothing to admit.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn take_command(&self, from: &[(String, Epoch)], to: Epoch) -> Result<Coverage, ProviderError> {
+        self.provider.take_command(from, to).await
     }
 
     /// As [`RecordSets::forget`].

@@ -55,12 +55,27 @@ pub trait RecordSets: Send + Sync {
     /// there.
     async fn observe(&self, keys: &[RecordKey]) -> Result<Vec<Observed>, ProviderError>;
 
-    /// The highest epoch under which anybody has written there, by the provider's own record; none: nobody has. Whoever is no leader
-    /// writes under it (`break-glass`): that deposes nobody.
+    /// Who commands there, by the provider's own record.
     ///
     /// # Errors
     /// `Unreachable` or `TimedOut` if nobody could be asked; `NotNow` where the record can't be read.
-    async fn commanded_by(&self) -> Result<Option<Epoch>, ProviderError>;
+    async fn commands(&self) -> Result<Commands, ProviderError>;
+
+    /// The highest epoch under which anybody has written there; none: nobody has. Whoever is no leader writes under it
+    /// (`break-glass`): that deposes nobody.
+    ///
+    /// # Errors
+    /// As [`RecordSets::commands`]; `NotNow` where servers obey different stores.
+    async fn commanded_by(&self) -> Result<Option<Epoch>, ProviderError> {
+        self.commands().await?.highest()
+    }
+
+    /// Has those servers obey the store of `to` which obey these epochs of others: a deliberate act, when that store is lost for
+    /// good. What is answered stays as it is. Gives the servers that do now; of the others each says why not.
+    ///
+    /// # Errors
+    /// As [`RecordSets::apply`], where it is one zone that commands all servers.
+    async fn take_command(&self, from: &[(String, Epoch)], to: Epoch) -> Result<Coverage, ProviderError>;
 
     /// Makes the next observation of these one of now, where a provider remembers what it saw.
     fn forget(&self, _keys: &[RecordKey]) {}
@@ -143,6 +158,42 @@ pub struct Capabilities {
     pub shows_generation: bool,
     /// Times to live can be shorter for a while, at the cost of no change of a record.
     pub shortens_ttls: bool,
+}
+
+/// Who commands the servers that could be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commands {
+    /// Each with the highest epoch under which anybody has written there; none: nobody has.
+    pub known: Vec<(String, Option<Epoch>)>,
+    /// Those that could not be asked.
+    pub missing: Vec<MissingInstance>,
+}
+
+impl Commands {
+    /// Of all of them the highest.
+    ///
+    /// # Errors
+    /// `NotNow` where they obey different stores: which of these commands is for a person to say.
+    pub fn highest(&self) -> Result<Option<Epoch>, ProviderError> {
+        let known = || self.known.iter().filter_map(|(name, epoch)| Some((name, (*epoch)?)));
+        let Some((name, highest)) = known().max_by_key(|(_, epoch)| epoch.counter) else { return Ok(None) };
+        match known().find(|(_, epoch)| epoch.incarnation != highest.incarnation) {
+            None => Ok(Some(highest)),
+            Some((other, epoch)) => Err(ProviderError::NotNow {
+                instance: other.clone(),
+                detail: format!(
+                    "it was commanded by {epoch} last, and {name} by {highest}, of another store"
+                ),
+            }),
+        }
+    }
+
+    /// The servers that obey another store than the one of `own`, with whom they obey.
+    #[must_use]
+    pub fn of_others(&self, own: Epoch) -> Vec<(String, Epoch)> {
+        let known = self.known.iter().filter_map(|(name, epoch)| Some((name.clone(), (*epoch)?)));
+        known.filter(|(_, epoch)| epoch.incarnation != own.incarnation).collect()
+    }
 }
 
 /// What is live for one key.

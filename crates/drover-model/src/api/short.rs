@@ -4,8 +4,8 @@
 //! usual is left out. Read as [`StatusView`] it is the same as the whole document: nothing is lost.
 
 use super::{
-    Attention, CoordinatorView, DatasetView, DnsView, EndpointView, FailbackView, HealthChecksView,
-    RegionView, RunSummary, ServiceView, StatusView, VantageView,
+    Attention, CoordinatorView, DatasetView, DnsCommandView, DnsView, EndpointView, FailbackView,
+    HealthChecksView, RegionView, RunSummary, ServiceView, StatusView, VantageView,
 };
 use crate::break_glass::HeldView;
 use crate::decision::VerdictState;
@@ -48,6 +48,8 @@ struct ShortStatus<'a> {
     holds: &'a [Hold],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     held: &'a [HeldView],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    dns_of_another_store: &'a [DnsCommandView],
     failbacks: &'a [FailbackView],
     blocks: &'a [Block],
     runs: &'a [RunSummary],
@@ -103,6 +105,7 @@ impl Serialize for Short<'_> {
             freeze,
             holds,
             held,
+            dns_of_another_store,
             failbacks,
             blocks,
             runs,
@@ -121,6 +124,7 @@ impl Serialize for Short<'_> {
             freeze,
             holds,
             held,
+            dns_of_another_store,
             failbacks,
             blocks,
             runs,

@@ -30,6 +30,33 @@ pub struct ZoneView {
     pub servers: Vec<DnsView>,
     /// One for each service, in the order of their names.
     pub records: Vec<RecordView>,
+    /// Servers that obey another store, and refuse this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub of_another_store: Vec<DnsCommandView>,
+}
+
+/// What takes the command of DNS after a store was lost.
+pub const DNS_COMMAND_TAKEN_BY: &str = "drover dns adopt --command --reason TEXT";
+
+/// A DNS server that obeys another store than the one that is commanded from here: one that was lost and is replaced, or one that is in
+/// use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DnsCommandView {
+    /// The server; where a zone has a fence of its own, its primary.
+    pub server: String,
+    /// The highest epoch that it has obeyed.
+    pub epoch: Epoch,
+}
+
+/// Has DNS servers obey this store, which obeyed another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TakeCommandRequest {
+    /// Who.
+    pub by: Actor,
+    /// Why.
+    pub reason: String,
+    /// Whom they obeyed when somebody decided so. If that isn't so any more, nothing is done.
+    pub seen: Vec<DnsCommandView>,
 }
 
 /// One DNS server.

@@ -27,8 +27,11 @@ impl RecordSets for Willing {
     async fn observe(&self, _: &[RecordKey]) -> Result<Vec<Observed>, ProviderError> {
         Ok(vec![])
     }
-    async fn commanded_by(&self) -> Result<Option<Epoch>, ProviderError> {
-        Ok(Some(EPOCH))
+    async fn commands(&self) -> Result<Commands, ProviderError> {
+        Ok(Commands { known: vec![("one".into(), Some(EPOCH))], missing: vec![] })
+    }
+    async fn take_command(&self, _: &[(String, Epoch)], _: Epoch) -> Result<Coverage, ProviderError> {
+        Ok(Coverage { instances: vec![], missing: vec![] })
     }
     async fn apply(&self, batch: &Batch) -> Result<Applied, ProviderError> {
         *self.0.lock().unwrap() += batch.changes.len();

@@ -104,6 +104,25 @@ impl HostedZone {
         Ok(Attempt::Applied(applied))
     }
 
+    /// Raises the fence under `to`, where it still is the one that was shown.
+    pub(super) async fn taken_command(
+        &self,
+        from: &[(String, Epoch)],
+        to: Epoch,
+    ) -> Result<Coverage, ProviderError> {
+        let _one_at_a_time = self.updating.lock().await;
+        let (zone, name) = (self.look().await?, self.fence_name()?);
+        let fence = zone.fence(&name).held();
+        if !from.iter().any(|(_, shown)| fence.is_some_and(|fence| fence.epoch == *shown)) {
+            return Err(Self::not_now("its fence is not any more what was shown".to_owned()));
+        }
+        let standing: Vec<ResourceRecordSet> = zone.at(&name, RrType::Txt.as_str()).to_vec();
+        match self.write(to, standing, fence, vec![], None).await? {
+            Wrote::All => Ok(Coverage { instances: vec![CALLED.into()], missing: vec![] }),
+            Wrote::Rejected { detail, .. } => Err(Self::not_now(detail)),
+        }
+    }
+
     /// Sends these changes in as few calls as they need, each with the fence raised; one at least, which raises it.
     pub(super) async fn write(
         &self,

@@ -40,7 +40,10 @@ use self::look::{Memory, Stale};
 use self::verify::Pending;
 use self::zone::Fence;
 use super::health_checks::WantedChecks;
-use super::{Applied, Capabilities, MissingInstance, Observed, ProviderError, RecordSets, Verification};
+use super::{
+    Applied, Capabilities, Commands, Coverage, MissingInstance, Observed, ProviderError, RecordSets,
+    Verification,
+};
 use crate::publish::Batch;
 use crate::zone::{DnsName, RecordKey, RecordSet, WEIGHT_MAX};
 
@@ -163,12 +166,17 @@ impl RecordSets for HostedZone {
         Ok(live.map(|live| Observed::of(live.shown(), live.key, lagging.clone())).collect())
     }
 
-    async fn commanded_by(&self) -> Result<Option<Epoch>, ProviderError> {
-        match self.glance().await? {
-            Fence::None => Ok(None),
-            Fence::Held(fence) => Ok(Some(fence.epoch)),
-            Fence::Unreadable => Err(self.unreadable_fence()?),
-        }
+    async fn commands(&self) -> Result<Commands, ProviderError> {
+        let epoch = match self.glance().await? {
+            Fence::None => None,
+            Fence::Held(fence) => Some(fence.epoch),
+            Fence::Unreadable => return Err(self.unreadable_fence()?),
+        };
+        Ok(Commands { known: vec![(CALLED.to_owned(), epoch)], missing: vec![] })
+    }
+
+    async fn take_command(&self, from: &[(String, Epoch)], to: Epoch) -> Result<Coverage, ProviderError> {
+        self.taken_command(from, to).await
     }
 
     fn forget(&self, keys: &[RecordKey]) {

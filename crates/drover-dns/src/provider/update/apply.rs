@@ -105,6 +105,25 @@ impl DynamicUpdates {
         Ok(Attempt::Applied(applied))
     }
 
+    /// Raises the fence under `to`, where it still is the one that was shown.
+    pub(super) async fn taken_command(
+        &self,
+        from: &[(String, Epoch)],
+        to: Epoch,
+    ) -> Result<Coverage, ProviderError> {
+        let _one_at_a_time = self.updating.lock().await;
+        let stands = self.look(&[]).await?.fence;
+        let fence = self.read_fence(&stands)?;
+        if !from.iter().any(|(_, shown)| fence.is_some_and(|fence| fence.epoch == *shown)) {
+            return Err(self.not_now("its fence is not any more what was shown".to_owned()));
+        }
+        let mut command = Command { epoch: to, stands, fence };
+        if !self.raise(&mut command, vec![]).await? {
+            return Err(self.not_now("its fence was changed in the meantime".to_owned()));
+        }
+        Ok(Coverage { instances: vec![self.called.clone()], missing: vec![] })
+    }
+
     /// One message: these steps, and the fence as it stands, raised. False: anything was other than it requires.
     async fn raise(&self, command: &mut Command, steps: Vec<Step>) -> Result<bool, ProviderError> {
         let raised = ZoneFence::raised(command.fence, command.epoch);

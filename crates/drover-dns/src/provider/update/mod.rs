@@ -30,7 +30,10 @@ use tokio::sync::Mutex;
 
 use self::exchange::{ExchangeError, Remote};
 use self::message::BadReply;
-use super::{Applied, Capabilities, MissingInstance, Observed, ProviderError, RecordSets, Verification};
+use super::{
+    Applied, Capabilities, Commands, Coverage, MissingInstance, Observed, ProviderError, RecordSets,
+    Verification,
+};
 use crate::publish::{Batch, CHANGES_PER_BATCH_MAX};
 use crate::zone::{DnsName, RecordKey, RecordSet, WEIGHT_MAX};
 
@@ -130,8 +133,13 @@ impl RecordSets for DynamicUpdates {
         Ok(observed.map(|(live, lagging)| Observed::of(live.shown(), live.key, lagging)).collect())
     }
 
-    async fn commanded_by(&self) -> Result<Option<Epoch>, ProviderError> {
-        Ok(self.read_fence(&self.look(&[]).await?.fence)?.map(|fence| fence.epoch))
+    async fn commands(&self) -> Result<Commands, ProviderError> {
+        let epoch = self.read_fence(&self.look(&[]).await?.fence)?.map(|fence| fence.epoch);
+        Ok(Commands { known: vec![(self.called.clone(), epoch)], missing: vec![] })
+    }
+
+    async fn take_command(&self, from: &[(String, Epoch)], to: Epoch) -> Result<Coverage, ProviderError> {
+        self.taken_command(from, to).await
     }
 
     async fn apply(&self, batch: &Batch) -> Result<Applied, ProviderError> {
