@@ -10,7 +10,7 @@ use crate::roster::Rosters;
 use crate::target::{Held, Target};
 use drover_model::decision::OpinionState;
 use drover_model::probe::{AgentOpinion, Observation, REPORT_OBSERVATIONS_MAX};
-use drover_model::{EndpointKey, Span, Timestamp};
+use drover_model::{EndpointKey, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -105,7 +105,7 @@ impl Ledger {
 
     /// Looks at the opinion at `now`; true when its state changed. The first look is numbered as well.
     fn renew(&self, held: &mut Held, target: &Target, now: Timestamp) -> bool {
-        let state = held.opinion.at(now, &target.spec().policy).state;
+        let (state, _) = held.opinion.vote_at(now, target.spec().policy.stale_after);
         let before = held.state.replace(state);
         if before != Some(state) {
             held.change = self.changes.fetch_add(1, Ordering::AcqRel) + 1;
@@ -195,16 +195,8 @@ impl Ledger {
 
     fn opinion_of(&self, target: &Target, held: &mut Held, now: Timestamp) -> Option<AgentOpinion> {
         self.renew(held, target, now);
-        let view = held.opinion.at(now, &target.spec().policy);
-        let last_probe_age = view.last_probe_age?;
-        Some(AgentOpinion {
-            endpoint: target.spec().endpoint.clone(),
-            state: view.state,
-            streak: view.streak,
-            held_for: view.held_since.map_or(Span::ZERO, |since| now.since(since)),
-            last_probe_age,
-            recovering: view.is_recovering(),
-        })
+        let spec = target.spec();
+        held.opinion.to_report(&spec.endpoint, now, spec.policy.stale_after)
     }
 
     /// Adds the opinions of the endpoints that were observed: a coordinator that was restarted unseen then holds every

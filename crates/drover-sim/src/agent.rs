@@ -214,7 +214,7 @@ impl Agent {
         }
         let opinions = self.opinions.iter().filter_map(|(endpoint, opinion)| {
             let service = config.services.get(&endpoint.service)?;
-            opinion.at(now, &policy_of(service)).to_report(endpoint, now)
+            opinion.to_report(endpoint, now, service.stale_after())
         });
         let report = Arc::new(Report {
             schema: REPORT_SCHEMA,

@@ -21,7 +21,7 @@ use crate::window::Window;
 use drover_model::config::Service;
 use drover_model::decision::OpinionState;
 use drover_model::probe::{AgentOpinion, FailureKind, OpinionPolicy};
-use drover_model::{Span, Timestamp};
+use drover_model::{EndpointKey, Span, Timestamp};
 use streak::Streak;
 
 /// The numbers by which opinions of `service` are formed, at every vantage and in the coordinator alike.
@@ -255,15 +255,37 @@ impl Opinion {
         }
     }
 
+    /// Since when `state` is held, which is what is held now.
+    fn held_since(&self, state: OpinionState, stale_after: Span) -> Option<Timestamp> {
+        if state == self.state { self.held_since } else { self.evidence_at().map(|last| last + stale_after) }
+    }
+
+    /// As an agent sends it beside its observations; nothing when no probe was made yet. Without what lies in the window, which
+    /// costs more than all else and is not told.
+    #[must_use]
+    pub fn to_report(
+        &self,
+        endpoint: &EndpointKey,
+        now: Timestamp,
+        stale_after: Span,
+    ) -> Option<AgentOpinion> {
+        let last_probe_age = now.since(self.evidence_at()?);
+        let (state, last_probe_failed) = self.vote_at(now, stale_after);
+        Some(AgentOpinion {
+            endpoint: endpoint.clone(),
+            state,
+            streak: self.streak.length(),
+            held_for: self.held_since(state, stale_after).map_or(Span::ZERO, |since| now.since(since)),
+            last_probe_age,
+            recovering: state == OpinionState::Failing && !last_probe_failed,
+        })
+    }
+
     /// What is held at `now`, with the numbers behind it.
     #[must_use]
     pub fn at(&self, now: Timestamp, policy: &OpinionPolicy) -> OpinionView {
         let (state, last_probe_failed) = self.vote_at(now, policy.stale_after);
-        let held_since = if state == self.state {
-            self.held_since
-        } else {
-            self.evidence_at().map(|last| last + policy.stale_after)
-        };
+        let held_since = self.held_since(state, policy.stale_after);
         let counts = self.window.counts(now);
         OpinionView {
             state,

@@ -1,8 +1,8 @@
 //! An opinion as it stands at one instant, and the forms in which others take it.
 
 use drover_model::decision::{OpinionState, VantageOpinion, VantageState};
-use drover_model::probe::{AgentOpinion, FailureKind};
-use drover_model::{AgentId, EndpointKey, RegionId, Span, Timestamp};
+use drover_model::probe::FailureKind;
+use drover_model::{AgentId, RegionId, Span, Timestamp};
 
 /// What a vantage holds of an endpoint at some instant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,24 +52,5 @@ impl OpinionView {
             last_failure: self.last_failure,
             last_probe_failed: self.last_probe_failed,
         }
-    }
-
-    /// As an agent sends it beside its observations; nothing when no probe was made yet.
-    #[must_use]
-    pub fn to_report(&self, endpoint: &EndpointKey, now: Timestamp) -> Option<AgentOpinion> {
-        Some(AgentOpinion {
-            endpoint: endpoint.clone(),
-            state: self.state,
-            streak: self.streak,
-            held_for: self.held_since.map_or(Span::ZERO, |since| now.since(since)),
-            last_probe_age: self.last_probe_age?,
-            recovering: self.is_recovering(),
-        })
-    }
-
-    /// Held failing, while its last probes were good.
-    #[must_use]
-    pub fn is_recovering(&self) -> bool {
-        self.state == OpinionState::Failing && !self.last_probe_failed
     }
 }
