@@ -13,6 +13,9 @@ use std::sync::Arc;
 const UNSENT_MAX: usize = 10_000;
 /// Results in one report.
 const REPORT_MAX: usize = 500;
+/// Results of one endpoint that are remembered for whoever asks what was really seen: a day of them at the default
+/// interval is more than any window holds.
+const SAW_MAX: usize = 3_000;
 /// Between the first probes of two neighbours on the list: probes are spread, as the real schedule spreads them.
 const PHASE: Span = Span::from_millis(3_700);
 
@@ -61,6 +64,25 @@ impl Way {
     }
 }
 
+/// A report as its agent sent it.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    /// Its place among the reports that this agent sent in all its boots.
+    pub(crate) number: u64,
+    /// When, by the true time.
+    pub(crate) at: Timestamp,
+    pub(crate) report: Report,
+}
+
+/// A result from which an agent formed its opinion.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Saw {
+    pub(crate) began_at: Timestamp,
+    pub(crate) good: bool,
+    /// The first of its reports whose opinions rest on it.
+    pub(crate) told_in: u64,
+}
+
 #[derive(Debug, Clone)]
 struct Probed {
     sequence: u64,
@@ -87,7 +109,9 @@ pub(crate) struct Agent {
     /// Begun, and not ended when its agent looked last.
     undecided: Vec<Probed>,
     dropped: u64,
-    pub(crate) last_report: Option<Arc<Report>>,
+    /// What it has really seen, for the invariants: it reports by its opinions and results alone.
+    pub(crate) saw: BTreeMap<EndpointKey, VecDeque<Saw>>,
+    pub(crate) last_report: Option<Arc<Sent>>,
     /// Reports that it has sent in all its boots.
     pub(crate) sent: u64,
 }
@@ -106,15 +130,18 @@ impl Agent {
             unsent: VecDeque::new(),
             undecided: vec![],
             dropped: 0,
+            saw: BTreeMap::new(),
             last_report: None,
             sent: 0,
         }
     }
 
-    /// A fresh process on the same machine: numbers begin anew under the next boot.
+    /// A fresh process on the same machine: numbers begin anew under the next boot, and what was not told is forgotten.
     pub(crate) fn restart(&mut self) {
-        let (boot, fate) = (self.boot + 1, std::mem::take(&mut self.fate));
-        *self = Self { boot, fate, ..Self::new(self.name.clone(), self.region.clone()) };
+        let (boot, fate, sent) = (self.boot + 1, std::mem::take(&mut self.fate), self.sent);
+        let mut saw = std::mem::take(&mut self.saw);
+        saw.values_mut().for_each(|of_one| of_one.retain(|s| s.told_in <= sent));
+        *self = Self { boot, fate, sent, saw, ..Self::new(self.name.clone(), self.region.clone()) };
     }
 
     /// Probes whatever is due at `now`.
@@ -168,6 +195,11 @@ impl Agent {
         for probed in self.undecided.extract_if(.., |p| p.ready_at <= now).filter(|p| !p.blind) {
             let Some(service) = config.services.get(&probed.endpoint.service) else { continue };
             let (good, policy) = (probed.failure.is_none(), policy_of(service));
+            let saw = self.saw.entry(probed.endpoint.clone()).or_default();
+            saw.push_back(Saw { began_at: probed.began_at, good, told_in: self.sent + 1 });
+            if saw.len() > SAW_MAX {
+                saw.pop_front();
+            }
             let opinion = self.opinions.entry(probed.endpoint).or_default();
             opinion.observe(probed.began_at, good, probed.failure, &policy);
         }
@@ -203,7 +235,7 @@ impl Agent {
     }
 
     /// What it has to say at `now`, unless nothing of it arrives.
-    pub(crate) fn report(&mut self, config: &Config, truth: &Truth, now: Timestamp) -> Option<Arc<Report>> {
+    pub(crate) fn report(&mut self, config: &Config, truth: &Truth, now: Timestamp) -> Option<Arc<Sent>> {
         self.conclude(config, now);
         if self.fate.silent || truth.dead_regions.contains(&self.region) {
             return None;
@@ -216,7 +248,7 @@ impl Agent {
             let service = config.services.get(&endpoint.service)?;
             opinion.to_report(endpoint, now, service.stale_after())
         });
-        let report = Arc::new(Report {
+        let report = Report {
             schema: REPORT_SCHEMA,
             agent: self.name.clone(),
             boot: format!("boot-{}", self.boot),
@@ -232,10 +264,11 @@ impl Agent {
             },
             dropped: self.dropped,
             out_of_service: None,
-        });
-        self.last_report = Some(report.clone());
+        };
         self.sent += 1;
-        Some(report)
+        let sent = Arc::new(Sent { number: self.sent, at: now, report });
+        self.last_report = Some(sent.clone());
+        Some(sent)
     }
 
     fn wall(&self, at: Timestamp) -> Timestamp {

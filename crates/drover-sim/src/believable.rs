@@ -53,8 +53,9 @@ impl State {
     /// The bad results at the end of what this vantage has seen, when it may speak and they make an opinion.
     fn streak(&self, agent: &AgentId, service: &Service, endpoint: &EndpointKey) -> Option<Streak> {
         let now = self.now();
-        let (heard, may_speak) = self.watch.heard.get(agent).copied()?;
-        let speaks = may_speak && now.since(heard) < self.loaded.config.settings.vantage.silent_after;
+        let heard = self.watch.heard.get(agent)?;
+        let speaks =
+            heard.may_speak && now.since(heard.at) < self.loaded.config.settings.vantage.silent_after;
         let seen = self.watch.evidence.get(&(agent.clone(), endpoint.clone()))?;
         let bad = seen.iter().rev().take_while(|(_, good)| !good).count();
         let newest = seen.back().map(|(at, _)| *at).filter(|at| now.since(*at) < service.stale_after())?;

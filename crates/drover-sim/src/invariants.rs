@@ -1,29 +1,58 @@
 //! What must never happen, looked for after every record, every effect and every change of DNS.
 //!
-//! The counting here is its own: evidence is counted from the reports that arrived, capacity from what is true, and
+//! The counting here is its own: evidence is counted from what vantages have seen and told, capacity from what is true, and
 //! nothing asks a verdict, a guard or the planner. So a mistake there shows here.
 
+use crate::agent::Sent;
 use crate::leader;
 use crate::state::{Answers, State};
 use drover_exec::{Execution, Order};
+use drover_model::config::Service;
 use drover_model::decision::FailureClass;
 use drover_model::journal::{Entry, Record, RunState, Trigger};
 use drover_model::plan::{Plan, StepKind, TrafficChange};
 use drover_model::runbook::Purpose;
 use drover_model::units::WEIGHT_SUM;
-use drover_model::{AgentId, EndpointKey, Generation, Percent, RunId, ServiceId, Timestamp};
+use drover_model::{AgentId, EndpointKey, Generation, Percent, RunId, ServiceId, Span, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Results that are remembered of one vantage and endpoint: a day of them at the default interval is more than any
 /// window holds.
 const EVIDENCE_MAX: usize = 3_000;
 
+/// What arrived of one vantage.
+#[derive(Debug, Default)]
+pub(crate) struct Heard {
+    pub(crate) at: Timestamp,
+    /// It could speak, by the last of its reports that arrived.
+    pub(crate) may_speak: bool,
+    /// That report's number, and those before it that have not arrived.
+    newest: u64,
+    missing: BTreeSet<u64>,
+    /// The longest that a report of it was on its way: by so much too young may be what is held of it.
+    longest_way: Span,
+    /// When the youngest probe of each endpoint that it has told of began, as it had to be taken for when that was told.
+    looked: BTreeMap<EndpointKey, Timestamp>,
+}
+
+impl Heard {
+    /// Is it the first time that this report arrives?
+    fn arrives(&mut self, number: u64) -> bool {
+        let newer = number > self.newest;
+        if newer {
+            self.missing.extend(self.newest + 1..number);
+            self.newest = number;
+        }
+        newer || self.missing.remove(&number)
+    }
+}
+
 /// What was seen so far.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
+    /// Results that the gate let into an opinion.
     pub(crate) evidence: BTreeMap<(AgentId, EndpointKey), VecDeque<(Timestamp, bool)>>,
-    /// When each vantage was heard last, and whether it could speak then.
-    pub(crate) heard: BTreeMap<AgentId, (Timestamp, bool)>,
+    pub(crate) heard: BTreeMap<AgentId, Heard>,
     /// What drover moved by itself, and when.
     acted: Vec<(ServiceId, FailureClass, Timestamp)>,
     pub(crate) violations: Vec<String>,
@@ -39,8 +68,28 @@ impl Watch {
         }
     }
 
-    pub(crate) fn heard(&mut self, agent: &AgentId, at: Timestamp, may_speak: bool) {
-        self.heard.insert(agent.clone(), (at, may_speak));
+    /// A report arrived. One that arrived before says nothing, and one that was overtaken says nothing of whether its sender
+    /// may speak.
+    pub(crate) fn heard(&mut self, sent: &Sent, now: Timestamp, may_speak: bool) {
+        let report = &sent.report;
+        let heard = self.heard.entry(report.agent.clone()).or_default();
+        let newer = sent.number > heard.newest;
+        if !heard.arrives(sent.number) {
+            return;
+        }
+        heard.at = now;
+        heard.longest_way = heard.longest_way.max(now.since(sent.at));
+        if newer {
+            heard.may_speak = may_speak;
+        }
+        let seen = report.observations.iter().filter(|o| !o.blind).map(|o| (&o.endpoint, o.age));
+        let told = report.opinions.iter().map(|o| (&o.endpoint, o.last_probe_age));
+        for (endpoint, age) in seen.chain(told) {
+            match heard.looked.get_mut(endpoint) {
+                Some(looked) => *looked = (*looked).max(now - age),
+                None => _ = heard.looked.insert(endpoint.clone(), now - age),
+            }
+        }
     }
 }
 
@@ -110,31 +159,36 @@ impl State {
         }
     }
 
-    /// I6: enough outside vantages that may speak have seen enough failures, and each of them has looked again since this
-    /// leader began. One whose own opinion this leader was told, and that has not probed it since, is none of them.
+    /// I6: enough outside vantages that may speak have really seen enough failures, and each of them has looked again since
+    /// this leader began. One whose own opinion this leader was told, and that has not probed it since, is none of them.
+    ///
+    /// What a vantage has seen is counted where it was seen, and counts once a report has told its opinion of it. So it does not matter
+    /// by which way the leader knows: by results that its gate let in, or by that opinion alone, where the results were overtaken on
+    /// their way, came too late, or from a clock that was wrong then.
     fn check_may_act(&mut self, plan: &Plan) {
-        let (now, started) = (self.now(), self.leader.started_at);
         let config = self.loaded.config.clone();
         let outside = config.outside_vantages(&plan.intent.region);
         let (of, need) = (outside.len(), (outside.len() / 2 + 1).max(2));
-        for name in &plan.services {
-            let Some(service) = config.services.get(name) else { continue };
-            let endpoint = EndpointKey::new(name, &plan.intent.region);
-            let least = service.failover.failure_threshold.min(service.failover.gray_min_samples);
-            let agrees = |agent: &&AgentId| {
-                let (heard, may_speak) = self.watch.heard.get(*agent).copied().unwrap_or_default();
-                let fresh = now.since(heard) < config.settings.vantage.silent_after;
-                let seen = self.watch.evidence.get(&((*agent).clone(), endpoint.clone()));
-                let window = service.failover.failure_window.plus(service.stale_after());
-                let bad = seen.into_iter().flatten().filter(|(at, good)| !good && now.since(*at) < window);
-                let looked = seen.is_some_and(|s| s.back().is_some_and(|(at, _)| *at > started));
-                may_speak && fresh && looked && bad.count() >= least as usize
-            };
-            let agree = outside.iter().filter(agrees).count();
+        for service in plan.services.iter().filter_map(|name| config.services.get(name)) {
+            let endpoint = EndpointKey::new(&service.name, &plan.intent.region);
+            let agree = outside.iter().filter(|agent| self.has_cause(agent, service, &endpoint)).count();
             self.demand("I6", agree >= need, || {
                 format!("{endpoint} is left by itself: {agree} of {of} vantages have cause since the takeover, {need} needed")
             });
         }
+    }
+
+    fn has_cause(&self, agent: &AgentId, service: &Service, endpoint: &EndpointKey) -> bool {
+        let now = self.now();
+        let Some(heard) = self.watch.heard.get(agent).filter(|h| h.may_speak) else { return false };
+        let fresh = now.since(heard.at) < self.loaded.config.settings.vantage.silent_after;
+        let looked = heard.looked.get(endpoint).is_some_and(|at| *at > self.leader.started_at);
+        let least = service.failover.failure_threshold.min(service.failover.gray_min_samples);
+        let window = service.failover.failure_window.plus(service.stale_after()).plus(heard.longest_way);
+        let saw = self.agents.get(agent).and_then(|a| a.saw.get(endpoint)).into_iter().flatten();
+        let told = saw.filter(|s| s.told_in <= heard.newest);
+        let bad = told.filter(|s| !s.good && now.since(s.began_at) < window).count();
+        fresh && looked && bad >= least as usize
     }
 
     /// I9: what a run moves stands as it did when its plan was made.
@@ -283,5 +337,30 @@ impl State {
         if let Some(service) = twice {
             self.violated("I2", format!("two runs work on {service}"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_arrives_once_in_whatever_order() {
+        let mut heard = Heard::default();
+        let arrivals = [
+            (1, true),
+            (2, true),
+            (5, true),
+            (5, false),
+            (3, true),
+            (3, false),
+            (1, false),
+            (6, true),
+            (4, true),
+        ];
+        for (number, first) in arrivals {
+            assert_eq!(heard.arrives(number), first, "report {number}");
+        }
+        assert_eq!((heard.newest, heard.missing.len()), (6, 0));
     }
 }

@@ -1,31 +1,30 @@
 //! Reports in, verdicts out: the order in which the leader puts the core's functions.
 
+use crate::agent::Sent;
 use crate::planted::Planted;
 use crate::state::{Judges, State};
 use drover_core::damping::{self, Damping};
 use drover_core::opinion::{Opinion, policy_of};
 use drover_core::panel::{Panel, is_as_it_stands, is_settled};
-use drover_core::vantage::Placement;
+use drover_core::vantage::{Ingested, Placement, ReportRefused};
 use drover_model::decision::{VantageState, VerdictInputs, VerdictState};
-use drover_model::probe::{FailureKind, ProbeOutcome, Report};
+use drover_model::probe::{FailureKind, ProbeOutcome};
 use drover_model::{AgentId, EndpointKey, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl State {
     /// Takes a report in; says what became of its observations.
-    pub(crate) fn ingest(&mut self, report: &Report) -> String {
-        let now = self.now();
+    pub(crate) fn ingest(&mut self, sent: &Sent) -> Result<Ingested, ReportRefused> {
+        let (now, report) = (self.now(), &sent.report);
         let config = self.loaded.config.clone();
         let gate = self.leader.gates.entry(report.agent.clone()).or_default();
         let oldest = |e: &EndpointKey| {
             let service = config.services.get(&e.service)?;
             service.endpoints.contains_key(&e.region).then(|| service.stale_after())
         };
-        let ingested = match gate.ingest(report, now, &config.settings.vantage, oldest) {
-            Ok(ingested) => ingested,
-            Err(refused) => return refused.to_string(),
-        };
+        let ingested = gate.ingest(report, now, &config.settings.vantage, oldest)?;
+        self.watch.heard(sent, now, ingested.opinions_count);
         if ingested.opinions_count {
             for told in &report.opinions {
                 let Some(service) = config.services.get(&told.endpoint.service) else { continue };
@@ -41,20 +40,14 @@ impl State {
                 ProbeOutcome::Failed { kind, .. } => (false, Some(*kind)),
             };
             self.opinion(&o.endpoint, &report.agent).observe(began_at, good, kind, &policy_of(service));
-            if ingested.opinions_count {
-                self.watch.evidence(&report.agent, &o.endpoint, began_at, good);
-            }
+            self.watch.evidence(&report.agent, &o.endpoint, began_at, good);
             let counts = ingested.opinions_count && kind != Some(FailureKind::Local);
             if counts && home != Some(&o.endpoint.region) {
                 let tally = self.leader.tallies.entry(o.endpoint.clone()).or_default();
                 if good { tally.good += 1 } else { tally.failed += 1 }
             }
         }
-        self.watch.heard(&report.agent, now, ingested.opinions_count);
-        format!(
-            "{} accepted, {} to history only, {} replayed",
-            ingested.accepted, ingested.history_only, ingested.replayed
-        )
+        Ok(ingested)
     }
 
     /// Who judges at `now`; whoever takes them gives them back.

@@ -1,5 +1,6 @@
 //! The simulation: a world, its clock, and the order in which things happen at each step.
 
+use crate::agent::Sent;
 use crate::runs;
 use crate::state::{Leader, Shared, State, WARM_UP};
 use crate::world::{Loaded, WorldError, WorldFiles};
@@ -192,7 +193,7 @@ impl State {
         }
         for (arrives_at, report) in reports {
             if arrives_at <= now {
-                self.ingest(&report);
+                self.take_in(&report);
             } else {
                 self.under_way.push((arrives_at, report));
             }
@@ -201,11 +202,19 @@ impl State {
 
     /// What is under way arrives in the order of its arrivals.
     fn deliver(&mut self) {
+        if self.under_way.is_empty() {
+            return;
+        }
         let now = self.now();
         let mut due: Vec<_> = self.under_way.extract_if(.., |(arrives_at, _)| *arrives_at <= now).collect();
         due.sort_by_key(|(arrives_at, _)| *arrives_at);
         for (_, report) in due {
-            self.ingest(&report);
+            self.take_in(&report);
         }
+    }
+
+    /// One that is refused, as from an earlier boot, is lost.
+    pub(crate) fn take_in(&mut self, report: &Sent) {
+        _ = self.ingest(report);
     }
 }

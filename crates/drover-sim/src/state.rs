@@ -1,6 +1,6 @@
 //! Everything that there is: what is true, what lasts, what DNS answers, and what the leader of the moment knows.
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Sent};
 use crate::deposed::Deposed;
 use crate::invariants::Watch;
 use crate::seeds::Seen;
@@ -17,7 +17,6 @@ use drover_model::config::Config;
 use drover_model::decision::{ActionDecision, FailureClass, VantageState};
 use drover_model::journal::Record;
 use drover_model::plan::{Plan, StandingVerdict};
-use drover_model::probe::Report;
 use drover_model::traffic::{Block, Freeze, Hold, TrafficState};
 use drover_model::units::Generation;
 use drover_model::{AgentId, EndpointKey, Epoch, RegionId, RunId, ServiceId, Span, Timestamp, Weights};
@@ -139,7 +138,7 @@ pub(crate) struct State {
     pub(crate) truth: Truth,
     pub(crate) agents: BTreeMap<AgentId, Agent>,
     /// Reports on their way, with the time at which each arrives.
-    pub(crate) under_way: Vec<(Timestamp, Arc<Report>)>,
+    pub(crate) under_way: Vec<(Timestamp, Arc<Sent>)>,
     pub(crate) store: Store,
     pub(crate) dns: Dns,
     pub(crate) leader: Leader,

@@ -3,6 +3,7 @@
 use super::{Named, Words};
 use crate::sim::Simulation;
 use crate::state::{CrashPoint, CrashRecord, Shared};
+use drover_core::vantage::Ingested;
 use drover_model::RequestsPerSecond;
 use std::str::FromStr;
 
@@ -220,7 +221,7 @@ fn probe(shared: &Shared, words: &mut Words) -> Result<Vec<String>, String> {
         }
     }
     for report in reports {
-        state.ingest(&report);
+        state.take_in(&report);
     }
     state.judge();
     Ok(vec![])
@@ -233,7 +234,12 @@ fn replay(shared: &Shared, words: &mut Words) -> Result<Vec<String>, String> {
     words.end()?;
     let report = state.agents.get(&agent).and_then(|a| a.last_report.clone());
     let report = report.ok_or_else(|| format!("{agent} has sent no report yet"))?;
-    Ok(vec![state.ingest(&report)])
+    Ok(vec![match state.ingest(&report) {
+        Ok(Ingested { accepted, history_only, replayed, .. }) => {
+            format!("{accepted} accepted, {history_only} to history only, {replayed} replayed")
+        }
+        Err(refused) => refused.to_string(),
+    }])
 }
 
 /// `crash` at once, or `crash before|after started|done|failed STEP`, or `crash before|after record N`.
