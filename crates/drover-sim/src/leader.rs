@@ -3,7 +3,7 @@
 
 use crate::planted::{NEXT_TO_NOTHING, Planted};
 use crate::state::State;
-use drover_core::decide::Stop;
+use drover_core::decide::{Plans, Stop};
 use drover_core::opinion::policy_of;
 use drover_core::{check, decide, plan};
 use drover_exec::{Approved, Command, Consent, Execution};
@@ -29,6 +29,8 @@ const RTO: Span = Span::from_mins(30);
 pub(crate) struct Look {
     world: World,
     decisions: Vec<ActionDecision>,
+    /// Those that deciding has made already.
+    plans: Plans,
 }
 
 impl Look {
@@ -149,8 +151,8 @@ impl State {
             return None;
         }
         let world = self.world();
-        let decisions = decide::decide(&world, self.now());
-        Some(Look { world, decisions })
+        let (decisions, plans) = decide::decide_and_plan(&world, self.now());
+        Some(Look { world, decisions, plans })
     }
 
     /// Every endpoint is healthy and carries its share, and nobody holds any back.
@@ -173,7 +175,7 @@ impl State {
     /// Takes what was decided about every region, and says which run is to be created: at most one a look, because the
     /// next look must see it.
     pub(crate) fn decide(&mut self, look: Option<Look>) -> Option<NewRun> {
-        let Some(Look { world, mut decisions }) = look else {
+        let Some(Look { world, mut decisions, plans }) = look else {
             self.leader.decisions.clear();
             return None;
         };
@@ -190,16 +192,26 @@ impl State {
             if created.is_some() && decision.conclusion != Conclusion::Hold {
                 continue;
             }
-            let new = self.take(&world, decision, now);
+            let new = self.take(&world, &plans, decision, now);
             created = created.or(new);
         }
         created.or_else(|| self.end_lapsed_hold(&world))
     }
 
-    fn take(&mut self, world: &World, decision: ActionDecision, now: Timestamp) -> Option<NewRun> {
+    fn take(
+        &mut self,
+        world: &World,
+        plans: &Plans,
+        decision: ActionDecision,
+        now: Timestamp,
+    ) -> Option<NewRun> {
         let plan = match decision.conclusion {
             Conclusion::Hold => None,
-            Conclusion::Act | Conclusion::Ask => plan::plan(world, &decide::intent_of(&decision), now).plan,
+            Conclusion::Act | Conclusion::Ask => {
+                let intent = decide::intent_of(&decision);
+                let known = plans.made_for(&intent).cloned();
+                known.unwrap_or_else(|| plan::plan(world, &intent, now)).plan
+            }
         };
         let before = self.leader.decisions.insert(decision.region.clone(), decision.clone());
         self.saw_decision(&decision);

@@ -39,4 +39,4 @@ mod world;
 pub use planted::Planted;
 pub use script::{Script, ScriptError};
 pub use sim::Simulation;
-pub use world::{WorldError, WorldFiles};
+pub use world::{Runbooks, WorldError, WorldFiles};

@@ -222,6 +222,13 @@ impl State {
         if self.truth.dns_down || self.store.epoch < self.dns.epoch {
             return;
         }
+        let answered = |target: &TrafficState| {
+            let answers = self.dns.answers.get(&target.service);
+            answers.is_some_and(|a| a.generation == target.generation && a.weights == target.weights)
+        };
+        if self.dns.epoch == self.store.epoch && self.store.traffic.values().all(answered) {
+            return;
+        }
         let services: Vec<ServiceId> = self.store.traffic.keys().cloned().collect();
         for service in services {
             self.bring_up(&service, self.store.epoch);

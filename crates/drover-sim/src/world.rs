@@ -2,20 +2,52 @@
 
 use drover_model::config::Config;
 use drover_model::config::decode::{self, SourceFile};
+use drover_model::config::diagnostic::Diagnostic;
 use drover_model::plan::LoadedRunbook;
 use drover_model::runbook::Purpose;
 use drover_model::{AgentId, EndpointKey, ServiceId, Shared};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Texts that a simulation may begin from.
 #[derive(Debug, Clone, Default)]
 pub struct WorldFiles {
     /// Configuration by the name that `world` is given.
     pub worlds: BTreeMap<String, String>,
-    /// Runbook files, by name.
-    pub runbooks: BTreeMap<String, String>,
+    /// Runbook files.
+    pub runbooks: Runbooks,
+}
+
+/// What runbooks there are, by their purpose.
+type Books = Shared<BTreeMap<Purpose, LoadedRunbook>>;
+
+/// Runbook files, by name. They are read once, however many worlds begin with them.
+#[derive(Debug, Clone, Default)]
+pub struct Runbooks(Arc<RunbookTexts>);
+
+#[derive(Debug, Default)]
+struct RunbookTexts {
+    texts: BTreeMap<String, String>,
+    /// What they say, or why they say nothing.
+    read: OnceLock<Result<Books, String>>,
+}
+
+impl FromIterator<(String, String)> for Runbooks {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(texts: I) -> Self {
+        Self(Arc::new(RunbookTexts { texts: texts.into_iter().collect(), read: OnceLock::new() }))
+    }
+}
+
+impl Runbooks {
+    fn read(&self) -> Result<Books, WorldError> {
+        let read = self.0.read.get_or_init(|| {
+            let files: Vec<SourceFile> = self.0.texts.iter().map(|(n, t)| SourceFile::new(n, t)).collect();
+            let books = decode::load_runbooks(&files).map_err(|all| messages(&all))?;
+            Ok(books.into_iter().map(|book| (book.runbook.purpose, book)).collect())
+        });
+        read.clone().map_err(WorldError::Refused)
+    }
 }
 
 /// Why a world can't be made or changed.
@@ -50,10 +82,10 @@ pub enum WorldError {
     Refused(String),
 }
 
-/// A world's documents, and what the decoder made of them.
+/// A world's text, and what the decoder made of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Loaded {
-    documents: Vec<Value>,
+    text: String,
     pub(crate) config: Arc<Config>,
     /// Every configured endpoint.
     pub(crate) endpoints: Arc<[EndpointKey]>,
@@ -61,7 +93,7 @@ pub(crate) struct Loaded {
     pub(crate) agents: Arc<[AgentId]>,
     /// The digests of its services.
     pub(crate) service_versions: Arc<BTreeMap<ServiceId, String>>,
-    pub(crate) runbooks: Shared<BTreeMap<Purpose, LoadedRunbook>>,
+    pub(crate) runbooks: Books,
 }
 
 impl Loaded {
@@ -71,33 +103,31 @@ impl Loaded {
             .worlds
             .get(name)
             .ok_or_else(|| WorldError::Unknown { name: name.to_owned(), known: known() })?;
-        let unreadable =
-            |e: serde_saphyr::Error| WorldError::Unreadable { what: name.to_owned(), why: e.to_string() };
-        let documents: Vec<Value> = serde_saphyr::from_multiple(text).map_err(unreadable)?;
-        let books: Vec<SourceFile> = files.runbooks.iter().map(|(n, t)| SourceFile::new(n, t)).collect();
-        let books = decode::load_runbooks(&books).map_err(|all| refused(&all))?;
-        let config = decoded(&documents)?;
+        let config = decoded(text)?;
         Ok(Self {
-            documents,
+            text: text.clone(),
             endpoints: endpoints_of(&config),
             agents: config.agents().into_keys().collect(),
             service_versions: Arc::new(config.service_versions()),
             config,
-            runbooks: books.into_iter().map(|book| (book.runbook.purpose, book)).collect(),
+            runbooks: files.runbooks.read()?,
         })
     }
 
     /// Sets one value: `NAME.path.to.key=value` for one region or service, `settings.path=value`, or
     /// `path.to.key=value` for every service. An empty value takes the key away.
     pub(crate) fn set(&mut self, path: &str, value: &str) -> Result<(), WorldError> {
-        let unreadable =
-            |e: serde_saphyr::Error| WorldError::Unreadable { what: value.to_owned(), why: e.to_string() };
+        let unreadable = |what: &str, e: serde_saphyr::Error| WorldError::Unreadable {
+            what: what.to_owned(),
+            why: e.to_string(),
+        };
         let parsed = if value.is_empty() {
             None
         } else {
-            Some(serde_saphyr::from_str::<Value>(value).map_err(unreadable)?)
+            Some(serde_saphyr::from_str::<Value>(value).map_err(|e| unreadable(value, e))?)
         };
-        let mut documents = self.documents.clone();
+        let mut documents: Vec<Value> =
+            serde_saphyr::from_multiple(&self.text).map_err(|e| unreadable("the world", e))?;
         let (first, rest) = path.split_once('.').unwrap_or((path, ""));
         let named = |d: &Value| d["name"] == first || (first == "settings" && d["kind"] == "Settings");
         if documents.iter().any(&named) {
@@ -108,11 +138,14 @@ impl Loaded {
         } else {
             return Err(WorldError::NoSuchDocument { path: path.to_owned(), name: first.to_owned() });
         }
-        self.config = decoded(&documents)?;
+        // JSON is YAML, so that the decoder under test reads it.
+        let texts: Vec<String> = documents.iter().map(ToString::to_string).collect();
+        let text = texts.join("\n---\n");
+        self.config = decoded(&text)?;
         self.endpoints = endpoints_of(&self.config);
         self.agents = self.config.agents().into_keys().collect();
         self.service_versions = Arc::new(self.config.service_versions());
-        self.documents = documents;
+        self.text = text;
         Ok(())
     }
 }
@@ -147,13 +180,11 @@ fn put(document: &mut Value, path: &str, value: Option<&Value>) {
     }
 }
 
-/// JSON is YAML, so that the decoder under test reads it.
-fn decoded(documents: &[Value]) -> Result<Arc<Config>, WorldError> {
-    let texts: Vec<String> = documents.iter().map(ToString::to_string).collect();
-    let file = SourceFile::new("world", texts.join("\n---\n"));
-    decode::load(&[file]).map(|loaded| Arc::new(loaded.config)).map_err(|all| refused(&all))
+fn decoded(text: &str) -> Result<Arc<Config>, WorldError> {
+    let loaded = decode::load(&[SourceFile::new("world", text)]);
+    loaded.map(|loaded| Arc::new(loaded.config)).map_err(|all| WorldError::Refused(messages(&all)))
 }
 
-fn refused(all: &[drover_model::config::diagnostic::Diagnostic]) -> WorldError {
-    WorldError::Refused(all.iter().map(|d| d.message.clone()).collect::<Vec<_>>().join("; "))
+fn messages(all: &[Diagnostic]) -> String {
+    all.iter().map(|d| d.message.clone()).collect::<Vec<_>>().join("; ")
 }

@@ -20,7 +20,8 @@ fn texts(folder: &str) -> std::io::Result<BTreeMap<String, String>> {
 }
 
 fn scenario(path: &Path) -> datatest_stable::Result<()> {
-    let files = WorldFiles { worlds: texts("tests/scenarios/worlds")?, runbooks: texts("runbooks")? };
+    let runbooks = texts("runbooks")?.into_iter().collect();
+    let files = WorldFiles { worlds: texts("tests/scenarios/worlds")?, runbooks };
     let expected = std::fs::read_to_string(path)?;
     if !expected.lines().next().is_some_and(|line| line.starts_with("# ") && line.contains(':')) {
         return Err("the first line says `# item N: what it shows`".into());

@@ -18,8 +18,8 @@ use std::time::Instant;
 
 /// Seeds that found something once: they are played for ever. A number a line, and what it showed.
 const REGRESSIONS: &str = include_str!("regressions.txt");
-/// As many as two cores play in a minute, built as the tests are.
-const SEEDS: u64 = 900;
+/// As many as two cores play in little more than a minute, built as the tests are.
+const SEEDS: u64 = 5_000;
 /// The same ones each time, so that what a change breaks is seen with that change; `tests/soak` draws others.
 const FIRST: u64 = 1;
 /// After so many that are broken no more are played.

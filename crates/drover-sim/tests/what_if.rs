@@ -19,7 +19,7 @@ fn runbooks() -> WorldFiles {
         (name.to_owned(), std::fs::read_to_string(path).unwrap())
     };
     let runbooks = ["failover", "failback", "drain", "undrain"].map(book);
-    WorldFiles { runbooks: runbooks.into(), ..WorldFiles::default() }
+    WorldFiles { runbooks: runbooks.into_iter().collect(), ..WorldFiles::default() }
 }
 
 fn regions(names: &[&str]) -> Vec<RegionId> {

@@ -16,7 +16,7 @@ pub fn runbooks() -> WorldFiles {
             runbooks.insert(stem, std::fs::read_to_string(&path).unwrap());
         }
     }
-    WorldFiles { worlds: BTreeMap::new(), runbooks }
+    WorldFiles { runbooks: runbooks.into_iter().collect(), ..WorldFiles::default() }
 }
 
 /// A number from the environment, when it is set.
