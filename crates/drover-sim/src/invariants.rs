@@ -13,7 +13,7 @@ use drover_model::journal::{Entry, Record, RunState, Trigger};
 use drover_model::plan::{Plan, StepKind, TrafficChange};
 use drover_model::runbook::Purpose;
 use drover_model::units::WEIGHT_SUM;
-use drover_model::{AgentId, EndpointKey, Generation, Percent, RunId, ServiceId, Span, Timestamp};
+use drover_model::{AgentId, EndpointKey, Generation, Percent, RunId, ServiceId, Span, Timestamp, Weights};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Results that are remembered of one vantage and endpoint: a day of them at the default interval is more than any
@@ -289,26 +289,24 @@ impl State {
         });
         let older = before.is_some_and(|b| b.generation >= is.generation && *b != is);
         self.demand("I3", !older, || format!("{service} went back to generation {}", is.generation));
-        self.check_capacity(service, before, &is);
     }
 
-    /// I7: where drover acts by itself, what takes more can carry it with its headroom.
-    fn check_capacity(&mut self, name: &ServiceId, before: Option<&Answers>, is: &Answers) {
-        let automatic = self.executions().any(|e| {
-            let intent = &e.plan().intent;
-            !e.is_over()
-                && e.origin().ask.is_none()
-                && intent.automatic
-                && intent.purpose == Purpose::Failover
-                && e.plan().services.contains(name)
-        });
+    /// I7: where drover leaves a region by itself, what takes more can carry it with its headroom as the target moves. DNS follows
+    /// the target whenever it can be told, and has no part in the decision.
+    pub(crate) fn check_capacity(
+        &mut self,
+        order: &Order,
+        name: &ServiceId,
+        before: &Weights,
+        after: &Weights,
+    ) {
+        let intent = &order.plan.intent;
+        let automatic = order.origin.ask.is_none() && intent.automatic && intent.purpose == Purpose::Failover;
         let config = self.loaded.config.clone();
-        let (Some(service), Some(before), true) = (config.services.get(name), before, automatic) else {
-            return;
-        };
+        let (Some(service), true) = (config.services.get(name), automatic) else { return };
         let declared = service.peak_load.unwrap_or_default();
         let load = self.truth.load(&config, name).max(declared);
-        for (region, weight) in is.weights.iter().filter(|(r, w)| before.weights.get(r) < Some(*w)) {
+        for (region, weight) in after.iter().filter(|(r, w)| before.get(r) < Some(*w)) {
             let capacity = service.endpoints.get(region).map_or(0, |e| e.capacity.0);
             let headroom = service.failover.headroom.basis_points();
             let asked = u128::from(load.0) * u128::from(weight.0) * 10_000;

@@ -30,6 +30,7 @@ pub(crate) fn shift(
             return Err(failed(FailureNature::Permanent, message));
         }
         state.check_planned(order, change, now.generation);
+        state.check_capacity(order, &change.service, &now.weights, &change.weights_after);
         targets.push(TrafficState {
             service: change.service.clone(),
             generation: change.to_generation,
@@ -96,6 +97,7 @@ pub(crate) fn move_back(
         if now.weights == change.weights_after {
             continue;
         }
+        state.check_capacity(order, &change.service, &now.weights, &change.weights_after);
         let target = TrafficState {
             service: change.service.clone(),
             generation: now.generation.next(),
