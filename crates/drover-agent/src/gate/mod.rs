@@ -5,16 +5,16 @@
 //! whatever the agent does. It begins with a database that does not run.
 //!
 //! Its agent talks to it over a Unix socket. One connection counts, the newest: what an agent before a restart still had
-//! on its way is not read any more.
+//! on its way is not read any more. What is decided is decided by [`Supervisor`]; here it is carried out.
 
 mod connections;
 mod program;
 
 use crate::clock::boot_now;
 use connections::{Connections, Said};
-use drover_exec::write_right::{Gate, GateLook};
-use drover_model::write_right::{BootTime, GateAnswer, GateOrder, Permit, WriteGeneration};
-use drover_model::{DatasetId, Span};
+use drover_exec::write_right::{GateStep, StopReason, Supervisor};
+use drover_model::DatasetId;
+use drover_model::write_right::{GateAnswer, Permit};
 use program::{Program, ProgramError};
 use serde::Deserialize;
 use std::ffi::OsString;
@@ -24,11 +24,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Between two looks whether a database that should run still does, while nothing else happens.
 const LOOK_EVERY_MAX: Duration = Duration::from_millis(500);
-
-/// Before a program that ended by itself is started again: so long after the first time, twice as long after each further one,
-/// and never longer than the other. One that starts again at once would do so at every renewal, and hide that nothing is written.
-const RESTART_PAUSE_MIN: Span = Span::from_secs(1);
-const RESTART_PAUSE_MAX: Span = Span::from_secs(30);
 
 /// The gate's file.
 ///
@@ -99,39 +94,8 @@ pub struct OpenGate {
     config: GateConfig,
     launcher: Vec<OsString>,
     connections: Connections,
-    running: Option<Running>,
-    ended: Option<EndedByItself>,
-}
-
-struct Running {
-    gate: Gate,
-    program: Program,
-    began: BootTime,
-}
-
-/// A program that ended and had not been told to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct EndedByItself {
-    generation: WriteGeneration,
-    at: BootTime,
-    /// Before it is started again.
-    pause: Span,
-}
-
-impl EndedByItself {
-    /// One that ran for longer than the longest pause begins anew, and so does another generation.
-    fn after(before: Option<Self>, generation: WriteGeneration, began: BootTime, at: BootTime) -> Self {
-        let lived = at.since(began);
-        let again = before.filter(|b| b.generation == generation && lived < RESTART_PAUSE_MAX);
-        let pause = again.map_or(RESTART_PAUSE_MIN, |before| before.pause.times(2).min(RESTART_PAUSE_MAX));
-        Self { generation, at, pause }
-    }
-
-    /// How long it still must not be started for this generation; nothing where it may.
-    fn left(&self, generation: WriteGeneration, now: BootTime) -> Option<Span> {
-        let left = self.pause.minus(now.since(self.at));
-        (self.generation == generation && left > Span::ZERO).then_some(left)
-    }
+    supervisor: Supervisor,
+    program: Option<Program>,
 }
 
 impl OpenGate {
@@ -143,7 +107,7 @@ impl OpenGate {
     pub fn open(config: GateConfig, launcher: Vec<OsString>) -> Result<Self, GateError> {
         program::adopt_orphans()?;
         let connections = Connections::listen(&config.socket)?;
-        Ok(Self { config, launcher, connections, running: None, ended: None })
+        Ok(Self { config, launcher, connections, supervisor: Supervisor::default(), program: None })
     }
 
     /// Obeys its agent and the clock until told to stop, and leaves nothing running.
@@ -157,86 +121,64 @@ impl OpenGate {
                 said = self.connections.next() => self.obey(said).await,
             }
         }
-        self.stop("the gate ends").await;
+        self.stop(StopReason::GateEnds).await;
     }
 
-    /// To the last look that is sure not to come too late, and no longer than a tick.
     fn until_next_look(&self) -> Duration {
-        let Some(running) = &self.running else { return LOOK_EVERY_MAX };
-        let permit = running.gate.permit();
-        let last = permit.until.since(boot_now()).minus(permit.gate_tick);
-        last.min(permit.gate_tick).max(Span::from_millis(1)).to_duration().min(LOOK_EVERY_MAX)
+        let rests = self.supervisor.rests(boot_now());
+        rests.map_or(LOOK_EVERY_MAX, |rests| rests.to_duration().min(LOOK_EVERY_MAX))
     }
 
     async fn look(&mut self) {
-        let Some(running) = &mut self.running else { return };
-        if running.gate.look(boot_now()) == GateLook::Stop {
-            self.stop("its right to write is over").await;
-        } else if running.program.has_ended() {
-            let (generation, began) = (running.gate.permit().generation, running.began);
-            self.ended = Some(EndedByItself::after(self.ended, generation, began, boot_now()));
-            // What it left behind must not write either.
-            self.stop("its program ended by itself").await;
+        let has_ended = self.program.as_ref().is_some_and(Program::has_ended);
+        if let Some(why) = self.supervisor.look(has_ended, boot_now()) {
+            self.stop(why).await;
         }
     }
 
     async fn obey(&mut self, said: Said) {
         // It may have waited behind a database that took long to stop.
         self.look().await;
-        let answer = match said.order {
-            GateOrder::Stop => {
-                self.stop("its agent says so").await;
-                GateAnswer::Stopped { why: None }
+        let answer = loop {
+            match self.supervisor.obey(said.order, boot_now()) {
+                GateStep::Stop(why) => self.stop(why).await,
+                GateStep::Start(permit) => break self.start(permit),
+                GateStep::Runs(generation) => break GateAnswer::Running { generation },
+                GateStep::Stopped(why) => break GateAnswer::Stopped { why: why.map(|why| why.to_string()) },
             }
-            GateOrder::Run(permit) => self.permit(permit).await,
         };
         self.connections.answer(said.connection, &answer).await;
     }
 
-    async fn permit(&mut self, permit: Permit) -> GateAnswer {
-        let stopped = |why: String| GateAnswer::Stopped { why: Some(why) };
-        if Gate::open(permit).look(boot_now()) == GateLook::Stop {
-            self.stop("the right that came is over already").await;
-            return stopped("the right is over, or ends before the next look".to_owned());
-        }
-        if self.running.as_ref().is_some_and(|r| r.gate.permit().generation != permit.generation) {
-            self.stop("its generation is over").await;
-        }
-        if let Some(running) = &mut self.running {
-            running.gate.extend(permit);
-            return GateAnswer::Running { generation: permit.generation };
-        }
-        let pause = self.ended.and_then(|ended| ended.left(permit.generation, boot_now()));
-        if let Some(pause) = pause {
-            return stopped(format!(
-                "its program ended by itself, and is started again in {pause} at the earliest"
-            ));
-        }
+    fn start(&mut self, permit: Permit) -> GateAnswer {
         match Program::start(&self.launcher, &self.config, permit.generation) {
             Ok(program) => {
-                // Before anything else, which could fail: what runs is stopped by this alone.
-                self.running = Some(Running { gate: Gate::open(permit), program, began: boot_now() });
+                self.supervisor.started(permit, boot_now());
+                self.program = Some(program);
                 tracing::info!(dataset = %self.config.dataset, generation = %permit.generation, "the database may write");
                 GateAnswer::Running { generation: permit.generation }
             }
             Err(e) => {
-                tracing::error!(dataset = %self.config.dataset, error = %drover_model::chain(&e), "the database can't be started");
-                stopped(drover_model::chain(&e))
+                let why = drover_model::chain(&e);
+                tracing::error!(dataset = %self.config.dataset, error = why, "the database can't be started");
+                GateAnswer::Stopped { why: Some(why) }
             }
         }
     }
 
     /// Comes back when nothing of it runs any more, however long that takes.
-    async fn stop(&mut self, why: &str) {
-        let Some(running) = self.running.take() else { return };
-        let began = boot_now();
-        program::end_all(&running.program).await;
-        let (took, bound) = (boot_now().since(began), running.gate.permit().demotion);
-        let dataset = &self.config.dataset;
+    async fn stop(&mut self, why: StopReason) {
+        let (began, permit) = (boot_now(), self.supervisor.permit());
+        self.supervisor.stopped(why, began);
+        let (Some(program), Some(Permit { demotion: bound, .. })) = (self.program.take(), permit) else {
+            return;
+        };
+        program::end_all(&program).await;
+        let (took, dataset) = (boot_now().since(began), &self.config.dataset);
         if took > bound {
-            tracing::error!(%dataset, why, "the database took {took} to stop, longer than `demotion`, which is {bound}");
+            tracing::error!(%dataset, %why, "the database took {took} to stop, longer than `demotion`, which is {bound}");
         } else {
-            tracing::info!(%dataset, why, "the database was stopped, in {took}");
+            tracing::info!(%dataset, %why, "the database was stopped, in {took}");
         }
     }
 }
@@ -244,21 +186,6 @@ impl OpenGate {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_program_that_ends_again_and_again_is_started_less_and_less_often() {
-        let at = |seconds| BootTime::after_boot(Span::from_secs(seconds));
-        let (first, next) = (WriteGeneration(1), WriteGeneration(2));
-        let mut ended = EndedByItself::after(None, first, at(10), at(11));
-        assert_eq!((ended.left(first, at(11)), ended.left(first, at(12))), (Some(RESTART_PAUSE_MIN), None));
-        assert_eq!(ended.left(next, at(11)), None, "another right starts at once");
-        for pause in [2, 4, 8, 16, 30, 30] {
-            ended = EndedByItself::after(Some(ended), first, at(20), at(21));
-            assert_eq!(ended.pause, Span::from_secs(pause));
-        }
-        assert_eq!(EndedByItself::after(Some(ended), next, at(20), at(21)).pause, RESTART_PAUSE_MIN);
-        assert_eq!(EndedByItself::after(Some(ended), first, at(20), at(50)).pause, RESTART_PAUSE_MIN);
-    }
 
     #[test]
     fn a_gate_s_file_says_what_it_guards_and_nothing_else() {

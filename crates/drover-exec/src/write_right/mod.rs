@@ -6,7 +6,7 @@
 //!
 //! - [`Keeper`] runs in every agent, and is holder and peer in one: it renews, asks its peers when nobody answers, vouches
 //!   for another holder, seals itself, and says when its database may write ([`MayWrite`]).
-//! - [`Gate`] runs beside the database, and stops it when the agent can't.
+//! - [`Gate`] runs beside the database, and stops it when the agent can't. [`Supervisor`] is what its process decides.
 //! - [`renew`] and [`change_members`] are what any coordinator decides about the record.
 //! - [`Transfer`] is the leader's: close, seal, wait, grant, or abort. It knows nothing but what the record says.
 //!
@@ -21,6 +21,7 @@ mod keeper;
 mod model;
 mod renewal;
 mod rules;
+mod supervisor;
 #[cfg(test)]
 mod tests;
 mod transfer;
@@ -28,6 +29,7 @@ mod transfer;
 pub use gate::{Gate, GateLook};
 pub use keeper::{Keeper, KeeperEffect, KeeperEvent, MayWrite};
 pub use renewal::{MembersFrozen, NotRenewed, Renewal, change_members, renew};
+pub use supervisor::{GateStep, StaysStopped, StopReason, Supervisor};
 pub use transfer::{
     Intent, NotTransferred, Outcome, Revision, Sighting, Swap, SwapKind, Transfer, TransferEffect,
     TransferEvent,
