@@ -24,6 +24,8 @@ const MILLION: i64 = 1_000_000;
 /// What fate does to one agent.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Fate {
+    /// Its process is stopped: it does nothing, and knows nothing of it.
+    pub(crate) stopped: bool,
     /// Its reports don't arrive; it goes on probing.
     pub(crate) silent: bool,
     /// It reaches nothing but the coordinator.
@@ -55,6 +57,11 @@ pub(crate) struct Way {
 const LATER: Span = Span::from_secs(4);
 
 impl Way {
+    /// Does the network do nothing to it?
+    pub(crate) fn is_plain(self) -> bool {
+        self.delay == Span::ZERO && !self.twice && !self.swapped
+    }
+
     /// When the report that is the `number`th of its agent arrives, each time it does, after being sent.
     pub(crate) fn arrivals(self, number: u64) -> Vec<Span> {
         let overtaken = self.swapped && number.is_multiple_of(2);
@@ -138,15 +145,21 @@ impl Agent {
 
     /// A fresh process on the same machine: numbers begin anew under the next boot, and what was not told is forgotten.
     pub(crate) fn restart(&mut self) {
-        let (boot, fate, sent) = (self.boot + 1, std::mem::take(&mut self.fate), self.sent);
+        let fate = Fate { stopped: false, ..std::mem::take(&mut self.fate) };
+        let (boot, sent) = (self.boot + 1, self.sent);
         let mut saw = std::mem::take(&mut self.saw);
         saw.values_mut().for_each(|of_one| of_one.retain(|s| s.told_in <= sent));
         *self = Self { boot, fate, sent, saw, ..Self::new(self.name.clone(), self.region.clone()) };
     }
 
+    /// Which life of its process.
+    pub(crate) fn boot(&self) -> u64 {
+        self.boot
+    }
+
     /// Probes whatever is due at `now`.
     pub(crate) fn probe_due(&mut self, config: &Arc<Config>, truth: &Truth, place: u64, now: Timestamp) {
-        if self.fate.by_hand || truth.dead_regions.contains(&self.region) {
+        if self.fate.by_hand || self.fate.stopped || truth.dead_regions.contains(&self.region) {
             return;
         }
         if self.schedule.as_ref().is_some_and(|(by, due)| Arc::ptr_eq(by, config) && now < *due) {
@@ -236,6 +249,9 @@ impl Agent {
 
     /// What it has to say at `now`, unless nothing of it arrives.
     pub(crate) fn report(&mut self, config: &Config, truth: &Truth, now: Timestamp) -> Option<Arc<Sent>> {
+        if self.fate.stopped {
+            return None;
+        }
         self.conclude(config, now);
         if self.fate.silent || truth.dead_regions.contains(&self.region) {
             return None;

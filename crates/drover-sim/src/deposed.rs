@@ -13,6 +13,13 @@ pub(crate) struct Deposed {
     traffic: Shared<BTreeMap<ServiceId, TrafficState>>,
 }
 
+impl Deposed {
+    /// Under which it led.
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+}
+
 impl State {
     /// The leader of now is about to be succeeded, and does not know it.
     pub(crate) fn depose(&mut self) {

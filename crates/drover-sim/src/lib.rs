@@ -23,6 +23,7 @@ mod leader;
 mod planted;
 mod publishing;
 mod render;
+mod rights;
 mod runs;
 mod script;
 pub mod seeds;

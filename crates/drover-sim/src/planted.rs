@@ -1,7 +1,8 @@
 //! Mistakes that are planted on purpose, to see that the invariants find them: one rule at a time is taken away.
 //!
 //! Only a build with the feature `planted-bugs` has them. The rules of the core are taken away by what this world tells the
-//! core, and those of the store and of DNS where this world stands for them: what is shipped has no switch to be thrown.
+//! core, those of write rights by what it does with what their state machines want, and those of the store and of DNS where
+//! this world stands for them: what is shipped has no switch to be thrown.
 
 use crate::state::State;
 use drover_model::config::Config;
@@ -29,12 +30,22 @@ pub enum Planted {
     StalePlanCheck,
     /// A new leader acts on what others have seen before it led.
     QuietAtBoot,
+    /// A write right is closed whatever has become of the record since it was seen.
+    CloseCompares,
+    /// A write right is granted to a target that was not sealed, and that seals itself nowhere.
+    Seal,
+    /// A seal is told of before it is on the disk, and never gets there.
+    DurableSeal,
+    /// A write right is granted without waiting for its last renewal to be over.
+    Wait,
+    /// Whoever vouches for a holder does not remember it.
+    Promise,
 }
 
 #[cfg(feature = "planted-bugs")]
 impl Planted {
     /// All of them.
-    pub const ALL: [Planted; 8] = [
+    pub const ALL: [Planted; 13] = [
         Planted::EpochCheck,
         Planted::JournalFirst,
         Planted::Quorum,
@@ -43,6 +54,11 @@ impl Planted {
         Planted::CommonCauseBreaker,
         Planted::StalePlanCheck,
         Planted::QuietAtBoot,
+        Planted::CloseCompares,
+        Planted::Seal,
+        Planted::DurableSeal,
+        Planted::Wait,
+        Planted::Promise,
     ];
 }
 
@@ -58,6 +74,11 @@ impl fmt::Display for Planted {
             Planted::CommonCauseBreaker => "common-cause breaker",
             Planted::StalePlanCheck => "stale-plan check",
             Planted::QuietAtBoot => "quiet at boot",
+            Planted::CloseCompares => "compare at the close",
+            Planted::Seal => "seal",
+            Planted::DurableSeal => "durable seal",
+            Planted::Wait => "wait before the grant",
+            Planted::Promise => "promise",
         })
     }
 }
@@ -67,16 +88,21 @@ pub(crate) const NEXT_TO_NOTHING: RequestsPerSecond = RequestsPerSecond(1);
 
 impl State {
     /// Is this rule the one that was taken away?
-    #[cfg(feature = "planted-bugs")]
     pub(crate) fn lacks(&self, rule: Planted) -> bool {
-        self.planted == Some(rule)
+        self.planted() == Some(rule)
+    }
+
+    /// The rule that was taken away.
+    #[cfg(feature = "planted-bugs")]
+    pub(crate) fn planted(&self) -> Option<Planted> {
+        self.planted
     }
 
     /// Every rule is kept.
     #[cfg(not(feature = "planted-bugs"))]
     #[allow(clippy::unused_self, reason = "with the feature it depends on the world")]
-    pub(crate) fn lacks(&self, _: Planted) -> bool {
-        false
+    pub(crate) fn planted(&self) -> Option<Planted> {
+        None
     }
 
     /// What a verdict becomes where one vantage is enough.

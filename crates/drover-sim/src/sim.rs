@@ -103,6 +103,7 @@ async fn step(shared: &Shared, span: Span) {
         let mut state = shared.lock();
         state.serve_users(span);
         state.hear_agents();
+        state.keep_rights();
         state.judge();
     }
     settle(shared).await;

@@ -3,6 +3,7 @@
 use crate::agent::{Agent, Sent};
 use crate::deposed::Deposed;
 use crate::invariants::Watch;
+use crate::rights::Rights;
 use crate::seeds::Seen;
 use crate::truth::Truth;
 use crate::world::Loaded;
@@ -154,6 +155,7 @@ pub(crate) struct State {
     pub(crate) watch: Watch,
     pub(crate) seen: Seen,
     pub(crate) deposed: Option<Deposed>,
+    pub(crate) rights: Rights,
     /// What drives the runs of leaders that were deposed and do not know it.
     pub(crate) awake: Vec<tokio::task::JoinHandle<()>>,
     /// A record that was acknowledged and is not durable yet.
@@ -185,6 +187,7 @@ impl State {
             watch: Watch::default(),
             seen: Seen::default(),
             deposed: None,
+            rights: Rights::default(),
             awake: vec![],
             late: None,
             #[cfg(feature = "planted-bugs")]

@@ -1,5 +1,6 @@
 //! The verbs of a script: those of the command line, those of fate, and those that look.
 
+mod dataset;
 mod fate;
 mod operate;
 
@@ -130,8 +131,11 @@ pub(crate) fn play(sim: &mut Simulation, verb: &str, mut words: Words) -> Result
         }
         _ => match fate::play(sim, verb, &mut words)? {
             Some(printed) => printed,
-            None => operate::play(sim, verb, &mut words)?
-                .ok_or_else(|| format!("`{verb}` is no verb of a script"))?,
+            None => match dataset::play(sim, verb, &mut words)? {
+                Some(printed) => printed,
+                None => operate::play(sim, verb, &mut words)?
+                    .ok_or_else(|| format!("`{verb}` is no verb of a script"))?,
+            },
         },
     };
     // What happened comes first, and what was asked for after it.

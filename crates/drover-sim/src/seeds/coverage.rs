@@ -32,6 +32,36 @@ const FAILOVER_PERCENT: u64 = 30;
 const TAKEOVER_PERCENT: u64 = 10;
 const GUARD_PERCENT: u64 = 5;
 
+/// The same for what happens to write rights.
+const RIGHTS: [(&str, u64); 4] = [
+    ("a write right that was moved", 30),
+    ("a write right that was given back", 4),
+    ("a holder that its peers vouched for", 4),
+    ("a move that a second leader went on with", 1),
+];
+
+/// What happened to write rights in one world.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RightsSeen {
+    /// One was moved.
+    pub moved: bool,
+    /// One was given back.
+    pub aborted: bool,
+    /// A holder wrote on because its peers vouched for it.
+    pub vouched: bool,
+    /// A leader went on with a move that another one began.
+    pub resumed: bool,
+}
+
+impl RightsSeen {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.moved |= other.moved;
+        self.aborted |= other.aborted;
+        self.vouched |= other.vouched;
+        self.resumed |= other.resumed;
+    }
+}
+
 /// What happened in one world.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Seen {
@@ -39,6 +69,8 @@ pub struct Seen {
     pub failover: bool,
     /// A leader was succeeded while it drove a run.
     pub takeover: bool,
+    /// To its datasets.
+    pub rights: RightsSeen,
     /// Guards that refused something that drover would have done.
     pub refused: BTreeSet<String>,
 }
@@ -72,6 +104,7 @@ pub struct Coverage {
     stories: u64,
     failovers: u64,
     takeovers: u64,
+    rights: [u64; 4],
     refused: BTreeMap<String, u64>,
 }
 
@@ -95,6 +128,10 @@ impl Coverage {
         self.stories += 1;
         self.failovers += u64::from(seen.failover);
         self.takeovers += u64::from(seen.takeover);
+        let RightsSeen { moved, aborted, vouched, resumed } = seen.rights;
+        for (stories, is) in self.rights.iter_mut().zip([moved, aborted, vouched, resumed]) {
+            *stories += u64::from(is);
+        }
         for guard in &seen.refused {
             *self.refused.entry(guard.clone()).or_default() += 1;
         }
@@ -105,6 +142,9 @@ impl Coverage {
         self.stories += other.stories;
         self.failovers += other.failovers;
         self.takeovers += other.takeovers;
+        for (stories, more) in self.rights.iter_mut().zip(other.rights) {
+            *stories += more;
+        }
         for (guard, stories) in &other.refused {
             *self.refused.entry(guard.clone()).or_default() += stories;
         }
@@ -115,6 +155,8 @@ impl Coverage {
             ("an automatic failover".to_owned(), self.failovers, FAILOVER_PERCENT),
             ("a takeover during an execution".to_owned(), self.takeovers, TAKEOVER_PERCENT),
         ];
+        let rights = RIGHTS.into_iter().zip(self.rights);
+        rows.extend(rights.map(|((what, percent), stories)| (what.to_owned(), stories, percent)));
         rows.extend(GUARDS.iter().map(|guard| {
             let stories = self.refused.get(*guard).copied().unwrap_or_default();
             (format!("a refusal by {guard}"), stories, GUARD_PERCENT)
@@ -160,8 +202,9 @@ mod tests {
     #[test]
     fn what_is_seen_too_seldom_is_named_with_its_numbers() {
         let mut coverage = Coverage::default();
+        let rights = RightsSeen { moved: true, aborted: true, vouched: true, resumed: true };
         let all = GUARDS.iter().map(|g| (*g).to_owned()).collect();
-        coverage.add(&Seen { failover: true, takeover: true, refused: all });
+        coverage.add(&Seen { failover: true, takeover: true, rights, refused: all });
         assert_eq!(coverage.shortfalls(), []);
         (0..9).for_each(|_| coverage.add(&Seen::default()));
         assert_eq!(
@@ -171,7 +214,7 @@ mod tests {
         let mut other = Coverage::default();
         (0..11).for_each(|_| other.add(&Seen::default()));
         coverage.merge(&other);
-        assert_eq!(coverage.shortfalls().len(), 2 + GUARDS.len());
+        assert_eq!(coverage.shortfalls().len(), 2 + RIGHTS.len() + GUARDS.len());
         assert!(coverage.lines()[0].starts_with("  4.8 % of 21 stories"), "{:?}", coverage.lines());
     }
 }

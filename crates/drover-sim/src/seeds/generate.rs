@@ -1,5 +1,6 @@
 //! From a seed to a story.
 
+use super::datasets::Data;
 use super::recipes::{self, Draft};
 use super::{Story, worlds};
 use drover_model::Span;
@@ -17,7 +18,8 @@ const ANSWERED_TOO_LATE: u64 = 16;
 #[must_use]
 pub fn story(seed: u64) -> Story {
     let mut chance = fastrand::Rng::with_seed(seed);
-    let world = worlds::text(&mut chance);
+    let data = Data::of(seed);
+    let world = format!("{}{}", worlds::text(&mut chance), data.document());
     let mut draft = Draft::new(chance);
     if seed.is_multiple_of(ANSWERED_TOO_LATE) {
         recipes::answered_too_late(&mut draft);
@@ -27,7 +29,7 @@ pub fn story(seed: u64) -> Story {
     while draft.len() < FAULTS_MIN || draft.chance.u32(..100) < recipes::ONE_MORE_PERCENT {
         recipes::trouble(&mut draft);
     }
-    Story { seed, world, faults: draft.faults() }
+    Story { seed, world, faults: draft.and(data.faults()).faults() }
 }
 
 #[cfg(test)]

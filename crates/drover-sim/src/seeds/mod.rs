@@ -6,13 +6,14 @@
 //! healthy world has stands for a reason that is told.
 
 mod coverage;
+mod datasets;
 mod generate;
 mod recipes;
 mod rest;
 mod shrink;
 mod worlds;
 
-pub use coverage::{Coverage, GUARDS, Seen, Shortfall};
+pub use coverage::{Coverage, GUARDS, RightsSeen, Seen, Shortfall};
 pub use generate::{FAULTS_MIN, STORY_SPAN, story};
 pub use shrink::shrink;
 

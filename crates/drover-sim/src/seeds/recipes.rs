@@ -25,6 +25,12 @@ impl Draft {
         self.faults.len()
     }
 
+    /// What happens besides.
+    pub(super) fn and(mut self, other: Self) -> Self {
+        self.faults.extend(other.faults);
+        self
+    }
+
     /// In the order of their times; of equals in that in which they were added.
     pub(super) fn faults(mut self) -> Vec<Fault> {
         self.faults.sort_by_key(|f| f.at);
@@ -32,7 +38,7 @@ impl Draft {
     }
 
     /// Whatever would come after the end comes just before it.
-    fn at(&mut self, seconds: u64, verb: impl Into<String>) {
+    pub(super) fn at(&mut self, seconds: u64, verb: impl Into<String>) {
         let last = Span::from_millis(STORY_SPAN.as_millis() - 1_000);
         self.faults.push(Fault { at: Span::from_secs(seconds).min(last), verb: verb.into() });
     }
@@ -58,11 +64,11 @@ impl Draft {
         format!("{}@{}", self.service(), self.region())
     }
 
-    fn between(&mut self, from: u64, to: u64) -> u64 {
+    pub(super) fn between(&mut self, from: u64, to: u64) -> u64 {
         self.chance.u64(from..=to)
     }
 
-    fn percent(&mut self, share: u32) -> bool {
+    pub(super) fn percent(&mut self, share: u32) -> bool {
         self.chance.u32(..100) < share
     }
 }

@@ -22,6 +22,7 @@ pub(super) fn unrest(state: &State) -> Vec<String> {
     found.extend(verdicts(state));
     found.extend(answers(state));
     found.extend(shares(state));
+    found.extend(state.rights.unrest());
     found
 }
 

@@ -39,7 +39,9 @@ pub(super) fn play(
             let rate = RequestsPerSecond::from_str(&rate).map_err(|e| format!("{rate}: {e}"))?;
             state.truth.loads.insert(service, rate);
         }
-        "silence" | "blind" | "skew" | "lie" | "by-hand" | "restart" => agent(&shared, verb, words)?,
+        "silence" | "blind" | "skew" | "lie" | "by-hand" | "restart" | "stop-agent" | "wake-agent" => {
+            agent(&shared, verb, words)?;
+        }
         "delay" | "twice" | "swap" | "drift" => network(&shared, verb, words)?,
         "probe" => return probe(&shared, words).map(Some),
         "replay" => return replay(&shared, words).map(Some),
@@ -161,6 +163,8 @@ fn agent(shared: &Shared, verb: &str, words: &mut Words) -> Result<(), String> {
         "blind" => agent.fate.blind = true,
         "by-hand" => agent.fate.by_hand = true,
         "restart" => agent.restart(),
+        "stop-agent" => agent.fate.stopped = true,
+        "wake-agent" => agent.fate.stopped = false,
         "skew" => {
             let by = words.next("by how much, such as +20s")?;
             let (ahead, span) = match by.strip_prefix('-') {
@@ -179,6 +183,10 @@ fn agent(shared: &Shared, verb: &str, words: &mut Words) -> Result<(), String> {
 fn network(shared: &Shared, verb: &str, words: &mut Words) -> Result<(), String> {
     let mut state = shared.lock();
     let name = words.next("an agent")?;
+    if (verb, name.as_str()) == ("delay", "store") {
+        state.rights.delay(words.span("for how long")?);
+        return Ok(());
+    }
     let key = state.agent(&name)?;
     let Some(agent) = state.agents.get_mut(&key) else { return Err(format!("no agent {name}")) };
     match verb {
