@@ -23,7 +23,7 @@ impl BootClock {
 
     pub(super) fn at(&self, now: Timestamp) -> BootTime {
         let passed = i64::try_from(now.since(self.since).as_millis()).unwrap_or(i64::MAX);
-        let ran = passed.saturating_add(passed.saturating_mul(self.rate_millionths) / MILLION);
+        let ran = passed.saturating_add(passed.saturating_mul(self.rate_millionths).div_euclid(MILLION));
         BootTime::after_boot(Span::from_millis(self.showed.saturating_add(ran.unsigned_abs())))
     }
 
