@@ -38,6 +38,7 @@ struct Fleet {
     site: Site,
     api: SocketAddr,
     coordinator: Option<Role>,
+    peers: [SocketAddr; 3],
     members: Vec<Member>,
 }
 
@@ -49,7 +50,21 @@ struct Items {
 impl Fleet {
     /// Starts all of it, and waits until the holder's register writes.
     fn start() -> Self {
-        let (site, api) = (Site::new(), free());
+        Self::of(Site::new(), free())
+    }
+
+    /// The same, with agents that have certificates: their members ask each other by TLS.
+    fn certified() -> Self {
+        let peers = MEMBERS.map(|_| free());
+        let fleet = Self { site: Site::new(), api: free(), coordinator: None, peers, members: Vec::new() };
+        fleet.drover(&["pki", "init"]).expect_code(0);
+        for (name, region) in MEMBERS {
+            fleet.drover(&["pki", "issue", "agent", name, "--region", region, "--out", name]).expect_code(0);
+        }
+        Self::of(fleet.site, fleet.api)
+    }
+
+    fn of(site: Site, api: SocketAddr) -> Self {
         let peers = MEMBERS.map(|_| free());
         let members = MEMBERS.iter().zip(peers);
         let members =
@@ -65,7 +80,7 @@ impl Fleet {
             config.settings.dns = None;
             config.datasets.insert(name, dataset);
         });
-        let mut fleet = Self { site, api, coordinator: None, members: Vec::new() };
+        let mut fleet = Self { site, api, coordinator: None, peers, members: Vec::new() };
         fleet.start_coordinator();
         for (at, peer) in peers.into_iter().enumerate() {
             let member = fleet.member(at, peer);
@@ -96,11 +111,17 @@ impl Fleet {
         let program = env!("CARGO_BIN_EXE_drover-test-register");
         let command = json!([program, register.to_string(), self.log(at)]);
         let gate = json!({"dataset": "orders", "socket": socket, "command": command});
-        let identity = json!({
+        let mut identity = json!({
             "agent": name, "region": region, "coordinators": [format!("http://{}", self.api)],
             "state_dir": self.site.path(&format!("{name}.state")), "peer_listen": peer,
             "datasets": [{"name": "orders", "gate": socket}],
         });
+        if self.site.path(name).exists() {
+            let file = |file: &str| self.site.path(name).join(file);
+            identity["tls"] = json!({
+                "ca": file("ca.pem"), "certificate": file("certificate.pem"), "key": file("key.pem"), "crl": file("crl.pem"),
+            });
+        }
         let files = [("gate", gate), ("agent", identity)].map(|(what, text)| {
             let file = self.site.path(&format!("{name}.{what}.yaml"));
             fs::write(&file, text.to_string()).unwrap();
@@ -242,7 +263,7 @@ fn an_agent_that_is_stopped_has_its_database_stopped_and_another_one_writes() {
 
 #[test]
 fn without_a_coordinator_the_holder_writes_on_for_as_long_as_every_member_vouches() {
-    let mut fleet = Fleet::start();
+    let mut fleet = Fleet::certified();
     fleet.kill_coordinator();
     // Twice as long as a right lasts.
     let began = Instant::now();
@@ -251,6 +272,10 @@ fn without_a_coordinator_the_holder_writes_on_for_as_long_as_every_member_vouche
         std::thread::sleep(Duration::from_millis(50));
     }
     assert!(fleet.members[HOLDER].agent.says("the other members are asked"));
+    // Its port is no place for those without a certificate.
+    let plain = crate::wire::http(fleet.peers[TARGET], "POST", "/v1/datasets/orders/ask", "{}");
+    assert!(!matches!(plain, Ok((200..=499, _))), "{plain:?}");
+    wait_for("the member says why", || fleet.members[TARGET].agent.says("no_tls").then_some(()));
     fleet.members[TARGET].agent.signal(Signal::SIGSTOP);
     fleet.until_silent(HOLDER);
     fleet.members[TARGET].agent.signal(Signal::SIGCONT);

@@ -3,12 +3,11 @@
 use crate::error::AgentError;
 use crate::identity::{CoordinatorUrl, Identity};
 use crate::rights::ANSWER_WITHIN;
-use drover_model::machine::MachineIdentity;
 use drover_model::probe::{ProbeList, Report, ReportAck};
 use drover_model::sight::{QuestionList, SightReport};
 use drover_model::write_right::{RenewAnswer, RenewRequest, RightForAgent, Sealed};
 use drover_model::{AgentId, DatasetId};
-use drover_pki::{Http, HttpError, PkiError, TlsFiles, machine_in};
+use drover_pki::{Http, HttpError, TlsFiles, must_be_of};
 use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, redirect};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use std::sync::Arc;
@@ -176,24 +175,17 @@ impl CoordinatorClient {
             return Ok(response);
         }
         let body = self.body(what, response, ACK_BYTES_MAX).await.unwrap_or_default();
-        let detail: String = String::from_utf8_lossy(&body).chars().take(QUOTED_CHARS).collect();
-        Err(AgentError::Answer { url: self.name.clone(), status: status.as_u16(), detail })
+        Err(AgentError::Answer { url: self.name.clone(), status: status.as_u16(), detail: quoted(&body) })
     }
 
     async fn body(
         &self,
         what: &'static str,
-        mut response: Response,
+        response: Response,
         limit: usize,
     ) -> Result<Vec<u8>, AgentError> {
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|e| self.broken(what, e))? {
-            if body.len() + chunk.len() > limit {
-                return Err(AgentError::AnswerTooLong { url: self.name.clone(), limit_bytes: limit });
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body)
+        let too_long = || AgentError::AnswerTooLong { url: self.name.clone(), limit_bytes: limit };
+        body_within(response, limit).await.map_err(|e| self.broken(what, e))?.ok_or_else(too_long)
     }
 
     fn broken(&self, what: &'static str, source: reqwest::Error) -> AgentError {
@@ -205,7 +197,7 @@ impl CoordinatorClient {
     }
 }
 
-fn builder() -> ClientBuilder {
+pub(crate) fn builder() -> ClientBuilder {
     Client::builder()
         .no_proxy()
         .redirect(redirect::Policy::none())
@@ -213,23 +205,34 @@ fn builder() -> ClientBuilder {
         .user_agent(concat!("drover-agent/", env!("CARGO_PKG_VERSION")))
 }
 
-/// A client with the agent's own certificate. Another's would be refused at each report; here it is said at once, and
-/// one that a renewal brings stays out of use.
+/// A client with the agent's own certificate. Another's, that a renewal brings, stays out of use.
 fn certified(files: &TlsFiles, identity: &Identity) -> Result<Http, HttpError> {
-    let (region, agent) = (identity.region.clone(), identity.agent.clone());
-    let own = MachineIdentity::Agent { region, agent };
-    Http::with_certificates(files.clone(), builder, move |files| {
-        let found = machine_in(&files.certificate)?.identity;
-        if found == own {
-            return Ok(());
+    let own = identity.machine();
+    Http::with_certificates(files.clone(), builder, move |files| must_be_of(files, &own))
+}
+
+/// A whole body; nothing where it is longer than `limit` bytes.
+pub(crate) async fn body_within(
+    mut response: Response,
+    limit: usize,
+) -> Result<Option<Vec<u8>>, reqwest::Error> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > limit {
+            return Ok(None);
         }
-        let wanted = format!("that of {own}");
-        Err(PkiError::OtherMachine { path: files.certificate.clone(), found, wanted })
-    })
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body))
+}
+
+/// The beginning of what was said, for an error.
+pub(crate) fn quoted(body: &[u8]) -> String {
+    String::from_utf8_lossy(body).chars().take(QUOTED_CHARS).collect()
 }
 
 /// The system's roots where they are needed. Elsewhere none, because reading them takes time and memory.
-fn with_system_roots(http: ClientBuilder, url: &str) -> ClientBuilder {
+pub(crate) fn with_system_roots(http: ClientBuilder, url: &str) -> ClientBuilder {
     let mut roots = RootCertStore::empty();
     if url.starts_with("https:") {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

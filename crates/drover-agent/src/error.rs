@@ -1,7 +1,7 @@
 //! What can stop an agent, or keep it from a coordinator.
 
 use drover_model::{AgentId, DatasetId, RegionId};
-use drover_pki::HttpError;
+use drover_pki::{HttpError, PkiError};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -53,9 +53,13 @@ pub enum AgentError {
     },
     /// Other members would be answered in plain text over a network.
     #[error(
-        "peer address {0} is not a loopback address: members are asked in plain text; take them there by a tunnel that proves who they are"
+        "peer address {0} is not a loopback address, and without `tls:` members would be answered in plain text: give the agent its \
+         certificate (drover pki issue agent AGENT --region REGION --out DIR)"
     )]
     PeerNotLoopback(SocketAddr),
+    /// The certificates for other members are of no use.
+    #[error("cannot answer other members of datasets by TLS")]
+    PeerTls(#[source] PkiError),
     /// The address for other members is taken or forbidden.
     #[error("cannot listen for other members of datasets on {address}")]
     PeerListen {

@@ -7,10 +7,10 @@
 //! state_dir: /var/lib/drover/agent
 //! status: 127.0.0.1:7410          # optional
 //! status_listen: 0.0.0.0:7412     # optional
-//! peer_listen: 127.0.0.1:7414      # optional: where the other members of datasets ask
+//! peer_listen: 10.0.0.5:7414       # optional: where the other members of datasets ask; beyond loopback with `tls:` only
 //! datasets:                       # optional: whose database is beside this agent, and where its gate listens
 //!   - {name: orders, gate: /run/drover-gate/orders.sock}
-//! tls:                            # for coordinators at https://
+//! tls:                            # for coordinators at https://, and for the other members of datasets
 //!   ca: /etc/drover/tls/ca.pem
 //!   certificate: /etc/drover/tls/certificate.pem
 //!   key: /etc/drover/tls/key.pem
@@ -18,6 +18,7 @@
 
 use crate::error::AgentError;
 use crate::rights::{DATASETS_MAX, DatasetHere};
+use drover_model::machine::MachineIdentity;
 use drover_model::{AgentId, RegionId};
 use drover_pki::TlsFiles;
 use serde::{Deserialize, Serialize};
@@ -61,7 +62,7 @@ pub struct Identity {
     /// The datasets whose database is beside this agent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub datasets: Vec<DatasetHere>,
-    /// By which files the agent proves who it is, to coordinators at `https://`.
+    /// By which files the agent proves who it is, to coordinators at `https://` and to the other members of datasets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsFiles>,
     /// Observations kept while cut off.
@@ -102,6 +103,12 @@ impl Identity {
             buffer_observations_max: BUFFER_OBSERVATIONS_MAX,
             probes_in_flight_max: PROBES_IN_FLIGHT_MAX,
         }
+    }
+
+    /// Who this agent is, as its certificate must say.
+    #[must_use]
+    pub fn machine(&self) -> MachineIdentity {
+        MachineIdentity::Agent { region: self.region.clone(), agent: self.agent.clone() }
     }
 
     /// Reads an identity file, YAML or JSON (which is YAML).

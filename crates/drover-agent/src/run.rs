@@ -71,6 +71,7 @@ pub async fn run_announced(
         region: identity.region.clone(),
         schedule: Arc::clone(&schedule),
         links: Vec::new(),
+        refusals: rights.as_ref().map(Rights::refusals),
     };
     let (mut reporters, mut askers) = (Vec::new(), Vec::new());
     for (reader, url) in identity.coordinators.iter().enumerate() {

@@ -6,7 +6,7 @@
 //! went back changes nothing, because the counter on disk then rules.
 
 use crate::error::AgentError;
-use crate::rights::KeptRight;
+use crate::rights::{KeptRight, Peers};
 use drover_dns::lock::{FileLock, NotLocked};
 use drover_model::DatasetId;
 use drover_model::out_of_service::OutOfService;
@@ -139,6 +139,28 @@ impl StateDir {
         self.write_json(&right_file(dataset), kept)
     }
 
+    /// Where the other members of a dataset were last. What can't be read is learned again from a coordinator.
+    #[must_use]
+    pub fn load_peers(&self, dataset: &DatasetId) -> Peers {
+        self.read(&peers_file(dataset))
+            .unwrap_or_else(|why| {
+                tracing::warn!(
+                    why,
+                    "where the other members of a dataset are is not known until a coordinator says it"
+                );
+                None
+            })
+            .unwrap_or_default()
+    }
+
+    /// Writes down where they are.
+    ///
+    /// # Errors
+    /// [`AgentError::File`] when it cannot be written; what was there then stays.
+    pub fn save_peers(&self, dataset: &DatasetId, peers: &Peers) -> Result<(), AgentError> {
+        self.write_json(&peers_file(dataset), peers)
+    }
+
     /// Writes down where the other members of datasets are answered.
     ///
     /// # Errors
@@ -201,6 +223,11 @@ fn right_file(dataset: &DatasetId) -> String {
     format!("dataset-{dataset}.json")
 }
 
+/// No dataset's name has a dot.
+fn peers_file(dataset: &DatasetId) -> String {
+    format!("dataset-{dataset}.peers.json")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,7 +244,6 @@ mod tests {
                 generation: drover_model::write_right::WriteGeneration(3),
             },
             intervals: drover_model::write_right::RightSettings::default(),
-            peers: std::collections::BTreeMap::new(),
         };
         state.save_right(&orders, &kept).unwrap();
         assert_eq!(state.load_right(&orders).unwrap(), Some(kept));

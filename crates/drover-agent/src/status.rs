@@ -7,6 +7,7 @@ use crate::error::AgentError;
 use crate::identity::StatusAddress;
 use crate::ledger::Ledger;
 use crate::report::{Link, LinkView, Sender};
+use crate::rights::{Refusals, Said};
 use crate::schedule::{DELAY_CLASSES_MILLIS, ScheduleStats, ScheduleView};
 use crate::state::StateDir;
 use axum::extract::State;
@@ -86,6 +87,8 @@ pub struct Desk {
     pub schedule: Arc<ScheduleStats>,
     /// The links.
     pub links: Vec<Arc<Link>>,
+    /// How often members of datasets did not come together, where the agent is one.
+    pub refusals: Option<Arc<Refusals>>,
 }
 
 impl Desk {
@@ -129,6 +132,9 @@ impl Desk {
         counters(&mut registry, &status);
         gauges(&mut registry, &status);
         links(&mut registry, &status.coordinators);
+        if let Some(refusals) = &self.refusals {
+            peers(&mut registry, refusals);
+        }
         let mut text = String::new();
         encode(&mut text, &registry)?;
         Ok(text)
@@ -197,6 +203,23 @@ fn links(registry: &mut Registry, links: &[LinkView]) {
     registry.register("coordinator_up", "1 when the coordinator took the last report", up);
     registry.register("coordinator_pending", "Observations not acknowledged", pending);
     registry.register("coordinator_dropped", "Observations dropped before they were acknowledged", dropped);
+}
+
+fn peers(registry: &mut Registry, refusals: &Refusals) {
+    for (side, name, help) in [
+        (
+            Said::There,
+            "peer_refused",
+            "Connections and questions of other members that were refused, by reason",
+        ),
+        (Said::Here, "peer_unanswered", "Questions to other members without an answer, by reason"),
+    ] {
+        let counts = Family::<Vec<(String, String)>, Counter>::default();
+        for (reason, number) in refusals.of(side) {
+            counts.get_or_create(&vec![("reason".to_owned(), reason.to_owned())]).inc_by(number);
+        }
+        registry.register(name, help, counts);
+    }
 }
 
 async fn agent(State(desk): State<Arc<Desk>>) -> Json<AgentStatus> {

@@ -1,11 +1,13 @@
-//! TLS of a machine that connects to a coordinator.
+//! TLS of a machine that connects to a coordinator, or to another machine that it knows by name.
 
 use crate::error::PkiError;
+use crate::one_machine::OneMachine;
 use crate::pem;
-use rustls::ClientConfig;
+use drover_model::machine::MachineIdentity;
 use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::ring;
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::version::TLS13;
+use rustls::{ClientConfig, ConfigBuilder, WantsVerifier};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,12 +61,36 @@ pub fn client_config(files: &TlsFiles) -> Result<ClientConfig, PkiError> {
         .only_check_end_entity_revocation()
         .build()
         .map_err(|e| PkiError::unusable(&files.ca, e))?;
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let verified = builder(files, provider)?.with_webpki_verifier(verifier);
+    let config =
+        verified.with_client_auth_cert(pem::certificates_in(&files.certificate)?, pem::key_in(&files.key)?);
+    config.map(unresumed).map_err(|e| PkiError::unusable(&files.certificate, e))
+}
+
+/// TLS for connecting to one machine, wherever it is reached: its certificate must say that it is the one.
+///
+/// # Errors
+/// As of [`client_config`].
+pub fn machine_config(files: &TlsFiles, machine: &MachineIdentity) -> Result<ClientConfig, PkiError> {
+    let provider = Arc::new(ring::default_provider());
+    let verifier = OneMachine::new(machine.clone(), files, &provider)?;
+    // "Dangerous" is a verifier of one's own: it asks webpki for everything but the name.
+    let verified = builder(files, provider)?.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+    let config =
+        verified.with_client_auth_cert(pem::certificates_in(&files.certificate)?, pem::key_in(&files.key)?);
+    config.map(unresumed).map_err(|e| PkiError::unusable(&files.certificate, e))
+}
+
+fn builder(
+    files: &TlsFiles,
+    provider: Arc<CryptoProvider>,
+) -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, PkiError> {
+    ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])
-        .map_err(|e| PkiError::unusable(&files.ca, e))?
-        .with_webpki_verifier(verifier)
-        .with_client_auth_cert(pem::certificates_in(&files.certificate)?, pem::key_in(&files.key)?)
-        .map_err(|e| PkiError::unusable(&files.certificate, e))?;
+        .map_err(|e| PkiError::unusable(&files.ca, e))
+}
+
+fn unresumed(mut config: ClientConfig) -> ClientConfig {
     config.resumption = Resumption::disabled();
-    Ok(config)
+    config
 }

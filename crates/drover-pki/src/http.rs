@@ -1,13 +1,15 @@
 //! HTTP clients that follow the certificates they were made with: when these change, the next request goes out on a
 //! connection of its own, under the new ones.
 
-use crate::client::{TlsFiles, client_config};
+use crate::client::{TlsFiles, client_config, machine_config};
 use crate::error::PkiError;
 use crate::files::Watched;
+use drover_model::machine::MachineIdentity;
 use reqwest::{Client, ClientBuilder};
+use rustls::ClientConfig;
 use std::sync::Arc;
 
-/// A client for one coordinator.
+/// A client for one coordinator, or one other machine.
 #[derive(Debug)]
 pub struct Http(Kind);
 
@@ -49,11 +51,31 @@ impl Http {
         base: impl Fn() -> ClientBuilder + Send + Sync + 'static,
         check: impl Fn(&TlsFiles) -> Result<(), PkiError> + Send + Sync + 'static,
     ) -> Result<Self, HttpError> {
+        Self::renewed(files, base, move |files| check(files).and_then(|()| client_config(files)))
+    }
+
+    /// The same, for one machine that is known by its name and not by a host's.
+    ///
+    /// # Errors
+    /// When the files can't be used.
+    pub fn of_machine(
+        files: TlsFiles,
+        machine: MachineIdentity,
+        base: impl Fn() -> ClientBuilder + Send + Sync + 'static,
+        check: impl Fn(&TlsFiles) -> Result<(), PkiError> + Send + Sync + 'static,
+    ) -> Result<Self, HttpError> {
+        Self::renewed(files, base, move |files| check(files).and_then(|()| machine_config(files, &machine)))
+    }
+
+    fn renewed(
+        files: TlsFiles,
+        base: impl Fn() -> ClientBuilder + Send + Sync + 'static,
+        tls: impl Fn(&TlsFiles) -> Result<ClientConfig, PkiError> + Send + Sync + 'static,
+    ) -> Result<Self, HttpError> {
         let make = {
             let files = files.clone();
             move || {
-                check(&files)?;
-                let tls = client_config(&files)?;
+                let tls = tls(&files)?;
                 let client = base().https_only(true).tls_backend_preconfigured(tls).build();
                 client.map_err(|source| PkiError::Unusable {
                     path: files.certificate.clone(),

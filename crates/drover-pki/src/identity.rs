@@ -1,5 +1,6 @@
 //! Who a certificate is of.
 
+use crate::client::TlsFiles;
 use crate::error::PkiError;
 use crate::pem;
 use drover_model::Timestamp;
@@ -79,6 +80,19 @@ pub fn machine_in(certificate: &Path) -> Result<Peer, PkiError> {
     let chain = pem::certificates_in(certificate)?;
     let machine = chain.first().ok_or(NotAMachine::Absent).and_then(|leaf| identity_of(leaf));
     machine.map_err(|source| PkiError::NotAMachine { path: certificate.to_owned(), source })
+}
+
+/// The files must be of this machine: another's would be refused at each connection, and here it is said at once.
+///
+/// # Errors
+/// When they are another's, or hold no machine's certificate.
+pub fn must_be_of(files: &TlsFiles, own: &MachineIdentity) -> Result<(), PkiError> {
+    let found = machine_in(&files.certificate)?.identity;
+    if found == *own {
+        return Ok(());
+    }
+    let wanted = format!("that of {own}");
+    Err(PkiError::OtherMachine { path: files.certificate.clone(), found, wanted })
 }
 
 fn host(name: &GeneralName<'_>) -> Option<String> {

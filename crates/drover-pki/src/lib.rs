@@ -17,14 +17,18 @@ mod http;
 mod identity;
 pub mod joining;
 pub mod ledger;
+mod no_handshake;
+mod one_machine;
 pub mod pem;
 mod server;
 
-pub use client::{TlsFiles, client_config};
+pub use client::{TlsFiles, client_config, machine_config};
 pub use error::PkiError;
 pub use files::{FILES_CHECKED_EVERY, PEM_BYTES_MAX, Stamp, Watched, is_open_to_all};
 pub use http::{Http, HttpError};
-pub use identity::{NotAMachine, Peer, identity_of, machine_in};
+pub use identity::{NotAMachine, Peer, identity_of, machine_in, must_be_of};
+pub use no_handshake::NoHandshake;
+pub use one_machine::NotThisMachine;
 pub use server::{HANDSHAKE_TIMEOUT, NotAdmitted, Presented, ServerTls};
 
 /// Now, by this machine's wall clock: certificates know no other.

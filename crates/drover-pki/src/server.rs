@@ -1,14 +1,14 @@
-//! TLS of a coordinator's API: who connects must show a certificate, and who did is asked again when it may have lapsed.
+//! TLS of whoever serves, a coordinator's API first: who connects must show a certificate, and who did is asked again when it may have lapsed.
 
 use crate::client::TlsFiles;
 use crate::error::PkiError;
 use crate::files::Watched;
-use crate::identity::{NotAMachine, Peer, identity_of, machine_in};
+use crate::identity::{NotAMachine, Peer, identity_of, machine_in, must_be_of};
 use crate::{pem, wall_now};
 use drover_model::Timestamp;
 use drover_model::machine::MachineIdentity;
 use rustls::ServerConfig;
-use rustls::crypto::ring;
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::TLS13;
@@ -66,13 +66,29 @@ pub struct Presented {
 }
 
 impl ServerTls {
-    /// Reads the files.
+    /// Reads the files of a coordinator.
     ///
     /// # Errors
     /// When one is missing or is not what it should be, or the certificate is not a coordinator's.
     pub fn load(files: TlsFiles) -> Result<Self, PkiError> {
+        Self::load_checked(files, must_be_a_coordinators)
+    }
+
+    /// Reads the files of another machine, which serves to those that go by its name ([`Http::of_machine`](crate::Http::of_machine)).
+    ///
+    /// # Errors
+    /// When one is missing or is not what it should be, or the certificate is not that machine's.
+    pub fn load_of(files: TlsFiles, own: MachineIdentity) -> Result<Self, PkiError> {
+        Self::load_checked(files, move |files| must_be_of(files, &own))
+    }
+
+    fn load_checked(
+        files: TlsFiles,
+        check: impl Fn(&TlsFiles) -> Result<(), PkiError> + Send + Sync + 'static,
+    ) -> Result<Self, PkiError> {
         let makings = AtomicU64::new(0);
         let made = Watched::new(files.all(), move || {
+            check(&files)?;
             let (config, verifier) = make(&files)?;
             Ok(Made { config, verifier, generation: makings.fetch_add(1, Ordering::Relaxed) })
         })?;
@@ -123,17 +139,9 @@ impl ServerTls {
 }
 
 fn make(files: &TlsFiles) -> Result<(Arc<ServerConfig>, Arc<dyn ClientCertVerifier>), PkiError> {
-    must_be_a_coordinators(files)?;
     let chain = pem::certificates_in(&files.certificate)?;
     let provider = Arc::new(ring::default_provider());
-    let roots = Arc::new(pem::roots_in(&files.ca)?);
-    // No hints: a list of authorities' names would tell a stranger more than he has to know.
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider))
-        .clear_root_hint_subjects()
-        .with_crls(pem::crls_in(files.crl.as_deref())?)
-        .only_check_end_entity_revocation()
-        .build()
-        .map_err(|e| PkiError::unusable(&files.ca, e))?;
+    let verifier = any_machine(files, &provider)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])
         .map_err(|e| PkiError::unusable(&files.certificate, e))?
@@ -145,6 +153,21 @@ fn make(files: &TlsFiles) -> Result<(Arc<ServerConfig>, Arc<dyn ClientCertVerifi
     config.send_tls13_tickets = 0;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok((Arc::new(config), verifier))
+}
+
+/// Takes the certificate of any machine that the files' authorities issued and did not revoke.
+pub(crate) fn any_machine(
+    files: &TlsFiles,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, PkiError> {
+    let roots = Arc::new(pem::roots_in(&files.ca)?);
+    // No hints: a list of authorities' names would tell a stranger more than he has to know.
+    WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider))
+        .clear_root_hint_subjects()
+        .with_crls(pem::crls_in(files.crl.as_deref())?)
+        .only_check_end_entity_revocation()
+        .build()
+        .map_err(|e| PkiError::unusable(&files.ca, e))
 }
 
 /// Also before webpki would find out on the other side: who starts with an agent's certificate is told so at once.

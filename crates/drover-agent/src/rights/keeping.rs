@@ -2,6 +2,7 @@
 
 use super::coordinators::Coordinators;
 use super::gate_line::{GateLine, GateOrders};
+use super::known::Known;
 use super::peers::PeerClient;
 use super::{Asked, KeptRight};
 use crate::clock::boot_now;
@@ -44,6 +45,7 @@ pub(super) struct Keeping {
     pub(super) session: u64,
     pub(super) state: Arc<StateDir>,
     pub(super) kept: Option<KeptRight>,
+    pub(super) known: Known,
     pub(super) gate: GateLine,
     pub(super) coordinators: Arc<Coordinators>,
     pub(super) peers: Arc<PeerClient>,
@@ -66,6 +68,7 @@ impl Keeping {
                 state: self.state,
                 coordinators: self.coordinators,
                 peers: self.peers,
+                known: self.known,
                 tell: self.tell,
                 kept,
                 orders,
@@ -87,7 +90,7 @@ async fn first_right(inbox: &mut mpsc::Receiver<Inbox>) -> KeptRight {
             Some(Inbox::Right(right)) => {
                 let seal =
                     Seal { incarnation: right.right.incarnation, generation: WriteGeneration::default() };
-                return KeptRight { seal, intervals: right.intervals, peers: right.peers };
+                return KeptRight { seal, intervals: right.intervals };
             }
             // Whoever knows nothing vouches for nobody; what is asked is not answered.
             Some(_) => {}
@@ -103,6 +106,7 @@ struct Hands {
     state: Arc<StateDir>,
     coordinators: Arc<Coordinators>,
     peers: Arc<PeerClient>,
+    known: Known,
     tell: mpsc::Sender<Inbox>,
     kept: KeptRight,
     orders: GateOrders,
@@ -178,10 +182,6 @@ impl Hands {
         if read.intervals != self.kept.intervals {
             return self
                 .complain("the store has other intervals for it than this agent keeps it by".to_owned());
-        }
-        if read.peers != self.kept.peers {
-            self.kept.peers = read.peers;
-            self.write_down().await;
         }
         let seal = read.right.seal_for(&self.me);
         self.happens(kept, KeeperEvent::Record(read.right), None).await;
@@ -288,19 +288,17 @@ impl Hands {
             self.asked_told = Some(now);
             tracing::warn!(dataset = %self.dataset, ?members, "no coordinator answers; the other members are asked");
         }
+        let known = self.known.now();
         for member in members {
-            let Some(at) = self.kept.peers.get(member).copied() else {
+            let Some(at) = known.get(member).cloned() else {
                 tracing::error!(dataset = %self.dataset, %member, "it is not known where this member answers");
                 continue;
             };
             let (peers, tell) = (Arc::clone(&self.peers), self.tell.clone());
             let (dataset, ask, member) = (self.dataset.clone(), ask.clone(), member.clone());
             tokio::spawn(async move {
-                match peers.ask(at, &dataset, &ask).await {
-                    Ok(answer) => drop(tell.send(Inbox::Answered(answer)).await),
-                    Err(e) => {
-                        tracing::debug!(%dataset, %member, error = %drover_model::chain(&e), "a member does not answer")
-                    }
+                if let Some(answer) = peers.ask(&member, &at, &dataset, &ask).await {
+                    drop(tell.send(Inbox::Answered(answer)).await);
                 }
             });
         }

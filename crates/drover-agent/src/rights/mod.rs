@@ -7,6 +7,7 @@
 mod coordinators;
 mod gate_line;
 mod keeping;
+mod known;
 mod peers;
 
 use crate::error::AgentError;
@@ -14,14 +15,17 @@ use crate::identity::Identity;
 use crate::state::StateDir;
 pub(crate) use coordinators::ANSWER_WITHIN;
 use coordinators::Coordinators;
+use drover_model::DatasetId;
 use drover_model::write_right::{RightForAgent, RightSettings, Seal};
-use drover_model::{AgentId, DatasetId};
 use gate_line::GateLine;
 use keeping::{Inbox, Keeping};
-use peers::{PeerClient, PeerListener};
+use known::Known;
+pub use known::{PeerAt, Peers};
+pub use peers::Refusals;
+pub(crate) use peers::Said;
+use peers::{Door, Doors, PeerClient, PeerListener};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,16 +59,16 @@ pub struct KeptRight {
     pub seal: Seal,
     /// By which intervals the right is kept.
     pub intervals: RightSettings,
-    /// Where the other members answer.
-    pub peers: BTreeMap<AgentId, SocketAddr>,
 }
 
 /// Every dataset of this agent, ready to be kept.
 pub struct Rights {
     keeping: Vec<Keeping>,
-    inboxes: BTreeMap<DatasetId, mpsc::Sender<Inbox>>,
+    doors: BTreeMap<DatasetId, Door>,
     coordinators: Arc<Coordinators>,
     listener: Option<PeerListener>,
+    state: Arc<StateDir>,
+    refusals: Arc<Refusals>,
 }
 
 impl Rights {
@@ -81,22 +85,25 @@ impl Rights {
             return Ok(None);
         }
         let coordinators = Arc::new(Coordinators::new(identity)?);
-        let peers = Arc::new(PeerClient::new()?);
+        let refusals = Arc::<Refusals>::default();
+        let peers = Arc::new(PeerClient::new(identity, Arc::clone(&refusals))?);
         let listener = match identity.peer_listen {
-            Some(address) => Some(PeerListener::bind(address, state).await?),
+            Some(address) => Some(PeerListener::bind(address, identity, state, Arc::clone(&refusals)).await?),
             None => None,
         };
-        let (mut keeping, mut inboxes) = (Vec::new(), BTreeMap::new());
+        let (mut keeping, mut doors) = (Vec::new(), BTreeMap::new());
         for dataset in &identity.datasets {
             let kept = state.load_right(&dataset.name)?;
             let (tell, inbox) = mpsc::channel(INBOX_MAX);
-            inboxes.insert(dataset.name.clone(), tell.clone());
+            let known = Known::new(state.load_peers(&dataset.name));
+            doors.insert(dataset.name.clone(), Door { inbox: tell.clone(), known: known.clone() });
             keeping.push(Keeping {
                 me: identity.agent.clone(),
                 dataset: dataset.name.clone(),
                 session,
                 state: Arc::clone(state),
                 kept,
+                known,
                 gate: GateLine::new(dataset.gate.clone(), dataset.name.clone(), tell.clone()),
                 coordinators: Arc::clone(&coordinators),
                 peers: Arc::clone(&peers),
@@ -104,20 +111,31 @@ impl Rights {
                 inbox,
             });
         }
-        Ok(Some(Self { keeping, inboxes, coordinators, listener }))
+        let state = Arc::clone(state);
+        Ok(Some(Self { keeping, doors, coordinators, listener, state, refusals }))
+    }
+
+    /// How often members did not come together.
+    #[must_use]
+    pub fn refusals(&self) -> Arc<Refusals> {
+        Arc::clone(&self.refusals)
     }
 
     /// Keeps them until told to stop. A database that runs then goes on for as long as its gate allows.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut tasks = JoinSet::new();
-        let inboxes = Arc::new(self.inboxes);
+        let doors = Arc::new(self.doors);
+        for (dataset, door) in doors.iter() {
+            let known = door.known.clone();
+            tasks.spawn(known.write(dataset.clone(), Arc::clone(&self.state), shutdown.clone()));
+        }
         for keeping in self.keeping {
             tasks.spawn(keeping.run(shutdown.clone()));
         }
         if let Some(listener) = self.listener {
-            tasks.spawn(listener.serve(Arc::clone(&inboxes), shutdown.clone()));
+            tasks.spawn(listener.serve(Arc::clone(&doors), shutdown.clone()));
         }
-        tasks.spawn(look(self.coordinators, inboxes, shutdown));
+        tasks.spawn(look(self.coordinators, doors, shutdown));
         while let Some(ended) = tasks.join_next().await {
             if let Err(panic) = ended {
                 // What looks alive and keeps nothing would be worse than an agent that is started anew.
@@ -128,11 +146,7 @@ impl Rights {
 }
 
 /// Reads how every right stands, over and over: so a member learns that it holds one, or is to seal itself.
-async fn look(
-    coordinators: Arc<Coordinators>,
-    inboxes: Arc<BTreeMap<DatasetId, mpsc::Sender<Inbox>>>,
-    shutdown: CancellationToken,
-) {
+async fn look(coordinators: Arc<Coordinators>, doors: Doors, shutdown: CancellationToken) {
     let mut unnamed = BTreeSet::new();
     let mut tick = tokio::time::interval(ASKED_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -143,7 +157,7 @@ async fn look(
         }
         let Some(read) = shutdown.run_until_cancelled(coordinators.rights()).await else { return };
         match read {
-            Ok(rights) => rights.into_iter().for_each(|right| hand_over(&inboxes, right, &mut unnamed)),
+            Ok(rights) => rights.into_iter().for_each(|right| hand_over(&doors, right, &mut unnamed)),
             Err(e) => {
                 tracing::debug!(error = %drover_model::chain(&e), "no coordinator says how rights to write stand")
             }
@@ -151,14 +165,13 @@ async fn look(
     }
 }
 
-fn hand_over(
-    inboxes: &BTreeMap<DatasetId, mpsc::Sender<Inbox>>,
-    right: RightForAgent,
-    unnamed: &mut BTreeSet<DatasetId>,
-) {
-    match inboxes.get(&right.dataset) {
-        // What finds no room is read again.
-        Some(inbox) => drop(inbox.try_send(Inbox::Right(Box::new(right)))),
+fn hand_over(doors: &BTreeMap<DatasetId, Door>, right: RightForAgent, unnamed: &mut BTreeSet<DatasetId>) {
+    match doors.get(&right.dataset) {
+        Some(door) => {
+            door.known.learn(known::peers_in(&right));
+            // What finds no room is read again.
+            drop(door.inbox.try_send(Inbox::Right(Box::new(right))));
+        }
         None if unnamed.insert(right.dataset.clone()) => tracing::warn!(
             dataset = %right.dataset,
             "this agent is a member of a dataset that its identity file does not name: add it to `datasets`, with its gate"

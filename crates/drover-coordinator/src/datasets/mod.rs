@@ -136,11 +136,14 @@ impl Coordinator {
                 Err(e) => return Err(e),
             };
             let others = dataset.members.iter().filter(|member| member.agent != *agent);
+            let peers: BTreeMap<_, _> = others.map(|member| (member.agent.clone(), member.peer)).collect();
+            let region = |agent: &AgentId| loaded.config.region_of_agent(agent).cloned();
             rights.push(RightForAgent {
                 dataset: dataset.name.clone(),
                 right: record.right,
                 intervals: record.intervals,
-                peers: others.map(|member| (member.agent.clone(), member.peer)).collect(),
+                regions: peers.keys().filter_map(|peer| Some((peer.clone(), region(peer)?))).collect(),
+                peers,
             });
         }
         Ok(rights)

@@ -1,7 +1,7 @@
 //! The write right as coordinators keep it in the store, and as they hand it to agents.
 
 use super::{Renew, Renewed, RightSettings, RightState, Seal, WriteRight};
-use crate::ids::{AgentId, DatasetId, PlanId};
+use crate::ids::{AgentId, DatasetId, PlanId, RegionId};
 use crate::time::Timestamp;
 use crate::traffic::Actor;
 use schemars::JsonSchema;
@@ -37,6 +37,9 @@ pub struct RightForAgent {
     pub intervals: RightSettings,
     /// Where the other members answer when no coordinator does.
     pub peers: BTreeMap<AgentId, SocketAddr>,
+    /// In which regions they are: their certificates must say the same.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub regions: BTreeMap<AgentId, RegionId>,
 }
 
 /// A renewal as it is sent, with what does not decide about it.

@@ -1,7 +1,9 @@
 //! Who is let in, who is not, and what changes while they are connected.
 
 use crate::shop::{LIFE, Shop};
-use drover_pki::{NotAMachine, Presented, ServerTls, TlsFiles, client_config, pem};
+use drover_pki::{
+    NoHandshake, NotAMachine, Presented, ServerTls, TlsFiles, client_config, machine_config, pem,
+};
 use rcgen::{ExtendedKeyUsagePurpose, SanType, date_time_ymd};
 use rustls::ClientConfig;
 use rustls::crypto::ring;
@@ -217,4 +219,25 @@ async fn plain_text_is_no_handshake() {
     there.write_all(b"GET /v1/status HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     let refused = tokio::time::timeout(GUARD, server.accept(here)).await.unwrap().unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::InvalidData, "{refused}");
+}
+
+/// An agent serves to whoever goes by its name: the name of a host is asked for nowhere.
+#[tokio::test]
+async fn one_machine_is_known_by_its_own_name_wherever_it_is() {
+    let shop = Shop::new();
+    let name = "drover://agent/eu-west/eu-west-1";
+    let files = shop.issue(name);
+    let wrong = ServerTls::load_of(files.clone(), "drover://agent/us-east/eu-west-1".parse().unwrap());
+    assert!(wrong.unwrap_err().to_string().contains("us-east/eu-west-1 is needed here"));
+    let server = ServerTls::load_of(files, name.parse().unwrap()).unwrap();
+    let ann = shop.issue("drover://client/ann");
+    let meant = |machine: &str| machine_config(&ann, &machine.parse().unwrap()).unwrap();
+    meet_with(&server, meant(name)).await.client.unwrap();
+    for other in ["drover://agent/us-east/eu-west-1", "drover://agent/eu-west/eu-west-2"] {
+        let refused = meet_with(&server, meant(other)).await.client.unwrap_err();
+        assert_eq!(NoHandshake::in_chain(&refused), Some(NoHandshake::OtherMachine), "{refused}");
+    }
+    // Nor does it pass for a coordinator.
+    let refused = meet(&server, &ann).await.client.unwrap_err();
+    assert_eq!(NoHandshake::in_chain(&refused), Some(NoHandshake::Other), "{refused}");
 }
