@@ -65,10 +65,12 @@ fn exchange(
     path: &str,
     body: &str,
 ) -> std::io::Result<(u16, String)> {
+    // A command needs a key, and nobody here asks for the same one twice.
+    let key = fastrand::u128(..);
     write!(
         stream,
         "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\n\r\n{body}",
+         idempotency-key: {key:x}\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )?;
     let mut answer = String::new();

@@ -1,5 +1,5 @@
 //! What was seen while a schedule ran, and what of it must not be. It knows what really was broken, and asks drover for no
-//! opinion. I5 is not judged here: this world has no dataset with a writer.
+//! opinion.
 
 use crate::schedule::{Fault, Role};
 use drover_model::{Epoch, RunId, Span, Timestamp};
@@ -74,6 +74,23 @@ pub struct Failover {
     pub started_at: Timestamp,
 }
 
+/// What a register kept of a write, before it acknowledged it or once it had: by the clock of this machine, which all registers share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    pub register: usize,
+    pub generation: u64,
+    pub at_nanoseconds: u128,
+}
+
+/// A write that a client was told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acknowledged {
+    pub begun: Timestamp,
+    pub ended: Timestamp,
+    pub register: usize,
+    pub generation: u64,
+}
+
 /// Everything that was seen.
 #[derive(Debug, Clone, Default)]
 pub struct History {
@@ -85,6 +102,9 @@ pub struct History {
     /// By who keeps it: the store, each run's journal, each DNS server.
     pub accepted: BTreeMap<String, Vec<Accepted>>,
     pub failovers: Vec<Failover>,
+    /// Of all registers, since they began.
+    pub written: Vec<Written>,
+    pub acknowledged: Vec<Acknowledged>,
 }
 
 /// What must not be.
@@ -98,6 +118,12 @@ pub enum Violation {
     WentBack { server: usize, from: (Epoch, u64), to: (Epoch, u64) },
     /// I4: a server that answered had nothing to say.
     Dark { at: Timestamp, server: usize, code: u8 },
+    /// I5: a register wrote at a generation after another one wrote at a later one.
+    WroteLate { register: usize, generation: u64, later: u64 },
+    /// I5: two registers wrote at one generation.
+    TwoWrote { generation: u64, registers: [usize; 2] },
+    /// I5: a client was told of a write at a generation that it began after it was told of one at a later generation.
+    ToldLate { at: Timestamp, register: usize, generation: u64, later: u64 },
     /// I6: traffic left a region that enough vantages could reach all the time.
     MovedUnharmed { run: RunId, region: usize, at: Timestamp },
     /// A call failed while nothing was broken.
@@ -122,6 +148,21 @@ impl fmt::Display for Violation {
             Self::Dark { at, server, code } => {
                 write!(f, "I4: DNS server {server} answered with code {code} and no address at {at}")
             }
+            Self::WroteLate { register, generation, later } => {
+                write!(
+                    f,
+                    "I5: register {register} wrote at generation {generation} after one wrote at {later}"
+                )
+            }
+            Self::TwoWrote { generation, registers: [a, b] } => {
+                write!(f, "I5: registers {a} and {b} both wrote at generation {generation}")
+            }
+            Self::ToldLate { at, register, generation, later } => {
+                write!(
+                    f,
+                    "I5: register {register} took a write at generation {generation} that began at {at}, after one at {later}"
+                )
+            }
             Self::MovedUnharmed { run, region, at } => {
                 write!(f, "I6: {run} took traffic off region {region} at {at}, which enough vantages reached")
             }
@@ -141,6 +182,9 @@ pub fn violations(history: &History) -> Vec<Violation> {
     found.extend(dns_went_back(&history.obeys));
     let dark = history.told.iter().filter(|t| t.code != 0 || t.addresses == 0);
     found.extend(dark.map(|t| Violation::Dark { at: t.at, server: t.server, code: t.code }));
+    found.extend(two_writers(&history.written));
+    found.extend(wrote_late(&history.written));
+    found.extend(told_late(&history.acknowledged));
     found.extend(moved_unharmed(history));
     found.extend(failed_calls(history));
     let seen = [
@@ -149,6 +193,8 @@ pub fn violations(history: &History) -> Vec<Violation> {
         (history.leads.is_empty(), "a leader"),
         (history.obeys.is_empty(), "whom DNS servers obey"),
         (history.accepted.values().all(Vec::is_empty), "what was written"),
+        (history.written.is_empty(), "what registers keep"),
+        (history.acknowledged.is_empty(), "a write that was acknowledged"),
     ];
     found.extend(seen.iter().filter(|(is_unseen, _)| *is_unseen).map(|(_, what)| Violation::Unseen(what)));
     found
@@ -200,6 +246,57 @@ fn dns_went_back(obeys: &[Obeys]) -> Vec<Violation> {
         }
     }
     found
+}
+
+fn two_writers(written: &[Written]) -> Vec<Violation> {
+    let mut writers: BTreeMap<u64, usize> = BTreeMap::new();
+    let mut found = BTreeMap::new();
+    for w in written {
+        let first = *writers.entry(w.generation).or_insert(w.register);
+        if first != w.register {
+            found.insert(w.generation, [first, w.register]);
+        }
+    }
+    let violation = |(generation, registers)| Violation::TwoWrote { generation, registers };
+    found.into_iter().map(violation).collect()
+}
+
+/// By what registers kept. One of each generation is told: its last write.
+fn wrote_late(written: &[Written]) -> Vec<Violation> {
+    let (mut first, mut last) = (BTreeMap::<u64, u128>::new(), BTreeMap::<u64, &Written>::new());
+    for w in written {
+        let at = first.entry(w.generation).or_insert(w.at_nanoseconds);
+        *at = w.at_nanoseconds.min(*at);
+        let latest = last.entry(w.generation).or_insert(w);
+        if latest.at_nanoseconds < w.at_nanoseconds {
+            *latest = w;
+        }
+    }
+    let late = |w: &&Written| {
+        let mut after = first.range(w.generation + 1..);
+        let later = after.find(|(_, began)| **began <= w.at_nanoseconds);
+        later.map(|(later, _)| Violation::WroteLate {
+            register: w.register,
+            generation: w.generation,
+            later: *later,
+        })
+    };
+    last.values().filter_map(late).collect()
+}
+
+/// By what clients were told: only a write that began after another one was acknowledged is later for them.
+fn told_late(acknowledged: &[Acknowledged]) -> Vec<Violation> {
+    let mut first: BTreeMap<u64, Timestamp> = BTreeMap::new();
+    for a in acknowledged {
+        let at = first.entry(a.generation).or_insert(a.ended);
+        *at = a.ended.min(*at);
+    }
+    let late = |a: &Acknowledged| {
+        let (later, _) = first.range(a.generation + 1..).find(|(_, told)| **told < a.begun)?;
+        let (at, register, generation) = (a.begun, a.register, a.generation);
+        Some(Violation::ToldLate { at, register, generation, later: *later })
+    };
+    acknowledged.iter().filter_map(late).collect()
 }
 
 fn moved_unharmed(history: &History) -> Vec<Violation> {
@@ -297,7 +394,18 @@ mod tests {
             obeys: vec![obeys(0, 4, 7), obeys(5, 5, 8)],
             accepted: [("store".to_owned(), vec![accepted(1, 4), accepted(3, 5), accepted(2, 4)])].into(),
             failovers: vec![failover(2, 1, 5)],
+            written: vec![written(2, 1, 10), written(2, 1, 20), written(1, 2, 30)],
+            acknowledged: vec![told(2, 1, 1), told(1, 2, 5)],
         }
+    }
+
+    fn written(register: usize, generation: u64, at_nanoseconds: u128) -> Written {
+        Written { register, generation, at_nanoseconds }
+    }
+
+    /// A write that takes a second.
+    fn told(register: usize, generation: u64, begun: i64) -> Acknowledged {
+        Acknowledged { begun: at(begun), ended: at(begun + 1), register, generation }
     }
 
     #[test]
@@ -345,6 +453,36 @@ mod tests {
     }
 
     #[test]
+    fn i5_a_write_after_one_at_the_next_generation_is_found_in_what_registers_keep() {
+        let mut history = sound();
+        history.written.push(written(2, 1, 31));
+        let late = Violation::WroteLate { register: 2, generation: 1, later: 2 };
+        assert_eq!(violations(&history), vec![late]);
+        // Also where the next generation wrote nothing between, and where records are in no order.
+        let mut history = sound();
+        history.written.insert(0, written(3, 3, 25));
+        let late = Violation::WroteLate { register: 1, generation: 2, later: 3 };
+        assert_eq!(violations(&history), vec![late]);
+    }
+
+    #[test]
+    fn i5_two_writers_of_one_generation_are_found() {
+        let mut history = sound();
+        history.written.extend([written(3, 2, 40), written(3, 2, 50)]);
+        assert_eq!(violations(&history), vec![Violation::TwoWrote { generation: 2, registers: [1, 3] }]);
+    }
+
+    #[test]
+    fn i5_what_a_client_is_told_too_late_is_found() {
+        let mut history = sound();
+        history.acknowledged.push(told(2, 1, 6));
+        assert_eq!(violations(&history), vec![], "it began before the other one was told of");
+        history.acknowledged.push(told(2, 1, 7));
+        let late = Violation::ToldLate { at: at(7), register: 2, generation: 1, later: 2 };
+        assert_eq!(violations(&history), vec![late]);
+    }
+
+    #[test]
     fn i6_a_move_of_what_was_reachable_is_found() {
         let moved = |faults: Vec<Injected>, region| {
             let history = History { injected: faults, failovers: vec![failover(region, 1, 5)], ..sound() };
@@ -376,7 +514,7 @@ mod tests {
     #[test]
     fn a_history_in_which_nothing_was_seen_proves_nothing() {
         let found = violations(&History::default());
-        assert_eq!(found.len(), 5, "{found:?}");
+        assert_eq!(found.len(), 7, "{found:?}");
     }
 
     #[test]

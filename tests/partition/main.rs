@@ -1,5 +1,5 @@
 //! Three regions in networks of their own, whose links are cut, delayed and lossy, and whose processes are stopped and
-//! killed, by schedules that are drawn from seeds; and a judge of what clients, coordinators and DNS servers said meanwhile.
+//! killed, by schedules that are drawn from seeds; and a judge of what clients, coordinators, DNS servers and databases said meanwhile.
 //! docs/testing.md says how to run more of it.
 #![allow(
     clippy::unwrap_used,
@@ -8,6 +8,7 @@
     reason = "all of this is test code, also the helpers that clippy does not recognise as such"
 )]
 
+mod dataset;
 mod fabric;
 mod history;
 #[path = "../e2e/network.rs"]
@@ -53,6 +54,7 @@ fn chosen() -> RangeInclusive<u64> {
 struct Tally {
     takeovers: usize,
     failovers: usize,
+    moves: usize,
     failed: Vec<u64>,
 }
 
@@ -67,6 +69,7 @@ fn play(waiting: &Mutex<impl Iterator<Item = (u64, u64)>>, tally: &Mutex<Tally>)
         println!("round {round}, {verdict}");
         tally.takeovers += verdict.takeovers;
         tally.failovers += verdict.failovers;
+        tally.moves += usize::from(verdict.is_moved);
         if !verdict.is_good() {
             let kept = world.take().map(World::keep).unwrap_or_default();
             println!("  kept: {}", kept.display());
@@ -87,10 +90,10 @@ fn no_schedule_leaves_a_mark() {
             s.spawn(|| play(&waiting, &tally));
         }
     });
-    let Tally { takeovers, failovers, failed } = tally.into_inner().unwrap();
+    let Tally { takeovers, failovers, moves, failed } = tally.into_inner().unwrap();
     assert!(failed.is_empty(), "seeds {failed:?}");
     // Faults that make nobody act prove nothing. One seed alone may well be such.
     let are_few = chosen().end() - chosen().start() + 1 < SEEDS_USUAL;
-    let is_enough = are_few || (takeovers > 0 && failovers > 0);
-    assert!(is_enough, "{takeovers} takeovers and {failovers} failovers");
+    let is_enough = are_few || (takeovers > 0 && failovers > 0 && moves > 0);
+    assert!(is_enough, "{takeovers} takeovers, {failovers} failovers, {moves} moves of the dataset");
 }

@@ -1,6 +1,6 @@
 //! What keepers accepted, read where they keep it: the store itself, and the DNS servers' own memory.
 
-use crate::history::{Accepted, Failover};
+use crate::history::{Accepted, Failover, Written};
 use crate::site::REGIONS;
 use drover_model::Epoch;
 use drover_model::api::RunView;
@@ -61,6 +61,17 @@ pub fn of_journals(store: &[Accepted]) -> BTreeMap<String, Vec<Accepted>> {
     journals
 }
 
+/// What a register kept: `write GENERATION NUMBER NANOSECONDS` before it acknowledged a write, and `acknowledged …` once it had. The
+/// last line of one that was killed may be cut off.
+pub fn of_register(register: usize, kept: &str) -> Vec<Written> {
+    let written = |line: &str| {
+        let [_, generation, _, at] = line.split(' ').collect::<Vec<_>>().try_into().ok()?;
+        let (generation, at_nanoseconds) = (generation.parse().ok()?, at.parse().ok()?);
+        Some(Written { register, generation, at_nanoseconds })
+    };
+    kept.split_inclusive('\n').filter_map(|line| written(line.strip_suffix('\n')?)).collect()
+}
+
 /// When this run is a failover that nobody asked for.
 pub fn failover(run: &RunView) -> Option<Failover> {
     let Trigger::Decision { first_failure_at, .. } = run.trigger else { return None };
@@ -72,6 +83,13 @@ pub fn failover(run: &RunView) -> Option<Failover> {
         first_failure_at,
         started_at,
     })
+}
+
+#[test]
+fn a_register_s_last_line_may_be_cut_off() {
+    let kept = "write 1 7 100\nacknowledged 1 7 120\nwrite 2 8 15";
+    let expected = [100, 120].map(|at_nanoseconds| Written { register: 3, generation: 1, at_nanoseconds });
+    assert_eq!(of_register(3, kept), expected);
 }
 
 #[test]

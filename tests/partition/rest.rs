@@ -1,6 +1,7 @@
 //! When a world is at rest: one coordinator leads and the others know it, everything is healthy and has its full share, every
-//! server shows it, and no run is under way. What waits for a person meanwhile gets an answer, as from somebody on call.
+//! server shows it, no run is under way, and one writes the dataset. What waits for a person meanwhile gets an answer, as from somebody on call.
 
+use crate::dataset;
 use crate::site::{self, NAME, REGIONS, Site};
 use crate::watch::dns_control;
 use drover_model::RunId;
@@ -20,10 +21,10 @@ pub fn at_rest(site: &Site) -> Result<StatusView, String> {
         let leadership = leadership.ok_or_else(|| format!("coordinator {region} knows no leader"))?;
         followed.push(leadership.leader);
         if leadership.leads {
-            leading = Some(status);
+            leading = Some((region, status));
         }
     }
-    let status = leading.ok_or("nobody leads")?;
+    let (region, mut status) = leading.ok_or("nobody leads")?;
     if followed.windows(2).any(|pair| pair[0] != pair[1]) {
         return Err(format!("they follow different leaders: {followed:?}"));
     }
@@ -46,7 +47,10 @@ pub fn at_rest(site: &Site) -> Result<StatusView, String> {
     if let Some(dns) = status.dns.iter().find(|d| !d.reachable || !d.behind.is_empty()) {
         return Err(format!("{} is behind: {:?}", dns.instance, dns.behind));
     }
-    every_server_shows_all(site).map(|()| status)
+    every_server_shows_all(site)?;
+    // What a status shows of it may be a second old.
+    status.datasets = vec![dataset::at_rest(site, region)?];
+    Ok(status)
 }
 
 /// Asks the servers themselves, each on its own machine.

@@ -1,9 +1,10 @@
 //! One schedule, from its first fault until the world is at rest again, and what is said about it.
 
+use crate::dataset;
 use crate::history::{History, Injected, Violation, around, violations};
 use crate::records;
 use crate::rest;
-use crate::schedule::{Fault, Planned, Whose, drawn};
+use crate::schedule::{Fault, Move, Planned, Whose, drawn, drawn_move};
 use crate::site::{REGIONS, Site, Who, name_of};
 use crate::watch::{Watch, dns_control, now};
 use drover_model::Timestamp;
@@ -12,6 +13,7 @@ use drover_model::runbook::Purpose;
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::path::PathBuf;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Between two looks at the clock and the processes.
@@ -44,6 +46,10 @@ pub struct Verdict {
     answered: usize,
     calls: usize,
     failed: usize,
+    writes: usize,
+    moved: Option<String>,
+    /// Did the right go where somebody commanded it?
+    pub is_moved: bool,
     rest: Result<Duration, String>,
     restarts: Vec<String>,
     violations: Vec<Violation>,
@@ -63,7 +69,10 @@ impl fmt::Display for Verdict {
             f,
             "{takeovers} takeovers, {failovers} failovers, {failbacks} failbacks, {answered} answers by a person, "
         )?;
-        write!(f, "{calls} calls of which {failed} failed; ")?;
+        write!(f, "{calls} calls of which {failed} failed, {} writes; ", self.writes)?;
+        if let Some(moved) = &self.moved {
+            write!(f, "moved {moved}; ")?;
+        }
         if !self.restarts.is_empty() {
             write!(f, "{}; ", self.restarts.join(", "))?;
         }
@@ -106,10 +115,12 @@ impl World {
         self.watch.take();
         let begun = now();
         std::thread::sleep(QUIET);
-        let (injected, mut restarts) = self.disturb(drawn(seed).into());
+        let (injected, mut restarts, moving) = self.disturb(drawn(seed).into(), drawn_move(seed));
         let healed = Instant::now();
+        let asked = moving.map(|moving| moving.join().unwrap_or_else(|e| std::panic::resume_unwind(e)));
         let (rest, answered, more) = until_rest(&mut self.site);
         restarts.extend(more);
+        let (moved, is_moved) = moved(asked, begun, rest.as_ref().ok());
         // Without rest nobody may be there to tell, which is a violation already.
         let runs = rest.as_ref().map(|status| self.runs(status, begun)).unwrap_or_default();
         let broken = [std::mem::replace(&mut self.before, injected.clone()), injected.clone()].concat();
@@ -130,6 +141,9 @@ impl World {
             answered,
             calls: history.calls.len(),
             failed: history.calls.iter().filter(|c| c.failed.is_some()).count(),
+            writes: history.acknowledged.len(),
+            moved,
+            is_moved,
             rest: rest.map(|_| healed.elapsed()),
             restarts,
             violations,
@@ -142,13 +156,23 @@ impl World {
         begun.map(|r| rest::run(&self.site, status, &r.id)).collect()
     }
 
-    /// Faults begin and end as planned; in the end none is left. What was done, and what ended by itself meanwhile.
-    fn disturb(&mut self, mut waiting: VecDeque<Planned>) -> (Vec<Injected>, Vec<String>) {
-        let begun = Instant::now();
+    /// Faults begin and end as planned; in the end none is left. What was done, what ended by itself meanwhile, and the dataset's
+    /// move, as somebody asks for it.
+    fn disturb(
+        &mut self,
+        mut waiting: VecDeque<Planned>,
+        mut planned_move: Option<Move>,
+    ) -> (Vec<Injected>, Vec<String>, Option<JoinHandle<Result<String, String>>>) {
+        let (begun, mut moving) = (Instant::now(), None);
         let (mut active, mut over): (Vec<(Duration, Injected)>, Vec<Injected>) = (Vec::new(), Vec::new());
         let mut restarts = Vec::new();
-        while !(waiting.is_empty() && active.is_empty()) {
+        while !(waiting.is_empty() && active.is_empty() && planned_move.is_none()) {
             let passed = begun.elapsed();
+            if let Some(planned) = planned_move.take_if(|planned| planned.from <= passed) {
+                let sockets = (1..=REGIONS.len()).map(|region| self.site.socket(region));
+                let to = (self.watch.writer() - 1 + planned.further) % REGIONS.len() + 1;
+                moving = Some(dataset::move_to(sockets.collect(), to));
+            }
             let mut is_changed = false;
             while let Some(planned) = waiting.pop_front_if(|p| p.from <= passed) {
                 let place = match planned.fault.place() {
@@ -176,7 +200,7 @@ impl World {
             std::thread::sleep(TICK);
         }
         over.sort_by_key(|i| i.from);
-        (over, restarts)
+        (over, restarts, moving)
     }
 
     /// What was seen since the last schedule, and what is kept since ever.
@@ -198,8 +222,29 @@ impl World {
             obeys: seen.obeys,
             accepted,
             failovers: runs.iter().filter_map(records::failover).collect(),
+            written: (1..=REGIONS.len())
+                .flat_map(|region| records::of_register(region, &self.site.register(region)))
+                .collect(),
+            acknowledged: seen.acknowledged,
         }
     }
+}
+
+/// What became of a move, by the leader once all is at rest, and whether the right went where it was to.
+fn moved(
+    asked: Option<Result<String, String>>,
+    since: Timestamp,
+    status: Option<&StatusView>,
+) -> (Option<String>, bool) {
+    let Some(asked) = asked else { return (None, false) };
+    let begun = match asked {
+        Ok(begun) => begun,
+        Err(refused) => return (Some(format!("nowhere, since {refused}")), false),
+    };
+    let last = status.and_then(|status| status.datasets.first()?.last_move.clone());
+    let ended = last.filter(|last| last.began_at >= since).and_then(|last| last.ended);
+    let sentence = ended.as_ref().map_or("nobody knows how it ended", |ended| &ended.sentence);
+    (Some(format!("{begun}: {sentence}")), ended.is_some_and(|ended| ended.granted))
 }
 
 /// What must not be started again yet.

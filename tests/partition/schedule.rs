@@ -26,6 +26,7 @@ pub enum Role {
     Store,
     Dns,
     Service,
+    Gate,
 }
 
 impl fmt::Display for Role {
@@ -36,6 +37,7 @@ impl fmt::Display for Role {
             Self::Store => "etcd",
             Self::Dns => "dns",
             Self::Service => "service",
+            Self::Gate => "gate",
         })
     }
 }
@@ -105,9 +107,40 @@ pub fn drawn(seed: u64) -> Vec<Planned> {
         let whose = if draw.bool() { Whose::Leaders } else { Whose::Region(draw.usize(1..=3)) };
         planned.push(Planned { from, until, fault: fault(&mut draw, kind, whose) });
     }
+    planned.extend(drawn_beside(seed).1);
     planned.sort_by_key(|p| p.from);
     planned
 }
+
+/// A move of the dataset that somebody commands while things go wrong: when, and to the region so many further on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Move {
+    pub from: Duration,
+    pub further: usize,
+}
+
+/// The move of a seed, in two schedules of three.
+pub fn drawn_move(seed: u64) -> Option<Move> {
+    drawn_beside(seed).0
+}
+
+/// What was added for datasets is drawn by itself, so that each seed has the faults that it ever had. A gate is killed and not
+/// stopped: whatever runs it kills one that hangs, and here nobody does.
+fn drawn_beside(seed: u64) -> (Option<Move>, Option<Planned>) {
+    let mut draw = fastrand::Rng::with_seed(!seed);
+    let is_moved = draw.u8(..3) > 0;
+    let from = millis(&mut draw, Duration::ZERO, BEGIN_WITHIN + LASTS_MIN);
+    let further = draw.usize(1..REGIONS_COUNT);
+    let is_killed = draw.u8(..4) == 0;
+    let begins = millis(&mut draw, Duration::ZERO, BEGIN_WITHIN);
+    let until = begins + millis(&mut draw, LASTS_MIN, LASTS_MAX);
+    let fault = Fault::Killed(Whose::Region(draw.usize(1..=REGIONS_COUNT)), Role::Gate);
+    let killed = Planned { from: begins, until, fault };
+    (is_moved.then_some(Move { from, further }), is_killed.then_some(killed))
+}
+
+/// Regions that serve, and have a copy of the dataset.
+const REGIONS_COUNT: usize = 3;
 
 /// So many kinds of faults [`fault`] knows.
 const KINDS: u64 = 10;
@@ -157,7 +190,10 @@ fn the_first_ten_hold_every_kind() {
     has(|f| matches!(f, Fault::Reordered(..)));
     has(|f| matches!(f, Fault::Stopped(_, Role::Coordinator)));
     has(|f| matches!(f, Fault::Killed(..)));
+    has(|f| matches!(f, Fault::Killed(_, Role::Gate)));
     has(|f| f.place() == Whose::Leaders);
+    let moves = (1..=10).filter_map(drawn_move).count();
+    assert!((3..10).contains(&moves), "{moves} moves");
 }
 
 #[test]

@@ -1,7 +1,8 @@
-//! The world: three regions, each with an etcd member, a coordinator, an agent, a DNS server and a service; a witness, from
+//! The world: three regions, each with an etcd member, a coordinator, an agent, a DNS server, a service, and a register behind a gate; a witness, from
 //! which clients call; and the references elsewhere. Each in a network of its own. All that is set up is what an operator
 //! would set up: certificates, a signed zone, and a tunnel to each other region's DNS server for the coordinators.
 
+use crate::dataset;
 use crate::fabric::{DEVICE, Fabric, Link, PLACES_MAX};
 use crate::history::around;
 use crate::place::{Place, address};
@@ -88,7 +89,7 @@ impl Site {
         site.certify();
         site.configure();
         site.start_references();
-        for role in [Role::Store, Role::Service, Role::Dns, Role::Coordinator] {
+        for role in [Role::Store, Role::Service, Role::Dns, Role::Gate, Role::Coordinator] {
             (1..=REGIONS.len()).for_each(|region| site.add(role, region));
         }
         (1..=WITNESS).for_each(|place| site.add(Role::Agent, place));
@@ -152,11 +153,19 @@ impl Site {
         let coordinators: Vec<String> = (1..=REGIONS.len()).map(api).collect();
         for (place, region) in (1..).zip(REGIONS.into_iter().chain(["witness"])) {
             let (agent, tls) = (format!("{region}-1"), self.path(&format!("{region}-1")));
-            let identity = json!({
+            let mut identity = json!({
                 "agent": agent, "region": region, "coordinators": coordinators,
                 "state_dir": self.path(&format!("{agent}.state")),
                 "tls": {"ca": tls.join("ca.pem"), "certificate": tls.join("certificate.pem"), "key": tls.join("key.pem")},
             });
+            if place <= REGIONS.len() {
+                let socket = self.path(&format!("gate-{place}.sock"));
+                identity["peer_listen"] = json!(at(place, dataset::MEMBER_PORT));
+                identity["datasets"] = json!([{"name": dataset::DATASET, "gate": socket}]);
+                let command = dataset::command(place, self.register_file(place).to_str().unwrap());
+                let gate = json!({"dataset": dataset::DATASET, "socket": socket, "command": command});
+                std::fs::write(self.path(&format!("gate-{place}.yaml")), gate.to_string()).unwrap();
+            }
             std::fs::write(self.path(&format!("agent-{place}.yaml")), identity.to_string()).unwrap();
         }
     }
@@ -219,6 +228,7 @@ impl Site {
                     &file("crl"),
                 ])
             }
+            Role::Gate => line(&["gate", "--config", &path(format!("gate-{place}.yaml"))]),
             Role::Agent => line(&["agent", "--identity", &path(format!("agent-{place}.yaml"))]),
             Role::Dns => line(&[
                 "dns",
@@ -239,6 +249,16 @@ impl Site {
                 &path(format!("service-{place}.control")),
             ]),
         }
+    }
+
+    fn register_file(&self, region: usize) -> PathBuf {
+        self.path(&format!("register-{region}"))
+    }
+
+    /// What a region's register kept so far; nothing of one that never wrote.
+    pub fn register(&self, region: usize) -> String {
+        let kept = std::fs::read(self.register_file(region)).unwrap_or_default();
+        String::from_utf8_lossy(&kept).into_owned()
     }
 
     /// What a coordinator says, when it says anything.
@@ -430,6 +450,8 @@ fn config(key: &Path) -> Config {
         let region = config.regions.values_mut().find(|r| r.name.as_str() == region).unwrap();
         region.agents[0].source_address = Some(address(place).into());
     }
+    let orders = dataset::configured();
+    config.datasets.insert(orders.name.clone(), orders);
     config.services.retain(|name, _| name.as_str() == "checkout");
     for service in config.services.values_mut() {
         for endpoint in service.endpoints.values_mut() {

@@ -1,6 +1,7 @@
 //! Who looks while a schedule runs: clients that resolve and call as users do, and watchers of coordinators and DNS servers.
 
-use crate::history::{Call, Leads, Obeys, Told};
+use crate::dataset;
+use crate::history::{Acknowledged, Call, Leads, Obeys, Told};
 use crate::place::{address, enter};
 use crate::site::{self, DNS_PORT, REGIONS, SERVICE_PORT, Site, WITNESS};
 use crate::wire;
@@ -11,7 +12,7 @@ use serde_json::Value;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,6 +20,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Clients, and the pause between two calls of each.
 const CLIENTS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(150);
+/// Between two writes that a client tries at one register.
+const WRITE_PAUSE: Duration = Duration::from_millis(100);
 /// A resolver asks the next server after that.
 const DNS_TIMEOUT: Duration = Duration::from_millis(700);
 /// A user waits so long for a connection, and for each part of an answer.
@@ -40,6 +43,7 @@ pub struct Seen {
     pub calls: Vec<Call>,
     pub leads: Vec<Leads>,
     pub obeys: Vec<Obeys>,
+    pub acknowledged: Vec<Acknowledged>,
 }
 
 /// The watchers of a world. They end with this value.
@@ -57,7 +61,15 @@ impl Watch {
             let namespace = site.place(WITNESS).open_file();
             watch.repeatedly(PAUSE, Some(namespace), call);
         }
+        let numbers = Arc::new(AtomicU64::new(1));
         for region in 1..=REGIONS.len() {
+            let (namespace, numbers) = (site.place(WITNESS).open_file(), numbers.clone());
+            watch.repeatedly(WRITE_PAUSE, Some(namespace), move |seen| {
+                let number = numbers.fetch_add(1, Ordering::Relaxed);
+                if let Some(acknowledged) = dataset::try_write(region, number) {
+                    note(seen, |s| s.acknowledged.push(acknowledged));
+                }
+            });
             let socket = site.socket(region);
             watch.repeatedly(LOOK_EVERY, None, move |seen| look_at_coordinator(seen, region, &socket));
             let namespace = site.place(region).open_file();
@@ -88,6 +100,12 @@ impl Watch {
     pub fn leader(&self) -> usize {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.leads.iter().max_by_key(|l| l.epoch.counter).map_or(1, |l| l.coordinator)
+    }
+
+    /// The region whose register acknowledged the last write; the second one, which writes first, while none did.
+    pub fn writer(&self) -> usize {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.acknowledged.iter().max_by_key(|a| a.generation).map_or(2, |a| a.register)
     }
 
     /// What was seen since the last time.
