@@ -17,7 +17,8 @@
 //! ```
 
 use crate::error::AgentError;
-use crate::rights::{DATASETS_MAX, DatasetHere};
+use crate::rights::DatasetHere;
+use drover_model::config::DATASETS_PER_AGENT_MAX;
 use drover_model::machine::MachineIdentity;
 use drover_model::{AgentId, RegionId};
 use drover_pki::TlsFiles;
@@ -141,8 +142,8 @@ impl Identity {
             ));
         }
         let names: std::collections::BTreeSet<_> = self.datasets.iter().map(|d| &d.name).collect();
-        if names.len() != self.datasets.len() || names.len() > DATASETS_MAX {
-            return Err(format!("it must name each dataset once, and {DATASETS_MAX} at most"));
+        if names.len() != self.datasets.len() || names.len() > DATASETS_PER_AGENT_MAX {
+            return Err(format!("it must name each dataset once, and {DATASETS_PER_AGENT_MAX} at most"));
         }
         if self.buffer_observations_max == 0 || self.probes_in_flight_max == 0 {
             return Err("buffer_observations_max and probes_in_flight_max must be at least 1".to_owned());

@@ -33,9 +33,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Datasets beside which one agent can be.
-pub const DATASETS_MAX: usize = 64;
-
 /// How often coordinators are asked how a right stands, before anything else is known: as often as it is renewed then.
 const ASKED_EVERY: Duration = Duration::from_secs(1);
 

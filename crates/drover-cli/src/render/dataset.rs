@@ -70,6 +70,11 @@ fn notes(view: &DatasetView) -> Vec<String> {
             "{id}: {}. To read every record: drover store check",
             view.unreadable.as_deref().unwrap_or("its record makes no sense")
         )),
+        (RightStanding::Closing, Some(target)) if view.unconfigured => notes.push(format!(
+            "{id}: was taken out of the configuration while its right goes from {} to {target}, so that no agent hears of it. Put the \
+             document back, or give the right back: drover dataset abort {id} --reason WHY",
+            view.holder
+        )),
         (RightStanding::Closing, Some(target)) => notes.push(format!(
             "{id}: goes from {} to {target}. To give it back: drover dataset abort {id} --reason WHY",
             view.holder

@@ -4,7 +4,9 @@
 //! nobody need lead for it. The leader alone grants a right first, changes who could take it over, and transfers it
 //! (`moving`). [Write rights](../../../docs/write-rights.md) has the protocol; a step in a comment is one of it.
 
+mod kept;
 mod moving;
+mod reading;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -20,10 +22,12 @@ use drover_exec::write_right::{Sighting, TransferEvent, change_members, renew};
 use drover_model::config::Dataset;
 use drover_model::write_right::{
     DatasetRecord, Incarnation, Members, RenewAnswer, RenewRequest, RightForAgent, RightIntervals,
-    RightState, Sealed, WriteGeneration, WriteRight,
+    RightSettings, RightState, Sealed, WriteGeneration, WriteRight,
 };
 use drover_model::{AgentId, DatasetId, Generation};
 use drover_store::{Expect, Revision, Txn};
+use kept::Kept;
+use reading::{ReadDatasets, ReadRight};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -70,8 +74,8 @@ impl Datasets {
 }
 
 /// The intervals that a record was granted with. They held together then.
-fn intervals_of(dataset: &DatasetId, record: &DatasetRecord) -> Result<RightIntervals, CoordinatorError> {
-    RightIntervals::new(record.intervals)
+fn intervals_of(dataset: &DatasetId, settings: RightSettings) -> Result<RightIntervals, CoordinatorError> {
+    RightIntervals::new(settings)
         .map_err(|e| CoordinatorError::store(format!("use the intervals of dataset {dataset}"), e))
 }
 
@@ -92,12 +96,13 @@ impl Coordinator {
     }
 
     /// The record of a dataset, with when this coordinator first saw it so.
-    async fn right_of(
-        &self,
-        dataset: &DatasetId,
-    ) -> Result<Option<(DatasetRecord, Revision, Sighting)>, CoordinatorError> {
-        let found = self.db.get::<DatasetRecord>(&keys::write_right(dataset)).await?;
-        Ok(found.map(|(record, revision)| (record, revision, self.datasets.saw(dataset, revision))))
+    async fn right_of(&self, dataset: &DatasetId) -> Result<Option<ReadRight>, CoordinatorError> {
+        let found = self.db.get::<Kept>(&keys::write_right(dataset)).await?;
+        Ok(found.map(|(kept, revision)| ReadRight {
+            kept,
+            revision,
+            sighting: self.datasets.saw(dataset, revision),
+        }))
     }
 
     /// Swaps a write right that is as it was seen, under the conditions that `txn` has already: none, and any coordinator may,
@@ -111,7 +116,7 @@ impl Coordinator {
         txn: Txn,
         dataset: &DatasetId,
         seen: Revision,
-        record: &DatasetRecord,
+        record: &Kept,
     ) -> Result<Option<Revision>, CoordinatorError> {
         let key = keys::write_right(dataset);
         let given_up = [keys::RETIRED, keys::IMPORTING].into_iter();
@@ -123,17 +128,22 @@ impl Coordinator {
     /// All datasets of which this agent is a member, and whose right was granted once.
     pub(crate) async fn rights_for(&self, agent: &AgentId) -> Result<Vec<RightForAgent>, CoordinatorError> {
         let loaded = self.loaded();
+        let is_beside = |dataset: &&Dataset| dataset.members.iter().any(|member| member.agent == *agent);
+        let beside: Vec<&Dataset> = loaded.config.datasets.values().filter(is_beside).collect();
+        if beside.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut read = self.read_rights().await?;
         let mut rights = Vec::new();
-        for dataset in loaded.config.datasets.values().filter(|d| d.agents().contains(agent)) {
-            let record = match self.right_of(&dataset.name).await {
-                Ok(Some((record, ..))) => record,
-                Ok(None) => continue,
+        for dataset in beside {
+            let record = match read.remove(&dataset.name) {
+                Some(Ok(right)) => right.kept.record,
+                None => continue,
                 // The agent keeps what it knows of this one, and hears of the others.
-                Err(e) if e.is_of_one_record() => {
+                Some(Err(e)) => {
                     tracing::warn!(dataset = %dataset.name, error = &e as &dyn std::error::Error, "an agent is not told of a dataset");
                     continue;
                 }
-                Err(e) => return Err(e),
             };
             let others = dataset.members.iter().filter(|member| member.agent != *agent);
             let peers: BTreeMap<_, _> = others.map(|member| (member.agent.clone(), member.peer)).collect();
@@ -156,9 +166,10 @@ impl Coordinator {
         RenewRequest { renew: asked, writing }: &RenewRequest,
     ) -> Result<RenewAnswer, ApiError> {
         for _ in 0..RENEW_TRIES {
-            let Some((record, revision, _)) = self.right_of(dataset).await? else {
+            let Some(ReadRight { kept, revision, .. }) = self.right_of(dataset).await? else {
                 return Err(ApiError::not_found(format!("a write right of {dataset}"), Vec::new()));
             };
+            let record = kept.record.clone();
             self.must_be_of_this_store(&record.right).await?;
             let renewal = match renew(&record.right, asked) {
                 Ok(renewal) => renewal,
@@ -170,7 +181,7 @@ impl Coordinator {
             let right = renewal.record().clone();
             let now = self.clock.now();
             let not_writing_since = if *writing { None } else { record.not_writing_since.or(Some(now)) };
-            let renewed = DatasetRecord { right, renewed_at: now, not_writing_since, ..record };
+            let renewed = kept.with(DatasetRecord { right, renewed_at: now, not_writing_since, ..record });
             if let Some(revision) = self.swap_right(Txn::new(), dataset, revision, &renewed).await? {
                 self.datasets.saw(dataset, revision);
                 return Ok(RenewAnswer::Renewed { renewed: renewal.committed() });
@@ -211,29 +222,50 @@ impl Coordinator {
                 () = self.stop.cancelled() => return,
                 _ = tick.tick() => {}
             }
-            for dataset in self.loaded().config.datasets.values() {
-                if let Err(e) = self.tend(dataset).await {
-                    tracing::warn!(dataset = %dataset.name, error = &e as &dyn std::error::Error, "can't tend to a dataset");
-                }
-            }
-            if let Err(e) = self.look_at_datasets().await {
+            if let Err(e) = self.tend_datasets().await {
+                self.datasets.went_unread();
                 tracing::warn!(error = &e as &dyn std::error::Error, "can't look at datasets");
             }
         }
     }
 
-    async fn tend(self: &Arc<Self>, dataset: &Dataset) -> Result<(), CoordinatorError> {
-        let name = &dataset.name;
-        let Some((record, revision, _)) = self.right_of(name).await? else {
-            return self.grant_first(dataset).await;
+    /// One reading, to tend by and to show. A right that was taken out of the configuration is still gone on with, where it moves.
+    async fn tend_datasets(self: &Arc<Self>) -> Result<(), CoordinatorError> {
+        let loaded = self.loaded();
+        let read = self.read_datasets().await?;
+        let names: BTreeSet<&DatasetId> = loaded.config.datasets.keys().chain(read.rights.keys()).collect();
+        for name in names {
+            if let Err(e) = self.tend(name, loaded.config.datasets.get(name), &read).await {
+                tracing::warn!(dataset = %name, error = &e as &dyn std::error::Error, "can't tend to a dataset");
+            }
+        }
+        self.show_datasets(&loaded.config, &read);
+        Ok(())
+    }
+
+    async fn tend(
+        self: &Arc<Self>,
+        name: &DatasetId,
+        configured: Option<&Dataset>,
+        read: &ReadDatasets,
+    ) -> Result<(), CoordinatorError> {
+        let ReadRight { kept, revision, .. } = match (read.rights.get(name), configured) {
+            (Some(Ok(right)), _) => right,
+            // Whoever asks how it stands is told why.
+            (Some(Err(_)), _) | (None, None) => return Ok(()),
+            (None, Some(dataset)) => return self.grant_first(dataset).await,
         };
+        let record = &kept.record;
         if self.datasets.moving().contains_key(name) {
             return Ok(());
         }
         if let RightState::Closing { .. } = record.right.state {
-            return self.resume_move(name, &record).await;
+            return self.resume_move(name).await;
         }
-        self.settle_move(name).await?;
+        if read.is_moving(name) {
+            self.settle_move(name).await?;
+        }
+        let Some(dataset) = configured else { return Ok(()) };
         let wanted = promotable(dataset, &record.right.holder);
         if record.right.members.promotable == wanted {
             return Ok(());
@@ -244,8 +276,8 @@ impl Coordinator {
                     return Ok(());
                 }
                 // One that a renewal overtakes is made at the next look.
-                let changed = DatasetRecord { right, ..record };
-                self.swap_right(self.db.fenced(), name, revision, &changed).await?;
+                let changed = kept.with(DatasetRecord { right, ..record.clone() });
+                self.swap_right(self.db.fenced(), name, *revision, &changed).await?;
             }
             Err(why) => tracing::debug!(dataset = %name, %why, "the members stay as they are for now"),
         }
@@ -266,7 +298,7 @@ impl Coordinator {
             state: RightState::Open,
         };
         let (intervals, renewed_at) = (dataset.write_right, self.clock.now());
-        let record = DatasetRecord { right, intervals, renewed_at, not_writing_since: None };
+        let record = Kept::new(DatasetRecord { right, intervals, renewed_at, not_writing_since: None });
         if self.db.create(&keys::write_right(&dataset.name), &record).await? {
             tracing::info!(dataset = %dataset.name, holder = %dataset.holder, "the write right was granted first");
         }

@@ -5,6 +5,7 @@
 //! here sends them anything; what they answer comes as an event.
 
 use super::intervals_of;
+use super::reading::ReadRight;
 use crate::api::problem::ApiError;
 use crate::clock::Clock;
 use crate::coordinator::Coordinator;
@@ -18,7 +19,7 @@ use drover_exec::write_right::{
 use drover_model::api::{CommandRequest, Done, MoveBegun, MoveRequest};
 use drover_model::config::Dataset;
 use drover_model::traffic::Actor;
-use drover_model::write_right::{BootTime, DatasetRecord, MoveEnd, MoveRecord, RightIntervals};
+use drover_model::write_right::{BootTime, DatasetRecord, MoveEnd, MoveRecord, RightIntervals, RightState};
 use drover_model::{AgentId, DatasetId, PlanId};
 use drover_store::{Expect, Revision};
 use std::sync::Arc;
@@ -79,10 +80,11 @@ impl Coordinator {
         crate::operator::need_reason(&request.reason)?;
         let dataset = self.dataset(name)?;
         let (id, target) = (dataset.name.clone(), self.target_of(&dataset, &request.to)?);
-        let Some((record, _, sighting)) = self.right_of(&id).await? else {
+        let Some(ReadRight { kept, sighting, .. }) = self.right_of(&id).await? else {
             let detail = format!("nobody has the write right of {id} yet: its holder is to write first");
             return Err(conflict("not_granted", detail, format!("drover dataset status {id}")));
         };
+        let record = kept.record;
         self.must_be_of_this_store(&record.right).await?;
         if record.right.holder == target {
             let detail = format!("{target} has the write right of {id} already");
@@ -92,7 +94,8 @@ impl Coordinator {
         let from = record.right.generation;
         let intent = Intent { from, target: target.clone(), plan: plan.clone() };
         // The machine says at once what stands in the way; what it would do is thrown away.
-        let (mut asked, _) = Transfer::begin(intervals_of(&id, &record)?, self.db.epoch(), intent.clone());
+        let (mut asked, _) =
+            Transfer::begin(intervals_of(&id, record.intervals)?, self.db.epoch(), intent.clone());
         let holder = record.right.holder.clone();
         let effects = asked.handle(TransferEvent::Read(record.right.clone(), sighting), Clock::boot());
         if let Some(TransferEffect::Over(Outcome::Refused(why))) = effects.first() {
@@ -114,7 +117,7 @@ impl Coordinator {
             self.datasets.moving().remove(&id);
             return Err(e.into());
         }
-        let moving = self.moving(&id, intervals_of(&id, &record)?, events, intent);
+        let moving = self.moving(&id, intervals_of(&id, record.intervals)?, events, intent);
         self.tasks.spawn(moving.see_through(begun));
         let sentence = format!("{id}: the right to write goes from {holder} to {target} ({plan})");
         Ok(MoveBegun { sentence, plan, began_at })
@@ -122,9 +125,13 @@ impl Coordinator {
 
     /// Gives the right back to its holder, where it is not granted yet.
     pub(crate) async fn abort_move(&self, name: &str, request: &CommandRequest) -> Result<Done, ApiError> {
-        let id = self.dataset(name)?.name;
-        let transfer = self.datasets.moving().get(&id).cloned();
-        let Some(transfer) = transfer else {
+        // Also of one that was taken out of the configuration meanwhile.
+        let moving = DatasetId::new(name).ok().and_then(|id| {
+            let transfer = self.datasets.moving().get(&id).cloned()?;
+            Some((id, transfer))
+        });
+        let Some((id, transfer)) = moving else {
+            let id = self.dataset(name)?.name;
             let detail = format!("no move of {id} is under way");
             return Err(conflict("no_move", detail, format!("drover dataset status {id}")));
         };
@@ -165,30 +172,47 @@ impl Coordinator {
     }
 
     /// Goes on with what the record is closing for, under this leader (step 14).
-    pub(super) async fn resume_move(
-        self: &Arc<Self>,
+    pub(super) async fn resume_move(self: &Arc<Self>, id: &DatasetId) -> Result<(), CoordinatorError> {
+        let Ok(events) = self.claim_move(id) else { return Ok(()) };
+        // Read with the claim: a move that has ended since the right was seen closing is over.
+        match self.left_closing(id).await {
+            Ok(Some((intervals, intent, begun))) => {
+                let (plan, target) = (&intent.plan, &intent.target);
+                tracing::info!(dataset = %id, %plan, %target, "going on with a move that a leader before began");
+                let moving = self.moving(id, intervals, events, intent);
+                self.tasks.spawn(moving.see_through(begun));
+                Ok(())
+            }
+            nothing => {
+                self.datasets.moving().remove(id);
+                nothing.map(drop)
+            }
+        }
+    }
+
+    /// What a right is closing for, and who asked for it; nothing of one that is open.
+    async fn left_closing(
+        &self,
         id: &DatasetId,
-        record: &DatasetRecord,
-    ) -> Result<(), CoordinatorError> {
-        let drover_model::write_right::RightState::Closing { target, plan } = &record.right.state else {
-            return Ok(());
+    ) -> Result<Option<(RightIntervals, Intent, MoveRecord)>, CoordinatorError> {
+        let Some(DatasetRecord { right, intervals, .. }) =
+            self.right_of(id).await?.map(|read| read.kept.record)
+        else {
+            return Ok(None);
         };
-        let intent = Intent { from: record.right.generation, target: target.clone(), plan: plan.clone() };
+        let RightState::Closing { target, plan } = right.state else { return Ok(None) };
         let kept = self.db.get::<MoveRecord>(&keys::dataset_move(id)).await?.map(|(kept, _)| kept);
-        let begun = kept.filter(|kept| kept.plan == *plan).unwrap_or_else(|| MoveRecord {
+        let begun = kept.filter(|kept| kept.plan == plan).unwrap_or_else(|| MoveRecord {
             plan: plan.clone(),
-            from: record.right.holder.clone(),
+            from: right.holder,
             to: target.clone(),
             by: Actor::Automatic,
             reason: "found closing".to_owned(),
             began_at: self.clock.now(),
             ended: None,
         });
-        let Ok(events) = self.claim_move(id) else { return Ok(()) };
-        tracing::info!(dataset = %id, %plan, %target, "going on with a move that a leader before began");
-        let moving = self.moving(id, intervals_of(id, record)?, events, intent);
-        self.tasks.spawn(moving.see_through(begun));
-        Ok(())
+        let intervals = intervals_of(id, intervals)?;
+        Ok(Some((intervals, Intent { from: right.generation, target, plan }, begun)))
     }
 
     /// Writes down how a move ended whose leader died before it could.
@@ -212,7 +236,8 @@ impl Coordinator {
 
     async fn settle_claimed(&self, id: &DatasetId) -> Result<(), CoordinatorError> {
         let Some(kept) = self.open_move(id).await? else { return Ok(()) };
-        let Some((DatasetRecord { right, .. }, ..)) = self.right_of(id).await? else { return Ok(()) };
+        let Some(read) = self.right_of(id).await? else { return Ok(()) };
+        let right = read.kept.record.right;
         if !right.is_open() {
             return Ok(()); // Gone on with at the next look.
         }
@@ -315,7 +340,7 @@ impl Moving {
     async fn read(&self) -> Option<TransferEvent> {
         while !self.c.stop.is_cancelled() {
             match self.c.right_of(&self.id).await {
-                Ok(Some((record, _, sighting))) => return Some(TransferEvent::Read(record.right, sighting)),
+                Ok(Some(read)) => return Some(TransferEvent::Read(read.kept.record.right, read.sighting)),
                 Ok(None) => return None,
                 Err(e) => {
                     tracing::warn!(dataset = %self.id, error = &e as &dyn std::error::Error, "can't read a write right");
@@ -346,7 +371,10 @@ impl Moving {
 
     /// Steps 8, 12 and 14: the leader's record is this one's, and the right is as it was seen.
     async fn try_swap(&self, swap: &Swap) -> Result<Option<Revision>, CoordinatorError> {
-        let Some((record, revision, _)) = self.c.right_of(&self.id).await? else { return Ok(None) };
+        let Some(ReadRight { kept, revision, .. }) = self.c.right_of(&self.id).await? else {
+            return Ok(None);
+        };
+        let record = &kept.record;
         if fence_of(revision) != swap.expected() {
             return Ok(None);
         }
@@ -357,7 +385,8 @@ impl Moving {
         };
         let right = swap.record().clone();
         // Whoever holds the right from now on says itself whether it writes.
-        let swapped = DatasetRecord { right, renewed_at, not_writing_since: None, ..record };
+        let swapped =
+            kept.with(DatasetRecord { right, renewed_at, not_writing_since: None, ..record.clone() });
         let key = keys::write_right(&self.id);
         let txn = self.c.db.fenced().expect(&key, Expect::ModRevision(revision));
         let txn = self.c.db.put_op(txn, &key, &swapped)?.for_journal();

@@ -1,22 +1,25 @@
 //! Datasets as people see them.
 
+use super::reading::ReadDatasets;
 use super::{Datasets, intervals_of};
 use crate::api::problem::ApiError;
 use crate::clock::Clock;
 use crate::coordinator::Coordinator;
-use crate::db::keys;
 use crate::error::CoordinatorError;
 use crate::mirror::READ_WITHIN;
 use drover_model::api::{Attention, DatasetView, RightStanding, Severity};
 use drover_model::config::{Config, Dataset};
 use drover_model::write_right::{BootTime, DatasetRecord, MoveRecord, RightState};
-use drover_model::{RegionId, Span, Timestamp};
+use drover_model::{DatasetId, RegionId, Span, Timestamp};
 use std::collections::BTreeSet;
 use std::sync::{MutexGuard, PoisonError};
 
 /// A longer time between two readings says nothing of whether a right was renewed: longer than a follower that nobody asks
 /// leaves between them, and shorter than a right as shipped less the age that a renewal may have.
 const READ_GAP_MAX: Span = Span::from_millis(5_500);
+
+/// How a move ended is shown so long, of a dataset that is not configured any more: longer than whoever began it watches.
+const ENDED_SHOWN_FOR: Span = Span::from_mins(5);
 
 /// What was read of datasets, and when.
 #[derive(Debug, Default)]
@@ -92,22 +95,27 @@ impl Datasets {
 impl Coordinator {
     /// Reads what `status` shows of datasets. A record that makes no sense hides no other one.
     pub(crate) async fn look_at_datasets(&self) -> Result<(), CoordinatorError> {
-        let loaded = self.loaded();
-        let mut seen = Vec::new();
-        for dataset in loaded.config.datasets.values() {
-            seen.push(match self.see(&loaded.config, dataset).await {
-                Ok(seen) => seen,
-                Err(e) if e.is_of_one_record() => {
-                    Seen { view: unreadable(&loaded.config, dataset, &e), open: None }
-                }
-                Err(e) => {
-                    self.datasets.went_unread();
-                    return Err(e);
-                }
-            });
+        match self.read_datasets().await {
+            Ok(read) => {
+                self.show_datasets(&self.loaded().config, &read);
+                Ok(())
+            }
+            Err(e) => {
+                self.datasets.went_unread();
+                Err(e)
+            }
         }
-        self.datasets.looked().take(seen, Clock::boot());
-        Ok(())
+    }
+
+    /// Takes what was read for what `status` shows.
+    pub(super) fn show_datasets(&self, config: &Config, read: &ReadDatasets) {
+        let configured = config.datasets.values().map(|dataset| {
+            let unread = |why| Seen { view: unreadable(config, dataset, why), open: None };
+            see(config, dataset, read).unwrap_or_else(unread)
+        });
+        let mut seen: Vec<Seen> = configured.collect();
+        seen.extend(taken_out(config, read, self.clock.now()));
+        self.datasets.looked().take(seen, read.at);
     }
 
     /// Every dataset that is configured, as the store has it; as it had them at the last look, where it does not answer.
@@ -123,19 +131,40 @@ impl Coordinator {
         }
         Ok(self.datasets.shown(self.clock.now()))
     }
+}
 
-    async fn see(&self, config: &Config, dataset: &Dataset) -> Result<Seen, CoordinatorError> {
-        let Some((record, _, sighting)) = self.right_of(&dataset.name).await? else {
-            return Ok(Seen {
-                view: ungranted(config.region_of_agent(&dataset.holder).cloned(), dataset),
-                open: None,
-            });
-        };
-        let over = intervals_of(&dataset.name, &record)?.over();
-        let last_move = self.db.get::<MoveRecord>(&keys::dataset_move(&dataset.name)).await?;
-        let open = record.right.is_open().then(|| (over, sighting.since()));
-        Ok(Seen { view: granted(config, dataset, record, last_move.map(|(last, _)| last)), open })
+/// A dataset as it was read, or in words why its records make no sense.
+fn see(config: &Config, dataset: &Dataset, read: &ReadDatasets) -> Result<Seen, String> {
+    let Some(right) = read.rights.get(&dataset.name) else {
+        let view = ungranted(config.region_of_agent(&dataset.holder).cloned(), dataset);
+        return Ok(Seen { view, open: None });
+    };
+    let right = right.as_ref().map_err(|e| drover_model::chain(e))?;
+    let record = &right.kept.record;
+    let over = intervals_of(&dataset.name, record.intervals).map_err(|e| drover_model::chain(&e))?.over();
+    let last = read.moves.get(&dataset.name).map(Result::as_ref).transpose();
+    let last = last.map_err(|e| drover_model::chain(e))?.cloned();
+    let open = record.right.is_open().then(|| (over, right.sighting.since()));
+    let view = granted(config, &dataset.name, record.clone(), last);
+    let intervals_differ = record.intervals != dataset.write_right;
+    Ok(Seen { view: DatasetView { intervals_differ, ..view }, open })
+}
+
+/// Datasets that were taken out of the configuration in the middle of a move. Nobody else would say what goes on there, and how it
+/// ended; after a while they are gone from sight.
+fn taken_out(config: &Config, read: &ReadDatasets, now: Timestamp) -> Vec<Seen> {
+    let mut seen = Vec::new();
+    for (name, right) in &read.rights {
+        let (Ok(right), None) = (right, config.datasets.get(name)) else { continue };
+        let last = read.moves.get(name).and_then(|last| last.as_ref().ok());
+        let ended = last.and_then(|last| last.ended.as_ref());
+        let is_lately = ended.is_some_and(|ended| now.since(ended.at) < ENDED_SHOWN_FOR);
+        if !right.kept.record.right.is_open() || read.is_moving(name) || is_lately {
+            let view = granted(config, name, right.kept.record.clone(), last.cloned());
+            seen.push(Seen { view: DatasetView { unconfigured: true, ..view }, open: None });
+        }
     }
+    seen
 }
 
 /// What a person should do about a dataset.
@@ -143,6 +172,15 @@ pub(crate) fn attention(view: &DatasetView) -> Option<Attention> {
     let id = &view.dataset;
     let holder = &view.holder;
     let (severity, code, sentence, next) = match (view.standing, &view.target) {
+        (RightStanding::Closing, Some(target)) if view.unconfigured => (
+            Severity::Critical,
+            "dataset_taken_out",
+            format!(
+                "{id} was taken out of the configuration while its right goes from {holder} to {target}: nobody writes, and no agent \
+                 hears of it; put the document back, or give the right back"
+            ),
+            format!("drover dataset abort {id} --reason TEXT"),
+        ),
         (RightStanding::Lapsed, _) => (
             Severity::Critical,
             "dataset_unwritten",
@@ -202,18 +240,19 @@ fn ungranted(region: Option<RegionId>, dataset: &Dataset) -> DatasetView {
         last_move: None,
         not_writing_since: None,
         unreadable: None,
+        unconfigured: false,
     }
 }
 
-fn unreadable(config: &Config, dataset: &Dataset, why: &CoordinatorError) -> DatasetView {
+fn unreadable(config: &Config, dataset: &Dataset, why: String) -> DatasetView {
     let view = ungranted(config.region_of_agent(&dataset.holder).cloned(), dataset);
-    DatasetView { standing: RightStanding::Unreadable, unreadable: Some(drover_model::chain(why)), ..view }
+    DatasetView { standing: RightStanding::Unreadable, unreadable: Some(why), ..view }
 }
 
 /// With what ages as of the reading.
 fn granted(
     config: &Config,
-    dataset: &Dataset,
+    dataset: &DatasetId,
     record: DatasetRecord,
     last_move: Option<MoveRecord>,
 ) -> DatasetView {
@@ -225,7 +264,7 @@ fn granted(
     let known = right.acknowledged.promotable;
     let (ready, waiting) = right.members.promotable.into_iter().partition(|agent| known.contains(agent));
     DatasetView {
-        dataset: dataset.name.clone(),
+        dataset: dataset.clone(),
         standing,
         region: config.region_of_agent(&right.holder).cloned(),
         holder: right.holder,
@@ -237,10 +276,11 @@ fn granted(
         ready,
         waiting,
         intervals: Some(intervals),
-        intervals_differ: intervals != dataset.write_right,
+        intervals_differ: false,
         last_move,
         not_writing_since,
         unreadable: None,
+        unconfigured: false,
     }
 }
 
@@ -248,7 +288,6 @@ fn granted(
 mod tests {
     use super::*;
     use drover_model::AgentId;
-    use drover_model::DatasetId;
 
     const OVER: Span = Span::from_millis(6_500);
 

@@ -65,6 +65,9 @@ pub struct DatasetView {
     /// Why its record can't be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
+    /// It was taken out of the configuration while its right moved.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unconfigured: bool,
 }
 
 /// A move that was begun.

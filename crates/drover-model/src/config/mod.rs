@@ -27,6 +27,7 @@ pub use fixed::{FIXED_VALUE_BYTES_MAX, FixedRecord, FixedType, FixedValue};
 pub use geography::{ClientNetwork, Geography, Outside, Steering};
 pub use health_checks::{DECLARING_MIN, HealthChecks, StatusServer};
 pub use scale::scale;
+pub use shapes::dataset::{DATASETS_MAX, DATASETS_PER_AGENT_MAX};
 
 pub use service::{
     ALIAS_TTL, AppCheck, Endpoint, FailbackPolicy, FailoverPolicy, HealthCheck, HttpCheck, MetricsSource,

@@ -24,6 +24,7 @@ pub(super) fn run(sink: &Sink<'_>, directory: &Directory) {
         advice(sink, service);
         unused_weights(sink, directory, service);
     }
+    super::dataset::check_number(sink, &directory.datasets);
     for dataset in &directory.datasets {
         super::dataset::check(sink, directory, dataset);
     }

@@ -5,11 +5,11 @@ use super::cursor::{Fields, Got};
 use super::sink::Sink;
 use super::tree::Node;
 use crate::config::diagnostic::suggest;
-use crate::config::shapes::dataset::{DATASET, MEMBER};
+use crate::config::shapes::dataset::{DATASET, DATASETS_MAX, DATASETS_PER_AGENT_MAX, MEMBER};
 use crate::config::{Dataset, DatasetMember};
 use crate::ids::{AgentId, DatasetId};
 use crate::write_right::{RightIntervals, RightSettings};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of a dataset, even when it has errors.
 pub(super) struct Draft {
@@ -76,6 +76,33 @@ fn intervals(fields: &Fields<'_, '_, '_>) -> Option<RightSettings> {
         fields.sink.error(fields.place, what.to_owned(), hint);
     }
     Some(settings)
+}
+
+/// So many datasets and no more: of all, and beside one agent.
+pub(super) fn check_number(sink: &Sink<'_>, drafts: &[Draft]) {
+    if let Some(beyond) = drafts.get(DATASETS_MAX) {
+        let message = format!(
+            "{} datasets are more than {DATASETS_MAX}, which one installation can have",
+            drafts.len()
+        );
+        let hint =
+            "let databases that always move together be one dataset, or use another installation".to_owned();
+        sink.error(sink.place(&beyond.path), message, Some(hint));
+    }
+    let mut beside: BTreeMap<&AgentId, usize> = BTreeMap::new();
+    for (path, member) in drafts.iter().flat_map(|draft| &draft.members) {
+        let count = beside.entry(&member.agent).or_default();
+        *count += 1;
+        // Told once, where it begins to be too many.
+        if *count == DATASETS_PER_AGENT_MAX + 1 {
+            let message = format!(
+                "agent `{}` is a member of more than {DATASETS_PER_AGENT_MAX} datasets, which one agent can be",
+                member.agent
+            );
+            let hint = "put another agent beside the others".to_owned();
+            sink.error(sink.place(&format!("{path}/agent")), message, Some(hint));
+        }
+    }
 }
 
 /// Checks of one dataset against the rest of the directory.

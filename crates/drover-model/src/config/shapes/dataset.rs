@@ -7,6 +7,13 @@ use crate::units::Percent;
 /// Databases of one dataset, at most: each of them is asked before a holder goes on without a coordinator.
 pub(crate) const MEMBERS_MAX: usize = 16;
 
+/// Datasets of one configuration, at most. Each is renewed once a second, which is a write that every store takes of so many;
+/// and all of them are read at once, in one page.
+pub const DATASETS_MAX: usize = 256;
+
+/// Datasets beside which one agent can be: each has a gate and a keeper there.
+pub const DATASETS_PER_AGENT_MAX: usize = 64;
+
 pub(crate) static DATASET: Shape = Shape {
     name: "Dataset",
     doc: "State that moves with a service, and has one writer.",

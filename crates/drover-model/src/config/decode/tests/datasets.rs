@@ -1,6 +1,7 @@
 //! `kind: Dataset`.
 
 use super::{BASE, load_text};
+use crate::config::{DATASETS_MAX, DATASETS_PER_AGENT_MAX};
 use crate::config::{diff, encode};
 use crate::ids::DatasetId;
 use crate::write_right::RightSettings;
@@ -55,4 +56,21 @@ fn what_can_not_be_kept_is_refused_with_its_numbers() {
     let twice = format!("{BASE}{DATASET}{DATASET}");
     let said = load_text(&twice).unwrap_err().iter().map(ToString::to_string).collect::<String>();
     assert!(said.contains("dataset `orders` is defined twice"), "{said}");
+}
+
+#[test]
+fn there_are_so_many_datasets_and_no_more() {
+    let many = |count: usize| {
+        let dataset = |n: usize| DATASET.replacen("orders", &format!("orders-{n}"), 1);
+        let text = format!("{BASE}{}", (0..count).map(dataset).collect::<String>());
+        let errors = load_text(&text).err().unwrap_or_default();
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(many(DATASETS_PER_AGENT_MAX), "");
+    let said = many(DATASETS_PER_AGENT_MAX + 1);
+    assert!(said.contains("agent `eu-1` is a member of more than 64 datasets"), "{said}");
+    assert!(said.contains("agent `us-1` is a member of more than 64 datasets"), "{said}");
+    let said = many(DATASETS_MAX + 1);
+    assert!(said.contains("257 datasets are more than 256"), "{said}");
+    assert_eq!(said.matches("more than").count(), 3, "each is told once: {said}");
 }
