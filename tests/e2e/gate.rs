@@ -10,7 +10,7 @@ use serde_json::json;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -139,6 +139,42 @@ fn a_database_writes_while_it_may_and_is_stopped_when_its_agent_falls_silent() {
     assert!(why.contains("over"), "{why}");
     agent.run(permit(9, Span::from_secs(60)));
     assert_eq!(gated.first_write(1), "9 1");
+}
+
+/// What kills a gate that hangs is fed by the loop that keeps the deadline.
+#[test]
+fn a_gate_says_that_it_lives_before_and_while_its_database_runs() {
+    let mut gated = Gated::register();
+    gated.gate = None;
+    let notified = gated.site.path("notify.sock");
+    let heard = UnixDatagram::bind(&notified).unwrap();
+    heard.set_read_timeout(Some(GUARD)).unwrap();
+    let (file, socket) = (gated.site.path("gate.yaml"), format!("NOTIFY_SOCKET={}", notified.display()));
+    let words = ["gate", "--config", file.to_str().unwrap()];
+    let mut gate = gated.site.start("gate", &["env", &socket, "WATCHDOG_USEC=2000000"], &words);
+    gate.ready();
+    gated.gate = Some(gate);
+    let hear = || {
+        let mut said = [0; 256];
+        let length = heard.recv(&mut said).unwrap();
+        String::from_utf8_lossy(&said[..length]).into_owned()
+    };
+    let until_alive = || while !hear().contains("WATCHDOG=1") {};
+    until_alive();
+    let mut agent = Line::to(&gated);
+    agent.run(permit(1, Span::from_secs(60)));
+    gated.first_write(1);
+    until_alive();
+    until_alive();
+    assert_eq!(agent.order(GateOrder::Stop), GateAnswer::Stopped { why: None });
+    until_alive();
+    // One that is stopped says nothing more.
+    gated.gate.as_ref().unwrap().signal(Signal::SIGSTOP);
+    heard.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    while heard.recv(&mut [0; 256]).is_ok() {}
+    gated.gate.as_ref().unwrap().signal(Signal::SIGCONT);
+    heard.set_read_timeout(Some(GUARD)).unwrap();
+    until_alive();
 }
 
 #[test]

@@ -91,6 +91,8 @@ impl GateConfig {
 
 /// A gate that listens, with its database stopped.
 pub struct OpenGate {
+    /// Called by the task that keeps the deadline, and by no other: who waits for it in vain knows that nothing is kept.
+    alive: Box<dyn Fn() + Send + Sync>,
     config: GateConfig,
     launcher: Vec<OsString>,
     connections: Connections,
@@ -100,19 +102,31 @@ pub struct OpenGate {
 
 impl OpenGate {
     /// Listens. `launcher` starts what is started, before the program and its arguments: it must end that when this process
-    /// dies.
+    /// dies. `alive` is called twice a second at least, for as long as deadlines are kept, and while a database is being killed.
     ///
     /// # Errors
     /// When the socket can't be had, or another gate has it.
-    pub fn open(config: GateConfig, launcher: Vec<OsString>) -> Result<Self, GateError> {
+    pub fn open(
+        config: GateConfig,
+        launcher: Vec<OsString>,
+        alive: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Self, GateError> {
         program::adopt_orphans()?;
         let connections = Connections::listen(&config.socket)?;
-        Ok(Self { config, launcher, connections, supervisor: Supervisor::default(), program: None })
+        Ok(Self {
+            alive: Box::new(alive),
+            config,
+            launcher,
+            connections,
+            supervisor: Supervisor::default(),
+            program: None,
+        })
     }
 
     /// Obeys its agent and the clock until told to stop, and leaves nothing running.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
+            (self.alive)();
             tokio::select! {
                 // The clock goes before the agent: what is over is stopped before anybody is heard.
                 biased;
@@ -173,7 +187,7 @@ impl OpenGate {
         let (Some(program), Some(Permit { demotion: bound, .. })) = (self.program.take(), permit) else {
             return;
         };
-        program::end_all(&program).await;
+        program::end_all(&program, &self.alive).await;
         let (took, dataset) = (boot_now().since(began), &self.config.dataset);
         if took > bound {
             tracing::error!(%dataset, %why, "the database took {took} to stop, longer than `demotion`, which is {bound}");

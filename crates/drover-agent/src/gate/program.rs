@@ -77,13 +77,15 @@ impl Program {
     }
 }
 
-/// Kills every descendant until there is none.
-pub(super) async fn end_all(program: &Program) {
+/// Kills every descendant until there is none. Whoever waits hears all the while that it is done: a gate that was ended in the middle
+/// would be followed by one that knows of no descendant and says that nothing runs.
+pub(super) async fn end_all(program: &Program, alive: impl Fn()) {
     if !program.has_ended() {
         // Most are in its group, and this needs no look at `/proc`.
         let _ = killpg(program.0, Signal::SIGKILL);
     }
     while !reap().nothing_left {
+        alive();
         if let Err(e) = kill_descendants() {
             tracing::error!(error = %e, "can't see what the database left behind");
         }

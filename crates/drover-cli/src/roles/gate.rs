@@ -1,5 +1,6 @@
 //! `drover gate`.
 
+use super::heartbeat::Heartbeat;
 use super::{Process, launch};
 use crate::args::GateArgs;
 use crate::exit::ExitCode;
@@ -24,8 +25,9 @@ pub async fn run(args: &GateArgs) -> Result<ExitCode> {
     let process = Process::begin(&args.process, || tracing::info!("a gate has nothing to reload"))?;
     let config = GateConfig::load(&args.config).map_err(|e| failure(&e))?;
     let socket = config.socket.clone();
-    let gate = OpenGate::open(config, launch::words()?).map_err(|e| failure(&e))?;
-    process.ready(&args.process, &Bound { role: "gate", pid: std::process::id(), socket })?;
+    let heart = Heartbeat::of_service();
+    let gate = OpenGate::open(config, launch::words()?, move || heart.beat()).map_err(|e| failure(&e))?;
+    process.ready_with_own_heart(&args.process, &Bound { role: "gate", pid: std::process::id(), socket })?;
     gate.run(process.stop.clone()).await;
     Ok(ExitCode::Done)
 }

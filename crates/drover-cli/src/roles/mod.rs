@@ -7,6 +7,7 @@ pub mod agent;
 pub mod coordinator;
 pub mod dns;
 pub mod gate;
+pub mod heartbeat;
 pub mod launch;
 
 use crate::args::{LogFormat, ProcessArgs};
@@ -66,13 +67,22 @@ impl Process {
     /// # Errors
     /// When the file can't be written.
     pub fn ready<T: Serialize>(&self, args: &ProcessArgs, bound: &T) -> Result<()> {
+        self.ready_with_own_heart(args, bound)?;
+        if let Some(every) = sd_notify::watchdog_enabled() {
+            tokio::spawn(keep_alive(every / 2, self.stop.clone()));
+        }
+        Ok(())
+    }
+
+    /// The same for a role whose own task says that it lives, by a [`heartbeat`].
+    ///
+    /// # Errors
+    /// As of [`Process::ready`].
+    pub fn ready_with_own_heart<T: Serialize>(&self, args: &ProcessArgs, bound: &T) -> Result<()> {
         if let Some(path) = &args.ready_file {
             write_whole(path, bound)?;
         }
         tell(&NotifyState::Ready);
-        if let Some(every) = sd_notify::watchdog_enabled() {
-            tokio::spawn(keep_alive(every / 2, self.stop.clone()));
-        }
         Ok(())
     }
 
