@@ -25,13 +25,13 @@ fn beside(w: &World, name: &str, words: &[&str]) -> Child {
 }
 
 /// A further coordinator of the world.
-struct Further {
-    child: Child,
-    url: String,
+pub struct Further {
+    pub child: Child,
+    pub url: String,
 }
 
 impl Further {
-    fn start(w: &World, name: &str) -> Self {
+    pub fn start(w: &World, name: &str) -> Self {
         let at = |what: &str| w.path(&format!("{name}.{what}")).display().to_string();
         let (state, socket, ready) = (at("state"), at("sock"), at("ready"));
         let config = w.config_path("").display().to_string();
@@ -44,12 +44,12 @@ impl Further {
         Self { child, url: format!("http://{}", bound["http"].as_str().unwrap()) }
     }
 
-    fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
     }
 
     /// How it ended.
-    fn ended(&mut self) -> i32 {
+    pub fn ended(&mut self) -> i32 {
         let began = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -70,7 +70,7 @@ impl Drop for Further {
 
 /// Agents that tell these coordinators what they see: those of the world tell the world's own. They keep their names, and
 /// each coordinator hears one of each.
-fn agents(w: &World, coordinators: &[&str]) -> Vec<Ending> {
+pub fn agents(w: &World, coordinators: &[&str]) -> Vec<Ending> {
     let start = |(agent, region): (&drover_model::AgentId, &drover_model::RegionId)| {
         let identity = serde_json::json!({
             "agent": agent, "region": region, "coordinators": coordinators, "state_dir": w.path(&format!("{agent}.state")),
@@ -82,7 +82,7 @@ fn agents(w: &World, coordinators: &[&str]) -> Vec<Ending> {
     w.config.agents().iter().map(start).collect()
 }
 
-struct Ending(Child);
+pub struct Ending(Child);
 
 impl Drop for Ending {
     fn drop(&mut self) {
@@ -92,21 +92,21 @@ impl Drop for Ending {
 }
 
 /// Through this coordinator.
-fn at(w: &World, url: &str, words: &[&str]) -> Said {
+pub fn at(w: &World, url: &str, words: &[&str]) -> Said {
     w.drover(&[&["--coordinator", url][..], words].concat())
 }
 
-fn status(w: &World, url: &str) -> Option<StatusView> {
+pub fn status(w: &World, url: &str) -> Option<StatusView> {
     let said = at(w, url, &["status", "-o", "json"]);
     (said.code == 0).then(|| said.json())
 }
 
-fn leadership(w: &World, url: &str) -> Option<LeadershipView> {
+pub fn leadership(w: &World, url: &str) -> Option<LeadershipView> {
     status(w, url)?.coordinator.leadership
 }
 
 /// Which of these leads, as it says itself.
-fn leader<'a>(w: &World, urls: &[&'a str]) -> Option<&'a str> {
+pub fn leader<'a>(w: &World, urls: &[&'a str]) -> Option<&'a str> {
     urls.iter().find(|url| leadership(w, url).is_some_and(|l| l.leads)).copied()
 }
 

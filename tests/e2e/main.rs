@@ -29,6 +29,7 @@ mod output;
 mod partial;
 mod people;
 mod pki;
+mod poison;
 mod programs;
 mod readme;
 mod refusals;

@@ -11,7 +11,7 @@ use drover_model::api::{
 use drover_model::decision::{FailureClass, VantageState, VerdictState};
 use drover_model::journal::RunState;
 use drover_model::reason::Reason;
-use drover_model::traffic::{Load, ShareReason};
+use drover_model::traffic::{Actor, Load, ShareReason};
 use drover_model::{Span, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -339,7 +339,8 @@ fn laid_down(view: &StatusView, now: Timestamp, all: &mut Vec<Attention>) {
     if let Some(f) = &view.freeze {
         let lapse = lapse(f.since, f.expires_at, now);
         let sentence = format!("automatic action is frozen by {} ({}), {}", f.by, f.reason, lapse.words);
-        let next = Some("drover unfreeze --reason TEXT".into());
+        // What stands for a freeze ends with the record that can't be read, which has a line of its own.
+        let next = (f.by != Actor::Automatic).then(|| "drover unfreeze --reason TEXT".into());
         let code = if lapse.near { "frozen_lapsing" } else { "frozen" };
         let mut a = line(lapse.severity.max(Severity::Warning), "freeze", code, sentence, next);
         a.since = Some(f.since);
@@ -427,6 +428,14 @@ fn coordinator(view: &StatusView, all: &mut Vec<Attention>) {
         let sentence = format!("the certificate of {} ends at {}", ending.machine, ending.until);
         let next = Some(RENEWED_BY.to_owned());
         all.push(line(severity, &ending.machine, "machine_certificate_ending", sentence, next));
+    }
+    for record in &c.unreadable_records {
+        let sentence = format!(
+            "record {} of the store makes no sense here: {}; {}",
+            record.key, record.why, record.meanwhile
+        );
+        let next = Some(record.next.clone());
+        all.push(line(record.severity, &record.key, "record_unreadable", sentence, next));
     }
     if c.pages_undelivered > 0 {
         let oldest = c.pages_oldest.map(rounded).unwrap_or_default();

@@ -77,17 +77,36 @@ pub(crate) struct AuditChain {
 /// The end of the audit.
 #[derive(Debug, Clone, Copy)]
 struct Tail {
-    /// The last record that is linked, and where the store says so.
-    head: Option<(AuditHead, Revision)>,
+    /// The last record that is linked.
+    head: Option<AuditHead>,
+    /// Where the store says so.
+    said_at: Option<Revision>,
     /// The highest number, which an older build may have given to a record without a link.
     number: u64,
 }
 
 impl Tail {
     async fn read(db: &Db) -> Result<Self, CoordinatorError> {
-        let head = db.get::<AuditHead>(keys::AUDIT_HEAD).await?;
         let number = db.last_number(keys::AUDIT).await?;
-        Ok(Self { head, number: number.max(head.map_or(0, |(head, _)| head.number)) })
+        let (head, said_at) = match db.get_placed::<AuditHead>(keys::AUDIT_HEAD).await {
+            Err(e) if e.is_of_one_record() => Self::head_of(db, number).await?,
+            read => read?.unzip(),
+        };
+        Ok(Self { head, said_at, number: number.max(head.map_or(0, |head| head.number)) })
+    }
+
+    /// What a head that can't be read must have said: its last record's number and hash, in the place of what is there.
+    /// Where nobody can read the last record either, there is none to link the next one to: the chain is broken there, which
+    /// `drover audit verify` shows.
+    async fn head_of(
+        db: &Db,
+        number: u64,
+    ) -> Result<(Option<AuditHead>, Option<Revision>), CoordinatorError> {
+        let failed = |e| CoordinatorError::store("read the head of the audit", e);
+        let there = db.store().get(keys::AUDIT_HEAD).await.map_err(failed)?;
+        let last = db.get_sound::<AuditRecord>(&keys::numbered(keys::AUDIT, number)).await?;
+        let link = last.and_then(|(record, _)| record.chain);
+        Ok((link.map(|link| AuditHead { number, hash: link.hash }), there.map(|there| there.mod_revision)))
     }
 }
 
@@ -110,7 +129,7 @@ impl AuditChain {
     pub(crate) async fn recall(&self, db: &Db) -> Result<(), CoordinatorError> {
         let mut held = self.tail.lock().await;
         let tail = Tail::read(db).await?;
-        if let Some((head, _)) = tail.head.filter(|(head, _)| head.number != tail.number) {
+        if let Some(head) = tail.head.filter(|head| head.number != tail.number) {
             tracing::error!(
                 last = tail.number,
                 "the audit's chain ends at {head}, its records elsewhere: `drover audit verify` says where it is broken"
@@ -137,11 +156,11 @@ impl AuditChain {
                 None => Tail::read(db).await?,
             };
             let number = tail.number + 1;
-            let linked = AuditRecord { number, ..record.clone() }.linked(tail.head.map(|(h, _)| h.hash));
+            let linked = AuditRecord { number, ..record.clone() }.linked(tail.head.map(|h| h.hash));
             let Some(link) = linked.chain else { continue };
             let head = AuditHead { number, hash: link.hash };
             let key = keys::numbered(keys::AUDIT, number);
-            let expected = tail.head.map_or(Expect::Absent, |(_, at)| Expect::ModRevision(at));
+            let expected = tail.said_at.map_or(Expect::Absent, Expect::ModRevision);
             let txn = also.clone().expect(keys::AUDIT_HEAD, expected).expect(key.clone(), Expect::Absent);
             let txn = db.put_op(db.put_op(txn, &key, &linked)?, keys::AUDIT_HEAD, &head)?;
             let done = match db.commit_raw(txn).await {
@@ -154,7 +173,7 @@ impl AuditChain {
                 Err(error) => landed(db, head).await.ok_or(error),
             };
             let at = done.map_err(|e| not_written(e, number))?;
-            *held = Some(Tail { head: Some((head, at)), number });
+            *held = Some(Tail { head: Some(head), said_at: Some(at), number });
             self.last.continue_after(number);
             return Ok(Appended::Together);
         }

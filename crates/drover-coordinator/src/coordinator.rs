@@ -141,13 +141,13 @@ pub struct Dns {
 /// What the store holds of what is kept in memory.
 pub(crate) async fn recalled(db: &Db, now: Timestamp) -> Result<Live, CoordinatorError> {
     let mut live = Live::new(now);
-    live.traffic = by_key(db.list::<TrafficState>(keys::TRAFFIC).await?, |t| t.service.clone()).into();
-    live.fixed = by_key(db.list::<TrafficState>(keys::FIXED).await?, |t| t.service.clone()).into();
-    live.holds = by_key(db.list::<Hold>(keys::HOLDS).await?, |h| h.run.clone());
-    live.blocks = db.list::<Block>(keys::BLOCKS).await?.into_iter().collect();
-    live.freeze = db.get::<Freeze>(keys::FREEZE).await?.map(|(f, _)| f);
+    live.traffic = by_key(db.list_placed::<TrafficState>(keys::TRAFFIC).await?, |t| t.service.clone()).into();
+    live.fixed = by_key(db.list_placed::<TrafficState>(keys::FIXED).await?, |t| t.service.clone()).into();
+    live.holds = by_key(db.list_placed::<Hold>(keys::HOLDS).await?, |h| h.run.clone());
+    live.blocks = db.list_placed::<Block>(keys::BLOCKS).await?.into_iter().collect();
+    live.freeze = db.get_sound::<Freeze>(keys::FREEZE).await?.map(|(f, _)| f);
     live.out_of_service = OutOfServiceLive::recalled(db).await?;
-    live.rearmed = db.get(keys::REARMED).await?.map(|(r, _)| r).unwrap_or_default();
+    live.rearmed = db.get_sound(keys::REARMED).await?.map(|(r, _)| r).unwrap_or_default();
     Ok(live)
 }
 
@@ -318,6 +318,7 @@ impl Coordinator {
         self.keep_going("verdicts", self.clone().run_verdicts());
         self.keep_going("upkeep", self.clone().run_upkeep());
         self.keep_going("retention", self.clone().run_retention());
+        self.keep_going("unreadable", self.clone().run_unreadable());
         Ok(())
     }
 

@@ -1,9 +1,9 @@
 //! Typed access to the store. Every write carries the leader's record as a condition (I3): once another coordinator
 //! has taken over, nothing that this one still has in hand can land.
 
-use crate::audit::number_of_key;
 use crate::error::CoordinatorError;
 use crate::leader_record::{claim, next_epoch};
+use crate::unreadable::Unreadable;
 use arc_swap::ArcSwap;
 use drover_model::{Epoch, Timestamp};
 use drover_store::{Expect, JsonError, Limited, Op, Revision, Store, Txn, TxnError, get_json};
@@ -103,6 +103,11 @@ pub mod keys {
         format!("{TRAFFIC}{service}")
     }
 
+    /// From which configuration a service's target was made.
+    pub const MADE_FROM: &str = "published-from/";
+    /// The same of a record that no traffic moves.
+    pub const FIXED_MADE_FROM: &str = "published-from-record/";
+
     /// The target of a record that no traffic moves.
     #[must_use]
     pub fn fixed(id: &ServiceId) -> String {
@@ -174,8 +179,9 @@ pub mod keys {
         format!("{PLANS}{id}")
     }
 
-    /// The highest number of a record, by its twelve digits.
-    pub const NUMBER_MAX: u64 = 999_999_999_999;
+    /// The highest number that a record has. Twelve digits go further: a key beyond is none of drover's, and the numbers
+    /// after it would have no place.
+    pub const NUMBER_MAX: u64 = 899_999_999_999;
 
     /// A numbered record: padded, so that key order is number order.
     #[must_use]
@@ -244,6 +250,8 @@ pub struct Db {
     standing: Arc<ArcSwap<Standing>>,
     /// Why the last write failed, when it did; a write that was refused for its content is no failure.
     write_failure: Arc<Mutex<Option<String>>>,
+    /// What was read and makes no sense.
+    unreadable: Arc<Unreadable>,
 }
 
 /// Records read in one page.
@@ -275,7 +283,7 @@ impl Db {
 
     fn standing(store: Arc<dyn Store>, standing: Standing) -> Self {
         let standing = Arc::new(ArcSwap::from_pointee(standing));
-        Self { store, standing, write_failure: Arc::default() }
+        Self { store, standing, write_failure: Arc::default(), unreadable: Arc::default() }
     }
 
     /// The store as a follower has it: to read, while every write requires what never is (I3).
@@ -382,9 +390,7 @@ impl Db {
         &self,
         key: &str,
     ) -> Result<Option<(T, Revision)>, CoordinatorError> {
-        let found = get_json::<T>(&*self.store, key)
-            .await
-            .map_err(|e| CoordinatorError::store(format!("read {key}"), e))?;
+        let found = get_json::<T>(&*self.store, key).await.map_err(|e| self.not_read(key, e))?;
         Ok(found.map(|v| (v.value, v.mod_revision)))
     }
 
@@ -423,10 +429,10 @@ impl Db {
         self.commit(&format!("delete {key}"), self.fenced().delete(key)).await.map(|_| ())
     }
 
-    /// Reads every record under a prefix.
+    /// Reads every record under a prefix. One that makes no sense is noted, and hides no other.
     ///
     /// # Errors
-    /// When the store fails or a record is not what was expected.
+    /// When the store fails.
     pub async fn list<T: DeserializeOwned>(
         &self,
         prefix: &str,
@@ -442,70 +448,11 @@ impl Db {
         }
     }
 
-    /// Reads numbered records below `below`, the highest first, `limit` at most. `last` is the highest number there is.
-    ///
-    /// The store lists upwards only, so this walks down in windows of numbers; a window that retention has emptied makes
-    /// the next one larger.
-    ///
-    /// # Errors
-    /// When the store fails or a record is not what was expected.
-    pub async fn list_below<T: DeserializeOwned>(
-        &self,
-        prefix: &str,
-        below: u64,
-        last: u64,
-        limit: usize,
-    ) -> Result<Vec<(u64, T)>, CoordinatorError> {
-        let found = self.list_below_as_it_is(prefix, below, last, limit).await?;
-        let mut items = Vec::with_capacity(found.len());
-        for (number, read) in found {
-            let what = || format!("read {}", keys::numbered(prefix, number));
-            items.push((number, read.map_err(|e| CoordinatorError::store(what(), e))?));
-        }
-        Ok(items)
-    }
-
-    /// The same, where a record that is not what was expected is an answer.
+    /// One page of the records under a prefix after `after`, and where the next one begins. One that makes no sense is
+    /// noted, and hides no other.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn list_below_as_it_is<T: DeserializeOwned>(
-        &self,
-        prefix: &str,
-        below: u64,
-        last: u64,
-        limit: usize,
-    ) -> Result<Vec<(u64, Result<T, JsonError>)>, CoordinatorError> {
-        let mut found = Vec::new();
-        let mut high = below.min(last.saturating_add(1));
-        let mut width = limit.clamp(1, LIST_PAGE);
-        while found.len() < limit && high > 1 {
-            let low = high.saturating_sub(width as u64).max(1);
-            let mut window = Vec::new();
-            let mut after = keys::numbered(prefix, low - 1);
-            loop {
-                let width = width.min(LIST_PAGE);
-                let (items, next) = self.list_page_as_it_is(prefix, Some(after), width).await?;
-                let passed = items.last().is_some_and(|(k, _)| number_of_key(k) >= high);
-                let numbered = items.into_iter().map(|(k, v)| (number_of_key(&k), v));
-                window.extend(numbered.filter(|(n, _)| *n < high));
-                match next.filter(|_| !passed) {
-                    Some(next) => after = next,
-                    None => break,
-                }
-            }
-            width = if window.is_empty() { width.saturating_mul(2) } else { limit.clamp(1, LIST_PAGE) };
-            found.extend(window.into_iter().rev());
-            high = low;
-        }
-        found.truncate(limit);
-        Ok(found)
-    }
-
-    /// One page of the records under a prefix after `after`, and where the next one begins.
-    ///
-    /// # Errors
-    /// When the store fails or a record is not what was expected.
     pub async fn list_page<T: DeserializeOwned>(
         &self,
         prefix: &str,
@@ -513,12 +460,8 @@ impl Db {
         limit: usize,
     ) -> Result<(Vec<(String, T)>, Option<String>), CoordinatorError> {
         let (page, next) = self.list_page_as_it_is(prefix, after, limit).await?;
-        let mut items = Vec::with_capacity(page.len());
-        for (key, read) in page {
-            let value = read.map_err(|e| CoordinatorError::store(format!("read {key}"), e))?;
-            items.push((key, value));
-        }
-        Ok((items, next))
+        let sound = |(key, read): (String, _)| Some((self.sound_or_noted(&key, read)?, key));
+        Ok((page.into_iter().filter_map(sound).map(|(value, key)| (key, value)).collect(), next))
     }
 
     /// The same, where a record that is not what was expected is an answer.
@@ -543,43 +486,6 @@ impl Db {
         Ok((page.items.into_iter().map(read).collect(), page.next))
     }
 
-    /// The highest number under a prefix, whether a record's own or that of a group such as a run's journal; 0 when
-    /// there is none. The store lists upwards only, so the number is halved down to: some forty reads of one record,
-    /// however many there are.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn last_number(&self, prefix: &str) -> Result<u64, CoordinatorError> {
-        self.last_number_from(prefix, 0).await
-    }
-
-    /// The same, where the number is known to be `known` at least: fewer reads, the less was added since.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn last_number_from(&self, prefix: &str, known: u64) -> Result<u64, CoordinatorError> {
-        // There is nothing above `high`, and something above every number below `low`. Until something bounds the search
-        // from above, its steps double.
-        let (mut low, mut high, mut step) = (known, keys::NUMBER_MAX, 1);
-        let mut is_bounded = false;
-        while low < high {
-            let middle = if is_bounded { low + (high - low) / 2 } else { (low + step - 1).min(high - 1) };
-            // After the last key of that number: `~` comes after `/`.
-            let after = format!("{}~", keys::numbered(prefix, middle));
-            let page = self
-                .store
-                .list(prefix, Some(&after), 1)
-                .await
-                .map_err(|e| CoordinatorError::store(format!("list {prefix}"), e))?;
-            if page.items.is_empty() {
-                (high, is_bounded) = (middle, true);
-            } else {
-                (low, step) = (middle + 1, step * 2);
-            }
-        }
-        Ok(low)
-    }
-
     /// Creates a record that must not exist; `false` when it does. Pages are made so, and must get through when the disk
     /// is nearly full: it may use the journal's reserve.
     ///
@@ -591,5 +497,7 @@ impl Db {
     }
 }
 
+mod numbered;
+mod sound;
 #[cfg(test)]
 mod tests;

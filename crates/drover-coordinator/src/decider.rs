@@ -121,7 +121,9 @@ impl Coordinator {
     /// Is drover frozen, and was not when this world was looked at?
     pub(crate) fn frozen_since(&self, world: &World, look: Timestamp) -> bool {
         let was = world.freeze.as_ref().is_some_and(|f| f.holds_at(look));
-        !was && self.live().freeze.as_ref().is_some_and(|f| f.holds_at(self.clock.now()))
+        !was && self
+            .freeze_in_force(&self.live(), self.clock.now())
+            .is_some_and(|f| f.holds_at(self.clock.now()))
     }
 
     /// Keeps a decision if it says something new, and does what it concludes. Says whether a run was created.

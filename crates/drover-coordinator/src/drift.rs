@@ -49,7 +49,7 @@ impl Coordinator {
     }
 
     fn is_frozen(&self, now: Timestamp) -> bool {
-        self.live().freeze.as_ref().is_some_and(|f| f.holds_at(now))
+        self.freeze_in_force(&self.live(), now).is_some_and(|f| f.holds_at(now))
     }
 
     /// Notes what drifted, and puts one of it back that stood for its time.

@@ -105,7 +105,7 @@ impl Journal for StoreJournal {
     }
 
     async fn load(&mut self, run: &RunId) -> Result<Vec<Record>, JournalError> {
-        let records = self.db.list::<Record>(&keys::journal_of(run)).await;
+        let records = self.db.list_whole::<Record>(&keys::journal_of(run)).await;
         match records {
             Ok(list) => Ok(list.into_iter().map(|(_, r)| r).collect()),
             Err(e) => Err(JournalError::Unavailable { detail: drover_model::chain(&e) }),

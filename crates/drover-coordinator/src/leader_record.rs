@@ -2,10 +2,11 @@
 
 use crate::db::{Db, Leader, keys};
 use crate::error::CoordinatorError;
+use crate::kinds::Placed;
 use crate::leading::fence_of;
 use drover_exec::leadership::{Event, Sight};
 use drover_model::{Epoch, Timestamp};
-use drover_store::{Expect, Op, Revision, Txn, TxnError};
+use drover_store::{Expect, Op, Revision, Txn, TxnError, Versioned};
 use serde::{Deserialize, Serialize};
 
 /// A leader's sign of life. What counts is its revision; this is for people who look into the store.
@@ -59,8 +60,9 @@ impl Db {
         let page = page.map_err(|e| CoordinatorError::store(what, e))?;
         let find = |key: &str| page.items.iter().find(|item| item.key == key).map(|item| &item.versioned);
         let record = find(keys::LEADER);
-        let leader = record.map(|v| v.decode_json::<Leader>(keys::LEADER)).transpose();
-        let leader = leader.map_err(|e| CoordinatorError::store(what, e))?.map(|v| v.value);
+        let read = |v: &Versioned| v.decode_json::<Leader>(keys::LEADER)?.value.in_its_place(keys::LEADER);
+        let leader = record.map(read).transpose();
+        let leader = leader.map_err(|e| CoordinatorError::store(what, e))?;
         let sight = Sight {
             record: record.map(|v| fence_of(v.mod_revision)),
             is_released: leader.as_ref().is_some_and(|l| l.released),

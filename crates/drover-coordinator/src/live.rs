@@ -201,13 +201,18 @@ impl Live {
     }
 
     /// Takes over what the store holds.
-    pub(crate) fn take_stored(&mut self, stored: Live) {
+    pub(crate) fn take_stored(&mut self, mut stored: Live) {
+        self.out_of_service = std::mem::take(&mut stored.out_of_service);
+        self.take_laid_down(stored);
+    }
+
+    /// The same of what people and runs laid down, after a record of it was mended or removed.
+    pub(crate) fn take_laid_down(&mut self, stored: Live) {
         self.traffic = stored.traffic;
         self.fixed = stored.fixed;
         self.holds = stored.holds;
         self.blocks = stored.blocks;
         self.freeze = stored.freeze;
-        self.out_of_service = stored.out_of_service;
         self.rearmed = stored.rearmed;
     }
 

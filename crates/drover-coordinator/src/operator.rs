@@ -8,6 +8,7 @@ use crate::coordinator::Coordinator;
 use crate::db::keys;
 use crate::decider::asked_of;
 use crate::error::CoordinatorError;
+use crate::kinds;
 use crate::runs::working_on;
 use crate::text::list;
 use axum::http::StatusCode;
@@ -197,8 +198,9 @@ impl Coordinator {
     /// Allows automatic action again.
     pub(crate) async fn unfreeze(&self, request: &CommandRequest) -> Result<Done, ApiError> {
         need_reason(&request.reason)?;
-        let was = self.live().freeze.is_some();
+        let was = self.live().freeze.is_some() || self.db.unreadable().has(keys::FREEZE);
         self.db.delete(keys::FREEZE).await?;
+        self.db.unreadable().forget(keys::FREEZE);
         self.live().freeze = None;
         let outcome = if was { "automatic action is allowed again" } else { "it was not frozen" };
         self.noted(&request.by, "unfreeze", "automatic action", &request.reason, outcome).await?;
@@ -219,11 +221,17 @@ impl Coordinator {
             let live = self.live();
             let matching =
                 live.blocks.iter().filter(|(_, b)| request.service.as_ref().is_none_or(|s| *s == b.service));
-            matching.map(|(k, _)| k.clone()).collect()
+            let of_service = |key: &String| {
+                let of = kinds::of_block(key).map(|(service, _)| service);
+                request.service.is_none() || of == request.service
+            };
+            let unreadable = self.db.unreadable().under(keys::BLOCKS).into_iter().filter(of_service);
+            matching.map(|(k, _)| k.clone()).chain(unreadable).collect()
         };
         for key in &ended {
             self.db.delete(key).await?;
             self.live().blocks.remove(key);
+            self.db.unreadable().forget(key);
         }
         let mut rearmed = self.live().rearmed.clone();
         let services: Vec<_> = match &request.service {

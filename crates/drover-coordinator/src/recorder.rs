@@ -102,7 +102,7 @@ impl Coordinator {
     pub(crate) async fn stored_standing(
         &self,
     ) -> Result<BTreeMap<EndpointKey, StandingVerdict>, CoordinatorError> {
-        let stored: Vec<(String, StandingVerdict)> = self.db.list(keys::STANDING).await?;
+        let stored = self.db.list_placed::<StandingVerdict>(keys::STANDING).await?;
         let known = stored.into_iter().filter_map(|(key, standing)| {
             let endpoint = key.strip_prefix(keys::STANDING)?.parse().ok()?;
             Some((endpoint, standing))

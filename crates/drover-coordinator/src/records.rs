@@ -10,7 +10,7 @@ mod tests;
 use crate::coordinator::Coordinator;
 use crate::error::CoordinatorError;
 use drover_model::Span;
-use drover_model::config::{EtcdSettings, StoreSettings};
+use drover_model::config::{EtcdSettings, StoreSettings, defaults};
 use drover_store::{Alarm, EmbeddedStore, EtcdOptions, EtcdReport, EtcdStore, ReadError, Revision, Store};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -178,6 +178,20 @@ impl Records {
             Self::Etcd { settings, .. } => Some(settings.leader_lost_after),
             #[cfg(test)]
             Self::Shared(_, bound) => Some(*bound),
+        }
+    }
+
+    /// How the command line names them.
+    pub(crate) fn command_line(&self, state: &Path) -> String {
+        match self.settings() {
+            Some(StoreSettings { etcd }) => {
+                let prefix = match etcd.prefix == defaults::ETCD_PREFIX {
+                    true => String::new(),
+                    false => format!(" --prefix {}", etcd.prefix),
+                };
+                format!("--etcd {}{prefix}", etcd.endpoints.join(","))
+            }
+            None => format!("--state {}", state.display()),
         }
     }
 

@@ -155,7 +155,7 @@ impl Coordinator {
         let mut over = Vec::new();
         for (key, _) in self.db.list::<IgnoredAny>(keys::MOVED).await? {
             let run = RunId::numbered(number_of_key(&key));
-            let ended = self.db.get::<Over>(&keys::ended(&run)).await?.and_then(|(o, _)| o.ended_at);
+            let ended = self.db.get_sound::<Over>(&keys::ended(&run)).await?.and_then(|(o, _)| o.ended_at);
             if ended.is_some_and(|at| now.since(at) > MOVED_KEPT_FOR) {
                 over.push(key);
             }

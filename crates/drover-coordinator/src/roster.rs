@@ -22,7 +22,7 @@ use std::time::Duration;
 
 /// What a follower says of itself, under its address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Presence {
+pub(crate) struct Presence {
     version: String,
     config_version: String,
     regions_judged: u32,
@@ -180,12 +180,13 @@ impl Coordinator {
         let what = "read which coordinators there are";
         let page = self.db.store().list(keys::COORDINATORS, None, FOLLOWERS_MAX).await;
         let page = page.map_err(|e| CoordinatorError::store(what, e))?;
-        let read = page.items.into_iter().map(|item| {
+        // One that can't be read is named by whoever looks through the store, and silences no other.
+        let read = page.items.into_iter().filter_map(|item| {
             let url = item.key.strip_prefix(keys::COORDINATORS).unwrap_or(&item.key).to_owned();
-            let presence = item.versioned.decode_json::<Presence>(&item.key)?;
-            Ok((url, presence.value, presence.mod_revision))
+            let presence = item.versioned.decode_json::<Presence>(&item.key).ok()?;
+            Some((url, presence.value, presence.mod_revision))
         });
-        read.collect::<Result<_, drover_store::JsonError>>().map_err(|e| CoordinatorError::store(what, e))
+        Ok(read.collect())
     }
 
     async fn forget_coordinators(&self, urls: &[String]) -> Result<(), CoordinatorError> {

@@ -6,13 +6,13 @@ use crate::coordinator::Coordinator;
 use crate::db::keys;
 use crate::error::CoordinatorError;
 use crate::journal::StoreJournal;
-use crate::outbox::{self, NewPage};
+use crate::outbox::NewPage;
 use crate::steps::Hands;
 use crate::views::budget;
 use axum::http::StatusCode;
 use drover_exec::drive::{Ports, Request};
 use drover_exec::{
-    Command, Consent, Effect, Effects, Execution, Journal, JournalError, Outcome, Refused, StandDown, drive,
+    Command, Consent, Effect, Execution, Journal, JournalError, Outcome, Refused, StandDown, drive,
 };
 use drover_model::api::{RunSummary, RunView, Severity};
 use drover_model::approvals::Approvals;
@@ -22,7 +22,7 @@ use drover_model::reason::Reason;
 use drover_model::traffic::Actor;
 use drover_model::{RunId, ServiceId, Span, Timestamp};
 use drover_store::Op;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -50,6 +50,8 @@ struct Handle {
 #[derive(Default)]
 pub struct RunTable {
     runs: Mutex<BTreeMap<u64, Handle>>,
+    /// Runs that are not over and whose journal can't be read or replayed: nobody drives them.
+    left_alone: Mutex<BTreeSet<RunId>>,
 }
 
 /// The run of this very name: only its number is looked up, and `break-glass-0000000a-1` must not find `run-1`.
@@ -170,6 +172,8 @@ impl RunTable {
     }
 }
 
+mod resuming;
+
 impl Coordinator {
     /// A name that no run has had, not even one whose creation failed: what may have landed is never written over.
     pub(crate) fn next_run(&self) -> RunId {
@@ -250,86 +254,6 @@ impl Coordinator {
                 Err(_) => tokio::time::sleep(LOOK_PAUSE).await,
             }
         }
-    }
-
-    /// Goes on with every run of the store that is not over, and remembers the newest that are: of these come block
-    /// periods and the usual times of steps. Older journals are not read.
-    pub(crate) async fn resume_runs(self: &Arc<Self>) -> Result<(), CoordinatorError> {
-        self.index_runs().await?;
-        for run in self.remembered_runs().await? {
-            self.resume_run(&run).await?;
-        }
-        Ok(())
-    }
-
-    /// The newest runs that are over, the oldest of them first, and all that are not.
-    async fn remembered_runs(&self) -> Result<Vec<RunId>, CoordinatorError> {
-        let last = self.counters.runs.last();
-        let ended: Vec<(u64, RunSummary)> =
-            self.db.list_below(keys::ENDED, u64::MAX, last, ENDED_RUNS_KEPT).await?;
-        let open: Vec<(String, RunId)> = self.db.list(keys::OPEN).await?;
-        Ok(ended.into_iter().rev().map(|(_, r)| r.id).chain(open.into_iter().map(|(_, r)| r)).collect())
-    }
-
-    /// Reads the runs of the store as they are now, for whoever asks a follower. What is over does not change any more.
-    pub(crate) async fn look_at_runs(&self) -> Result<(), CoordinatorError> {
-        for run in self.remembered_runs().await? {
-            if self.runs.snapshot(&run).is_some_and(|e| e.is_over()) {
-                continue;
-            }
-            match Execution::replay(&self.journal_from(&run, 0).await?) {
-                Ok(execution) => self.runs.show(execution),
-                // Told about by the leader, which leaves it alone.
-                Err(e) => tracing::debug!(%run, error = %e, "a journal can't be replayed"),
-            }
-        }
-        Ok(())
-    }
-
-    async fn resume_run(self: &Arc<Self>, run: &RunId) -> Result<(), CoordinatorError> {
-        // Read while this coordinator followed.
-        if let Some(over) = self.runs.snapshot(run).filter(Execution::is_over) {
-            return self.tell_end(&over).await;
-        }
-        let records = self.journal_from(run, 0).await?;
-        match Execution::replay(&records) {
-            Ok(execution) => {
-                if execution.is_over() {
-                    self.tell_end(&execution).await?;
-                } else {
-                    tracing::info!(%run, state = %execution.state(), "going on with a run");
-                }
-                self.drive_run(execution);
-                Ok(())
-            }
-            Err(e) => {
-                tracing::error!(%run, error = %e, "a journal can't be replayed; its run is left alone");
-                let page = NewPage {
-                    key: format!("illegal_journal/{}", keys::number_of(run.as_str()).unwrap_or(0)),
-                    severity: Severity::Critical,
-                    subject: run.to_string(),
-                    message: format!("the journal can't be replayed, the run is left alone: {e}"),
-                    next: Some("drover doctor".into()),
-                };
-                self.page(page).await
-            }
-        }
-    }
-
-    /// The leader before may have died between a record of a run and the page about it. For as long as pages are kept,
-    /// their key tells whether it did.
-    async fn tell_end(self: &Arc<Self>, execution: &Execution) -> Result<(), CoordinatorError> {
-        let Some(ended_at) = execution.summary().ended_at else { return Ok(()) };
-        let now = self.clock.now();
-        if now.since(ended_at) >= outbox::KEPT_FOR {
-            return Ok(());
-        }
-        for order in execution.pages(now) {
-            if !self.has_page(&order.key).await? {
-                Hands { coordinator: self.clone() }.page(&order);
-            }
-        }
-        Ok(())
     }
 
     fn drive_run(self: &Arc<Self>, execution: Execution) {
@@ -476,14 +400,14 @@ impl Coordinator {
 
     /// The records of a run from a sequence on.
     pub(crate) async fn journal_from(&self, run: &RunId, from: u64) -> Result<Vec<Record>, CoordinatorError> {
-        let all: Vec<(String, Record)> = self.db.list(&keys::journal_of(run)).await?;
+        let all: Vec<(String, Record)> = self.db.list_whole(&keys::journal_of(run)).await?;
         Ok(all.into_iter().map(|(_, r)| r).filter(|r| r.sequence >= from).collect())
     }
 
     /// A run in full.
     pub(crate) async fn run_view(&self, run: &RunId) -> Result<Option<RunView>, CoordinatorError> {
         let records: Vec<Record> =
-            self.db.list(&keys::journal_of(run)).await?.into_iter().map(|(_, r)| r).collect();
+            self.db.list_whole(&keys::journal_of(run)).await?.into_iter().map(|(_, r)| r).collect();
         if records.is_empty() {
             return Ok(None);
         }

@@ -43,7 +43,7 @@ fn closed(run: &RunSummary) -> Result<Vec<Op>, CoordinatorError> {
 impl Coordinator {
     /// How a run ended that is no longer in memory.
     pub(crate) async fn ended_run(&self, run: &RunId) -> Result<Option<RunSummary>, CoordinatorError> {
-        Ok(self.db.get::<RunSummary>(&keys::ended(run)).await?.map(|(r, _)| r).filter(|r| r.id == *run))
+        Ok(self.db.get_sound::<RunSummary>(&keys::ended(run)).await?.map(|(r, _)| r).filter(|r| r.id == *run))
     }
 
     /// Runs below a number, newest first, with the one after `limit` so that the caller sees whether there are more.
@@ -67,7 +67,7 @@ impl Coordinator {
 
     /// Makes the index where there is none: of a store from before it. Journals are read one run at a time.
     pub(crate) async fn index_runs(&self) -> Result<(), CoordinatorError> {
-        if self.db.get::<u16>(keys::RUNS_INDEXED).await?.is_some_and(|(v, _)| v == INDEX_SCHEMA) {
+        if self.db.get_sound::<u16>(keys::RUNS_INDEXED).await?.is_some_and(|(v, _)| v == INDEX_SCHEMA) {
             return Ok(());
         }
         let (mut after, mut of_run, mut journals) = (None, Vec::<Record>::new(), 0_u64);

@@ -2,6 +2,7 @@
 //! ever. A run moves a target and publishes it; the reconciler repairs whatever differs after that.
 
 use crate::coordinator::{Coordinator, Dns};
+use crate::db::keys;
 use crate::error::CoordinatorError;
 use crate::source::{Source, first_target, sources};
 use drover_core::plan::{ttl_seconds, whole_seconds};
@@ -184,8 +185,8 @@ fn provider(
 
 fn from_key(source: Source<'_>) -> String {
     match source {
-        Source::Service(service) => format!("published-from/{}", service.name),
-        Source::Fixed(_) | Source::Geography(..) => format!("published-from-record/{}", source.name()),
+        Source::Service(service) => format!("{}{}", keys::MADE_FROM, service.name),
+        Source::Fixed(_) | Source::Geography(..) => format!("{}{}", keys::FIXED_MADE_FROM, source.name()),
     }
 }
 
@@ -227,14 +228,25 @@ impl Coordinator {
         Ok(())
     }
 
+    /// What can't be read is left as DNS has it: nobody knows what it was to be.
     async fn retarget(&self, source: Source<'_>) -> Result<(), CoordinatorError> {
+        match self.retarget_readable(source).await {
+            Err(e) if e.is_of_one_record() => {
+                tracing::warn!(service = %source.name(), error = &e as &dyn std::error::Error, "its target stays as it is");
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    async fn retarget_readable(&self, source: Source<'_>) -> Result<(), CoordinatorError> {
         // A move of many services takes several transactions: a target that changed between two would make it fail half
         // way, and what it published must not be overwritten with older shares.
         let _one_at_a_time = self.shifting.lock().await;
         let key = source.target_path();
         let what = format!("set the target of {}", source.name());
         let now = self.clock.now();
-        let standing = self.db.get::<TrafficState>(&key).await?;
+        let standing = self.db.get_placed::<TrafficState>(&key).await?;
         let known = self.db.get::<String>(&from_key(source)).await?.map(|(d, _)| d);
         let (expect, next) = match standing {
             None => (Expect::Absent, first(source, now)),

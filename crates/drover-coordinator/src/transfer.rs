@@ -165,13 +165,13 @@ impl Opened {
 
 /// Says in a store that no coordinator may start on it any more.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Retired {
+pub(crate) struct Retired {
     at: Timestamp,
 }
 
 /// Says in a store that its records are not all there yet.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Importing {
+pub(crate) struct Importing {
     sha256: String,
 }
 

@@ -223,7 +223,7 @@ impl Coordinator {
             // Nothing is written while it is looked whether anything was.
             let held = self.worlds.base.lock().await;
             // The base's own mark, and the first world that is written by it.
-            let (items, _) = self.db.list_page::<IgnoredAny>(keys::WORLD_USES, after, 2).await?;
+            let (items, _) = self.db.list_page_as_it_is::<IgnoredAny>(keys::WORLD_USES, after, 2).await?;
             let Some((mark, _)) = items.first() else { return Ok(()) };
             let is_used = items.get(1).is_some_and(|(key, _)| key.starts_with(&format!("{mark}/")));
             if !is_used {

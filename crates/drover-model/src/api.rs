@@ -6,6 +6,7 @@ mod dataset;
 mod health_checks;
 mod observation;
 mod problem;
+mod records;
 mod short;
 mod zone;
 
@@ -16,6 +17,7 @@ pub use health_checks::{
 };
 pub use observation::{ObservationPlace, ObservationView};
 pub use problem::Problem;
+pub use records::UnreadableRecord;
 pub use short::Short;
 pub use zone::{
     AdoptRequest, ContradictionView, DNS_COMMAND_TAKEN_BY, DnsCommandView, DnsView, PublicationView,
@@ -112,6 +114,9 @@ pub struct CoordinatorView {
     /// Who leads, where several coordinators share a store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leadership: Option<LeadershipView>,
+    /// Records of the store that make no sense to this coordinator.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreadable_records: Vec<UnreadableRecord>,
     /// A follower can't read the store: targets, runs and holds are shown as they were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_unread: Option<StoreUnread>,

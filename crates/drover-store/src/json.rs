@@ -8,6 +8,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+/// Most bytes of what is said about a record that can't be decoded.
+const ERROR_BYTES_MAX: usize = 300;
+
 /// A record read as JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JsonVersioned<T> {
@@ -49,6 +52,14 @@ pub enum JsonError {
         #[source]
         source: serde_json::Error,
     },
+    /// It is the JSON that was expected, and says what can't be.
+    #[error("record {key} makes no sense: {why}")]
+    Odd {
+        /// The key.
+        key: String,
+        /// What can't be.
+        why: String,
+    },
     /// The JSON is too large, or was packed and is damaged.
     #[error("record {key} can't be packed or unpacked")]
     Pack {
@@ -80,9 +91,20 @@ impl Versioned {
     pub fn decode_json<T: DeserializeOwned>(&self, key: &str) -> Result<JsonVersioned<T>, JsonError> {
         let json = unpack(&self.value).map_err(|source| JsonError::Pack { key: key.to_owned(), source })?;
         let value = serde_json::from_slice(&json)
-            .map_err(|source| JsonError::Decode { key: key.to_owned(), source })?;
+            .map_err(|source| JsonError::Decode { key: key.to_owned(), source: short(source) })?;
         Ok(JsonVersioned { value, create_revision: self.create_revision, mod_revision: self.mod_revision })
     }
+}
+
+/// An error names the value that it is about, which may be a megabyte of anything: no log, page or answer gets more than
+/// its beginning.
+fn short(error: serde_json::Error) -> serde_json::Error {
+    let text = error.to_string();
+    if text.len() <= ERROR_BYTES_MAX {
+        return error;
+    }
+    let end = (0..=ERROR_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    serde::de::Error::custom(format_args!("{}…", &text[..end]))
 }
 
 impl Op {
@@ -114,5 +136,20 @@ impl Txn {
         value: &T,
     ) -> Result<Self, JsonError> {
         Ok(self.op(Op::put_json(key, value)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_a_hostile_value_is_short() {
+        let value = serde_json::to_vec(&"é\n".repeat(200_000)).unwrap();
+        let hostile = Versioned { value, create_revision: Revision(1), mod_revision: Revision(1) };
+        let JsonError::Decode { source, .. } = hostile.decode_json::<u32>("k").unwrap_err() else { panic!() };
+        let told = source.to_string();
+        assert!(told.starts_with("invalid type: string"), "{told}");
+        assert!(told.len() <= ERROR_BYTES_MAX + "…".len(), "{} bytes", told.len());
     }
 }

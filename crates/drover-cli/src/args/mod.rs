@@ -322,6 +322,8 @@ pub enum StoreVerb {
     Export(ExportArgs),
     /// Rebuild a store, of either kind, from such a file
     Import(ImportArgs),
+    /// Remove one record that can't be read, and keep what it was in a file; a record that makes sense is never removed
+    Remove(RemoveArgs),
 }
 
 /// Which store.
@@ -371,6 +373,28 @@ pub struct ImportArgs {
     pub file: PathBuf,
 }
 
+/// Arguments of `store remove`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  drover store remove holds/run-7 --etcd http://10.0.0.1:2379 --save run-7.bad\n  \
+                  drover store remove open/000000000007 --state /var/lib/drover --save open.bad\n\n\
+                  `drover status` and `drover store check` name such records. What follows is said before anything is changed."
+)]
+pub struct RemoveArgs {
+    /// The record's key
+    #[arg(value_name = "KEY")]
+    pub record: String,
+    /// Which store
+    #[command(flatten)]
+    pub place: StorePlace,
+    /// Where to put what the record was, a file that must not be there yet
+    #[arg(long, value_name = "FILE")]
+    pub save: PathBuf,
+    /// Do it without being asked
+    #[arg(long)]
+    pub yes: bool,
+}
+
 fn short_footer() -> String {
     "Examples:\n  drover demo                                   see it work, on this machine alone\n  \
      drover status                                 what is not normal\n  \
@@ -385,7 +409,7 @@ fn long_footer() -> String {
     format!(
         "{}\n\nExit codes:\n{}\n\nService roles and tools, not listed above:\n  \
          agent, coordinator, dns, gate    run by the service manager\n  \
-         store                            check, export and import a store\n  \
+         store                            check, export, import and mend a store\n  \
          completions, man                 for packagers",
         short_footer(),
         codes.join("\n")

@@ -21,11 +21,13 @@ pub const TOKENS_MAX: usize = 1_000;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TokenTable {
     by_digest: BTreeMap<TokenDigest, TokenRecord>,
+    has_unreadable: bool,
 }
 
 impl TokenTable {
     pub(crate) fn new(records: impl IntoIterator<Item = TokenRecord>) -> Self {
-        Self { by_digest: records.into_iter().map(|record| (record.digest, record)).collect() }
+        let by_digest = records.into_iter().map(|record| (record.digest, record)).collect();
+        Self { by_digest, has_unreadable: false }
     }
 
     /// The one with this digest.
@@ -35,7 +37,7 @@ impl TokenTable {
 
     /// Whether an admin's was ever made.
     pub(crate) fn closes(&self) -> bool {
-        self.by_digest.values().any(|record| record.role == Role::Admin)
+        self.has_unreadable || self.by_digest.values().any(|record| record.role == Role::Admin)
     }
 
     fn named(&self, name: &TokenName) -> Option<&TokenRecord> {
@@ -65,8 +67,11 @@ fn taken(name: &TokenName) -> ApiError {
 impl Coordinator {
     /// Reads all tokens from the store.
     pub(crate) async fn recall_tokens(&self) -> Result<(), CoordinatorError> {
-        let records = self.db.list::<TokenRecord>(keys::TOKENS).await?;
-        self.access.tokens.store(Arc::new(TokenTable::new(records.into_iter().map(|(_, record)| record))));
+        let records = self.db.list_placed::<TokenRecord>(keys::TOKENS).await?;
+        let mut table = TokenTable::new(records.into_iter().map(|(_, record)| record));
+        // It may have been an admin's: what that closed must not open because nobody can read it.
+        table.has_unreadable = !self.db.unreadable().under(keys::TOKENS).is_empty();
+        self.access.tokens.store(Arc::new(table));
         Ok(())
     }
 
@@ -150,7 +155,7 @@ impl Coordinator {
         request: &CommandRequest,
     ) -> Result<Done, ApiError> {
         let _one_at_a_time = self.access.changes.lock().await;
-        let Some((record, at)) = self.db.get::<TokenRecord>(&keys::token(name)).await? else {
+        let Some((record, at)) = self.db.get_placed::<TokenRecord>(&keys::token(name)).await? else {
             let known = self.token_views().into_iter().map(|view| view.name.to_string()).collect();
             return Err(ApiError::not_found(format!("token {name}"), known));
         };

@@ -74,7 +74,7 @@ pub(crate) enum Begun {
 
 /// A command as it is kept: begun, or answered.
 #[derive(Serialize, Deserialize)]
-struct StoredAnswer {
+pub(crate) struct StoredAnswer {
     at: Timestamp,
     request: String,
     #[serde(default)]

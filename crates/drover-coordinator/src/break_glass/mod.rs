@@ -13,6 +13,7 @@ use drover_model::break_glass::HeldBy;
 use std::collections::BTreeMap;
 
 pub(crate) use keep::Keeping;
+pub(crate) use reconcile::Taken;
 
 pub use crate::traffic::{OWNER, gate, record_key, value};
 pub use crate::zone::version;

@@ -29,7 +29,7 @@ const TEXT_BYTES_MAX: usize = 256;
 
 /// How many lines of a command the audit has.
 #[derive(Debug, Serialize, Deserialize)]
-struct Taken {
+pub(crate) struct Taken {
     lines: u64,
 }
 

@@ -51,8 +51,9 @@ pub(crate) struct OutOfServiceLive {
 impl OutOfServiceLive {
     /// As the store has it.
     pub(crate) async fn recalled(db: &Db) -> Result<Self, CoordinatorError> {
-        let kept = db.get::<Kept>(keys::OUT_OF_SERVICE).await?.map(|(kept, _)| kept).unwrap_or_default();
-        let seen = db.get::<BTreeMap<ServiceId, Weights>>(keys::DNS_SEEN).await?;
+        let kept =
+            db.get_sound::<Kept>(keys::OUT_OF_SERVICE).await?.map(|(kept, _)| kept).unwrap_or_default();
+        let seen = db.get_sound::<BTreeMap<ServiceId, Weights>>(keys::DNS_SEEN).await?;
         Ok(Self { kept, seen: seen.map(|(seen, _)| seen).unwrap_or_default().into(), ..Self::default() })
     }
 

@@ -9,8 +9,8 @@ mod known;
 mod view;
 
 pub(crate) use carried::{Carried, Ended};
-pub(crate) use known::OutOfServiceLive;
 use known::read_of;
+pub(crate) use known::{Kept, OutOfServiceLive};
 
 use crate::config_dir::Loaded;
 use crate::coordinator::Coordinator;

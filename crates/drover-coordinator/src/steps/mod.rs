@@ -15,6 +15,7 @@ mod verify;
 pub(crate) use publish::ASKED_AT_ONCE;
 #[cfg(test)]
 pub(crate) use shift::until_some_is_left;
+pub(crate) use sides::Moved;
 
 use crate::coordinator::Coordinator;
 use crate::error::CoordinatorError;

@@ -98,7 +98,7 @@ async fn compare(
             missing = Some(gone(&change.service));
             continue;
         };
-        let standing = c.db.get::<TrafficState>(&keys::traffic(&change.service)).await;
+        let standing = c.db.get_placed::<TrafficState>(&keys::traffic(&change.service)).await;
         if let Some((target, _)) = standing.map_err(super::store_failure)? {
             desired.extend(record_key(service).zip(Some(record_set(service, &target, epoch))));
         }

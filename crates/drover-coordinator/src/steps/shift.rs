@@ -142,7 +142,8 @@ pub(super) async fn standing(
     c: &Coordinator,
     change: &TrafficChange,
 ) -> Result<(TrafficState, Revision), StepFailure> {
-    let found = c.db.get::<TrafficState>(&keys::traffic(&change.service)).await.map_err(store_failure)?;
+    let found =
+        c.db.get_placed::<TrafficState>(&keys::traffic(&change.service)).await.map_err(store_failure)?;
     let absent = || format!("{} has no published target", change.service);
     found.ok_or_else(|| failed(FailureNature::Permanent, absent()))
 }

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 /// What one run has moved so far (store key `moved/NUMBER`).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Moved {
+pub(crate) struct Moved {
     /// The generation that the run gave each target last.
     pub(super) generations: BTreeMap<ServiceId, Generation>,
     /// Shares before its first move.
@@ -135,7 +135,7 @@ async fn end_holds(
 ) -> Result<Txn, StepFailure> {
     let loaded = c.loaded();
     let stays = |s: &ServiceId| !order.plan.services.contains(s) && loaded.config.services.contains_key(s);
-    for (key, hold) in c.db.list::<Hold>(keys::HOLDS).await.map_err(store_failure)? {
+    for (key, hold) in c.db.list_placed::<Hold>(keys::HOLDS).await.map_err(store_failure)? {
         let left: Vec<ServiceId> = hold.services.iter().filter(|s| stays(s)).cloned().collect();
         if hold.region != order.plan.intent.region || left.len() == hold.services.len() {
             continue;

@@ -70,11 +70,11 @@ where
 async fn bring_up(c: &Coordinator, services: &[ServiceId]) -> Result<(), StepFailure> {
     let mut targets = Vec::with_capacity(services.len());
     for service in services {
-        let found = c.db.get::<TrafficState>(&keys::traffic(service)).await.map_err(store_failure)?;
+        let found = c.db.get_placed::<TrafficState>(&keys::traffic(service)).await.map_err(store_failure)?;
         targets.extend(found.map(|(target, _)| target));
     }
-    let holds = c.db.list::<Hold>(keys::HOLDS).await.map_err(store_failure)?;
-    let blocks = c.db.list::<Block>(keys::BLOCKS).await.map_err(store_failure)?;
+    let holds = c.db.list_placed::<Hold>(keys::HOLDS).await.map_err(store_failure)?;
+    let blocks = c.db.list_placed::<Block>(keys::BLOCKS).await.map_err(store_failure)?;
     let mut live = c.live();
     live.traffic.extend(targets.into_iter().map(|target| (target.service.clone(), target)));
     live.holds = holds.into_iter().map(|(_, hold)| (hold.run.clone(), hold)).collect();

@@ -105,6 +105,7 @@ impl Coordinator {
             certificates_ending: self.certificates_ending(),
             pages_oldest: live.pages_oldest.map(|t| self.clock.now().since(t)),
             leadership: self.leadership_view(),
+            unreadable_records: self.unreadable_view(),
             store_unread: (**self.leading.unread.load()).clone(),
         }
     }
