@@ -38,5 +38,6 @@ mod simulate;
 mod tidy;
 mod vantage;
 mod verbs;
+mod versions;
 mod wire;
 mod world;

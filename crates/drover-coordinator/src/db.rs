@@ -22,6 +22,8 @@ pub mod keys {
     pub const COORDINATORS: &str = "coordinators/";
     /// The leader's sign of life. Not in its record, whose revision is the fence of every write.
     pub const LEADER_BEAT: &str = "leader-beat";
+    /// What the store needs of whoever uses it; absent at level 1, which is all that this drover knows.
+    pub const LEVEL: &str = "level";
     /// That nobody leads here any more.
     pub const RETIRED: &str = "retired";
     /// That the records are not all there yet.

@@ -72,6 +72,20 @@ pub enum CoordinatorError {
         /// When.
         at: Timestamp,
     },
+    /// Something in the store, or the export, is above what this drover knows.
+    #[error(
+        "it is at level {level}, which needs drover {} or later, and this drover ({}) knows level {}: it would misread or lose what \
+         is in there; start the later drover, or import an export from before the level was raised",
+        if needs.is_empty() { "of a later version" } else { needs },
+        env!("CARGO_PKG_VERSION"),
+        crate::level::KNOWN
+    )]
+    HigherLevel {
+        /// The level.
+        level: u32,
+        /// The first version that knows it.
+        needs: String,
+    },
     /// An import into the store was begun and not finished.
     #[error(
         "the import into this store (of the file with SHA-256 {sha256}) was not finished: remove what is there (the files \

@@ -7,6 +7,7 @@ use crate::break_glass::Taken;
 use crate::db::{Db, LIST_PAGE, Leader, keys};
 use crate::error::CoordinatorError;
 use crate::kept_world::KeptWorld;
+use crate::level::Level;
 use crate::out_of_service::Kept as OutOfServiceKept;
 use crate::outbox::{PageRecord, store_key};
 use crate::roster::Presence;
@@ -205,6 +206,13 @@ pub(crate) const KINDS: &[Kind] = &[
         decodes::<Importing>,
         "nobody takes over: whatever it says, a mark is a mark",
         "coordinators use the store, whose records may not all be there",
+    )
+    .gone_by(),
+    kind(
+        keys::LEVEL,
+        decodes::<Level>,
+        "nobody takes over, since nobody knows what the store needs",
+        "the store counts as one of level 1: only where no later drover has led",
     )
     .gone_by(),
     kind(keys::WRITE_TEST, anything, "", ""),

@@ -42,6 +42,7 @@ pub(crate) fn claim(leader: &Leader, seen: Expect) -> Result<Txn, CoordinatorErr
     let txn = Txn::new()
         .expect(keys::LEADER, seen)
         .expect(keys::RETIRED, Expect::Absent)
+        .expect(keys::LEVEL, Expect::Absent)
         .expect(keys::IMPORTING, Expect::Absent)
         .op(encoded(Op::put_json(keys::LEADER, leader))?)
         // As long as there is room for the journal: a run that its predecessor left would else wait for a person.

@@ -300,7 +300,12 @@ impl Coordinator {
             return Ok(Event::NotTakenOver);
         };
         if let Err(e) = crate::transfer::refuse_unusable(&*self.store).await {
-            if matches!(e, CoordinatorError::Retired { .. } | CoordinatorError::HalfImported { .. }) {
+            if matches!(
+                e,
+                CoordinatorError::Retired { .. }
+                    | CoordinatorError::HalfImported { .. }
+                    | CoordinatorError::HigherLevel { .. }
+            ) {
                 tracing::error!(error = &e as &dyn std::error::Error, "stopping");
                 self.stop.cancel();
             }

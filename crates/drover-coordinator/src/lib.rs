@@ -27,6 +27,7 @@ mod kept_world;
 pub mod kinds;
 mod leader_record;
 mod leading;
+mod level;
 pub mod listen;
 mod live;
 mod mirror;

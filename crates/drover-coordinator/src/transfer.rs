@@ -9,6 +9,7 @@
 use crate::clock::Clock;
 use crate::db::{Leader, keys};
 use crate::error::CoordinatorError;
+use crate::level;
 use crate::records::STORE_FILE;
 use drover_model::{Epoch, Timestamp};
 use drover_store::{
@@ -180,6 +181,7 @@ pub(crate) struct Importing {
 /// # Errors
 /// When that can't be written.
 pub async fn retire(store: &dyn Store) -> Result<(), CoordinatorError> {
+    level::refuse_higher(store).await?;
     let what = "retire the store";
     let failed = |e: TxnError| CoordinatorError::store(what, e);
     let retired =
@@ -312,11 +314,13 @@ pub async fn import<R: BufRead>(
 /// Reads a whole export and says what its end says.
 ///
 /// # Errors
-/// When it is damaged.
+/// When it is damaged, or of a higher level than this drover knows.
 pub fn verify(read: impl BufRead) -> Result<ExportEnd, CoordinatorError> {
     let failed = |e: ExportError| CoordinatorError::store("read the export", e);
     let mut importer = Importer::begin(read).map_err(failed)?;
-    while importer.next_record().map_err(failed)?.is_some() {}
+    while let Some((key, value)) = importer.next_record().map_err(failed)? {
+        level::refuse_exported(&key, &value)?;
+    }
     importer.end().cloned().ok_or_else(|| failed(ExportError::CutShort { line: 0 }))
 }
 
@@ -330,9 +334,10 @@ fn is_carried_over(key: &str, header: &ExportHeader) -> bool {
     }
 }
 
-/// A store that was retired, or whose import is not finished, is nobody's to lead.
+/// A store that was retired, or whose import is not finished, is nobody's to lead; one of a higher level is a later drover's.
 pub(crate) async fn refuse_unusable(store: &dyn Store) -> Result<(), CoordinatorError> {
     refuse_unfinished(store).await?;
+    level::refuse_higher(store).await?;
     let what = "look whether the store may be used";
     let retired =
         get_json::<Retired>(store, keys::RETIRED).await.map_err(|e| CoordinatorError::store(what, e))?;

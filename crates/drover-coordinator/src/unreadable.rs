@@ -8,6 +8,7 @@ use crate::coordinator::Coordinator;
 use crate::db::{LIST_PAGE, keys};
 use crate::error::CoordinatorError;
 use crate::kinds::{self, Kind};
+use crate::level;
 use crate::live::Live;
 use drover_model::api::{Severity, UnreadableRecord};
 use drover_model::traffic::{Actor, Block, Freeze};
@@ -111,6 +112,12 @@ impl Coordinator {
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 _ = tick.tick() => {}
+            }
+            // Raised while this one followed: it would misread what it shows, and may not lead.
+            if let Err(e @ CoordinatorError::HigherLevel { .. }) = level::refuse_higher(self.db.store()).await
+            {
+                tracing::error!(error = &e as &dyn std::error::Error, "stopping");
+                return self.stop.cancel();
             }
             if let Err(e) = self.look_for_unreadable(&mut told).await {
                 tracing::debug!(error = &e as &dyn std::error::Error, "can't look through the store");

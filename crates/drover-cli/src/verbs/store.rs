@@ -48,6 +48,7 @@ fn failed(error: &CoordinatorError) -> Failure {
         CoordinatorError::NoStore { .. } => ExitCode::Usage,
         CoordinatorError::NotEmpty { .. }
         | CoordinatorError::HalfImported { .. }
+        | CoordinatorError::HigherLevel { .. }
         | CoordinatorError::Retired { .. } => ExitCode::Refused,
         _ => ExitCode::Failed,
     };

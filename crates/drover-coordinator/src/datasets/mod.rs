@@ -106,7 +106,7 @@ impl Coordinator {
     }
 
     /// Swaps a write right that is as it was seen, under the conditions that `txn` has already: none, and any coordinator may,
-    /// or the leader's fence. Of two that do it at once one fails, and a store that was given up for a copy renews nothing. It
+    /// or the leader's fence. Of two that do it at once one fails, and a store that was given up for a copy, or is at a later drover's level, renews nothing. It
     /// may use the journal's reserve, since a full disk must stop no writer.
     ///
     /// # Errors
@@ -119,8 +119,8 @@ impl Coordinator {
         record: &Kept,
     ) -> Result<Option<Revision>, CoordinatorError> {
         let key = keys::write_right(dataset);
-        let given_up = [keys::RETIRED, keys::IMPORTING].into_iter();
-        let txn = given_up.fold(txn, |txn, mark| txn.expect(mark, Expect::Absent));
+        let not_ours = [keys::RETIRED, keys::IMPORTING, keys::LEVEL].into_iter();
+        let txn = not_ours.fold(txn, |txn, mark| txn.expect(mark, Expect::Absent));
         let txn = self.db.put_op(txn.expect(&key, Expect::ModRevision(seen)), &key, record)?.for_journal();
         self.db.commit(&format!("swap {key}"), txn).await
     }
@@ -188,7 +188,7 @@ impl Coordinator {
             }
         }
         let detail = format!(
-            "the write right of {dataset} changed {RENEW_TRIES} times meanwhile, or the store was retired"
+            "the write right of {dataset} changed {RENEW_TRIES} times meanwhile, or the store was retired or is at a higher level"
         );
         Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "right_contended", detail))
     }

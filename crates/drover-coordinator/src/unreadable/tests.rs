@@ -67,8 +67,15 @@ async fn status(api: SocketAddr) -> StatusView {
 
 /// Kinds in which nothing but being there counts, or that close the store or the API: of these below, and in `leading/tests.rs`.
 fn is_no_matter(kind: &Kind) -> bool {
-    let others =
-        [keys::LEADER, keys::LEADER_BEAT, keys::WRITE_TEST, keys::RETIRED, keys::IMPORTING, keys::TOKENS];
+    let others = [
+        keys::LEADER,
+        keys::LEADER_BEAT,
+        keys::WRITE_TEST,
+        keys::RETIRED,
+        keys::IMPORTING,
+        keys::LEVEL,
+        keys::TOKENS,
+    ];
     others.contains(&kind.prefix)
 }
 
