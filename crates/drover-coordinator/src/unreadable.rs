@@ -17,7 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Records that are kept in mind; the log names further ones when they are read.
+/// Records of the past that are kept in mind; the log names further ones when they are read. Of those that drover goes by
+/// all are: one of them may be what forbids something.
 const NOTED_MAX: usize = 200;
 /// How often the store is looked through for what makes no sense, and what was noted is looked at again. What a follower
 /// reads anyway is read as often.
@@ -48,7 +49,8 @@ impl Unreadable {
             "a record of the store makes no sense here: {why}; {}",
             kinds::meanwhile(key)
         );
-        if held.len() < NOTED_MAX || held.contains_key(key) {
+        let is_gone_by = kinds::kind_of(key).is_some_and(|kind| kind.is_gone_by);
+        if is_gone_by || held.len() < NOTED_MAX || held.contains_key(key) {
             held.insert(key.to_owned(), why);
         }
     }

@@ -201,6 +201,18 @@ async fn a_freeze_and_a_block_period_that_cannot_be_read_stand_until_they_are_en
 }
 
 #[tokio::test]
+async fn however_many_records_of_the_past_are_spoilt_one_that_may_forbid_something_is_not_passed_over() {
+    let bed = Bed::new().await;
+    let error = CoordinatorError::store("read", "spoilt");
+    for number in 0..2 * NOTED_MAX as u64 {
+        bed.c.db.unreadable().note(&keys::numbered(keys::DECISIONS, number), &error);
+    }
+    assert_eq!(bed.c.db.unreadable().keys().len(), NOTED_MAX);
+    bed.c.db.unreadable().note(keys::FREEZE, &error);
+    assert!(bed.c.status_view().freeze.is_some());
+}
+
+#[tokio::test]
 async fn numbers_go_on_from_drovers_own_keys_whatever_lies_beside_them() {
     let bed = Bed::new().await;
     for number in [3, 12] {
