@@ -77,8 +77,11 @@ pub fn try_write(region: usize, number: u64) -> Option<Acknowledged> {
     Some(Acknowledged { begun, ended: now(), register: region, generation })
 }
 
+/// Somebody who moves the dataset, and what came of asking.
+pub type Moving = JoinHandle<Result<String, String>>;
+
 /// Somebody moves the dataset, and asks again until a coordinator takes it on; its words, or those of the last refusal.
-pub fn move_to(sockets: Vec<PathBuf>, region: usize) -> JoinHandle<Result<String, String>> {
+pub fn move_to(sockets: Vec<PathBuf>, region: usize) -> Moving {
     std::thread::spawn(move || {
         let by = Actor::Person { name: "on-call".into(), host: "desk".into() };
         let body = json!({"by": by, "reason": "drill", "to": member(region)}).to_string();

@@ -13,7 +13,6 @@ use drover_model::runbook::Purpose;
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::path::PathBuf;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Between two looks at the clock and the processes.
@@ -162,7 +161,7 @@ impl World {
         &mut self,
         mut waiting: VecDeque<Planned>,
         mut planned_move: Option<Move>,
-    ) -> (Vec<Injected>, Vec<String>, Option<JoinHandle<Result<String, String>>>) {
+    ) -> (Vec<Injected>, Vec<String>, Option<dataset::Moving>) {
         let (begun, mut moving) = (Instant::now(), None);
         let (mut active, mut over): (Vec<(Duration, Injected)>, Vec<Injected>) = (Vec::new(), Vec::new());
         let mut restarts = Vec::new();
