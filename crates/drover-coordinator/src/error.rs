@@ -2,6 +2,8 @@
 
 use drover_model::Timestamp;
 use drover_model::config::diagnostic::Diagnostic;
+use drover_model::write_right::IntervalsError;
+use drover_store::JsonError;
 use std::path::PathBuf;
 
 /// Why the coordinator could not start or go on.
@@ -161,5 +163,13 @@ impl CoordinatorError {
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
         CoordinatorError::Store { what: what.into(), source: source.into() }
+    }
+    /// The store answered, and what it has under this key makes no sense here: no other record need wait for that.
+    pub(crate) fn is_of_one_record(&self) -> bool {
+        let CoordinatorError::Store { source, .. } = self else { return false };
+        match source.downcast_ref::<JsonError>() {
+            Some(error) => !matches!(error, JsonError::Read { .. }),
+            None => source.is::<IntervalsError>(),
+        }
     }
 }

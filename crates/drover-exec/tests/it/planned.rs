@@ -73,6 +73,7 @@ fn world(books: Vec<LoadedRunbook>) -> World {
             .collect(),
         holds: vec![],
         held: BTreeMap::new(),
+        dns_of_another_store: None,
         freeze: None,
         blocks: vec![],
         runs: vec![],
