@@ -146,5 +146,7 @@ pub(super) fn change_members_by(
         return Err(MembersFrozen::Unacknowledged { holder: record.holder.clone(), wanted });
     }
     let members = Members { version: record.members.version.next(), promotable };
-    Ok(WriteRight { members, ..record.clone() })
+    let acknowledged =
+        if rules.keep(Rule::AddedIsUnacknowledged) { record.acknowledged.clone() } else { members.clone() };
+    Ok(WriteRight { members, acknowledged, ..record.clone() })
 }

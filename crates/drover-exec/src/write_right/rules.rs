@@ -34,6 +34,8 @@ pub(crate) enum Rule {
     AbortAboveSeal,
     /// Steps 8 and 15: a target is a member that the holder is known to ask.
     MembershipAcknowledged,
+    /// Step 15: who is added after a grant is no target before the holder has heard of it.
+    AddedIsUnacknowledged,
     /// Step 15: no change of members before the last one is acknowledged.
     OneMembershipChange,
 }

@@ -136,6 +136,15 @@ fn members_count_once_they_are_acknowledged() {
     needed(&[Rule::MembershipAcknowledged], to_a_new_one);
 }
 
+/// The members of a grant are asked by its holder; whoever is added later may not be.
+#[test]
+fn who_is_added_after_a_grant_waits_until_the_holder_has_heard_of_it() {
+    let left = Left { member_changes: 1, ..Bounds::left(0) };
+    let added =
+        Bounds { members: vec![1], memberships: vec![vec![1, 2]], targets: vec![2], ..cut_off(3, left) };
+    needed(&[Rule::AddedIsUnacknowledged], added);
+}
+
 #[test]
 fn members_change_one_at_a_time() {
     let left = Left { member_changes: 2, ..Bounds::left(1) };

@@ -43,6 +43,12 @@ const RESUMED: Shown = ("the holder goes on after a pause", |checked, world| {
 
 const BOTH: Shown = ("the right moves twice", |_, world| world.writers[3].is_some_and(|writer| writer != 0));
 
+const BACK: Shown = ("the right moves back", |_, world| world.writers[3] == Some(0));
+
+const UNHEARD: Shown = ("the right moves back from a holder that was never heard of", |_, world| {
+    world.writers[3] == Some(0) && world.writers[2].is_none()
+});
+
 /// Looks at every state within the bounds.
 fn check(name: &str, bounds: Bounds, shown: &[Shown]) {
     let also = shown.iter().map(|&(name, holds)| Property::sometimes(name, holds)).collect();
@@ -109,6 +115,15 @@ fn an_abort_and_a_new_leader() {
 fn members_that_change() {
     let left = Left { member_changes: 1, ..Bounds::left(2) };
     check("members", Bounds { members: vec![1], targets: vec![2], ..bounds(3, left) }, &[MEMBER]);
+}
+
+/// Members change once, before the transfer or after it; the new holder may renew or not, and the old one is a member of its
+/// right from the grant on.
+#[test]
+fn a_right_that_moves_back_while_members_change() {
+    let left = Left { transfers: 2, member_changes: 1, ..Bounds::left(1) };
+    let (members, memberships) = (vec![1], vec![vec![2], vec![0, 2]]);
+    check("back", Bounds { members, targets: vec![1, 0], memberships, ..bounds(2, left) }, &[BACK, UNHEARD]);
 }
 
 #[test]

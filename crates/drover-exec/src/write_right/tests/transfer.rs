@@ -66,15 +66,28 @@ fn a_transfer_closes_seals_waits_and_grants() {
 }
 
 #[test]
-fn a_grant_makes_a_record_that_its_holder_can_renew_and_that_names_no_old_holder() {
+fn a_grant_makes_a_record_that_its_holder_can_renew_and_whose_members_count_from_then_on() {
     let (mut transfer, _) = reading(closing(right()));
     let _ = transfer.handle(sealed("s", 2, 0), at(15_000));
     let effects = transfer.handle(TransferEvent::Tick, at(15_500));
     let [TransferEffect::Swap(swap)] = &effects[..] else { panic!("{effects:?}") };
     let record = swap.record();
     assert_eq!((&record.holder, record.is_open()), (&agent("s"), true));
-    assert_eq!((&record.members, &record.acknowledged), (&members(2, &["t"]), &members(2, &["t"])));
+    assert_eq!((&record.members, &record.acknowledged), (&members(2, &["p", "t"]), &members(2, &["p", "t"])));
     assert_eq!(record.sync_set, BTreeSet::new());
+    // The old holder may have it back at once, though the new one never renewed. Not so once it was taken out and put back in.
+    let back = |record: &WriteRight| {
+        let intent =
+            Intent { from: WriteGeneration(2), target: agent("p"), plan: PlanId::from_text("plan-2") };
+        let (mut transfer, _) = Transfer::begin(intervals(), EPOCH, intent);
+        lines(transfer.handle(TransferEvent::Read(record.clone(), seen(9, 16_000)), at(16_000)))
+    };
+    assert_eq!(back(record), ["Close at 9 to 2 of s"]);
+    let without = change_members(record, [agent("t")].into()).unwrap();
+    assert_eq!(back(&without), ["Refused(NotMember(AgentId(\"p\")))"]);
+    let heard = WriteRight { acknowledged: without.members.clone(), ..without };
+    let again = change_members(&heard, [agent("p"), agent("t")].into()).unwrap();
+    assert!(back(&again)[0].contains("Unacknowledged"), "{again:?}");
 }
 
 #[test]

@@ -44,11 +44,13 @@ impl Swap {
         Self { kind: SwapKind::Close, epoch, expected, record: WriteRight { state, ..seen.clone() } }
     }
 
-    /// The old holder is no member any more: it has to follow the new one first. The new one has acknowledged whom it will
-    /// be told by its first renewal, since it knows of no others.
+    /// The old holder is a member like any other, so that there is somebody to take over from a new one that dies before it
+    /// renewed. The members of a grant count as acknowledged: the new holder knows of nobody before its first renewal, and is
+    /// told these by it, or what one change made of them (step 15).
     pub(super) fn grant(epoch: Epoch, seen: &WriteRight, expected: Revision, fenced: Fenced) -> Self {
         let mut members =
             Members { version: seen.members.version.next(), promotable: seen.members.promotable.clone() };
+        members.promotable.insert(seen.holder.clone());
         members.promotable.remove(&fenced.target);
         let mut sync_set = seen.sync_set.clone();
         sync_set.remove(&fenced.target);
