@@ -147,7 +147,7 @@ fn held(view: &StatusView, checks: &mut Vec<Check>) {
 fn command(view: &StatusView, checks: &mut Vec<Check>) {
     for DnsCommandView { server, epoch } in &view.dns_of_another_store {
         let reason = Reason::DnsOfAnotherStore { commanded_by: *epoch };
-        checks.push(check(Mark::Bad, &format!("DNS server {server}"), &reason).then(DNS_COMMAND_TAKEN_BY));
+        checks.push(check(Mark::Bad, format!("DNS server {server}"), &reason).then(DNS_COMMAND_TAKEN_BY));
     }
 }
 

@@ -5,7 +5,7 @@ use crate::args::{AdoptArgs, DnsVerb};
 use crate::consent::confirm;
 use crate::exit::ExitCode;
 use crate::failure::{Failure, Result};
-use crate::output::document::Items;
+use crate::output::document::{Items, Versioned};
 use crate::output::words::count;
 use crate::output::{Format, table};
 use crate::render;
@@ -154,7 +154,7 @@ async fn take_command(bench: &Bench, args: AdoptArgs, seen: Vec<DnsCommandView>)
     }
     let request = TakeCommandRequest { by: me(), reason: args.reason, seen };
     let done: Done = bench.client.post(&["dns", "command"], &request).await?;
-    bench.out.show(&done, |look| table::paragraph(look, &done.sentence))?;
+    bench.out.show(&Versioned::of(&done), |look| table::paragraph(look, &done.sentence))?;
     Ok(ExitCode::Done)
 }
 

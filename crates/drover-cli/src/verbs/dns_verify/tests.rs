@@ -51,6 +51,7 @@ fn zone(has_weights: bool) -> ZoneView {
         ttl_floor_seconds: has_weights.then_some(20),
         servers: vec![],
         records: vec![record()],
+        of_another_store: vec![],
     }
 }
 
