@@ -473,8 +473,10 @@ fn coordinators(view: &StatusView, all: &mut Vec<Attention>) {
     for f in &l.followers {
         let look = Some(format!("drover --coordinator {} status", f.url));
         if let Some(silent) = f.silent {
-            let sentence =
-                format!("a coordinator has said nothing for {}: it may not take over", rounded(silent));
+            let sentence = format!(
+                "a coordinator has said nothing for {}: it could not take over when it is needed",
+                rounded(silent)
+            );
             all.push(line(Severity::Warning, &f.url, "coordinator_silent", sentence, look));
         } else if f.config_version != c.config_version {
             let sentence = format!(

@@ -183,9 +183,8 @@ impl<'a> Eyes<'a> {
         for (service, held_by) in self.world.held.iter().filter(|(service, _)| own.contains(service)) {
             self.find("I2", format!("{held_by} holds DNS of {service} by break-glass"));
         }
-        if let Some(epoch) = self.world.dns_of_another_store {
-            self.find("I3", format!("DNS obeys another store, by {epoch}"));
-        }
+        let obeyed = self.world.dns_of_another_store.map(|epoch| format!("DNS obeys another store, {epoch}"));
+        obeyed.into_iter().for_each(|found| self.find("I3", found));
         for change in self.shifts().flat_map(|(_, changes)| changes) {
             if !own.contains(&change.service) {
                 self.find("I2", format!("{} is changed but not among the plan's services", change.service));

@@ -12,8 +12,10 @@ pub fn render(view: &OfflineView, context: &str, all: bool, look: &Look) -> Stri
     let mut text = table::paragraph(look, &format!("{} {}", paint(Tone::Bad, "NO COORDINATOR:"), view.error));
     text.push_str(&table::paragraph(
         look,
-        "DNS answers on as published last; nothing is decided until it is back.",
+        "DNS answers on as published last. Unless another coordinator leads, nothing is decided until this one is back; to \
+         move traffic meanwhile: drover break-glass dns show",
     ));
+    text.push_str(&others(view, look));
     text.push('\n');
     text.push_str(&dns(&view.dns, look));
     text.push('\n');
@@ -32,6 +34,19 @@ pub fn render(view: &OfflineView, context: &str, all: bool, look: &Look) -> Stri
         }
     }
     text
+}
+
+/// Those that shared its store when it was asked last: one of them may lead.
+fn others(view: &OfflineView, look: &Look) -> String {
+    let leadership = view.snapshot.as_ref().and_then(|snapshot| snapshot.coordinator.leadership.as_ref());
+    let Some(l) = leadership else { return String::new() };
+    let leader = l.leader.iter().filter(|leader| l.answered_by.as_ref() != Some(*leader));
+    let urls: Vec<&str> = leader.chain(l.followers.iter().map(|f| &f.url)).map(String::as_str).collect();
+    if urls.is_empty() {
+        return String::new();
+    }
+    let asked = format!("others that there were: drover --coordinator {} status", urls.join(" | "));
+    table::paragraph(look, &asked)
 }
 
 fn dns(answers: &[DnsAnswer], look: &Look) -> String {
