@@ -107,7 +107,7 @@ impl Coordinator {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testbed::{Bed, code_of, get, send};
+    use crate::testbed::{Bed, get, send};
     use crate::zone::tests::{of, published, reconcile};
     use axum::http::Method;
     use drover_model::traffic::Actor;
@@ -144,10 +144,10 @@ mod tests {
         let api = bed.serve().await;
         assert!(get(api, "/v1/dns").await.2.contains("of_another_store"));
         let other = vec![DnsCommandView { server: "played".into(), epoch: Epoch { counter: 40, ..LOST } }];
-        let body = |seen| Some(serde_json::to_vec(&asked(seen)).unwrap());
-        let answer = send(Method::POST, api, "/v1/dns/command", body(other)).await;
-        assert_eq!(code_of(&answer, 409), "changed");
-        let (code, _, said) = send(Method::POST, api, "/v1/dns/command", body(seen.clone())).await;
+        let body = Some(serde_json::to_vec(&asked(seen.clone())).unwrap());
+        let overtaken = bed.c.take_dns_command(&asked(other)).await.unwrap_err();
+        assert_eq!(overtaken.0.code, "changed");
+        let (code, _, said) = send(Method::POST, api, "/v1/dns/command", body).await;
         assert_eq!(code, 200, "{said}");
         reconcile(&bed).await;
         assert_ne!(of(&dns, "checkout"), before, "what was configured meanwhile is written");

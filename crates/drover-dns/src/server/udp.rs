@@ -56,6 +56,8 @@ pub(super) fn spawn(
         let running = tracker.token();
         std::thread::Builder::new().name("dns-udp".into()).spawn(move || {
             serve(&socket, &shared, &shutdown);
+            // First what this thread had: whoever waits for it may lock the same directory at once.
+            drop((socket, shared));
             drop(running);
         })?;
     }

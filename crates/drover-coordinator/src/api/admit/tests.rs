@@ -34,6 +34,7 @@ const NEEDS: &[(&str, Needs)] = &[
     ("/v1/rearm", Needs::Role(Role::Operator)),
     ("/v1/config/reload", Needs::Role(Role::Admin)),
     ("/v1/dns/adopt", Needs::Role(Role::Admin)),
+    ("/v1/dns/command", Needs::Role(Role::Admin)),
     ("/v1/break-glass/reconcile", Needs::Role(Role::Operator)),
     ("/v1/tokens", Needs::Role(Role::Admin)),
     ("/v1/tokens/{name}", Needs::Role(Role::Admin)),
