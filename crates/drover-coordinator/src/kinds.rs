@@ -194,7 +194,7 @@ pub(crate) const KINDS: &[Kind] = &[
         keys::LEADER,
         placed::<Leader>,
         "nobody takes over from whoever leads now, since nobody knows under which epoch",
-        "whoever takes over begins a new incarnation, which DNS and agents refuse until `drover dns adopt --all --reason TEXT`: as after a \
+        "whoever takes over begins a new incarnation, which DNS and agents refuse until `drover dns adopt --command --reason TEXT`: as after a \
          restored backup",
     )
     .gone_by(),

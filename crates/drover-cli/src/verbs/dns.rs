@@ -116,7 +116,11 @@ async fn adopt(bench: &Bench, args: AdoptArgs) -> Result<ExitCode> {
         ));
     }
     if !args.yes {
-        ask(bench, &records)?;
+        let look = bench.out.look();
+        let difference = |record: &&RecordView| render::dns::difference(record, &look);
+        let shown = || records.iter().map(difference).collect::<Vec<_>>().join("\n");
+        let what = count(records.len(), "record set");
+        ask(bench, "drover dns drift", shown, &format!("Take {what}, and make each what it should be"))?;
     }
     let is_table = bench.out.format == Format::Table;
     let mut done = Vec::with_capacity(records.len());
@@ -144,13 +148,10 @@ async fn take_command(bench: &Bench, args: AdoptArgs, seen: Vec<DnsCommandView>)
         return Err(failure.hint("drover dns show"));
     }
     if !args.yes {
-        if !bench.out.can_ask() {
-            let failure = Failure::usage("without a terminal nobody can be asked");
-            return Err(failure.hint("drover dns show, and then the same command with --yes"));
-        }
-        bench.out.text(&render::dns::of_another_store(&seen, &bench.out.look()))?;
+        let shown = || render::dns::of_another_store(&seen, &bench.out.look());
         let servers = count(seen.len(), "server");
-        confirm(&bench.out, &format!("Is that store lost for good, and shall {servers} obey this one"))?;
+        let question = format!("Is that store lost for good, and shall {servers} obey this one");
+        ask(bench, "drover dns show", shown, &question)?;
     }
     let request = TakeCommandRequest { by: me(), reason: args.reason, seen };
     let done: Done = bench.client.post(&["dns", "command"], &request).await?;
@@ -158,14 +159,12 @@ async fn take_command(bench: &Bench, args: AdoptArgs, seen: Vec<DnsCommandView>)
     Ok(ExitCode::Done)
 }
 
-fn ask(bench: &Bench, records: &[&RecordView]) -> Result<()> {
+/// Shows what it is about, and asks; whoever has no terminal is told which command shows it.
+fn ask(bench: &Bench, shown_by: &str, shown: impl Fn() -> String, question: &str) -> Result<()> {
     if !bench.out.can_ask() {
         let failure = Failure::usage("without a terminal nobody can be asked");
-        return Err(failure.hint("drover dns drift, and then the same command with --yes"));
+        return Err(failure.hint(format!("{shown_by}, and then the same command with --yes")));
     }
-    let look = bench.out.look();
-    let shown: Vec<String> = records.iter().map(|r| render::dns::difference(r, &look)).collect();
-    bench.out.text(&shown.join("\n"))?;
-    let what = count(records.len(), "record set");
-    confirm(&bench.out, &format!("Take {what}, and make each what it should be"))
+    bench.out.text(&shown())?;
+    confirm(&bench.out, question)
 }

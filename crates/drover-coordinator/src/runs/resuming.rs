@@ -57,8 +57,8 @@ impl Coordinator {
         loop {
             let (items, next) =
                 self.db.list_page_as_it_is::<IgnoredAny>(keys::OPEN, after, LIST_PAGE).await?;
-            let runs = items.iter().filter_map(|(key, _)| kinds::run_of(key));
-            open.extend(runs.filter(|run| items.iter().any(|(key, _)| *key == keys::open(run))));
+            let run_at = |key: &str| kinds::run_of(key).filter(|run| key == keys::open(run));
+            open.extend(items.iter().filter_map(|(key, _)| run_at(key)));
             match next {
                 Some(next) => after = Some(next),
                 None => break,

@@ -85,6 +85,11 @@ impl ZoneFence {
         Self { epoch, updates: before.map_or_else(first, |fence| fence.updates + 1) }
     }
 
+    /// Is it one that somebody was shown?
+    pub(super) fn is_among(self, shown: &[(String, Epoch)]) -> bool {
+        shown.iter().any(|(_, epoch)| *epoch == self.epoch)
+    }
+
     /// I3: may `given` write where this stands?
     pub(super) fn check(self, given: Epoch, instance: &str) -> Result<(), ProviderError> {
         match objection(self.epoch, given) {

@@ -113,7 +113,7 @@ impl HostedZone {
         let _one_at_a_time = self.updating.lock().await;
         let (zone, name) = (self.look().await?, self.fence_name()?);
         let fence = zone.fence(&name).held();
-        if !from.iter().any(|(_, shown)| fence.is_some_and(|fence| fence.epoch == *shown)) {
+        if !fence.is_some_and(|fence| fence.is_among(from)) {
             return Err(Self::not_now("its fence is not any more what was shown".to_owned()));
         }
         let standing: Vec<ResourceRecordSet> = zone.at(&name, RrType::Txt.as_str()).to_vec();

@@ -114,7 +114,7 @@ impl DynamicUpdates {
         let _one_at_a_time = self.updating.lock().await;
         let stands = self.look(&[]).await?.fence;
         let fence = self.read_fence(&stands)?;
-        if !from.iter().any(|(_, shown)| fence.is_some_and(|fence| fence.epoch == *shown)) {
+        if !fence.is_some_and(|fence| fence.is_among(from)) {
             return Err(self.not_now("its fence is not any more what was shown".to_owned()));
         }
         let mut command = Command { epoch: to, stands, fence };
